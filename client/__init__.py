@@ -1,0 +1,1 @@
+"""The hospital's side: ingest, training, privacy and the control over what leaves."""

@@ -1,0 +1,1 @@
+"""The coordinator's side: aggregation, evaluation and release of the global adapter."""

@@ -1,0 +1,1 @@
+"""The researcher's side: cohorts, the federation on one machine, experiments."""

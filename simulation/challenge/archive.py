@@ -1,0 +1,249 @@
+"""The records of a challenge as they were published: in a tar archive, or in an unpacked folder.
+
+Either way the same records come out in the same order, that of their names. A tar archive is read
+once from front to back, unpacked in memory only and hashed on the way; one that ends early or is
+damaged anywhere is an error, never a silently smaller cohort.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, Protocol, cast
+
+from common.errors import SourceError
+
+Progress = Callable[[int, int], None]
+"""Called with the bytes of the source read so far and their total."""
+
+_TAR_BLOCK = 512
+_READ_BYTES = 1 << 20
+_DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], _Readable]] = {
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+}
+_DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class RecordKind:
+    """Which files of a source are records.
+
+    Attributes:
+        file_name: the pattern that a record's whole file name matches.
+        description: what was looked for, in words, for the message when nothing was found.
+    """
+
+    file_name: re.Pattern[str]
+    description: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One stay's file.
+
+    Attributes:
+        path: where it lies within the source, with forward slashes.
+        content: the file's bytes.
+    """
+
+    path: str
+    content: bytes
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending: the challenge's own id of the stay."""
+        return PurePosixPath(self.path).stem
+
+
+def read_records(
+    source: Path, kind: RecordKind, progress: Progress | None = None
+) -> tuple[list[Record], dict[str, dict[str, Any]]]:
+    """Read all records of a challenge.
+
+    Args:
+        source: a tar archive (plain, .gz, .bz2 or .xz, told by its content) or a folder; the
+            records may lie in folders within it, beside other files.
+        kind: which files are records.
+        progress: called as the source is read.
+
+    Returns:
+        The records in the order of their names, and by the source's name its size in bytes and
+        its SHA-256: that of the archive, or of all records' paths and contents in a folder.
+
+    Raises:
+        SourceError: where the source is absent, is no tar archive, is damaged or holds no record,
+            or where a record stands in it twice.
+    """
+    if source.is_dir():
+        records, digest = _read_folder(source, kind, progress)
+    elif source.is_file():
+        records, digest = _read_archive(source, kind, progress)
+    else:
+        raise SourceError(f"there is no {source}; give the challenge's archive or its folder")
+    if not records:
+        raise SourceError(f"{source} holds no record; looked for {kind.description}")
+    records.sort(key=lambda record: (record.name, record.path))
+    for first, second in pairwise(records):
+        if first.name == second.name:
+            raise SourceError(
+                f"{source} holds the record {first.name} twice, as {first.path} and as "
+                f"{second.path}; leave one of them"
+            )
+    return records, {source.resolve().name: digest}
+
+
+def _read_folder(
+    source: Path, kind: RecordKind, progress: Progress | None
+) -> tuple[list[Record], dict[str, Any]]:
+    records = []
+    try:
+        paths = sorted(_walk(source, kind))
+        total = sum(path.stat().st_size for path in paths) if progress is not None else 0
+        done = 0
+        for path in paths:
+            content = path.read_bytes()
+            records.append(Record(path.relative_to(source).as_posix(), content))
+            done += len(content)
+            if progress is not None:
+                progress(done, total)
+    except OSError as error:
+        raise SourceError(f"{source} cannot be read: {error}") from error
+    return records, _folder_digest(records)
+
+
+def _walk(source: Path, kind: RecordKind) -> Iterator[Path]:
+    # Left to itself, os.walk passes over linked folders and those that it may not list.
+    for folder, _, names in os.walk(source, onerror=_raise, followlinks=True):
+        yield from (Path(folder, name) for name in names if kind.file_name.fullmatch(name))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _folder_digest(records: Iterable[Record]) -> dict[str, Any]:
+    digest = sha256()
+    size = 0
+    for record in sorted(records, key=lambda record: record.path):
+        digest.update(f"{record.path}\0{len(record.content)}\0".encode(errors="surrogateescape"))
+        digest.update(record.content)
+        size += len(record.content)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _read_archive(
+    source: Path, kind: RecordKind, progress: Progress | None
+) -> tuple[list[Record], dict[str, Any]]:
+    records: list[Record] = []
+    opened = False
+    try:
+        with source.open("rb") as file:
+            raw = _HashedFile(file, source.stat().st_size, progress)
+            buffered = io.BufferedReader(raw, _READ_BYTES)
+            stream = _TarStream(_decompressed(cast(io.BufferedReader, buffered)))
+            with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+                opened = True
+                records.extend(_members(tar, kind, source))
+                stream.check_end(tar.offset)
+            while buffered.read(_READ_BYTES):
+                pass
+    except PermissionError as error:
+        raise SourceError(f"{source} cannot be read: {error.strerror}") from error
+    except _DAMAGE as error:
+        if isinstance(error, tarfile.ReadError) and not opened:
+            raise SourceError(f"{source} is neither a tar archive nor a folder") from error
+        raise SourceError(f"{source} is truncated or damaged ({error}); fetch it again") from error
+    return records, {"bytes": raw.count, "sha256": raw.digest.hexdigest()}
+
+
+def _decompressed(file: io.BufferedReader) -> _Readable:
+    start = file.peek(max(map(len, _DECOMPRESSORS)))
+    for magic, decompress in _DECOMPRESSORS.items():
+        if start.startswith(magic):
+            return decompress(file)
+    return file
+
+
+def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[Record]:
+    for member in tar:
+        path = PurePosixPath(member.name)
+        if member.isdir() or not kind.file_name.fullmatch(path.name):
+            continue
+        content = tar.extractfile(member) if member.isreg() else None
+        if content is None:
+            raise SourceError(f"{source}: {member.name} is a link; pack the files themselves")
+        yield Record(str(path), content.read())
+
+
+class _HashedFile(io.RawIOBase):
+    """A file that is hashed and whose progress is told while it is read."""
+
+    def __init__(self, file: io.BufferedReader, total: int, progress: Progress | None) -> None:
+        super().__init__()
+        self.count = 0
+        self.digest = sha256()
+        self._file = file
+        self._total = total
+        self._progress = progress
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with memoryview(buffer) as view:
+            count = self._file.readinto(view)
+            self.digest.update(view[:count])
+        self.count += count
+        if self._progress is not None:
+            self._progress(self.count, self._total)
+        return count
+
+
+class _TarStream:
+    """The bytes of a tar archive on their way to `tarfile`, which takes much damage for the end.
+
+    `tarfile` stops without a word at a broken header and where the closing zero blocks are
+    missing. This remembers where the last byte that is not zero stood, so that it can be told.
+    """
+
+    def __init__(self, stream: _Readable) -> None:
+        self._stream = stream
+        self._position = 0
+        self._content_end = 0
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        content = data.rstrip(b"\0")
+        if content:
+            self._content_end = self._position + len(content)
+        self._position += len(data)
+        return data
+
+    def check_end(self, offset: int) -> None:
+        """Read to the end; raise `EOFError` unless only zeros, a block at least, follow `offset`.
+
+        Reading to the end also makes the decompressor verify its checksum.
+        """
+        while self.read(_READ_BYTES):
+            pass
+        if self._content_end > offset:
+            raise EOFError(f"broken header at byte {offset} of the unpacked archive")
+        if self._position < offset + _TAR_BLOCK:
+            raise EOFError("the end-of-archive mark is missing")

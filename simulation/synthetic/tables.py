@@ -1,0 +1,147 @@
+"""The tables of MIMIC-III v1.4 that a cohort reads: their columns, and a writer for them.
+
+Column names and order are those of the published schema, https://mimic.mit.edu/docs/iii/tables/.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+_KEYS = "SUBJECT_ID HADM_ID ICUSTAY_ID"
+_MV_ORDER = "STORETIME CGID ORDERID LINKORDERID ORDERCATEGORYNAME SECONDARYORDERCATEGORYNAME"
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    table: ("ROW_ID", *columns.split())
+    for table, columns in {
+        "ADMISSIONS": "SUBJECT_ID HADM_ID ADMITTIME DISCHTIME DEATHTIME ADMISSION_TYPE "
+        "ADMISSION_LOCATION DISCHARGE_LOCATION INSURANCE LANGUAGE RELIGION MARITAL_STATUS "
+        "ETHNICITY EDREGTIME EDOUTTIME DIAGNOSIS HOSPITAL_EXPIRE_FLAG HAS_CHARTEVENTS_DATA",
+        "CHARTEVENTS": f"{_KEYS} ITEMID CHARTTIME STORETIME CGID VALUE VALUENUM VALUEUOM WARNING "
+        "ERROR RESULTSTATUS STOPPED",
+        "DIAGNOSES_ICD": "SUBJECT_ID HADM_ID SEQ_NUM ICD9_CODE",
+        "D_ITEMS": "ITEMID LABEL ABBREVIATION DBSOURCE LINKSTO CATEGORY UNITNAME PARAM_TYPE "
+        "CONCEPTID",
+        "ICUSTAYS": f"{_KEYS} DBSOURCE FIRST_CAREUNIT LAST_CAREUNIT FIRST_WARDID LAST_WARDID "
+        "INTIME OUTTIME LOS",
+        "INPUTEVENTS_CV": f"{_KEYS} CHARTTIME ITEMID AMOUNT AMOUNTUOM RATE RATEUOM STORETIME CGID "
+        "ORDERID LINKORDERID STOPPED NEWBOTTLE ORIGINALAMOUNT ORIGINALAMOUNTUOM ORIGINALROUTE "
+        "ORIGINALRATE ORIGINALRATEUOM ORIGINALSITE",
+        "INPUTEVENTS_MV": f"{_KEYS} STARTTIME ENDTIME ITEMID AMOUNT AMOUNTUOM RATE RATEUOM "
+        f"{_MV_ORDER} ORDERCOMPONENTTYPEDESCRIPTION ORDERCATEGORYDESCRIPTION PATIENTWEIGHT "
+        "TOTALAMOUNT TOTALAMOUNTUOM ISOPENBAG CONTINUEINNEXTDEPT CANCELREASON STATUSDESCRIPTION "
+        "COMMENTS_EDITEDBY COMMENTS_CANCELEDBY COMMENTS_DATE ORIGINALAMOUNT ORIGINALRATE",
+        "LABEVENTS": "SUBJECT_ID HADM_ID ITEMID CHARTTIME VALUE VALUENUM VALUEUOM FLAG",
+        "MICROBIOLOGYEVENTS": "SUBJECT_ID HADM_ID CHARTDATE CHARTTIME SPEC_ITEMID SPEC_TYPE_DESC "
+        "ORG_ITEMID ORG_NAME ISOLATE_NUM AB_ITEMID AB_NAME DILUTION_TEXT DILUTION_COMPARISON "
+        "DILUTION_VALUE INTERPRETATION",
+        "OUTPUTEVENTS": f"{_KEYS} CHARTTIME ITEMID VALUE VALUEUOM STORETIME CGID STOPPED NEWBOTTLE "
+        "ISERROR",
+        "PATIENTS": "SUBJECT_ID GENDER DOB DOD DOD_HOSP DOD_SSN EXPIRE_FLAG",
+        "PRESCRIPTIONS": f"{_KEYS} STARTDATE ENDDATE DRUG_TYPE DRUG DRUG_NAME_POE "
+        "DRUG_NAME_GENERIC FORMULARY_DRUG_CD GSN NDC PROD_STRENGTH DOSE_VAL_RX DOSE_UNIT_RX "
+        "FORM_VAL_DISP FORM_UNIT_DISP ROUTE",
+        "PROCEDUREEVENTS_MV": f"{_KEYS} STARTTIME ENDTIME ITEMID VALUE VALUEUOM LOCATION "
+        f"LOCATIONCATEGORY {_MV_ORDER} ORDERCATEGORYDESCRIPTION ISOPENBAG CONTINUEINNEXTDEPT "
+        "CANCELREASON STATUSDESCRIPTION COMMENTS_EDITEDBY COMMENTS_CANCELEDBY COMMENTS_DATE",
+        "PROCEDURES_ICD": "SUBJECT_ID HADM_ID SEQ_NUM ICD9_CODE",
+    }.items()
+}
+"""Of each table the columns in order."""
+
+# A fast level: the tables are read once and thrown away.
+_COMPRESSION_LEVEL = 1
+
+
+class TableWriter:
+    """Writes rows to the .csv.gz files of a folder, block by block; equal rows give equal bytes.
+
+    A context manager. Every table of `COLUMNS` gets its file and its header, also without a row.
+
+    Args:
+        folder: an existing folder without tables.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._stack = ExitStack()
+        self._rows = dict.fromkeys(COLUMNS, 0)
+        self._files = {table: self._open(folder, table) for table in COLUMNS}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    def _open(self, folder: Path, table: str) -> gzip.GzipFile:
+        raw = self._stack.enter_context((folder / f"{table}.csv.gz").open("wb"))
+        # Neither a name nor a time in the gzip header, or the bytes would differ between runs.
+        file = gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, fileobj=raw, mtime=0)
+        self._stack.enter_context(file)
+        file.write((",".join(f'"{column}"' for column in COLUMNS[table]) + "\n").encode())
+        return file
+
+    def write(self, table: str, columns: Mapping[str, Any]) -> None:
+        """Append rows.
+
+        Args:
+            table: a key of `COLUMNS`.
+            columns: arrays of one length, or scalars for all rows; what is not given stays empty.
+                ROW_ID is counted here. Times are timestamp arrays (see `timestamps`); NaN is
+                written as an empty field.
+        """
+        arrays = {name: _array(values) for name, values in columns.items()}
+        rows = max((len(array) for array in arrays.values() if array is not None), default=0)
+        if not rows:
+            return
+        first = self._rows[table]
+        self._rows[table] += rows
+        arrays["ROW_ID"] = pa.array(np.arange(first + 1, first + rows + 1))
+        for name, array in arrays.items():
+            if array is None:
+                arrays[name] = pa.repeat(pa.scalar(columns[name]), rows)
+        block = pa.table(
+            [arrays.get(name, pa.nulls(rows)) for name in COLUMNS[table]], list(COLUMNS[table])
+        )
+        pa_csv.write_csv(block, self._files[table], pa_csv.WriteOptions(include_header=False))
+
+
+def timestamps(seconds: Any, missing: Any = None) -> pa.Array:
+    """Turn seconds since 1970 into a column of times.
+
+    Args:
+        seconds: integers, [N]; negative ones are dates before 1970.
+        missing: booleans, [N], true where the field is to be empty.
+
+    Returns:
+        A timestamp array without time zone, in whole seconds, [N].
+    """
+    return pa.array(np.asarray(seconds, dtype=np.int64), mask=missing).cast(pa.timestamp("s"))
+
+
+def dates(seconds: Any, missing: Any = None) -> pa.Array:
+    """Turn seconds since 1970 into a column of dates, written as midnight as MIMIC-III does."""
+    seconds = np.asarray(seconds, dtype=np.int64)
+    return timestamps(seconds - seconds % 86_400, missing)
+
+
+def _array(values: Any) -> pa.Array | None:
+    """Return an Arrow array, or None for a scalar."""
+    if isinstance(values, (str, int, float)):
+        return None
+    if isinstance(values, (pa.Array, pa.ChunkedArray)):
+        return values
+    return pa.array(np.asarray(values), from_pandas=True)

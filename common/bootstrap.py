@@ -1,0 +1,135 @@
+"""Patient-level bootstrap intervals of anything that is a function of sums over patients.
+
+What is resampled is the patient, with all windows of all his vitals and under all models at once:
+a replicate draws as many patients as there are, with replacement. Windows of one patient overlap
+in time and are alike, so that resampling windows would give intervals that are far too narrow; and
+since both models of a comparison see the same draw, what is easy or hard about a patient cancels.
+Patients of several sites are drawn from one pool, not site by site. What is not resampled: the
+training of the models. An interval tells how the result would vary over patients, not over seeds.
+
+A metric is a ratio of two sums, hence a replicate only needs the sums per patient: its totals are
+a row of multinomial counts times those sums. Source: Efron & Tibshirani 1993, An Introduction to
+the Bootstrap; the intervals are percentile intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.errors import UsageError
+
+Array = npt.NDArray[np.float64]
+
+DEFAULT_REPLICATES = 1000
+CONFIDENCE = 0.95
+_COUNTS_AT_ONCE = 2_000_000  # 16 MB a block, whatever the number of patients
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its bootstrap interval.
+
+    Attributes:
+        estimate: the value on the patients as they are; NaN where it is not defined.
+        low: lower end of the 95 % interval; NaN where there are too few patients for one.
+        high: upper end.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """Plain values; None where a value is not defined, since JSON has no NaN."""
+        return {name: value if np.isfinite(value) else None for name, value in vars(self).items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Intervals:
+    """Intervals of many statistics; three arrays of one shape, see `Interval`."""
+
+    estimate: Array
+    low: Array
+    high: Array
+
+    def at(self, *index: int) -> Interval:
+        """Return the interval of one statistic."""
+        return Interval(
+            float(self.estimate[index]), float(self.low[index]), float(self.high[index])
+        )
+
+
+def bootstrap_intervals(
+    sums: npt.NDArray[np.floating[Any]],
+    statistic: Callable[[Array], Array],
+    *,
+    replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+) -> Intervals:
+    """Return 95 % intervals of statistics of totals over patients.
+
+    Args:
+        sums: ``[P, ...]``, what each patient contributes to the totals, of all the models that the
+            statistic compares.
+        statistic: from totals ``[B, ...]`` to values ``[B, *S]``, each row for itself; NaN where a
+            value is not defined, e.g. since nobody of the replicate has that vital. Such
+            replicates are left out of that value's interval.
+        replicates: number B of draws of P patients each.
+        seed: of the draws; the same seed gives the same intervals.
+
+    Returns:
+        Intervals of shape S. With fewer than two patients there is nothing to vary: their ends
+        are NaN.
+
+    Raises:
+        UsageError: fewer than one replicate.
+    """
+    estimate = statistic(sums.sum(axis=0, dtype=np.float64)[None])[0]
+    samples = statistic(resampled_sums(sums, replicates=replicates, seed=seed))
+    ends = np.full((2, *estimate.shape), np.nan)
+    tails = [(1.0 - CONFIDENCE) / 2.0, (1.0 + CONFIDENCE) / 2.0]
+    for index in np.argwhere(np.isfinite(estimate) & (len(sums) > 1)):
+        values = samples[(slice(None), *index)]
+        defined = values[np.isfinite(values)]
+        if len(defined):
+            ends[(slice(None), *index)] = np.quantile(defined, tails)
+    return Intervals(estimate, ends[0], ends[1])
+
+
+def resampled_sums(
+    sums: npt.NDArray[np.floating[Any]], *, replicates: int = DEFAULT_REPLICATES, seed: int = 0
+) -> Array:
+    """Draw patients with replacement and add up what the drawn ones contribute.
+
+    Args:
+        sums: ``[P, ...]``, what each patient contributes.
+        replicates: number B of draws of P patients each.
+        seed: of the draws.
+
+    Returns:
+        ``[B, ...]``, the totals of each replicate.
+
+    Raises:
+        UsageError: fewer than one replicate.
+    """
+    if replicates < 1:
+        raise UsageError(f"bootstrap replicates must be at least 1, got {replicates}")
+    patients = len(sums)
+    totals = np.zeros((replicates, *sums.shape[1:]))
+    if patients == 0:
+        return totals
+    generator = np.random.default_rng(seed)
+    chances = np.full(patients, 1.0 / patients)
+    flat = sums.reshape(patients, -1).astype(np.float64)
+    block = max(1, _COUNTS_AT_ONCE // patients)
+    for start in range(0, replicates, block):
+        size = min(block, replicates - start)
+        counts = generator.multinomial(patients, chances, size=size)  # [size, P]
+        drawn = counts.astype(np.float64) @ flat
+        totals[start : start + size] = drawn.reshape(size, *sums.shape[1:])
+    return totals

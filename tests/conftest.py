@@ -31,3 +31,64 @@ def shared_data() -> Path:
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test out of the user's own FEDVITALS_HOME."""
     monkeypatch.setenv("FEDVITALS_HOME", str(tmp_path / "fedvitals-home"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bolt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Chronos-Bolt of the real architecture, random and tiny: a few ms a step."""
+    import torch
+    from chronos.chronos_bolt import ChronosBoltModelForForecasting
+    from transformers import T5Config
+
+    torch.set_num_threads(1)
+    config = T5Config(
+        d_model=16,
+        d_kv=8,
+        d_ff=32,
+        num_layers=1,
+        num_decoder_layers=1,
+        num_heads=2,
+        dropout_rate=0.1,
+        initializer_factor=0.3,
+        feed_forward_proj="relu",
+        vocab_size=2,
+        pad_token_id=0,
+    )
+    config.decoder_start_token_id = 0
+    config.chronos_pipeline_class = "ChronosBoltPipeline"
+    config.chronos_config = {
+        "context_length": 48,
+        "prediction_length": 12,
+        "input_patch_size": 4,
+        "input_patch_stride": 4,
+        "quantiles": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        "use_reg_token": True,
+    }
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny-bolt")
+    ChronosBoltModelForForecasting(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort folder of three sites with a few patients each, random walks that differ by site."""
+    import numpy as np
+    import pandas as pd
+
+    from common.vitals import VITALS, SiteTableInfo, make_site_table, write_site_table
+
+    folder = tmp_path_factory.mktemp("tiny-cohort")
+    random = np.random.default_rng(0)
+    for number, (site, patients) in enumerate((("ccu", 12), ("micu", 24), ("sicu", 16))):
+        rows = pd.DataFrame({"patient_id": np.repeat(np.arange(patients) + 1000 * number, 36)})
+        rows["stay_id"] = rows["patient_id"] * 10
+        rows["step"] = np.tile(np.arange(36), patients)
+        for vital in VITALS:
+            walk = random.normal(0, vital.scale_floor, (patients, 36)).cumsum(axis=1) / 2
+            values = vital.clinical_offset + walk.ravel()
+            values[random.random(len(values)) < 0.1] = np.nan
+            rows[vital.name] = np.where(vital.valid(values), values, np.nan)
+        info = SiteTableInfo(site, "synthetic", "random walks", 60)
+        write_site_table(make_site_table(rows, info), folder / "sites" / f"{site}.parquet")
+    return folder

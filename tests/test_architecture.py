@@ -1,4 +1,4 @@
-"""The import rule: common <- client, server; neither of those imports the other; all <- simulation."""
+"""The import rule: common <- client, server <- simulation; client and server stay apart."""
 
 from __future__ import annotations
 

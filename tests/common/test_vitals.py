@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -97,7 +98,7 @@ def test_parquet_carries_units_and_rule(tmp_path: Path) -> None:
     assert "sepsis=explicit" in metadata
 
 
-def with_value(column: str, row: int, value: object) -> SiteTable:
+def with_value(column: str, row: int, value: Any) -> SiteTable:
     frame = table().frame.astype({"stay_id": object, "split": object, "patient_id": object})
     frame.loc[row, column] = value
     return SiteTable(frame, INFO)
@@ -116,7 +117,7 @@ def with_value(column: str, row: int, value: object) -> SiteTable:
         ("split", 0, "holdout", "row 0: split is not the one"),
     ],
 )
-def test_a_broken_row_is_named(column: str, row: int, value: object, message: str) -> None:
+def test_a_broken_row_is_named(column: str, row: int, value: Any, message: str) -> None:
     with pytest.raises(SiteTableError) as error:
         validate_site_table(with_value(column, row, value), "micu.parquet")
     assert str(error.value).startswith("micu.parquet: ")

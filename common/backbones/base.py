@@ -1,0 +1,94 @@
+"""What every family of foundation models offers, and the digest that names its frozen weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from common.vitals import VITALS
+from common.windows import FloatArray, IntArray
+
+Batch = dict[str, torch.Tensor]
+"""Tensors by name, each with the windows of the batch first."""
+
+
+class Backbone(Protocol):
+    """One family of models, e.g. Chronos-Bolt; it holds no weights of its own.
+
+    A model is a plain `torch.nn.Module`; with a LoRA adapter on it, it is PEFT's wrapper of that
+    module, and every method below takes either.
+    """
+
+    family: str
+    max_horizon_steps: int
+
+    def build(self, weights: Path) -> torch.nn.Module:
+        """Load a model from a folder in the published layout, frozen and in eval mode.
+
+        Raises:
+            BackboneError: where the folder is not one of this family or is damaged.
+        """
+        ...
+
+    def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
+        """Turn windows into the model's tensors on the CPU, without looking across windows.
+
+        Args:
+            context: ``[B, C]`` in the vital's unit, NaN = not observed.
+            target: ``[B, H]`` likewise, or None for a forecast.
+            vital: ``[B]``, index into `common.vitals.VITALS`.
+        """
+        ...
+
+    def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Return each window's own loss, ``[B]``, with no normalisation across the batch.
+
+        Privacy per patient rests on this: a window's loss and gradient are the same whichever
+        windows share its batch.
+        """
+        ...
+
+    def predict_quantiles(
+        self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
+    ) -> torch.Tensor:
+        """Return forecast quantiles ``[B, H, Q]`` in the vital's unit, rising along Q."""
+        ...
+
+    def lora_targets(self, scope: str) -> str:
+        """Return the regular expression (full match) of the projections that take an adapter.
+
+        Projections whose gradient is zero by construction are left out: they would train nothing
+        and, under differential privacy, carry nothing but noise.
+        """
+        ...
+
+
+def offset_and_scale(vital: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return each window's clinical offset and scale floor, [B] both, in the vital's unit."""
+    table = np.array([(v.clinical_offset, v.scale_floor) for v in VITALS], np.float32)
+    return table[vital, 0], table[vital, 1]
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """Return the SHA-256 over names, types, shapes and bytes of the frozen tensors, by name.
+
+    Averaging adapters means something only on the very same base: sites compare this digest. It is
+    the same with and without an adapter on the model. Tied tensors count under each name.
+    """
+    digest = sha256()
+    frozen = {
+        name.removeprefix("base_model.model.").replace(".base_layer.", "."): tensor
+        for name, tensor in model.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, tensor in sorted(frozen.items()):
+        plain = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {tuple(plain.shape)}\n".encode())
+        # Through a byte view, since numpy has no bfloat16.
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""LoRA through PEFT: small trainable pairs of matrices beside the frozen projections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+
+from common.adapter import Adapter
+from common.backbones.base import Backbone
+from common.backbones.loading import load_backbone
+from common.config import LoraConfig
+from common.peft_adapter import from_peft_model
+
+
+@dataclass(frozen=True)
+class AdaptedBackbone:
+    """A frozen model with a LoRA adapter on it.
+
+    Attributes:
+        name: the backbone's name.
+        digest: SHA-256 of its frozen tensors.
+        backbone: its family.
+        model: PEFT's wrapper, in eval mode; only A and B require gradients.
+    """
+
+    name: str
+    digest: str
+    backbone: Backbone
+    model: PeftModel
+
+    def adapter(self) -> Adapter:
+        """Return the matrices as they are now."""
+        return from_peft_model(self.model, self.name, self.digest)
+
+    def fresh_adapter(self, seed: int) -> Adapter:
+        """Draw the matrices anew and return them: A as in PEFT (Kaiming uniform), B zero.
+
+        The same seed gives the same bytes; the model forecasts as the frozen one does.
+        """
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for _, module in sorted(self.model.named_modules()):
+                if isinstance(module, LoraLayer):
+                    module.reset_lora_parameters("default", True)  # type: ignore[no-untyped-call]
+        return self.adapter()
+
+
+@lru_cache(maxsize=1)
+def adapted_backbone(name: str, config: LoraConfig, device: torch.device) -> AdaptedBackbone:
+    """Load a backbone and put an adapter on it, once a process.
+
+    The sites of a simulation and its server share the one model and put their own matrices into it
+    before they use it; the frozen tensors are never changed.
+
+    Args:
+        name: as in the settings.
+        config: rank, alpha, dropout and scope.
+        device: where the model is to be.
+    """
+    loaded = load_backbone(name)
+    model = add_adapter(loaded.model.to(device), loaded.backbone, config)
+    return AdaptedBackbone(loaded.name, loaded.digest, loaded.backbone, model)
+
+
+def add_adapter(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) -> PeftModel:
+    """Put an adapter on a frozen model, in place, and return PEFT's wrapper in eval mode."""
+    settings = PeftLoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,  # type: ignore[arg-type]  # whole in its annotation alone
+        lora_dropout=config.dropout,
+        target_modules=backbone.lora_targets(config.scope),
+        bias="none",
+    )
+    wrapped: PeftModel = get_peft_model(model, settings).eval()
+    return wrapped
+
+
+def lora_parameters(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:
+    """Return the adapter's parameters by name, sorted: the order of every optimiser state."""
+    return sorted(
+        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
+    )

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.config import LoraConfig, RunConfig, key_help, key_types
+from common.errors import UsageError
+from common.settings import parse_settings
+
+
+def test_flat_and_parse_are_inverse() -> None:
+    config = RunConfig(rounds=3, lora=LoraConfig(rank=4, alpha=4.0))
+    assert RunConfig.parse(config.flat()) == config
+
+
+def test_values_may_come_as_text() -> None:
+    text = {key: str(value) for key, value in RunConfig().flat().items()}
+    assert RunConfig.parse(text) == RunConfig()
+
+
+def test_every_setting_has_a_line_of_help() -> None:
+    assert key_help().keys() == key_types().keys()
+    assert all(len(text) >= 8 for text in key_help().values())
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        ({"lora.rnak": 4}, "unknown setting 'lora.rnak'; did you mean 'lora.rank'?"),
+        ({"round": 4}, "did you mean 'rounds'?"),
+        ({"rounds": 0}, "rounds must be at least 1, got 0"),
+        ({"rounds": "many"}, "rounds must be a whole number, got 'many'"),
+        ({"rounds": 2.5}, "rounds must be a whole number, got 2.5"),
+        ({"rounds": True}, "rounds must be a whole number, got True"),
+        ({"lora.rank": 0}, "lora.rank must be at least 1"),
+        ({"lora.alpha": "nan"}, "lora.alpha must be a number, got 'nan'"),
+        ({"lora.dropout": 1.0}, "lora.dropout must be from 0 to 0.99"),
+        ({"lora.scope": "all"}, "unknown lora.scope 'all'"),
+        ({"train.epochs": 0}, "nothing would be trained"),
+        ({"train.learning-rate": 0}, "train.learning-rate must be above 0"),
+        ({"train.device": "tpu"}, "unknown train.device 'tpu'"),
+        ({"federation.weights": "windows"}, "unknown federation.weights"),
+        ({"wire.dtype": "float8"}, "unknown wire.dtype 'float8'"),
+        ({"windows.horizon": 0}, "horizon_steps must be at least 1"),
+        ({"windows.vitals": "heart_rate,spo3"}, "did you mean 'spo2'?"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(pairs: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        RunConfig.parse(pairs)
+    assert message in str(error.value)
+
+
+@given(st.dictionaries(st.text(max_size=20), st.one_of(st.integers(), st.text(max_size=9))))
+def test_nothing_but_usage_errors(pairs: dict[str, Any]) -> None:
+    with suppress(UsageError):
+        RunConfig.parse(pairs)
+
+
+def test_the_learning_rate_falls_as_a_cosine() -> None:
+    rates = [RunConfig(rounds=10).learning_rate(number) for number in range(1, 11)]
+    assert rates[0] == RunConfig().train.learning_rate
+    assert all(late < early for early, late in pairwise(rates))
+    assert 0 < rates[-1] < 0.03 * rates[0]
+
+
+def test_pairs_of_the_command_line() -> None:
+    config = parse_settings(["lora.rank = 4", "windows.vitals=spo2,heart_rate"], {"rounds": 3})
+    assert (config.lora.rank, config.rounds) == (4, 3)
+    assert config.windows.names() == ("heart_rate", "spo2")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["lora.rank"], "-c takes KEY=VALUE"),
+        (["rounds=4"], "rounds is given twice"),
+        (["seed=1", "seed=2"], "seed is given twice"),
+    ],
+)
+def test_bad_pairs_are_refused(pairs: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse_settings(pairs, {"rounds": 3})

@@ -1,0 +1,1 @@
+"""Rules that turn the sites' adapters into one: pure functions over named matrices, a file each."""

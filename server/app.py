@@ -1,0 +1,78 @@
+"""The ServerApp: Flower's way into `server.strategy.Federation`."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from common.backbones.lora import AdaptedBackbone, adapted_backbone
+from common.config import RunConfig
+from common.home import home
+from common.seeds import derive_seed
+from server.release import release
+from server.run_folder import RunFolder
+from server.sites import Membership
+from server.strategy import Federation
+
+log = logging.getLogger("fedvitals.server")
+
+_LIBRARIES = ("fedvitals", "chronos-forecasting", "flwr", "peft", "torch", "transformers")
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Conduct one run and release its adapter; an error ends the run as failed."""
+    config = RunConfig.parse(context.run_config)
+    path = Path(config.out) if config.out else home() / "runs" / str(context.run_id)
+    folder = RunFolder(path)
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    # On the CPU: the server only draws the first adapter; A is then the same on every machine.
+    adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
+    adapter = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
+    federation = Federation(grid, config, adapter, folder)
+    federation.gather()
+    folder.write_config(_resolved(config, adapted, federation.membership))
+    best = federation.run()
+    release(folder.path, best.adapter, best.round)
+    log.info("released the adapter of round %d in %s", best.round, folder.path)
+
+
+def _resolved(
+    config: RunConfig, adapted: AdaptedBackbone, membership: Membership
+) -> dict[str, Any]:
+    """What config.json keeps: all that it takes to understand and to repeat the run."""
+    return {
+        "settings": config.flat(),
+        "backbone": {
+            "name": adapted.name,
+            "family": adapted.backbone.family,
+            "digest": adapted.digest,
+            "parameters": sum(p.numel() for p in adapted.model.get_base_model().parameters()),
+            "adapter_parameters": adapted.adapter().num_parameters,
+        },
+        "sites": {
+            name: {
+                "patients": member.patients,
+                "windows": member.windows,
+                "source": member.source,
+                "rule": member.rule,
+                "step_minutes": member.step_minutes,
+            }
+            for name, member in sorted(membership.members.items())
+        },
+        "sites_refused": dict(sorted(membership.refused.items())),
+        "versions": {
+            "python": platform.python_version(),
+            **{library: version(library) for library in _LIBRARIES},
+        },
+    }

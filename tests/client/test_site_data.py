@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from client.site_data import load_site, site_tables
+from common.config import RunConfig, WindowConfig
+from common.errors import CohortError, FedvitalsError, SiteTableError, UsageError
+from common.home import use_cohort
+
+WINDOWS = WindowConfig(context=24, stride=6)
+
+
+def simulated(place: int, nodes: int) -> dict[str, int]:
+    return {"partition-id": place, "num-partitions": nodes}
+
+
+def test_nodes_share_out_the_sites(tiny_cohort: Path) -> None:
+    config = RunConfig(data=str(tiny_cohort))
+    for nodes in (1, 2, 3, 5):
+        shares = [site_tables(simulated(place, nodes), config) for place in range(nodes)]
+        names = sorted(name for share in shares for name in share)
+        assert names == ["ccu", "micu", "sicu"]
+
+
+def test_the_cohort_prepared_last_is_the_default(tiny_cohort: Path) -> None:
+    with pytest.raises(CohortError, match="no cohort is prepared"):
+        site_tables(simulated(0, 1), RunConfig())
+    use_cohort(tiny_cohort)
+    assert list(site_tables(simulated(0, 1), RunConfig())) == ["ccu", "micu", "sicu"]
+
+
+def test_a_hospitals_node_has_its_own_table_alone(tiny_cohort: Path) -> None:
+    path = tiny_cohort / "sites" / "micu.parquet"
+    # The run's settings come from the server: they must not choose what a hospital opens.
+    config = RunConfig(data="/etc")
+    node = {"data-path": str(path), "site-id": "north", "partition-id": 0, "num-partitions": 1}
+    assert site_tables(node, config) == {"north": path}
+    assert len(load_site(node, config, "north", WINDOWS).train)
+
+
+@pytest.mark.parametrize("site", ["micu", "../../secret", "/etc/passwd", ""])
+def test_a_node_opens_no_table_but_its_own(tiny_cohort: Path, site: str) -> None:
+    with pytest.raises(UsageError, match="unknown site of this node"):
+        load_site(simulated(0, 3), RunConfig(data=str(tiny_cohort)), site, WINDOWS)
+
+
+def test_windows_of_training_and_validation_patients(tiny_cohort: Path) -> None:
+    data = load_site(simulated(0, 1), RunConfig(data=str(tiny_cohort)), "micu", WINDOWS)
+    assert len(data.train) > len(data.validation) > 0
+    assert not set(data.train.patient_ids) & set(data.validation.patient_ids)
+
+
+def test_a_changed_table_is_read_anew(tiny_cohort: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort, folder)
+    config = RunConfig(data=str(folder))
+    before = load_site(simulated(0, 1), config, "ccu", WINDOWS)
+    (folder / "sites" / "micu.parquet").replace(folder / "sites" / "ccu.parquet")
+    assert len(load_site(simulated(0, 1), config, "ccu", WINDOWS).train) > len(before.train)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no data-path"):
+        site_tables({}, RunConfig())
+    with pytest.raises(CohortError, match="holds no site tables"):
+        site_tables(simulated(0, 1), RunConfig(data=str(tmp_path)))
+    node = {"data-path": str(tmp_path / "absent.parquet")}
+    with pytest.raises(SiteTableError, match="there is no site table"):
+        load_site(node, RunConfig(), "absent", WINDOWS)
+    assert issubclass(SiteTableError, FedvitalsError)

@@ -1,0 +1,19 @@
+"""The commands of `python -m simulation`, a file each; what they do lives elsewhere."""
+
+from __future__ import annotations
+
+import typer
+
+from simulation.commands import prepare, pretrain, run, sites
+
+app = typer.Typer(
+    help="Make hospitals out of ICU data and run the federation on one machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="--debug, anywhere on the line, shows the traceback of an error.",
+)
+app.add_typer(prepare.app, name="prepare")
+app.command(name="sites")(sites.sites)
+app.command(name="run")(run.run)
+app.command(name="pretrain")(pretrain.pretrain)

@@ -1,0 +1,42 @@
+"""`python -m simulation pretrain`: make one of the small backbones anew, from synthetic series."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for the weights. [default: where the shipped ones lie]")
+]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps. [default: the recipe's]")]
+Seed = Annotated[int | None, typer.Option(help="Seed. [default: the recipe's]")]
+
+
+def pretrain(name: Name, out: Out = None, steps: Steps = None, seed: Seed = None) -> None:
+    """Pretrain a nano backbone and write weights, recipe, training log and model card."""
+    from simulation.pretraining import default_folder, nano_model
+    from simulation.pretraining import pretrain as train_from_scratch
+
+    nano_model(name)
+    folder = out or default_folder(name)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn(name),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=steps, loss=float("nan"))
+
+        def show(step: int, total: int, loss: float) -> None:
+            bar.update(task, completed=step, total=total, loss=loss)
+
+        train_from_scratch(name, folder, steps=steps, seed=seed, progress=show)
+    Console().print(f"Weights: {folder}", soft_wrap=True, highlight=False)

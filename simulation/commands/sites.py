@@ -1,0 +1,18 @@
+"""`python -m simulation sites`: what each site of a prepared cohort holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `prepare`.")]
+
+
+def sites(folder: Folder) -> None:
+    """Print patients, stays, hours, split sizes and the share observed per vital, a row a site."""
+    from simulation.sites import sites_table
+
+    Console().print(sites_table(folder))

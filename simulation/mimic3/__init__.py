@@ -1,0 +1,1 @@
+"""MIMIC-III tables to one site table a care unit."""

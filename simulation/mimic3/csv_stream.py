@@ -1,0 +1,236 @@
+"""One pass over a `.csv` or `.csv.gz` file: unpacked, hashed, parsed and filtered side by side.
+
+The calling thread reads and unpacks blocks of whole lines; a few workers parse and filter them with
+pyarrow, outside the interpreter's lock. A pass therefore takes about as long as unpacking alone,
+and memory is bounded by a few blocks. The digest is that of the bytes as they lie on disk and is
+taken on the way: a file of many gigabytes is read once.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+from isal import igzip, isal_zlib
+
+from common.errors import SourceError
+
+BLOCK_BYTES = 4 << 20
+"""Unpacked bytes a block: large enough that the cost a block is small, small enough that the blocks
+under way stay within some tens of megabytes."""
+
+_MAX_WORKERS = 4
+_LONGEST_RECORD = 1 << 24
+_QUOTE = ord('"')
+# Cast, since the type stubs of isal give this class as an instance.
+_DAMAGED = (zlib.error, cast(type[Exception], isal_zlib.error), OSError)
+_CUT_OFF = "it ends before its gzip stream does (cut off)"
+
+Progress = Callable[[int, int], None]
+"""Called, from any thread, with the bytes read so far and those of the file (both as on disk)."""
+
+Keep = Callable[[pa.RecordBatch], pa.RecordBatch]
+"""Takes the rows of use out of a batch; called from several threads."""
+
+
+class CsvStream:
+    """A CSV file as a stream of Arrow record batches of the columns asked for.
+
+    Quoted fields may hold commas, doubled quotes and line breaks; empty fields, quoted or not, are
+    null. Nothing is guessed from the content: each column comes in the type it is asked for in.
+
+    Args:
+        path: a `.csv` or `.csv.gz` file with a header line, UTF-8.
+        table: the table's name, for messages.
+        types: the Arrow type of each column to read, by its lower-case name.
+        keep: applied to each batch.
+        progress: told of each block read.
+
+    Attributes:
+        schema: of the batches: lower-case names in the order in which they were asked for.
+
+    Raises:
+        SourceError: where the header lacks a column or has it twice.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        table: str,
+        types: Mapping[str, pa.DataType],
+        *,
+        keep: Keep | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.schema = pa.schema(list(types.items()))
+        self._path = path
+        self._table = table
+        self._keep = keep
+        self._progress = progress
+        self._header = self._read_header()
+        self._digest: dict[str, Any] | None = None
+        check_columns(self._header, list(types), table, path)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read the file once, from start to end, giving its rows in their order.
+
+        Raises:
+            SourceError: where the file is cut off, damaged, or a field does not fit its type.
+        """
+        workers = min(os.cpu_count() or 1, _MAX_WORKERS)
+        with self._path.open("rb", buffering=0) as file, ThreadPoolExecutor(workers) as pool:
+            raw = _HashedFile(file, self._path.stat().st_size, self._progress)
+            parsed: deque[Future[pa.RecordBatch]] = deque()
+            try:
+                for block in self._blocks(self._unpacked(raw)):
+                    parsed.append(pool.submit(self._parse, block))
+                    # One block more than workers, so that none of them waits for this thread.
+                    if len(parsed) > workers + 1:
+                        yield parsed.popleft().result()
+                while parsed:
+                    yield parsed.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+            self._digest = raw.finish()
+
+    def digest(self) -> dict[str, Any]:
+        """Return `file`, `bytes` and `sha256` of the file, once `batches` has come to its end."""
+        if self._digest is None:
+            raise RuntimeError(f"{self._path} has not been read to its end")
+        return self._digest
+
+    def _unpacked(self, raw: io.RawIOBase) -> io.BufferedIOBase:
+        if self._path.suffix.lower() == ".gz":
+            return cast(io.BufferedIOBase, igzip.open(raw, "rb"))  # type: ignore[no-untyped-call]
+        return io.BufferedReader(raw, BLOCK_BYTES)
+
+    def _blocks(self, content: io.BufferedIOBase) -> Iterator[bytes]:
+        """Cut the content after the header into blocks of whole records."""
+        try:
+            content.readline()
+            while block := content.read(BLOCK_BYTES):
+                yield block + self._rest_of_record(content, block)
+        except EOFError:
+            raise self._damaged(_CUT_OFF) from None
+        except _DAMAGED as error:
+            raise self._damaged(f"it cannot be read ({error})") from error
+
+    def _rest_of_record(self, content: io.BufferedIOBase, block: bytes) -> bytearray:
+        # A line end belongs to a field, not between records, while a quote is open.
+        rest = bytearray(content.readline())
+        # numpy counts several times faster than bytes.count, which stops at each quote.
+        quotes = np.count_nonzero(np.frombuffer(block, np.uint8) == _QUOTE) + rest.count(b'"')
+        is_open = quotes % 2 == 1
+        while is_open and (line := content.readline()):
+            rest += line
+            is_open = line.count(b'"') % 2 == 0
+            if len(rest) > _LONGEST_RECORD:
+                raise self._damaged("a quoted field is never closed")
+        return rest
+
+    def _parse(self, block: bytes) -> pa.RecordBatch:
+        try:
+            table = pa_csv.read_csv(
+                pa.BufferReader(block),
+                # A single chunk, since a record must not be cut again.
+                read_options=pa_csv.ReadOptions(
+                    use_threads=False, block_size=len(block) + 1, column_names=self._header
+                ),
+                parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+                convert_options=pa_csv.ConvertOptions(
+                    include_columns=self.schema.names,
+                    column_types=self.schema,
+                    null_values=[""],
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise self._unreadable(str(error)) from error
+        batch = table.to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], self.schema)
+        return batch if self._keep is None else self._keep(batch)
+
+    def _read_header(self) -> list[str]:
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                line = self._unpacked(file).readline()
+        except EOFError:
+            raise self._damaged(_CUT_OFF) from None
+        except _DAMAGED as error:
+            raise self._damaged(f"it cannot be read ({error})") from error
+        if not line.strip():
+            raise self._damaged("it is empty")
+        names = next(csv.reader([line.decode("utf-8-sig", errors="replace").strip()]))
+        return [name.strip().lower() for name in names]
+
+    def _unreadable(self, reason: str) -> SourceError:
+        # pyarrow counts rows from the start of the block, which says nothing to anybody.
+        reason = re.sub(r"Row #\d+: ", "", reason)
+        if column := re.match(r"In CSV column #(\d+): ", reason):
+            reason = f"column {self._header[int(column[1])].upper()}: {reason[column.end() :]}"
+        return SourceError(f"{self._table}: {self._path} has a line that cannot be read: {reason}")
+
+    def _damaged(self, reason: str) -> SourceError:
+        return SourceError(
+            f"{self._table}: {self._path} is damaged: {reason}; get it again and compare its "
+            "SHA-256 with the published one"
+        )
+
+
+def check_columns(header: list[str], needed: list[str], table: str, path: Path) -> None:
+    """Refuse a header (lower-case names) that lacks a needed column or has it twice.
+
+    Raises:
+        SourceError: naming table, column and file.
+    """
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise SourceError(
+            f"{table}: {path} lacks the column {', '.join(missing).upper()}; it has "
+            f"{', '.join(header).upper()}"
+        )
+    twice = [name for name in needed if header.count(name) > 1]
+    if twice:
+        raise SourceError(f"{table}: {path} has the column {', '.join(twice).upper()} twice")
+
+
+class _HashedFile(io.RawIOBase):
+    """A file that is hashed, and its reading reported, as it is read."""
+
+    def __init__(self, file: io.FileIO, total: int, progress: Progress | None) -> None:
+        super().__init__()
+        self._file = file
+        self._total = total
+        self._progress = progress
+        self._hash = sha256()
+        self._bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with memoryview(buffer) as view:
+            count = self._file.readinto(view)
+            self._hash.update(view[:count])
+        self._bytes += count
+        if self._progress is not None:
+            self._progress(self._bytes, self._total)
+        return count
+
+    def finish(self) -> dict[str, Any]:
+        while self.read(BLOCK_BYTES):
+            pass
+        name = Path(self._file.name).name
+        return {"file": name, "bytes": self._bytes, "sha256": self._hash.hexdigest()}

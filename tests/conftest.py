@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -91,4 +92,6 @@ def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows[vital.name] = np.where(vital.valid(values), values, np.nan)
         info = SiteTableInfo(site, "synthetic", "random walks", 60)
         write_site_table(make_site_table(rows, info), folder / "sites" / f"{site}.parquet")
+    record = {"schema_version": 1, "sites": {"ccu": {}, "micu": {}, "sicu": {}}}
+    (folder / "cohort.json").write_text(json.dumps(record))
     return folder

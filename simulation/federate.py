@@ -1,0 +1,67 @@
+"""A whole run on one machine: the sites of a cohort, an engine, a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from common.backbones.store import install_packaged
+from common.config import RunConfig
+from common.errors import UsageError
+from common.names import check_name
+from simulation.progress import RunProgress
+from simulation.sites import site_paths
+
+ENGINES = ("inprocess", "ray")
+
+
+def federate(
+    config: RunConfig, engine: str = "inprocess", progress: RunProgress | None = None
+) -> Path:
+    """Run the federation over a prepared cohort; both engines end in the same adapter bytes.
+
+    Args:
+        config: the settings; `data` and `out` are folders.
+        engine: ``inprocess``, or ``ray`` for `flwr run` with a process a client.
+        progress: shown while the run goes on.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        FederationError: where the run failed.
+        CohortError: where `data` holds no cohort.
+    """
+    check_name("engine", engine, ENGINES)
+    if not config.data or not config.out:
+        raise UsageError("a run needs a cohort folder and a run folder")
+    # Absolute, since Flower's processes have folders of their own.
+    config = replace(
+        config, data=str(Path(config.data).absolute()), out=str(Path(config.out).absolute())
+    )
+    nodes = len(site_paths(Path(config.data)))
+    install_packaged()
+    progress = progress or RunProgress.silent()
+    if engine == "ray":
+        from simulation.engines.ray import run_with_ray
+
+        run_with_ray(
+            config.flat(), nodes=nodes, gpus_a_client=_gpus_a_client(), on_poll=progress.look
+        )
+    else:
+        from client.app import app as client_app
+        from server.app import app as server_app
+        from simulation.engines.inprocess import run_in_process
+
+        run_in_process(
+            server_app, client_app, config.flat(), nodes=nodes, on_message=progress.site_works
+        )
+    progress.look()
+    return Path(config.out)
+
+
+def _gpus_a_client() -> float:
+    """One GPU a client where there are any, so that sites do not share one's memory."""
+    import torch
+
+    return 1.0 if torch.cuda.is_available() else 0.0

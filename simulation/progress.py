@@ -1,0 +1,73 @@
+"""The progress of a run on the console, read from its rounds.jsonl: the same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from server.run_folder import read_rounds
+
+
+class RunProgress:
+    """A bar over the rounds, the site at work, and the validation WQL so far."""
+
+    def __init__(self, run: Path, rounds: int, console: Console | None = None) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._run = run
+        self._bar = Progress(
+            *columns, console=console, disable=console is None or not console.is_terminal
+        )
+        # The rounds, and the validation of the last one's adapter.
+        self._task = self._bar.add_task("rounds", total=rounds + 1, state="")
+        self._quality = ""
+
+    @classmethod
+    def silent(cls) -> RunProgress:
+        """Return one that shows nothing."""
+        return cls(Path(), 0)
+
+    @contextmanager
+    def shown(self) -> Iterator[RunProgress]:
+        """Draw the bar while the block runs."""
+        with self._bar:
+            yield self
+
+    def site_works(self, message_type: str, site: str) -> None:
+        """Note that a site begins with a message."""
+        verb = {"train": "trains", "evaluate": "validates"}.get(message_type)
+        self.look()
+        self._draw(f"{site} {verb}" if verb else "the sites join")
+
+    def look(self) -> None:
+        """Read how far the run is."""
+        rounds = read_rounds(self._run)
+        if not rounds:
+            return
+        wql = [
+            round_["validation_wql"] for round_ in rounds if round_["validation_wql"] is not None
+        ]
+        if wql:
+            self._quality = f"WQL {wql[0]:.4f} -> {min(wql):.4f}"
+        self._bar.update(self._task, completed=len(rounds))
+        self._draw("")
+
+    def _draw(self, what: str) -> None:
+        self._bar.update(self._task, state=" ".join(filter(None, (self._quality, what))))

@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # The torch that pyproject.toml pins, read from there so that it stands in one place.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
+BENCHMARKS := extract federation
 DEMO_DIR ?= runs/demo
 
 .DEFAULT_GOAL := help
@@ -24,6 +25,15 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[simulation,dev]"
 	@touch $@
 
+demo: setup ## five hospitals, one adapter, a report; MIMIC3_DIR=... does it on MIMIC-III
+ifdef MIMIC3_DIR
+	$(BIN)/python -m simulation prepare mimic3 --mimic-dir "$(MIMIC3_DIR)" --out $(DEMO_DIR)/cohort
+else
+	$(BIN)/python -m simulation prepare synthetic --out $(DEMO_DIR)/cohort
+endif
+	rm -rf $(DEMO_DIR)/run
+	$(BIN)/python -m simulation run --data $(DEMO_DIR)/cohort --out $(DEMO_DIR)/run
+
 test: setup ## run all tests, with coverage
 	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
@@ -40,7 +50,7 @@ format: setup ## let ruff format and mend what it can
 	$(BIN)/ruff format .
 
 bench: setup ## run the benchmarks; each prints ratios measured in one run
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* *.egg-info

@@ -25,7 +25,6 @@ class Backbone(Protocol):
     """
 
     family: str
-    max_horizon_steps: int
 
     def build(self, weights: Path) -> torch.nn.Module:
         """Load a model from a folder in the published layout, frozen and in eval mode.
@@ -57,6 +56,10 @@ class Backbone(Protocol):
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
         """Return forecast quantiles ``[B, H, Q]`` in the vital's unit, rising along Q."""
+        ...
+
+    def facts(self, model: torch.nn.Module) -> dict[str, str]:
+        """Say in words what is this family's own: `loss`, `input` and `forecast`."""
         ...
 
     def lora_targets(self, scope: str) -> str:

@@ -59,7 +59,6 @@ class ChronosBolt:
     """The family; see `common.backbones.base.Backbone`."""
 
     family = "chronos-bolt"
-    max_horizon_steps = 64
 
     def build(self, weights: Path) -> torch.nn.Module:
         """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
@@ -119,6 +118,15 @@ class ChronosBolt:
         ordered = forecast.sort(dim=1).values.movedim(1, 2)  # [B, H, 9]
         in_unit = ordered * batch["scale"][:, None, None] + batch["offset"][:, None, None]
         return _at_levels(in_unit, levels)
+
+    def facts(self, model: torch.nn.Module) -> dict[str, str]:
+        """Say what is Bolt's own."""
+        patch = _plain(model).chronos_config.input_patch_size
+        return {
+            "loss": "pinball loss at nine quantiles, in units of the context's deviation",
+            "input": f"patches of {patch} steps",
+            "forecast": "nine quantiles of every step at once",
+        }
 
     def lora_targets(self, scope: str) -> str:
         """Give the projections of the attention, or of the feed-forward layers too."""

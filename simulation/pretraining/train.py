@@ -1,0 +1,154 @@
+"""The training loop that every nano model shares; it knows no architecture."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from simulation.pretraining.recipe import PretrainingRecipe
+from simulation.pretraining.windows import TRAINING, WindowBatch, held_out_batches, window_batches
+
+Builder = Callable[[PretrainingRecipe], nn.Module]
+"""Makes the model with fresh weights from torch's global generator, which is seeded before."""
+
+WindowLoss = Callable[[nn.Module, WindowBatch], Tensor]
+"""The loss of each window, ``[batch]``; rows must not depend on each other."""
+
+Progress = Callable[[int, int, float], None]
+"""Called after every step with the step, the number of steps and the step's loss."""
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One row of the training log.
+
+    Attributes:
+        step: steps done.
+        loss: mean training loss since the row before.
+        learning_rate: of the step.
+        held_out_loss: on held-out synthetic windows.
+        seconds: since the start.
+    """
+
+    step: int
+    loss: float
+    learning_rate: float
+    held_out_loss: float
+    seconds: float
+
+
+def train(
+    recipe: PretrainingRecipe,
+    build: Builder,
+    window_loss: WindowLoss,
+    progress: Progress | None = None,
+) -> tuple[nn.Module, list[LogRow]]:
+    """Build a model and train it on the recipe's series, on one thread and deterministically.
+
+    Args:
+        recipe: all that decides the weights.
+        build: makes the model.
+        window_loss: the loss of each window of a batch.
+        progress: told of every step.
+
+    Returns:
+        The model in evaluation mode, and the training log.
+    """
+    with deterministic(recipe.seed):
+        model = build(recipe)
+        optimizer = _optimizer(model, recipe)
+        schedule = LambdaLR(optimizer, lambda step: _warmup_cosine(step, recipe))
+        batches = window_batches(recipe, TRAINING)
+        held_out = held_out_batches(recipe)
+        log: list[LogRow] = []
+        losses: list[float] = []
+        start = time.monotonic()
+        for step in range(1, recipe.steps + 1):
+            rate = float(schedule.get_last_lr()[0])
+            losses.append(_train_step(model, next(batches), window_loss, optimizer, recipe))
+            schedule.step()
+            if _is_logged(step, recipe):
+                seconds = time.monotonic() - start
+                mean = math.fsum(losses) / len(losses)
+                log.append(
+                    LogRow(step, mean, rate, evaluate(model, held_out, window_loss), seconds)
+                )
+                losses.clear()
+            if progress is not None:
+                progress(step, recipe.steps, log[-1].loss if not losses else losses[-1])
+    return model.eval(), log
+
+
+def evaluate(model: nn.Module, batches: list[WindowBatch], window_loss: WindowLoss) -> float:
+    """Return the mean loss over all windows of some batches."""
+    model.eval()
+    with torch.no_grad():
+        losses = torch.cat([window_loss(model, batch) for batch in batches])
+    model.train()
+    return float(losses.mean())
+
+
+@contextmanager
+def deterministic(seed: int) -> Iterator[None]:
+    """Seed torch and hold it to one thread and to deterministic kernels; restore all afterwards.
+
+    One thread, for the order of a parallel sum, and so its last bits, depends on the thread count.
+    """
+    threads = torch.get_num_threads()
+    strict = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(strict)
+
+
+def _train_step(
+    model: nn.Module,
+    batch: WindowBatch,
+    window_loss: WindowLoss,
+    optimizer: AdamW,
+    recipe: PretrainingRecipe,
+) -> float:
+    model.train()
+    optimizer.zero_grad(set_to_none=True)
+    loss = window_loss(model, batch).mean()
+    torch.autograd.backward(loss)
+    nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
+    optimizer.step()
+    return float(loss.detach())
+
+
+def _optimizer(model: nn.Module, recipe: PretrainingRecipe) -> AdamW:
+    matrices = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98))
+
+
+def _warmup_cosine(step: int, recipe: PretrainingRecipe) -> float:
+    warmup = max(1, round(recipe.warmup_share * recipe.steps))
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, recipe.steps - warmup)
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _is_logged(step: int, recipe: PretrainingRecipe) -> bool:
+    every = max(1, recipe.steps // recipe.log_rows)
+    return step % every == 0 or step == recipe.steps

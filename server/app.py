@@ -21,7 +21,7 @@ from server.run_folder import RunFolder
 from server.sites import Membership
 from server.strategy import Federation
 
-log = logging.getLogger("fedvitals.server")
+log = logging.getLogger("flwr.fedvitals.server")
 
 _LIBRARIES = ("fedvitals", "chronos-forecasting", "flwr", "peft", "torch", "transformers")
 

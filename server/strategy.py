@@ -26,7 +26,8 @@ from server.exchange import exchange
 from server.run_folder import CHECKPOINT_FOLDER, RunFolder
 from server.sites import Membership
 
-log = logging.getLogger("fedvitals.server")
+# Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
+log = logging.getLogger("flwr.fedvitals.server")
 
 NODE_POLL_S = 0.5
 """How often the server looks for further nodes while it waits for them."""
@@ -154,6 +155,7 @@ class Federation:
         }
         self.folder.save_adapter(f"{CHECKPOINT_FOLDER}/latest", self.adapter)
         self.folder.append_round(record)
+        _log_round(record, self.config.rounds)
 
     def _validate_last(self) -> None:
         """Validate the last round's adapter, which no further round would have done."""
@@ -163,6 +165,7 @@ class Federation:
         self._note_validation(number - 1, replies)
         record = self._record(number, replies, self._weights(replies), bytes_sent)
         self.folder.append_round({**record, "seconds": time.monotonic() - started})
+        _log_round(record, self.config.rounds)
 
     def _ask_sites(self, number: int, kind: str) -> tuple[list[SiteReply], int]:
         """Send the global adapter to every site; return each one's reply and bytes sent to each."""
@@ -192,6 +195,7 @@ class Federation:
         if message.has_error():
             return SiteReply(site, refused=f"it failed: {_reason(message)}")
         content = message.content
+        size = 0
         try:
             order = content.config_records["round"]
             if (order["site"], order["round"]) != (site, number):
@@ -204,7 +208,7 @@ class Federation:
             adapter = from_record(record)
             check_adapter(adapter, self.adapter, site)
         except (RefusedError, AdapterError) as error:
-            return SiteReply(site, refused=str(error))
+            return SiteReply(site, refused=str(error), bytes_received=size)
         except KeyError as error:
             return SiteReply(site, refused=f"its reply lacks the record {error}")
         return SiteReply(site, report, adapter, bytes_received=size)
@@ -284,3 +288,17 @@ class Federation:
 
 def _reason(message: Message) -> str:
     return str(message.error.reason)[:MAX_TEXT]
+
+
+def _log_round(record: Mapping[str, Any], rounds: int) -> None:
+    wql = record["validation_wql"]
+    replied = sum("refused" not in site for site in record["sites"].values())
+    log.info(
+        "round %d of %d: %d of %d sites, validation WQL of round %d's adapter %s",
+        min(record["round"], rounds),
+        rounds,
+        replied,
+        len(record["sites"]),
+        record["validated_round"],
+        "unknown" if wql is None else f"{wql:.4f}",
+    )

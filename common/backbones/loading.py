@@ -24,7 +24,8 @@ class LoadedBackbone:
     """A frozen model with what names it.
 
     Attributes:
-        name: as in the settings.
+        name: as in the settings; of a local folder the last part alone, since the name travels with
+            the adapter and a path would tell about the machine.
         backbone: its family.
         model: frozen, in eval mode, on the CPU.
         digest: SHA-256 of its frozen tensors.
@@ -50,7 +51,8 @@ def load_backbone(name: str) -> LoadedBackbone:
     else:
         raise _unknown(name)
     model = backbone.build(folder)
-    return LoadedBackbone(name, backbone, model, weights_digest(model))
+    shown = name if name in CATALOG else Path(name).resolve().name
+    return LoadedBackbone(shown, backbone, model, weights_digest(model))
 
 
 def family(name: str) -> Backbone:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -76,7 +77,16 @@ def add_adapter(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) 
         target_modules=backbone.lora_targets(config.scope),
         bias="none",
     )
-    wrapped: PeftModel = get_peft_model(model, settings).eval()
+    wrapped: PeftModel = wrap(model, settings).eval()
+    return wrapped
+
+
+def wrap(model: torch.nn.Module, settings: PeftLoraConfig) -> PeftModel:
+    """Put PEFT's wrapper around a model, in place, without a warning that is not its user's."""
+    with warnings.catch_warnings():
+        # PEFT asks transformers for a property by a name that is going out of use.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        wrapped: PeftModel = get_peft_model(model, settings)
     return wrapped
 
 

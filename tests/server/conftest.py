@@ -37,6 +37,56 @@ def trained_adapter(tiny_bolt: Path) -> Adapter:
 @pytest.fixture
 def run_config(tiny_bolt: Path, trained_adapter: Adapter) -> dict[str, Any]:
     """A config.json of three sites, one more turned away."""
+    return _config(tiny_bolt, trained_adapter)
+
+
+@pytest.fixture
+def run_rounds() -> list[dict[str, Any]]:
+    """Two rounds and the last validation; sicu is refused in round 2 and never validates."""
+    return _rounds()
+
+
+@pytest.fixture
+def make_run(
+    tmp_path: Path,
+    trained_adapter: Adapter,
+    run_config: dict[str, Any],
+    run_rounds: list[dict[str, Any]],
+) -> MakeRun:
+    """Write and release a run folder, with other settings or rounds where given."""
+
+    def make(
+        name: str = "run",
+        config: dict[str, Any] | None = None,
+        rounds: list[dict[str, Any]] | None = None,
+        adapter: Adapter | None = None,
+        best_round: int = 2,
+    ) -> Path:
+        lines = run_rounds if rounds is None else rounds
+        folder = tmp_path / name
+        _write(folder, config or run_config, lines, adapter or trained_adapter, best_round)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def evaluated_run(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_bolt: Path,
+    tiny_cohort: Path,
+    trained_adapter: Adapter,
+) -> Path:
+    """A run folder, released and evaluated; for tests that only read it."""
+    from server.global_evaluation import evaluate_run
+
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    _write(folder, _config(tiny_bolt, trained_adapter), _rounds(), trained_adapter, 2)
+    evaluate_run(folder, tiny_cohort)
+    return folder
+
+
+def _config(tiny_bolt: Path, trained_adapter: Adapter) -> dict[str, Any]:
     settings = {"backbone": str(tiny_bolt), "data": "/somewhere/data", "rounds": 2}
     windows = {"windows.context": 24, "windows.horizon": 4}
     return {
@@ -63,10 +113,7 @@ def run_config(tiny_bolt: Path, trained_adapter: Adapter) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-def run_rounds() -> list[dict[str, Any]]:
-    """Two rounds and the last validation; sicu is refused in round 2 and never validates."""
-
+def _rounds() -> list[dict[str, Any]]:
     def entry(number: int, site: str) -> dict[str, Any]:
         if (number, site) == (2, "sicu"):
             return {"bytes_sent": 400, "bytes_received": 0, "refused": "no reply within 5 s"}
@@ -97,29 +144,16 @@ def run_rounds() -> list[dict[str, Any]]:
     ]
 
 
-@pytest.fixture
-def make_run(
-    tmp_path: Path,
-    trained_adapter: Adapter,
-    run_config: dict[str, Any],
-    run_rounds: list[dict[str, Any]],
-) -> MakeRun:
-    """Write and release a run folder, with other settings or rounds where given."""
+def _write(
+    folder: Path,
+    config: dict[str, Any],
+    rounds: list[dict[str, Any]],
+    adapter: Adapter,
+    best_round: int,
+) -> None:
     from server.release import release
 
-    def make(
-        name: str = "run",
-        config: dict[str, Any] | None = None,
-        rounds: list[dict[str, Any]] | None = None,
-        adapter: Adapter | None = None,
-        best_round: int = 2,
-    ) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(config or run_config))
-        lines = run_rounds if rounds is None else rounds
-        (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        release(folder, adapter or trained_adapter, best_round)
-        return folder
-
-    return make
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rounds))
+    release(folder, adapter, best_round)

@@ -50,7 +50,9 @@ def test_a_finding_is_no_stronger_than_its_interval() -> None:
     assert spoken["lower"] == (
         "WQL is 3.00 % lower than that of x (95 % interval 2.00 % to 4.00 % lower)"
     )
-    assert spoken["higher"].endswith("higher than that of x (95 % interval 2.00 % to 4.00 % higher)")
+    assert spoken["higher"].endswith(
+        "higher than that of x (95 % interval 2.00 % to 4.00 % higher)"
+    )
     assert "cannot be told apart" in spoken["unclear"]
     assert "nothing follows" in spoken["unknown"]
     for kind in ("unclear", "unknown"):
@@ -83,7 +85,8 @@ def test_numbers_have_a_true_minus_and_no_break() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2.5e12, "2,500.0 GB")]
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2.5e12, "2,500.0 GB")],
 )
 def test_bytes_have_a_fitting_unit(count: float, text: str) -> None:
     assert byte_size(count) == text

@@ -1,0 +1,11 @@
+"""`python -m server`: the coordinator's commands."""
+
+from __future__ import annotations
+
+import sys
+
+from common.cli import run
+from server.commands import app
+
+if __name__ == "__main__":
+    sys.exit(run(app))

@@ -1,0 +1,149 @@
+"""The sections of what was exchanged: bytes, what left each site, and what was refused."""
+
+from __future__ import annotations
+
+from server.report.page import Bar, Part, Row, Section, Table, short
+from server.run_record import RunRecord, Traffic
+from server.wording import VITAL_LABELS, byte_size
+
+_FULL = """\
+Full fine-tuning would have sent the whole backbone in float32 (4 bytes a parameter) in the place of
+each adapter, in as many messages."""
+
+_STAYS = """\
+No row of a site table, no measured value, time, or identifier of a patient is among them. An error
+at a site is told by its type alone. This is the list of what the program sends, not a guarantee
+that nothing of a patient can be inferred from it: adapters and counts are functions of the data."""
+
+MOST_REFUSALS = 200
+"""Rows of the table of refused replies; rounds.jsonl has them all."""
+
+
+def exchange_section(record: RunRecord) -> Section:
+    """Return the section of bytes and of what left each site."""
+    volume = _volume(record.traffic())
+    left = Table(
+        "The whole list",
+        ["When", "What"],
+        [Row(when, [what]) for when, what in _what_left(record)],
+        text=True,
+    )
+    per_site = Part("What left each site", tables=[left, _site_bytes(record)], notes=[_STAYS])
+    return Section("exchange", "What was exchanged", [volume, per_site])
+
+
+def refusals_section(record: RunRecord) -> Section | None:
+    """Return the section of refused sites and replies; None where nothing was refused."""
+    refusals = record.refusals()
+    if not refusals:
+        return None
+    rows = [
+        Row(
+            short(refusal.site),
+            [
+                "before the first" if refusal.round is None else str(refusal.round),
+                short(refusal.reason),
+            ],
+        )
+        for refusal in refusals[:MOST_REFUSALS]
+    ]
+    hidden = len(refusals) - len(rows)
+    intro = (
+        "Of a refused reply nothing is used; the round goes on without the site as long as "
+        "federation.min-sites others answered."
+    )
+    notes = [f"{hidden} more stand in rounds.jsonl."] if hidden else []
+    table = Table("Refused sites and replies", ["Site", "Round", "Reason"], rows, text=True)
+    return Section("refused", "Refused replies", [Part("", [intro], tables=[table], notes=notes)])
+
+
+def _volume(traffic: Traffic) -> Part:
+    if not traffic.messages:
+        return Part(paragraphs=["No adapter was sent."])
+    sentence = (
+        f"{traffic.messages:,} adapters were sent: {byte_size(traffic.to_sites)} to the sites and "
+        f"{byte_size(traffic.from_sites)} from them."
+    )
+    ours = Bar(f"Adapters, as sent: {byte_size(traffic.total)}", 100.0, ours=True)
+    if not traffic.full:
+        return Part(paragraphs=[sentence], bars=[ours])
+    share = traffic.total / traffic.full
+    longest = max(1.0, share)
+    return Part(
+        paragraphs=[
+            f"{sentence} That is {share:.2%} of what full fine-tuning would have sent.".replace(
+                "%", "\u00a0%"
+            )
+        ],
+        bars=[
+            Bar(ours.label, 100 * share / longest, ours=True),
+            Bar(f"Full fine-tuning: {byte_size(traffic.full)}", 100 / longest),
+        ],
+        notes=[_FULL],
+    )
+
+
+def _what_left(record: RunRecord) -> list[tuple[str, str]]:
+    adapter = record.adapter
+    dtype = record.settings.get("wire.dtype", "float32")
+    matrices = 2 * len(adapter.modules)
+    rows = [
+        (
+            "On joining",
+            "The site's name, its numbers of training patients, training windows and validation "
+            "windows, its source and cohort rule, the length of its time steps, and the digest of "
+            "its frozen backbone.",
+        ),
+        (
+            "Each round",
+            f"The adapter after local training: {matrices} matrices, {adapter.num_parameters:,} "
+            f"numbers in {dtype}.",
+        ),
+        (
+            "Each round",
+            "The numbers of training patients and windows, of optimiser steps, and the mean "
+            "training loss.",
+        ),
+    ]
+    if metrics := _validation_words(record.reported("validation")):
+        rows.append(("Each round", f"Validation of the adapter that it received: {metrics}."))
+    if seconds := record.reported("seconds"):
+        parts = ", ".join(short(name) for name in seconds)
+        rows.append(("Each round", f"Seconds that it took, by part: {parts}."))
+    return rows
+
+
+def _validation_words(names: list[str]) -> str:
+    """Return reported metrics by name, with the vitals of each."""
+    overall = [name for name in names if "." not in name]
+    by_metric: dict[str, list[str]] = {}
+    for name in names:
+        metric, _, vital = name.partition(".")
+        if vital:
+            by_metric.setdefault(metric, []).append(VITAL_LABELS.get(vital, vital).lower())
+    parts = [f"{short(name.upper())} in the mean over vital signs" for name in overall]
+    for metric, vitals in by_metric.items():
+        which = "every vital sign" if len(vitals) == len(VITAL_LABELS) else ", ".join(vitals)
+        parts.append(f"{short(metric.upper())} of {short(which)}")
+    return "; ".join(parts)
+
+
+def _site_bytes(record: RunRecord) -> Table:
+    rows = []
+    for site in record.sites:
+        entries = [r["sites"][site] for r in record.rounds if site in r.get("sites", {})]
+        sent = [int(entry.get("bytes_received", 0)) for entry in entries]
+        seconds = sum(sum(entry.get("seconds", {}).values()) for entry in entries)
+        rows.append(
+            Row(
+                short(site),
+                [
+                    str(sum(size > 0 for size in sent)),
+                    byte_size(sum(sent)),
+                    str(sum("refused" in entry for entry in entries)),
+                    f"{seconds:,.1f}",
+                ],
+            )
+        )
+    header = ["Site", "Adapters sent", "Bytes sent", "Replies refused", "Seconds of work"]
+    return Table("Per site, over the whole run", header, rows)

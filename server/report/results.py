@@ -1,0 +1,176 @@
+"""The section of results: per vital and per site, against zero-shot and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.metrics import METRICS
+from server.report.figures import differences_figure
+from server.report.page import Figure, Part, Row, Section, Table, difference, drawn, short
+from server.wording import (
+    MODELS,
+    NOTHING,
+    SPLIT_WORDS,
+    VITAL_LABELS,
+    VITAL_UNITS,
+    WORSE,
+    number,
+    verdict,
+)
+
+HEADLINE_METRICS: tuple[str, ...] = ("wql", "mae")
+
+_DIGITS = {"wql": 4, "coverage_80": 3, "mse": 2, "mape": 2}
+
+_HOW = """\
+WQL is the weighted quantile loss over the levels 0.1 to 0.9, without a unit; MAE is the error of
+the median forecast in the vital's unit. Lower is better in both. The mean over vitals is
+unweighted; it is taken of relative differences, since the vitals' units differ."""
+
+_INTERVALS = """\
+In brackets: 95 % intervals from a bootstrap over patients, with all windows of a patient drawn
+together and both models on the same draw. They do not hold the variation between training runs
+with other seeds. Colour marks an interval that excludes zero. No correction is made for looking at
+several vitals and sites."""
+
+_BASELINES = """\
+Last value and weighted mean (weight 0.35) take the spread of their forecasts from the training
+patients of the site that they are evaluated at; a vital without such windows has no spread."""
+
+
+def results_section(evaluation: Mapping[str, Any] | None) -> Section:
+    """Return the section; without an evaluation it says how to make one."""
+    if evaluation is None:
+        missing = Part(
+            paragraphs=["This adapter has not been evaluated on test patients yet."],
+            code="python -m server evaluate --adapter RUN --data COHORT",
+        )
+        return Section("results", "Results", [missing])
+    pooled = evaluation["pooled"]
+    mean = pooled["models"]["adapter"]["mean"]
+    intro = (
+        f"{mean['patients']:,} {SPLIT_WORDS[evaluation['split']]}; {mean['windows']:,} windows, "
+        "the same ones for every model."
+    )
+    figures = [_difference_figure(pooled, metric) for metric in HEADLINE_METRICS]
+    tables = [_vital_table(pooled, metric) for metric in HEADLINE_METRICS]
+    others = [_vital_table(pooled, name) for name in METRICS if name not in HEADLINE_METRICS]
+    parts = [
+        Part(paragraphs=[intro], figures=figures),
+        Part("Per vital sign", tables=tables, folded_title="All other metrics", folded=others),
+        *_sites(evaluation),
+        Part(notes=[_HOW, _INTERVALS, _BASELINES]),
+    ]
+    return Section("results", "Results", parts)
+
+
+def _difference_figure(pooled: Mapping[str, Any], metric: str) -> Figure:
+    differences = pooled["differences"]["zero_shot"]
+    rows = {"Mean over vitals": differences["mean"][metric]["relative"]}
+    rows |= {
+        VITAL_LABELS[vital]: row[metric]["relative"] for vital, row in differences["vitals"].items()
+    }
+    label = METRICS[metric].label
+    return Figure(
+        f"{label}: the adapter against zero-shot",
+        "Relative difference with its 95 % interval; left of zero the adapter is better.",
+        drawn(differences_figure(rows, label)),
+    )
+
+
+def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
+    models, differences = pooled["models"], pooled["differences"]
+    shown = METRICS[metric]
+    digits = _DIGITS.get(metric, 3)
+    unit = {vital: shown.unit.replace("vital", VITAL_UNITS[vital]) for vital in VITAL_UNITS}
+    rows = [
+        Row(
+            VITAL_LABELS[vital],
+            [
+                *(number(models[model]["vitals"][vital][metric], digits) for model in MODELS),
+                *(
+                    _compared(differences[reference]["vitals"][vital][metric], metric)
+                    for reference in ("zero_shot", "last_value")
+                ),
+            ],
+            unit=unit[vital],
+        )
+        for vital in models["adapter"]["vitals"]
+    ]
+    # A mean of mmHg and degrees would say nothing.
+    means = [
+        NOTHING if shown.has_dimension else number(models[model]["mean"][metric], digits)
+        for model in MODELS
+    ]
+    compared = [
+        _compared(differences[reference]["mean"][metric], metric)
+        for reference in ("zero_shot", "last_value")
+    ]
+    rows.append(Row("Mean over vitals", [*means, *compared], mean=True))
+    against = "Adapter − {}" if metric == "coverage_80" else "Adapter vs {}"  # noqa: RUF001
+    header = [
+        "Vital sign",
+        *MODELS.values(),
+        against.format("zero-shot"),
+        against.format("last value"),
+    ]
+    aim = "" if shown.lower_is_better else f", best at {shown.ideal:g}"
+    return Table(f"{shown.label} per vital sign{aim}", header, rows)
+
+
+def _compared(entry: Mapping[str, Any], metric: str) -> str:
+    if metric != "coverage_80":
+        return difference(entry["relative"])
+    # Above or below is neither good nor bad in itself: the absolute difference, without colour.
+    interval = entry["absolute"] or {}
+    ends = [number(interval.get(end), 3) for end in ("low", "high")]
+    text = number(interval.get("estimate"), 3)
+    return text if NOTHING in ends else f"{text} [{', '.join(ends)}]"
+
+
+def _sites(evaluation: Mapping[str, Any]) -> list[Part]:
+    sites = evaluation["sites"]
+    rows = []
+    for name, site in sites.items():
+        models, differences = site["models"], site["differences"]["zero_shot"]["mean"]
+        counts = models["adapter"]["mean"]
+        rows.append(
+            Row(
+                short(name),
+                [
+                    f"{counts['patients']:,}",
+                    f"{counts['windows']:,}",
+                    *(number(models[model]["mean"]["wql"], 4) for model in MODELS),
+                    *(difference(differences[m]["relative"]) for m in HEADLINE_METRICS),
+                ],
+            )
+        )
+    header = [
+        "Site",
+        "Patients",
+        "Windows",
+        *(f"WQL, {label.lower()}" for label in MODELS.values()),
+        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
+    ]
+    worse = [
+        short(name)
+        for name, site in sites.items()
+        for interval in [site["differences"]["zero_shot"]["mean"]["wql"]["relative"]]
+        if verdict(interval) == WORSE
+    ]
+    empty = [short(name) for name in evaluation["data"] if name not in sites]
+    warnings = [
+        f"At {', '.join(worse)} the adapter's WQL is higher than that of the backbone without it: "
+        "there the adapter does harm."
+    ]
+    notes = [f"Without a window in this split: {', '.join(empty)}."]
+    table = Table("In the mean over vital signs", header, rows)
+    return [
+        Part(
+            "Per site",
+            warnings=warnings if worse else [],
+            tables=[table],
+            notes=notes if empty else [],
+        )
+    ]

@@ -33,7 +33,7 @@ from common.wire import from_record, to_record
 CLIENT_FAILED = 1001
 """The error code of a reply whose site failed; the reason names the exception's type alone."""
 
-log = logging.getLogger("fedvitals.client")
+log = logging.getLogger("flwr.fedvitals.client")
 
 
 def conceal_failure(

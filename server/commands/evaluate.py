@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from common.console import output_console
 from common.errors import UsageError
 
 AdapterFolder = Annotated[
@@ -58,7 +59,7 @@ def evaluate(
     patients.
     """
     windows = _pairs(config or [])
-    console = Console()
+    console = output_console()
     with Console(stderr=True).status("loading") as status:
         from server.global_evaluation import evaluate_subject, write_result
         from server.release import renew

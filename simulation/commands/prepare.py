@@ -20,6 +20,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from common.console import output_console
 from common.errors import UsageError
 from common.home import default_cohort_folder, use_cohort
 
@@ -64,8 +65,8 @@ def prepare(context: typer.Context) -> None:
     table.add_column("what it is")
     for name, what in SOURCES.items():
         table.add_row(name, what)
-    Console().print(table)
-    Console().print("`python -m simulation prepare SOURCE --help` shows a source's options.")
+    output_console().print(table)
+    output_console().print("`python -m simulation prepare SOURCE --help` shows a source's options.")
 
 
 @app.command("mimic3", help=SOURCES["mimic3"])
@@ -186,7 +187,7 @@ def _prepare(
     use_cohort(folder)
     # An app shipped by Flower carries no weights: it finds these.
     install_packaged()
-    console = Console()
+    console = output_console()
     console.print(flow_table(record["flow"]))
     if cohort.dropped:
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())

@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from common.console import output_console
+
 Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
 Out = Annotated[
     Path | None, typer.Option(help="Folder for the weights. [default: where the shipped ones lie]")
@@ -39,4 +41,4 @@ def pretrain(name: Name, out: Out = None, steps: Steps = None, seed: Seed = None
             bar.update(task, completed=step, total=total, loss=loss)
 
         train_from_scratch(name, folder, steps=steps, seed=seed, progress=show)
-    Console().print(f"Weights: {folder}", soft_wrap=True, highlight=False)
+    output_console().print(f"Weights: {folder}", soft_wrap=True, highlight=False)

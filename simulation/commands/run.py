@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from common.console import output_console
 from common.home import current_cohort, home
 from common.settings import parse_settings
 
@@ -52,7 +53,7 @@ def run(
 
     # The bar tells what Flower's log lines would: warnings are left to them.
     logging.getLogger("flwr").setLevel(logging.WARNING)
-    console = Console()
+    console = output_console()
     progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True))
     with progress.shown():
         folder = federate(settings, engine, progress)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from common.console import output_console
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `prepare`.")]
 
@@ -15,4 +16,4 @@ def sites(folder: Folder) -> None:
     """Print patients, stays, hours, split sizes and the share observed per vital, a row a site."""
     from simulation.sites import sites_table
 
-    Console().print(sites_table(folder))
+    output_console().print(sites_table(folder))

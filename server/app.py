@@ -57,7 +57,11 @@ def _resolved(
             "name": adapted.name,
             "family": adapted.backbone.family,
             "digest": adapted.digest,
-            "parameters": sum(p.numel() for p in adapted.model.get_base_model().parameters()),
+            "parameters": sum(
+                parameter.numel()
+                for parameter in adapted.model.parameters()
+                if not parameter.requires_grad
+            ),
             "adapter_parameters": adapted.adapter().num_parameters,
         },
         "sites": {

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
+from safetensors.numpy import load_file
 
 from client.app import app as client_app
 from common.adapter import Adapter
@@ -68,6 +69,8 @@ def test_a_run_ends_with_a_folder_that_tells_it_all(config: RunConfig) -> None:
     latest = load_peft_folder(folder / "checkpoint" / "latest")
     assert latest.digest() == rounds[2]["adapter_digest"]
     assert released(config).num_parameters == record["backbone"]["adapter_parameters"]
+    frozen = load_file(Path(config.backbone) / "model.safetensors")
+    assert record["backbone"]["parameters"] == sum(tensor.size for tensor in frozen.values())
     assert (folder / "report.html").is_file()
 
 

@@ -22,14 +22,14 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[simulation,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[simulation,moirai,dev]"
 	@touch $@
 
 demo: setup ## five hospitals, one adapter, a report; MIMIC3_DIR=... does it on MIMIC-III
 ifdef MIMIC3_DIR
-	$(BIN)/python -m simulation prepare mimic3 --mimic-dir "$(MIMIC3_DIR)" --out $(DEMO_DIR)/cohort
+	$(BIN)/python -m simulation prepare mimic3 --mimic-dir "$(MIMIC3_DIR)" --out $(DEMO_DIR)/cohort --overwrite
 else
-	$(BIN)/python -m simulation prepare synthetic --out $(DEMO_DIR)/cohort
+	$(BIN)/python -m simulation prepare synthetic --out $(DEMO_DIR)/cohort --overwrite
 endif
 	rm -rf $(DEMO_DIR)/run
 	$(BIN)/python -m simulation run --data $(DEMO_DIR)/cohort --out $(DEMO_DIR)/run

@@ -26,6 +26,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from common.backbones.loading import load_backbone
 from common.backbones.lora import adapted_backbone, add_adapter
+from common.cohort_folder import site_table_paths
 from common.config import RunConfig
 from common.vitals import read_site_table
 from common.windows import make_windows, pool_windows
@@ -33,7 +34,7 @@ from common.wire import WireDtype, to_record
 from server.run_folder import read_rounds
 from simulation.federate import federate
 from simulation.mimic3.cohort import Mimic3Settings, mimic3_cohort
-from simulation.sites import site_paths, write_cohort
+from simulation.sites import write_cohort
 from simulation.synthetic import write_synthetic_mimic
 
 TIME_TARGET = 1.10
@@ -94,7 +95,7 @@ def time_plain_loop(config: RunConfig, cohort: Path, steps: int) -> float:
     windows = pool_windows(
         {
             site: make_windows(read_site_table(path), "train", settings)
-            for site, path in site_paths(cohort).items()
+            for site, path in site_table_paths(cohort).items()
         }
     )
     loaded = load_backbone(config.backbone)

@@ -28,6 +28,7 @@ from client.site_data import load_site, site_tables
 from client.training import choose_device
 from common.backbones.lora import adapted_backbone
 from common.config import RunConfig
+from common.errors import FedvitalsError
 from common.wire import from_record, to_record
 
 CLIENT_FAILED = 1001
@@ -43,7 +44,10 @@ def conceal_failure(
     try:
         return call_next(message, context)
     except Exception as error:
-        log.exception("the round failed at this site")
+        if isinstance(error, FedvitalsError):
+            log.error("the round failed at this site: %s", error)
+        else:
+            log.exception("the round failed at this site")
         reason = f"client failed: {type(error).__name__}"
         return Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
 

@@ -13,8 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from common.cohort_folder import site_table_paths
 from common.config import RunConfig, WindowConfig
-from common.errors import CohortError, UsageError
+from common.errors import UsageError
 from common.home import current_cohort
 from common.names import check_name
 from common.vitals import SiteTableInfo, read_site_table
@@ -54,11 +55,9 @@ def site_tables(node: Mapping[str, Any], config: RunConfig) -> dict[str, Path]:
     if "partition-id" not in node:
         raise UsageError("the node's configuration has no data-path; set it to the site table")
     folder = Path(config.data) if config.data else current_cohort()
-    paths = sorted((folder / "sites").glob("*.parquet"))
-    if not paths:
-        raise CohortError(f"{folder} holds no site tables; run `python -m simulation prepare`")
+    tables = site_table_paths(folder)
     place, nodes = int(node["partition-id"]), int(node["num-partitions"])
-    return {path.stem: path for path in paths[place::nodes]}
+    return dict(list(tables.items())[place::nodes])
 
 
 def load_site(

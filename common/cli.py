@@ -7,6 +7,7 @@ standard error and the error's exit code. `--debug`, anywhere on the line, shows
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -38,7 +39,7 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None) -> int:
     except FedvitalsError as error:
         _say(error)
         if debug:
-            raise
+            traceback.print_exc()
         return error.exit_code
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted", style="red")

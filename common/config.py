@@ -59,6 +59,8 @@ class WindowConfig:
 
     def __post_init__(self) -> None:
         self.settings()
+        if not self.names():
+            raise UsageError("windows.vitals names no vital sign; name some, or all")
         for name in self.names():
             check_name("vital in windows.vitals", name, VITAL_NAMES)
 

@@ -27,8 +27,8 @@ IntArray = npt.NDArray[np.int64]
 LEVELS: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """The quantile levels of every forecast."""
 
-VALIDATION_METRICS: tuple[str, ...] = tuple(name for name in METRICS if name != "dtw")
-"""What a site computes every round: all but DTW, which costs more than the others together."""
+DEFAULT_METRICS: tuple[str, ...] = tuple(name for name in METRICS if name != "dtw")
+"""All but DTW, which costs more than the others together."""
 
 _SCALE_FLOORS = np.array([vital.scale_floor for vital in VITALS])
 
@@ -127,7 +127,7 @@ def evaluate(
     forecaster: Forecaster,
     *,
     batch_size: int = 512,
-    metrics: Sequence[str] = VALIDATION_METRICS,
+    metrics: Sequence[str] = DEFAULT_METRICS,
 ) -> Evaluation:
     """Forecast all windows in batches and score them.
 

@@ -42,8 +42,19 @@ def backbone_folder(name: str) -> Path:
 
 
 def use_cohort(folder: Path) -> None:
-    """Note the cohort that a plain `flwr run .` uses."""
-    write_text(home() / "cohort", f"{folder.absolute()}\n")
+    """Note the cohort that a plain `flwr run .` uses.
+
+    Raises:
+        CohortError: where the home cannot be written.
+    """
+    try:
+        write_text(home() / "cohort", f"{folder.absolute()}\n")
+    except OSError as error:
+        raise CohortError(
+            f"the cohort is in {folder}, but {home()} cannot be written "
+            f"({error.strerror or error}), where `flwr run .` looks for it; set {VARIABLE} to "
+            "another folder"
+        ) from error
 
 
 def current_cohort() -> Path:

@@ -87,13 +87,20 @@ def load_into(adapter: Adapter, model: PeftModel) -> None:
         )
 
 
-def save_peft_folder(adapter: Adapter, folder: Path, *, model_card: str | None = None) -> None:
+def save_peft_folder(
+    adapter: Adapter,
+    folder: Path,
+    *,
+    model_card: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Write the adapter as a folder that `PeftModel.from_pretrained` loads, whole or not at all.
 
     Args:
         adapter: what to write; equal adapters give equal bytes.
         folder: the folder to make or to replace.
         model_card: the text of its README.md, if it is to have one.
+        settings: the settings that it was trained with, and `step_minutes`, plain values.
 
     Raises:
         AdapterError: where the folder cannot be written.
@@ -117,7 +124,11 @@ def save_peft_folder(adapter: Adapter, folder: Path, *, model_card: str | None =
         "use_dora": False,
         "use_rslora": False,
     }
-    origin = {"backbone": adapter.backbone, "backbone_digest": adapter.backbone_digest}
+    origin = {
+        "backbone": adapter.backbone,
+        "backbone_digest": adapter.backbone_digest,
+        "settings": dict(settings or {}),
+    }
     weights = save_safetensors(dict(adapter.tensors), metadata={"format": "pt"})
     try:
         with atomic_folder(folder) as partial:
@@ -164,6 +175,13 @@ def load_peft_folder(
         )
     weights = _read_weights(folder / WEIGHTS_FILE)
     return Adapter(weights, backbone=name, backbone_digest=digest, **settings)
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings that a released adapter was trained with; empty where it tells none."""
+    origin = _read_json(folder / ORIGIN_FILE) if (folder / ORIGIN_FILE).exists() else {}
+    settings = origin.get("settings", {})
+    return dict(settings) if isinstance(settings, dict) else {}
 
 
 # Entries of a LoraConfig that either are read here or change nothing in what the matrices mean.

@@ -19,6 +19,11 @@ def parse_settings(pairs: Sequence[str], given: Mapping[str, Any]) -> RunConfig:
     Raises:
         UsageError: where a pair is not ``key=value``, a key is unknown or given twice.
     """
+    return RunConfig.parse(split_pairs(pairs, given))
+
+
+def split_pairs(pairs: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as flat pairs, not yet checked; arguments and errors as above."""
     values: dict[str, Any] = dict(given)
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -27,4 +32,4 @@ def parse_settings(pairs: Sequence[str], given: Mapping[str, Any]) -> RunConfig:
         if key.strip() in values:
             raise UsageError(f"{key.strip()} is given twice; give it once")
         values[key.strip()] = value.strip()
-    return RunConfig.parse(values)
+    return values

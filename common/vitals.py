@@ -179,10 +179,7 @@ def validate_site_table(table: SiteTable, name: str = "site table") -> None:
         SiteTableError: naming the first column or row that is wrong.
     """
     if table.info.schema_version != SCHEMA_VERSION:
-        raise SiteTableError(
-            f"{name} has schema version {table.info.schema_version}, this release reads "
-            f"{SCHEMA_VERSION}; prepare the table again with this release"
-        )
+        raise _other_schema(name, table.info.schema_version)
     if table.info.step_minutes < 1:
         raise SiteTableError(
             f"{name}: step_minutes must be at least 1, got {table.info.step_minutes}"
@@ -241,18 +238,30 @@ def read_site_table(path: Path) -> SiteTable:
     return table
 
 
+def _other_schema(name: str, version: object) -> SiteTableError:
+    return SiteTableError(
+        f"{name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
+        "prepare the table again with this release"
+    )
+
+
 def _read_info(metadata: dict[bytes, bytes], path: Path) -> SiteTableInfo:
     try:
         values = json.loads(metadata[_METADATA_KEY])
-        units = values.pop("units")
+        # Before anything else of it is read: another version may say other things.
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise _other_schema(str(path), values["schema_version"])
+        units = dict(values.pop("units"))
         info = SiteTableInfo(**values)
+        if type(info.step_minutes) is not int:
+            raise TypeError("step_minutes is not a whole number")
     except (KeyError, TypeError, ValueError):
         raise SiteTableError(
             f"{path} carries no valid fedvitals metadata; make it with "
             "`python -m simulation prepare`, not by hand"
         ) from None
     for vital in VITALS:
-        if info.schema_version == SCHEMA_VERSION and units.get(vital.name) != vital.unit:
+        if units.get(vital.name) != vital.unit:
             raise SiteTableError(
                 f"{path}: column {vital.name} is in {units.get(vital.name)!r}, "
                 f"expected {vital.unit!r}"

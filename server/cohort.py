@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 
+from common.cohort_folder import site_table_paths
 from common.config import WindowConfig
-from common.errors import CohortError, UsageError
+from common.errors import UsageError
 from common.vitals import SiteTable, SiteTableInfo, read_site_table
 from common.windows import Windows, make_windows
 
@@ -61,15 +62,7 @@ def read_sites(
 
 
 def _site_paths(data: Path) -> dict[str, Path]:
-    if data.is_file():
-        return {data.stem: data}
-    paths = sorted((data / "sites").glob("*.parquet"))
-    if not paths:
-        raise CohortError(
-            f"{data} is neither a site table nor a cohort folder with sites/*.parquet; make one "
-            "with `prepare`"
-        )
-    return {path.stem: path for path in paths}
+    return {data.stem: data} if data.is_file() else site_table_paths(data)
 
 
 def _cut(table: SiteTable, sha256: str, split: str, config: WindowConfig) -> Site:

@@ -44,10 +44,13 @@ def exchange(
             index = waiting.pop(reply.metadata.reply_to_message_id, None)
             if index is not None:
                 arrived.append((index, reply))
+        if replies:
+            # Also past the deadline: what has come is taken. In one process, where sites work one
+            # after another, a slow machine then changes no result.
+            continue
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        if waiting and not replies:
-            time.sleep(min(pause, left))
-            pause = min(2 * pause, LONGEST_PAUSE_S)
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, LONGEST_PAUSE_S)
     return arrived

@@ -29,7 +29,12 @@ def release(folder: Path, adapter: Adapter, best_round: int) -> None:
     """
     record = read_run(folder, adapter, best_round)
     try:
-        save_peft_folder(adapter, folder / ADAPTER_FOLDER, model_card=model_card(record))
+        save_peft_folder(
+            adapter,
+            folder / ADAPTER_FOLDER,
+            model_card=model_card(record),
+            settings=record.origin_settings,
+        )
         write_text(folder / REPORT_FILE, render_report(record))
     except (OSError, AdapterError) as error:
         raise _unwritable(folder, error) from error

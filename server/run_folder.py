@@ -17,7 +17,8 @@ from typing import Any
 
 from common.adapter import Adapter
 from common.atomic import write_text
-from common.errors import FederationError
+from common.cohort_folder import COHORT_FILE
+from common.errors import AdapterError, FederationError
 from common.peft_adapter import save_peft_folder
 
 CONFIG_FILE = "config.json"
@@ -37,12 +38,23 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        for taken, what in ((CONFIG_FILE, "a run"), (COHORT_FILE, "a cohort")):
+            if (path / taken).exists():
+                raise FederationError(f"{path} already holds {what}; give another folder")
         try:
             path.mkdir(parents=True, exist_ok=True)
+            # Claims the folder: of two runs that start at once, one gets it.
+            (path / ROUNDS_FILE).touch(exist_ok=False)
+        except FileExistsError as error:
+            if not (path / ROUNDS_FILE).exists():
+                raise _unwritable(path, error) from error
+            raise FederationError(f"{path} already holds a run; give another folder") from error
         except OSError as error:
             raise _unwritable(path, error) from error
-        if (path / CONFIG_FILE).exists():
-            raise FederationError(f"{path} already holds a run; give another folder with out = ...")
+
+    def abandon(self) -> None:
+        """Give up the claim on the folder where no run came about."""
+        (self.path / ROUNDS_FILE).unlink(missing_ok=True)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved settings; from then on the folder holds a run."""
@@ -66,8 +78,8 @@ class RunFolder:
         """Write an adapter as the PEFT folder `name`, e.g. ``checkpoint/latest``."""
         try:
             save_peft_folder(adapter, self.path / name)
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
+        except AdapterError as error:
+            raise FederationError(f"the run cannot be written: {error}") from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -80,6 +92,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FederationError(f"{folder} holds no run that can be read: {error}") from error
+    if not isinstance(config, dict):
+        raise FederationError(f"{folder / CONFIG_FILE} holds no settings of a run")
     return config
 
 
@@ -100,5 +114,5 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
 def _unwritable(path: Path, error: OSError) -> FederationError:
     return FederationError(
         f"the run folder {path} cannot be written ({error.strerror or error}); "
-        "free space or give another folder with out = ..."
+        "free space or give another folder"
     )

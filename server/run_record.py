@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.adapter import Adapter
-from common.backbones.store import CATALOG
+from common.backbones.catalog import CATALOG
 from common.errors import FederationError
 from server.run_folder import EVALUATION_FILE, read_config, read_rounds
 
@@ -91,6 +91,13 @@ class RunRecord:
         """The settings without the paths of the coordinator's machine."""
         shown = {key: value for key, value in self.settings.items() if key not in _PATHS}
         return {"backbone": self.backbone_name, **shown}
+
+    @property
+    def origin_settings(self) -> dict[str, Any]:
+        """What the released adapter says of its training: settings without paths, time step."""
+        steps = {site["step_minutes"] for site in self.sites.values() if "step_minutes" in site}
+        shown = {key: value for key, value in self.settings.items() if key not in _PATHS}
+        return shown | ({"step_minutes": min(steps)} if steps else {})
 
     @property
     def backbone(self) -> dict[str, Any]:

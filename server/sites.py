@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from common.errors import FederationError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_MAX_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,13 @@ class Membership:
     Args:
         backbone_digest: of the run's frozen backbone; a site whose own differs is turned away,
             since averaging adapters of different bases means nothing.
+        failures: nodes that did not answer, with the reason.
     """
 
-    def __init__(self, backbone_digest: str) -> None:
+    def __init__(self, backbone_digest: str, failures: Mapping[str, str] | None = None) -> None:
         self.backbone_digest = backbone_digest
         self.members: dict[str, Member] = {}
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, str] = dict(failures or {})
 
     def admit(self, name: str, node_id: int, said: Mapping[str, Any]) -> None:
         """Take a site in, or note why not.
@@ -53,6 +58,11 @@ class Membership:
             node_id: the node that answers for it.
             said: what it said of itself; nothing of it is taken on trust.
         """
+        if not _NAME.fullmatch(name):
+            self.refused[f"a site of node {node_id}"] = (
+                "its name is not 1 to 64 of A-Z a-z 0-9 . _ -"
+            )
+            return
         try:
             member = _member(name, node_id, said)
         except (KeyError, TypeError, ValueError) as error:
@@ -99,7 +109,12 @@ def _member(name: str, node_id: int, said: Mapping[str, Any]) -> Member:
         node_id=node_id,
         patients=int(said["patients"]),
         windows=int(said["windows"]),
-        source=str(said["source"]),
-        rule=str(said["rule"]),
+        source=_line(said["source"]),
+        rule=_line(said["rule"]),
         step_minutes=int(said["step-minutes"]),
     )
+
+
+def _line(text: object) -> str:
+    """Return a site's text as one printable line of bounded length: it ends in our artefacts."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))[:_MAX_TEXT]

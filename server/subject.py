@@ -12,7 +12,7 @@ from common.backbones.loading import LoadedBackbone, load_backbone
 from common.config import RunConfig
 from common.errors import AdapterError, UsageError
 from common.peft_adapter import CONFIG_FILE as PEFT_CONFIG_FILE
-from common.peft_adapter import ORIGIN_FILE, load_peft_folder
+from common.peft_adapter import ORIGIN_FILE, load_peft_folder, read_settings
 from server.run_folder import ADAPTER_FOLDER, CHECKPOINT_FOLDER, CONFIG_FILE, read_config
 
 
@@ -23,9 +23,9 @@ class Subject:
     Attributes:
         adapter: the adapter.
         loaded: its frozen backbone.
-        config: settings; of an adapter without a run the defaults.
+        config: the settings of its training; of a folder of PEFT's own the defaults.
         run: the run folder; None for a PEFT folder.
-        step_minutes: the length of a time step in the run; None for a PEFT folder.
+        step_minutes: the length of a time step in the run; None where the folder tells none.
     """
 
     adapter: Adapter
@@ -57,11 +57,13 @@ def load_subject(
     for key in given:
         if not key.startswith("windows."):
             raise UsageError(f"an evaluation takes settings windows.* only, got {key}")
-    config = RunConfig.parse({**record.get("settings", {}), **given})
+    settings = dict(record.get("settings", {})) if run else read_settings(peft_folder)
+    told = settings.pop("step_minutes", None)
+    config = RunConfig.parse({**settings, **given})
     # Of a local folder of weights the adapter keeps the last part of its path alone.
     adapter, loaded = _load(peft_folder, backbone or (config.backbone if run else None))
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
-    return Subject(adapter, loaded, config, run, min(steps, default=None))
+    return Subject(adapter, loaded, config, run, min(steps, default=told))
 
 
 def _locate(folder: Path) -> tuple[Path | None, Path]:

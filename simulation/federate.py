@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.backbones.store import install_packaged
+from common.cohort_folder import site_table_paths
 from common.config import RunConfig
 from common.errors import UsageError
 from common.names import check_name
+from common.vitals import read_site_table
 from simulation.progress import RunProgress
-from simulation.sites import site_paths
 
 ENGINES = ("inprocess", "ray")
 
@@ -39,7 +40,15 @@ def federate(
     config = replace(
         config, data=str(Path(config.data).absolute()), out=str(Path(config.out).absolute())
     )
-    nodes = len(site_paths(Path(config.data)))
+    tables = site_table_paths(Path(config.data))
+    for path in tables.values():
+        read_site_table(path)  # a damaged one is told now, not after the rounds
+    if len(tables) < config.federation.min_sites:
+        raise UsageError(
+            f"{config.data} has {len(tables)} site(s), the run needs federation.min-sites = "
+            f"{config.federation.min_sites}"
+        )
+    nodes = len(tables)
     install_packaged()
     progress = progress or RunProgress.silent()
     if engine == "ray":

@@ -20,7 +20,8 @@ from typing import Any
 import pandas as pd
 from rich.table import Table
 
-from common.atomic import atomic_folder
+from common.atomic import atomic_file, atomic_folder
+from common.cohort_folder import COHORT_FILE, SITES_FOLDER, site_table_paths
 from common.console import narrow_table
 from common.errors import CohortError
 from common.splits import SPLITS
@@ -35,8 +36,6 @@ from common.vitals import (
 )
 from simulation.flow import ExclusionFlow
 
-COHORT_FILE = "cohort.json"
-SITES_FOLDER = "sites"
 COHORT_SCHEMA_VERSION = 1
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
 
@@ -67,7 +66,7 @@ class Cohort:
 
 
 def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse early, before a long pass, to write over another cohort or a stranger's folder.
+    """Refuse early, before a long pass, to write over another cohort or a stranger's files.
 
     Args:
         out: the cohort folder to be.
@@ -76,14 +75,23 @@ def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite:
         overwrite: whether another cohort may be replaced. Anything else never is.
 
     Raises:
-        CohortError: where `out` holds something that must not be lost.
+        CohortError: where `out` holds something that must not be lost, or cannot be written.
     """
-    if out.is_file():
+    if out.exists() and not out.is_dir():
         raise CohortError(f"{out} is a file; give a folder with --out")
-    if not out.exists() or not any(out.iterdir()):
+    held = {path.name for path in out.iterdir()} if out.exists() else set()
+    if not held:
+        _check_writable(out)
         return
-    if not (out / COHORT_FILE).is_file():
+    if COHORT_FILE not in held:
         raise CohortError(f"{out} is not empty and holds no cohort; give another folder with --out")
+    strangers = sorted(held - {COHORT_FILE, SITES_FOLDER})
+    if strangers:
+        raise CohortError(
+            f"{out} holds {strangers[0]} beside its cohort, which would be lost; move it or give "
+            "another folder with --out"
+        )
+    _check_writable(out)
     if overwrite:
         return
     record = read_cohort(out)
@@ -115,16 +123,19 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
         raise CohortError(
             f"no stay is left after the rule '{emptied}'; loosen the cohort rule ({cohort.rule})"
         )
-    with atomic_folder(out) as partial:
-        summaries = {
-            site: _write_site(cohort, site, rows, partial / SITES_FOLDER / f"{site}.parquet")
-            for site, rows in kept.items()
-        }
-        record = _record(cohort, summaries)
-        text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        (partial / COHORT_FILE).write_text(text, encoding="utf-8")
-        if not overwrite:
-            _check_same(out, text)
+    try:
+        with atomic_folder(out) as partial:
+            summaries = {
+                site: _write_site(cohort, site, rows, partial / SITES_FOLDER / f"{site}.parquet")
+                for site, rows in kept.items()
+            }
+            record = _record(cohort, summaries)
+            text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            (partial / COHORT_FILE).write_text(text, encoding="utf-8")
+            if not overwrite:
+                _check_same(out, text)
+    except OSError as error:
+        raise _unwritable(out, error) from error
     return record
 
 
@@ -143,18 +154,13 @@ def read_cohort(folder: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise CohortError(f"{path} cannot be read: {error}") from error
-    if record.get("schema_version") != COHORT_SCHEMA_VERSION:
+    version_read = record.get("schema_version") if isinstance(record, dict) else None
+    if version_read != COHORT_SCHEMA_VERSION:
         raise CohortError(
-            f"{path} has schema version {record.get('schema_version')}, this release reads "
+            f"{path} has schema version {version_read}, this release reads "
             f"{COHORT_SCHEMA_VERSION}; prepare the cohort again"
         )
     return record
-
-
-def site_paths(folder: Path) -> dict[str, Path]:
-    """Return the site tables of a cohort folder by site, in the order of their names."""
-    record = read_cohort(folder)
-    return {site: folder / SITES_FOLDER / f"{site}.parquet" for site in sorted(record["sites"])}
 
 
 def sites_table(folder: Path) -> Table:
@@ -169,7 +175,7 @@ def sites_table(folder: Path) -> Table:
         ["site"],
         numbers,
     )
-    for site, path in site_paths(folder).items():
+    for site, path in site_table_paths(folder).items():
         summary = summarise(read_site_table(path))
         per_split = summary["patients_per_split"]
         table.add_row(
@@ -229,3 +235,20 @@ def _check_same(out: Path, text: str) -> None:
             f"{out} holds a cohort made with the same settings from other files or versions; "
             "give another folder with --out or replace it with --overwrite"
         )
+
+
+def _check_writable(out: Path) -> None:
+    # By doing it: permissions, a full disk and a read-only file system all show here.
+    try:
+        with atomic_file(out.parent / f".{out.name}.probe") as probe:
+            probe.write_bytes(b"")
+        (out.parent / f".{out.name}.probe").unlink()
+    except OSError as error:
+        raise _unwritable(out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> CohortError:
+    return CohortError(
+        f"{out} cannot be written ({error.strerror or error}); free space or give another folder "
+        "with --out"
+    )

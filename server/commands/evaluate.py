@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from common.console import output_console
-from common.errors import UsageError
+from common.settings import split_pairs
 
 AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
@@ -58,7 +58,7 @@ def evaluate(
     All forecast the same windows. The differences carry 95 % intervals from a bootstrap over
     patients.
     """
-    windows = _pairs(config or [])
+    windows = split_pairs(config or [], {})
     console = output_console()
     with Console(stderr=True).status("loading") as status:
         from server.global_evaluation import evaluate_subject, write_result
@@ -85,16 +85,6 @@ def evaluate(
         console.print(f"Written: {path}", soft_wrap=True, highlight=False)
     if not written:
         console.print("Nothing written; give a folder with --out to keep evaluation.json")
-
-
-def _pairs(given: list[str]) -> dict[str, str]:
-    pairs = {}
-    for text in given:
-        key, separator, value = text.partition("=")
-        if not separator:
-            raise UsageError(f"-c takes key=value, got {text!r}")
-        pairs[key.strip()] = value.strip()
-    return pairs
 
 
 def _same(one: Path, other: Path) -> bool:

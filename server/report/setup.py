@@ -15,6 +15,10 @@ def setup_section(record: RunRecord) -> Section:
             f"{short(record.backbone_name)} ({short(backbone.get('family', ''))}), frozen",
         ),
         ("Backbone parameters", f"{int(backbone.get('parameters', 0)):,}"),
+        *(
+            (name.capitalize(), short(text))
+            for name, text in sorted(dict(backbone.get("facts", {})).items())
+        ),
         ("Adapter", f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}"),
         ("Adapter parameters", f"{adapter.num_parameters:,} in {len(adapter.modules)} layers"),
         ("Rounds", f"{record.trained_rounds} of {record.settings.get('rounds', '?')}"),

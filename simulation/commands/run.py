@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
+from secrets import token_hex
 from typing import Annotated
 
 import typer
@@ -38,7 +38,7 @@ def run(
     """Train one global adapter over the sites of a cohort, evaluate it and write a report."""
     options = {
         "data": str(data or current_cohort()),
-        "out": str(out or home() / "runs" / time.strftime("%Y%m%d-%H%M%S")),
+        "out": str(out or home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"),
         "backbone": backbone,
         "rounds": rounds,
         "seed": seed,
@@ -48,12 +48,13 @@ def run(
 
     from server.global_evaluation import evaluate_run
     from server.tables import evaluation_tables
+    from simulation.engines.inprocess import quiet_flower
     from simulation.federate import federate
     from simulation.progress import RunProgress
 
-    # The bar tells what Flower's log lines would: warnings are left to them.
-    logging.getLogger("flwr").setLevel(logging.WARNING)
     console = output_console()
+    if console.is_terminal:
+        quiet_flower()  # the bar tells what its lines would
     progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True))
     with progress.shown():
         folder = federate(settings, engine, progress)

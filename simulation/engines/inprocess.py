@@ -6,6 +6,7 @@ minute of start-up on two cores and half a gigabyte an actor; this costs neither
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,6 +23,14 @@ SITE_FAILED = 2
 
 OnMessage = Callable[[str, str], None]
 """Called with the message's type and its site's name before the site works on it."""
+
+
+def quiet_flower() -> None:
+    """Leave Flower's and the server's log lines to warnings.
+
+    Here, below the import of Flower, since that sets the level anew.
+    """
+    logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 class InProcessGrid(Grid):

@@ -65,7 +65,7 @@ def test_a_changed_table_is_read_anew(tiny_cohort: Path, tmp_path: Path) -> None
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no data-path"):
         site_tables({}, RunConfig())
-    with pytest.raises(CohortError, match="holds no site tables"):
+    with pytest.raises(CohortError, match="holds no cohort"):
         site_tables(simulated(0, 1), RunConfig(data=str(tmp_path)))
     node = {"data-path": str(tmp_path / "absent.parquet")}
     with pytest.raises(SiteTableError, match="there is no site table"):

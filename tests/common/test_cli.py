@@ -34,9 +34,11 @@ def test_a_users_mistake_is_one_line_and_the_errors_exit_code(
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SourceError):
-        cli.run(make_app(), ["--fail", "--debug"])
-    assert capsys.readouterr().err.startswith("error: ")
+    assert cli.run(make_app(), ["--fail", "--debug"]) == SourceError.exit_code
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "Traceback" in error
+    assert "raise SourceError" in error
 
 
 def test_unknown_option_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ def test_every_setting_has_a_line_of_help() -> None:
         ({"wire.dtype": "float8"}, "unknown wire.dtype 'float8'"),
         ({"windows.horizon": 0}, "horizon_steps must be at least 1"),
         ({"windows.vitals": "heart_rate,spo3"}, "did you mean 'spo2'?"),
+        ({"windows.vitals": " , "}, "names no vital sign"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(pairs: dict[str, Any], message: str) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from common.errors import ForecastError, UsageError
 from common.evaluation import (
+    DEFAULT_METRICS,
     LEVELS,
-    VALIDATION_METRICS,
     Evaluation,
     evaluate,
     pool_evaluations,
@@ -95,7 +95,7 @@ def test_the_batch_size_changes_nothing_but_the_calls() -> None:
 
 def test_warping_is_left_out_unless_asked_for() -> None:
     result = evaluate(some_windows(), LastStep())
-    assert result.metrics == VALIDATION_METRICS == tuple(n for n in METRICS if n != "dtw")
+    assert result.metrics == DEFAULT_METRICS == tuple(n for n in METRICS if n != "dtw")
     with pytest.raises(UsageError, match="metric 'dtw' was not computed, only mae, mse"):
         result.metric("dtw")
 
@@ -136,7 +136,7 @@ def test_sites_pool_to_what_one_site_would_have_given() -> None:
         {"ccu": evaluate(first, LastStep()), "micu": evaluate(second, LastStep())}
     )
     whole = evaluate(windows, LastStep())
-    for name in VALIDATION_METRICS:
+    for name in DEFAULT_METRICS:
         assert pooled.metric(name) == pytest.approx(whole.metric(name))
     assert pooled.patient_ids[:2] == ("ccu/p0", "ccu/p1")
     assert len(set(pooled.patient_ids)) == 20

@@ -94,6 +94,11 @@ def _config(tiny_bolt: Path, trained_adapter: Adapter) -> dict[str, Any]:
         "backbone": {
             "name": str(tiny_bolt),
             "family": "chronos-bolt",
+            "facts": {
+                "loss": "pinball loss",
+                "input": "patches of 4 steps",
+                "forecast": "quantiles",
+            },
             "digest": trained_adapter.backbone_digest,
             "parameters": 10_000,
             "adapter_parameters": trained_adapter.num_parameters,

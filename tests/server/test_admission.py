@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from common.adapter import Adapter, tensor_name
-from server.admission import RefusedError, check_adapter, check_report
-from server.sites import Membership
+from server.admission import RefusedError, check_adapter, check_report, printable
+from server.sites import Member, Membership
 
 GOOD: dict[str, Any] = {
     "patients": 12,
@@ -35,8 +35,11 @@ def make_adapter(value: float = 1.0, **changes: Any) -> Adapter:
     return Adapter(**({"tensors": tensors} | settings | changes))
 
 
+MEMBER = Member("micu", 1, 12, 100, "mimic3", "all", 60)
+
+
 def test_a_good_report_is_read() -> None:
-    report = check_report(GOOD)
+    report = check_report(GOOD, MEMBER)
     assert (report.patients, report.windows, report.steps, report.loss) == (12, 100, 5, 0.5)
     assert report.validation == {"wql": 0.1}
     assert report.seconds == {"training": 1.5}
@@ -45,8 +48,10 @@ def test_a_good_report_is_read() -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"patients": 0}, "it reports 0 patients"),
-        ({"patients": -3}, "it reports -3 patients"),
+        ({"patients": 0}, "it reports 0 patients, 12 when it joined"),
+        ({"patients": 10**9}, "it reports 1000000000 patients, 12 when it joined"),
+        ({"validation.name": 1.0}, "holds validation.name, which nobody asked for"),
+        ({"seconds.\x1b[2J": 1.0}, "holds seconds.\\?"),
         ({"loss": float("nan")}, "the value of loss is not a finite number"),
         ({"validation.wql": float("inf")}, "validation.wql is not a finite number"),
         ({"validation.wql": [0.1]}, "validation.wql is not a finite number"),
@@ -54,13 +59,13 @@ def test_a_good_report_is_read() -> None:
 )
 def test_an_impossible_report_is_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(RefusedError, match=reason):
-        check_report(GOOD | change)
+        check_report(GOOD | change, MEMBER)
 
 
 @pytest.mark.parametrize("name", ["patients", "windows", "steps", "loss"])
 def test_an_incomplete_report_is_refused(name: str) -> None:
     with pytest.raises(RefusedError, match=f"lacks {name}"):
-        check_report({key: value for key, value in GOOD.items() if key != name})
+        check_report({key: value for key, value in GOOD.items() if key != name}, MEMBER)
 
 
 def test_adapters_that_cannot_be_averaged_are_refused() -> None:
@@ -100,6 +105,23 @@ def test_a_site_that_cannot_take_part_is_told_why(change: dict[str, Any], reason
     membership.admit("ccu", 2, ANSWER | change)
     assert membership.names() == ["micu"]
     assert reason in membership.refused["ccu"]
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "micu\n[INFO] fine", "../micu", "\x1b[2J"])
+def test_a_name_that_could_forge_a_line_is_turned_away(name: str) -> None:
+    membership = Membership("0" * 64)
+    membership.admit(name, 7, ANSWER)
+    assert not membership.members
+    assert list(membership.refused) == ["a site of node 7"]
+
+
+def test_a_site_s_text_becomes_one_bounded_line() -> None:
+    assert printable("fine\n[INFO] forged\x1b[2J") == "fine?[INFO] forged?[2J"
+    assert len(printable("x" * 10_000)) == 200
+    membership = Membership("0" * 64)
+    membership.admit("micu", 1, ANSWER | {"rule": "x\ny" * 1000})
+    assert len(membership.members["micu"].rule) == 200
+    assert "\n" not in membership.members["micu"].rule
 
 
 def test_a_name_is_taken_once() -> None:

@@ -267,3 +267,9 @@ def test_the_browser_would_see_overflow_errors_and_requests(tmp_path: Path) -> N
     assert re.fullmatch(r"width 375 needs (999|1007) loads 1", found)
     assert "wrong" in log
     assert "CONSOLE" in log
+
+
+def test_the_report_says_in_words_what_is_the_family_s_own(full_report: Path) -> None:
+    text = full_report.read_text()
+    assert "pinball loss" in text
+    assert "patches of 4 steps" in text

@@ -320,7 +320,7 @@ def test_bad_input_is_told_in_one_line(
         load_subject(run, windows={"rounds": "3"})
     with pytest.raises(UsageError, match="did you mean 'test'"):
         evaluate_run(run, tiny_cohort, "tset")
-    with pytest.raises(CohortError, match="neither a site table nor a cohort"):
+    with pytest.raises(CohortError, match="absent holds no cohort"):
         evaluate_run(run, tmp_path / "absent")
     (run / "adapter").rename(run / "gone")
     with pytest.raises(UsageError, match="has released no adapter"):

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from common.cohort_folder import site_table_paths
 from common.errors import CohortError, SiteTableError
 from common.vitals import VITAL_NAMES, read_site_table
 from simulation.flow import ExclusionFlow
-from simulation.sites import Cohort, read_cohort, site_paths, sites_table, write_cohort
+from simulation.sites import Cohort, read_cohort, sites_table, write_cohort
 
 
 def make_cohort(**changes: Any) -> Cohort:
@@ -34,8 +35,8 @@ def make_cohort(**changes: Any) -> Cohort:
 def test_the_folder_holds_tables_and_their_record(tmp_path: Path) -> None:
     record = write_cohort(make_cohort(), tmp_path / "cohort")
     assert read_cohort(tmp_path / "cohort") == json.loads(json.dumps(record))
-    assert list(site_paths(tmp_path / "cohort")) == ["micu"]
-    table = read_site_table(site_paths(tmp_path / "cohort")["micu"])
+    assert list(site_table_paths(tmp_path / "cohort")) == ["micu"]
+    table = read_site_table(site_table_paths(tmp_path / "cohort")["micu"])
     assert (table.info.site, table.info.source, table.info.cohort_rule) == ("micu", "made", "all")
     assert record["sites"]["micu"]["hours"] == 5.0
     assert record["sites"]["micu"]["observed"]["heart_rate"] == 0.6

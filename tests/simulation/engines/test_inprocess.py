@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,17 @@ from flwr.clientapp import ClientApp
 from safetensors.numpy import load_file
 
 from client.app import app as client_app
+from client.app import conceal_failure
 from common.adapter import Adapter
 from common.backbones.lora import adapted_backbone
 from common.config import FederationConfig, LoraConfig, RunConfig, TrainConfig, WindowConfig
-from common.errors import CohortError, FederationError
+from common.errors import (
+    BackboneError,
+    CohortError,
+    FederationError,
+    SiteTableError,
+    UsageError,
+)
 from common.peft_adapter import load_peft_folder
 from common.wire import from_record, to_record
 from server.app import app as server_app
@@ -217,9 +225,9 @@ def _items(adapter: Adapter) -> list[tuple[str, Any]]:
     return list(adapter.tensors.items())
 
 
-def no_patients(reply: Message) -> None:
+def too_many_patients(reply: Message) -> None:
     reply.content["report"] = MetricRecord(
-        {**reply.content.metric_records["report"], "patients": 0}
+        {**reply.content.metric_records["report"], "patients": 10**9}
     )
 
 
@@ -237,7 +245,7 @@ def stale_round(reply: Message) -> None:
         pytest.param(change_adapter(other_base), "backbone", id="other base"),
         pytest.param(change_adapter(wrong_names), "ENCODER", id="wrong names"),
         pytest.param(change_adapter(wrong_shape), "shape", id="wrong shape"),
-        pytest.param(no_patients, "0 patients", id="no patients"),
+        pytest.param(too_many_patients, "1000000000 patients", id="too many patients"),
         pytest.param(stale_round, "another round", id="stale round"),
     ],
 )
@@ -265,12 +273,60 @@ def test_below_the_quorum_the_run_fails_and_keeps_its_checkpoint(config: RunConf
 
 
 def test_the_text_of_a_sites_exception_stays_there(config: RunConfig) -> None:
-    missing = replace(config, windows=replace(config.windows, horizon=13))
-    with pytest.raises(FederationError):
-        federate(missing)
+    failing = ClientApp(mods=[conceal_failure])
+
+    def handle(message: Message, context: Context) -> Message:
+        raise RuntimeError("patient John Doe, 1970-01-01")
+
+    failing.train()(handle)
+    failing.query()(lambda message, context: client_app(message, context))
+    with pytest.raises(FederationError, match="client failed: RuntimeError"):
+        run_in_process(server_app, failing, config.flat(), nodes=3)
     text = (Path(config.out) / "rounds.jsonl").read_text()
-    assert "client failed: BackboneError" in text
-    assert "forecasts at most" not in text
+    assert "client failed: RuntimeError" in text
+    assert "John Doe" not in text
+
+
+def test_windows_that_the_backbone_cannot_forecast_are_refused_before_any_site_is_asked(
+    config: RunConfig,
+) -> None:
+    with pytest.raises(BackboneError, match=r"at most 12 steps, got windows\.horizon = 13"):
+        federate(replace(config, windows=replace(config.windows, horizon=13)))
+    assert not Path(config.out).exists()
+
+
+def test_too_few_sites_are_told_without_waiting(config: RunConfig) -> None:
+    patient = replace(config.federation, min_sites=4, wait_s=1e6)
+    with pytest.raises(UsageError, match=r"has 3 site\(s\), the run needs"):
+        federate(replace(config, federation=patient))
+    # Also where the sites themselves have to say it: every node has answered.
+    with pytest.raises(FederationError, match="3 usable sites joined, the run needs 4"):
+        run_in_process(server_app, client_app, replace(config, federation=patient).flat(), nodes=3)
+    federate(config)  # the folder was given up again
+
+
+def test_a_damaged_table_is_told_before_the_first_round(
+    config: RunConfig, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "cohort"
+    shutil.copytree(tiny_cohort, folder)
+    (folder / "sites" / "micu.parquet").write_bytes(b"PAR1")
+    with pytest.raises(SiteTableError, match=r"micu\.parquet"):
+        federate(replace(config, data=str(folder)))
+    assert not Path(config.out).exists()
+
+
+def test_a_cohorts_folder_takes_no_run(config: RunConfig, tiny_cohort: Path) -> None:
+    with pytest.raises(FederationError, match="already holds a cohort"):
+        federate(replace(config, out=str(tiny_cohort)))
+
+
+def test_a_refused_adapter_leaves_the_sites_validation_standing(config: RunConfig) -> None:
+    run_with(config, change_adapter(nan))
+    second = rounds_of(config)[1]["sites"]["micu"]
+    assert "not finite" in second["refused"]
+    assert second["validation"]["wql"] > 0
+    assert "weight" not in second
 
 
 def test_a_site_without_a_usable_window_says_so(

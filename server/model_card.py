@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from common.backbones.store import CATALOG
+from common.backbones.catalog import CATALOG
 from server.run_record import RunRecord
 from server.wording import (
     MODELS,

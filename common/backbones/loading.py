@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from common.backbones.base import Backbone, weights_digest
-from common.backbones.store import CATALOG, fetch
-from common.errors import BackboneError, UsageError
-from common.names import check_name
-
-FAMILIES: dict[str, tuple[str, str]] = {
-    # Module and class: a family's library is imported only when a model of it is used.
-    "chronos-bolt": ("common.backbones.chronos_bolt", "ChronosBolt"),
-}
+from common.backbones.catalog import CATALOG, FAMILIES, family_of_folder
+from common.backbones.store import fetch
+from common.errors import BackboneError
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,7 @@ def load_backbone(name: str) -> LoadedBackbone:
     if name in CATALOG:
         backbone, folder = family(CATALOG[name].family), fetch(CATALOG[name])
     elif Path(name).is_dir():
-        # Today's one family; its `build` refuses a folder of any other.
-        backbone, folder = family("chronos-bolt"), Path(name)
+        backbone, folder = family(family_of_folder(Path(name))), Path(name)
     else:
         raise _unknown(name)
     model = backbone.build(folder)
@@ -61,17 +57,20 @@ def family(name: str) -> Backbone:
     Raises:
         BackboneError: where its library is not installed.
     """
-    module, attribute = FAMILIES[name]
-    try:
-        backbone: Backbone = getattr(import_module(module), attribute)()
-    except ImportError as error:
-        raise BackboneError(f"the family {name} needs a missing package: {error}") from error
+    entry = FAMILIES[name]
+    if entry.needs and not find_spec(entry.needs):
+        raise BackboneError(
+            f"backbones of the family {name} need the package {entry.needs}; "
+            f'pip install "fedvitals[{entry.extra}]"'
+        )
+    backbone: Backbone = getattr(import_module(entry.module), entry.attribute)()
     return backbone
 
 
 def _unknown(name: str) -> BackboneError:
-    try:
-        check_name("backbone", name, CATALOG)
-    except UsageError as error:
-        return BackboneError(f"{error}; or give a folder of weights")
-    raise AssertionError(name)
+    near = get_close_matches(name.lower(), CATALOG, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return BackboneError(
+        f"unknown backbone {name!r}; {hint}`python -m simulation backbones` lists those that are "
+        "known; a folder of weights serves too"
+    )

@@ -1,18 +1,18 @@
-"""The known backbones: names, families, and how their weights come to lie in FEDVITALS_HOME.
+"""Where the weights of the known backbones lie, and how they come to FEDVITALS_HOME.
 
 An app that Flower ships to a node carries no weights. The small models of our own come with the
 package and are copied from there; the published ones come from the model hub, at a revision pinned
-here, so that every site has the same bytes. Nothing here imports torch.
+in the catalog, so that every site has the same bytes. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import filecmp
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.atomic import atomic_folder
+from common.backbones.catalog import CATALOG, Entry
 from common.errors import BackboneError
 from common.home import backbone_folder
 
@@ -20,46 +20,27 @@ PACKAGED = Path(__file__).with_name("weights")
 WEIGHT_FILES: tuple[str, ...] = ("config.json", "model.safetensors")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One known model.
-
-    Attributes:
-        name: how settings call it.
-        family: a key of `common.backbones.loading.FAMILIES`.
-        revision: the pinned commit on the model hub; empty for weights inside the package.
-    """
-
-    name: str
-    family: str
-    revision: str = ""
-
-
-_BOLT = "chronos-bolt"
-CATALOG: dict[str, Entry] = {
-    entry.name: entry
-    for entry in (
-        Entry("chronos-bolt-nano", _BOLT),
-        Entry("amazon/chronos-bolt-tiny", _BOLT, "a0e552de83495b5c28c14c71c374f3e33280b340"),
-        Entry("amazon/chronos-bolt-mini", _BOLT, "251268337516a88e253628c43e1d26ec577b376b"),
-        Entry("amazon/chronos-bolt-small", _BOLT, "772f3d25d38aec6d914c8949dab4462e2d46f5d8"),
-        Entry("amazon/chronos-bolt-base", _BOLT, "5d9f166d69f47aef3401367a7b842e78fe97b121"),
-    )
-}
-
-
 def install_packaged() -> None:
     """Copy the package's own weights to FEDVITALS_HOME, where an app shipped by Flower finds them.
 
     What lies there already and is the same is left alone; an older release's copy is replaced.
+
+    Raises:
+        BackboneError: where the home cannot be written.
     """
     for name, entry in CATALOG.items():
         source, target = PACKAGED / name, backbone_folder(name)
         if entry.revision or not source.is_dir() or _same(source, target):
             continue
-        with atomic_folder(target) as partial:
-            for path in source.iterdir():
-                shutil.copyfile(path, partial / path.name)
+        try:
+            with atomic_folder(target) as partial:
+                for path in source.iterdir():
+                    shutil.copyfile(path, partial / path.name)
+        except OSError as error:
+            raise BackboneError(
+                f"the weights of {name} cannot be written to {target} ({error.strerror or error}); "
+                "set FEDVITALS_HOME to another folder"
+            ) from error
 
 
 def fetch(entry: Entry) -> Path:
@@ -68,22 +49,50 @@ def fetch(entry: Entry) -> Path:
     Raises:
         BackboneError: where the weights are not there and cannot be had.
     """
-    if entry.revision:
-        return _download(entry)
+    folder = local_weights(entry)
+    if folder is not None:
+        return folder
+    if entry.packaged:
+        raise BackboneError(
+            f"the weights of {entry.name} are not in {backbone_folder(entry.name)}, and an app "
+            "shipped by Flower carries none; run `python -m simulation prepare` on this machine, "
+            "or set FEDVITALS_HOME to where it ran"
+        )
+    if entry.checkpoint:
+        raise BackboneError(
+            f"the model hub holds {entry.name} as the pickle {entry.checkpoint} only, which is not "
+            f"loaded; fetch it once (hf download {entry.name} {entry.checkpoint} --revision "
+            f"{entry.revision} --local-dir .) and run `python -m client convert {entry.family} "
+            f"{entry.checkpoint} '{backbone_folder(entry.name)}'`, where this name is looked for"
+        )
+    return _download(entry)
+
+
+def local_weights(entry: Entry) -> Path | None:
+    """Return the folder of a known model's weights where this machine has them; no network."""
+    if not entry.packaged and not entry.checkpoint:
+        return _cached(entry)
     for folder in (PACKAGED / entry.name, backbone_folder(entry.name)):
         if all((folder / file).is_file() for file in WEIGHT_FILES):
             return folder
-    raise BackboneError(
-        f"the weights of {entry.name} are not in {backbone_folder(entry.name)}, and an app shipped "
-        "by Flower carries none; run `python -m simulation prepare` on this machine, or set "
-        "FEDVITALS_HOME to where it ran"
-    )
+    return None
 
 
 def _same(source: Path, target: Path) -> bool:
     names = [path.name for path in source.iterdir()]
     _, differing, absent = filecmp.cmpfiles(source, target, names, shallow=False)
     return not differing and not absent
+
+
+def _cached(entry: Entry) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (
+        try_to_load_from_cache(entry.name, file, revision=entry.revision) for file in WEIGHT_FILES
+    )
+    # The cache answers with a path, with None, or with a mark of "known to be absent".
+    paths = [Path(path) for path in found if isinstance(path, str)]
+    return paths[0].parent if len(paths) == len(WEIGHT_FILES) else None
 
 
 def _download(entry: Entry) -> Path:

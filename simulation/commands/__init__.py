@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from simulation.commands import prepare, pretrain, run, sites
+from simulation.commands import backbones, prepare, pretrain, run, sites
 
 app = typer.Typer(
     help="Make hospitals out of ICU data and run the federation on one machine.",
@@ -16,4 +16,5 @@ app = typer.Typer(
 app.add_typer(prepare.app, name="prepare")
 app.command(name="sites")(sites.sites)
 app.command(name="run")(run.run)
+app.command(name="backbones")(backbones.backbones)
 app.command(name="pretrain")(pretrain.pretrain)

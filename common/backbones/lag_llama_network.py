@@ -9,71 +9,17 @@ parameters are those of the published checkpoint.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-PUBLISHED_LAGS: tuple[int, ...] = (
-    *(0, 7, 8, 10, 11, 12, 13, 14, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 34, 35, 36, 46, 47),
-    *(48, 50, 51, 52, 55, 57, 58, 59, 60, 61, 70, 71, 72, 83, 94, 95, 96, 102, 103, 104, 117, 118),
-    *(119, 120, 121, 142, 143, 144, 154, 155, 156, 166, 167, 168, 177, 178, 179, 180, 181, 334),
-    *(335, 336, 362, 363, 364, 502, 503, 504, 670, 671, 672, 718, 719, 720, 726, 727, 728, 1090),
-    *(1091, 1092),
-)
-"""The published model's 84 lags: those that GluonTS proposes for Q, M, W, D, H, T and S, less 1."""
+from common.backbones.lag_llama_sizes import TIME_FEATURES, LagLlamaSizes
 
-TIME_FEATURES = 6
-"""Second, minute, hour, day of week, day of month, day of year, each in -.5 to .5."""
-
-_STATIC_FEATURES = 2
 _NORM_EPSILON = 1e-5
 _ROTARY_BASE = 10_000.0
 _HIDDEN_MULTIPLE = 256
-
-
-@dataclass(frozen=True)
-class LagLlamaSizes:
-    """The hyper-parameters that decide the shapes; the defaults are the published ones.
-
-    Attributes:
-        context_length: tokens that a forecast sees.
-        max_context_length: the longest sequence of tokens, horizon included.
-        n_layer: blocks.
-        n_head: attention heads.
-        n_embd_per_head: width of a head.
-        lags_seq: lags of a token, rising; lag 0 is the token's own step.
-        time_feat: whether the calendar features are part of a token.
-    """
-
-    context_length: int = 32
-    max_context_length: int = 2048
-    n_layer: int = 8
-    n_head: int = 9
-    n_embd_per_head: int = 16
-    lags_seq: tuple[int, ...] = PUBLISHED_LAGS
-    time_feat: bool = True
-
-    @property
-    def width(self) -> int:
-        """Width of a token inside the network."""
-        return self.n_head * self.n_embd_per_head
-
-    @property
-    def feature_size(self) -> int:
-        """Features of a token."""
-        return len(self.lags_seq) + _STATIC_FEATURES + TIME_FEATURES * self.time_feat
-
-    @property
-    def max_lag(self) -> int:
-        """Steps before a token that its lags reach."""
-        return self.lags_seq[-1]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the sizes as plain JSON values."""
-        return asdict(self) | {"lags_seq": list(self.lags_seq)}
 
 
 class StudentT(NamedTuple):
@@ -154,7 +100,8 @@ class CausalSelfAttention(nn.Module):
         shared = query @ cache.shared_key.transpose(2, 3)  # [B, heads, S, T]
         own = (own_key @ query[..., None]).squeeze(-1)  # [B, heads, S, t]
         weights = torch.cat([shared, own], dim=-1).softmax(dim=-1)
-        shared, own = weights.split([shared.shape[-1], own.shape[-1]], dim=-1)
+        steps = shared.shape[-1]
+        shared, own = weights[..., :steps], weights[..., steps:]
         mixed = shared @ cache.shared_value + (own[:, :, :, None] @ own_value).squeeze(3)
         cache = cache._replace(own_key=own_key, own_value=own_value)
         return self.c_proj(mixed.transpose(1, 2).flatten(2)), cache

@@ -1,0 +1,186 @@
+"""Chronos-2: patches in, 21 quantiles of the whole horizon out, in one pass of an encoder.
+
+The network is the chronos-forecasting package's own (Ansari et al., arXiv 2510.15821). It attends
+over time and, within a group of series, over the series; here every window is a group of its own,
+so that no window sees another. Values go in as (x - clinical offset) / scale floor of their vital,
+which changes nothing, since the network standardises each context itself, but makes one floor of 1
+right for every vital (see `common.backbones.chronos_bolt`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from chronos.chronos2.model import Chronos2Model
+from safetensors import SafetensorError, safe_open
+from transformers.utils import logging as transformers_logging
+
+from common.backbones.base import Batch, offset_and_scale
+from common.backbones.chronos_bolt import FlooredInstanceNorm
+from common.errors import BackboneError
+from common.windows import FloatArray, IntArray
+
+# The time attention alone (`layer.0`). In the group attention (`layer.1`) a window attends to
+# itself alone, so that its q and k have no gradient; and its tensors are [time, batch, ...], where
+# gradients per window, taken from a layer's inputs and outputs, would mix windows up.
+_ATTENTION = r".*layer\.0\.self_attention\.(q|k|v|o)"
+_FEED_FORWARD = r".*mlp\.(wi|wo)"
+
+# What the readers raise of a damaged file, and the package of settings that do not fit together.
+_DAMAGED = (OSError, SafetensorError, RuntimeError)
+_MISFIT = (ValueError, TypeError, KeyError, AssertionError)
+
+# PEFT asks for a token embedding, which Chronos-2's class does not name.
+Chronos2Model._input_embed_layer = "shared"
+
+
+class Chronos2:
+    """The family; see `common.backbones.base.Backbone`."""
+
+    family = "chronos-2"
+
+    def build(self, weights: Path) -> torch.nn.Module:
+        """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
+        _check_config(weights)
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        try:
+            with safe_open(weights / "model.safetensors", framework="pt") as file:
+                stored = set(file.keys())
+            model: torch.nn.Module = Chronos2Model.from_pretrained(
+                weights, use_safetensors=True, local_files_only=True, dtype=torch.float32
+            )
+        except (*_DAMAGED, *_MISFIT) as error:
+            raise BackboneError(f"{weights} cannot be loaded as Chronos-2: {error}") from error
+        # The package would fill a missing tensor with random numbers and only log it.
+        missing = set(model.state_dict()) - stored
+        if missing:
+            raise BackboneError(
+                f"{weights / 'model.safetensors'} lacks {len(missing)} tensors, first "
+                f"{min(missing)}; fetch the weights again"
+            )
+        settings: Any = model.chronos_config
+        model.instance_norm = FlooredInstanceNorm(use_arcsinh=settings.use_arcsinh)
+        return model.requires_grad_(False).eval()
+
+    def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
+        """Give `context` [B, C], `target` [B, H] in units of the scale floor, `offset`, `scale`."""
+        offset, scale = offset_and_scale(vital)
+        values = {
+            "context": (context - offset[:, None]) / scale[:, None],
+            "offset": offset,
+            "scale": scale,
+        }
+        if target is not None:
+            values["target"] = (target - offset[:, None]) / scale[:, None]
+        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
+
+    def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+        """Give the pinball loss [B] over observed steps and the model's own levels.
+
+        It is taken where the published model takes it: of values standardised by their context,
+        under the arcsinh. That bounds the gradient of a stray value, and the package's own loss is
+        the mean of this one over the windows, times the number of levels.
+        """
+        context, target = batch["context"], batch["target"]
+        plain = _plain(model)
+        # The network cuts a context that is too long before it standardises it.
+        _, loc_scale = plain.instance_norm(context[:, -plain.chronos_config.context_length :])
+        forecast = self._forecast(model, context, target.shape[1])  # [B, L, H]
+        predicted = plain.instance_norm(forecast.flatten(1), loc_scale)[0].view_as(forecast)
+        wanted, _ = plain.instance_norm(target, loc_scale)  # [B, H]
+        observed = ~torch.isnan(wanted)
+        error = torch.where(observed, wanted, 0.0)[:, None] - predicted
+        levels = plain.quantiles[:, None]  # [L, 1]
+        pinball = 2.0 * torch.maximum(levels * error, (levels - 1.0) * error).mean(dim=1)  # [B, H]
+        count = observed.sum(dim=1).clamp(min=1)
+        loss: torch.Tensor = torch.where(observed, pinball, 0.0).sum(dim=1) / count
+        return loss
+
+    def predict_quantiles(
+        self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
+    ) -> torch.Tensor:
+        """Give quantiles [B, H, Q]; levels between the model's own are interpolated linearly."""
+        forecast = self._forecast(model, batch["context"], horizon_steps).float().movedim(1, 2)
+        asked = _at_levels(forecast, _plain(model).chronos_config.quantiles, levels)
+        # Quantiles are trained one by one and may cross: sorted, they are a distribution again.
+        ordered = asked.sort(dim=2).values
+        return ordered * batch["scale"][:, None, None] + batch["offset"][:, None, None]
+
+    def facts(self, model: torch.nn.Module) -> dict[str, str]:
+        """Say what is Chronos-2's own."""
+        settings = _plain(model).chronos_config
+        number = len(settings.quantiles)
+        space = "the arcsinh of " if settings.use_arcsinh else ""
+        return {
+            "loss": f"pinball loss at {number} quantiles, in {space}units of the context's "
+            "deviation",
+            "input": f"patches of {settings.input_patch_size} steps",
+            "forecast": f"{number} quantiles of every step at once",
+        }
+
+    def lora_targets(self, scope: str) -> str:
+        """Give the projections of the time attention, or of the feed-forward layers too."""
+        return _ATTENTION if scope == "attention" else f"({_ATTENTION}|{_FEED_FORWARD})"
+
+    @staticmethod
+    def _forecast(
+        model: torch.nn.Module, context: torch.Tensor, horizon_steps: int
+    ) -> torch.Tensor:
+        """Return [B, L, H] at the model's own L levels, in units of the scale floor."""
+        settings = _plain(model).chronos_config
+        longest = settings.max_output_patches * settings.output_patch_size
+        if horizon_steps > longest:
+            raise BackboneError(
+                f"this Chronos-2 forecasts at most {longest} steps, got windows.horizon = "
+                f"{horizon_steps}"
+            )
+        output = model(
+            context=context,
+            group_ids=torch.arange(len(context), device=context.device),
+            num_output_patches=-(-horizon_steps // settings.output_patch_size),
+        )
+        forecast: torch.Tensor = output.quantile_preds[..., :horizon_steps]
+        return forecast
+
+
+def _plain(model: torch.nn.Module) -> Any:
+    """Return the network inside PEFT's wrapper, if there is one."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if inner is not None else model
+
+
+def _at_levels(
+    quantiles: torch.Tensor, known: Sequence[float], levels: Sequence[float]
+) -> torch.Tensor:
+    """Interpolate quantiles [..., L] at the `known` levels to [..., Q] at `levels`."""
+    outside = [level for level in levels if not known[0] <= level <= known[-1]]
+    if outside:
+        raise BackboneError(
+            f"this Chronos-2 gives quantile levels {known[0]:g} to {known[-1]:g}, got "
+            f"{outside[0]:g}"
+        )
+    place = torch.from_numpy(np.interp(levels, known, np.arange(len(known))))
+    low = place.long().clamp(max=len(known) - 2)
+    share = (place - low).to(quantiles)
+    low = low.to(quantiles.device)
+    return torch.lerp(quantiles[..., low], quantiles[..., low + 1], share)
+
+
+def _check_config(weights: Path) -> None:
+    try:
+        config: dict[str, Any] = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BackboneError(f"{weights} holds no config.json; give a folder of weights") from None
+    except (OSError, ValueError) as error:
+        raise BackboneError(f"{weights / 'config.json'} cannot be read: {error}") from error
+    architectures = config.get("architectures")
+    if "chronos_config" not in config or architectures != ["Chronos2Model"]:
+        raise BackboneError(
+            f"{weights} is not a Chronos-2 model (architectures {architectures}, expected "
+            "['Chronos2Model'])"
+        )

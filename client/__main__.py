@@ -1,0 +1,11 @@
+"""`python -m client`: the commands of a hospital's data manager."""
+
+from __future__ import annotations
+
+import sys
+
+from client.commands import app
+from common.cli import run
+
+if __name__ == "__main__":
+    sys.exit(run(app))

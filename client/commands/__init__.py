@@ -1,0 +1,23 @@
+"""The commands of `python -m client`, a file each; what they do lives elsewhere."""
+
+from __future__ import annotations
+
+import typer
+
+from client.commands import convert
+
+app = typer.Typer(
+    help="Prepare and run a hospital's side of a federation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="--debug, anywhere on the line, shows the traceback of an error.",
+)
+
+
+@app.callback()
+def client() -> None:
+    """Prepare and run a hospital's side of a federation."""
+
+
+app.command(name="convert")(convert.convert)

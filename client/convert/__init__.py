@@ -1,0 +1,1 @@
+"""Published weights that come as a pickle, turned into safetensors without running anything."""

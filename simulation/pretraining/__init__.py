@@ -12,14 +12,27 @@ from pathlib import Path
 import common
 from common.names import check_name
 from simulation.pretraining.artefact import check_replaceable, write_folder
+from simulation.pretraining.chronos2_nano import CHRONOS2_NANO
 from simulation.pretraining.chronos_bolt_nano import CHRONOS_BOLT_NANO
+from simulation.pretraining.chronos_t5_nano import CHRONOS_T5_NANO
+from simulation.pretraining.lag_llama_nano import LAG_LLAMA_NANO
+from simulation.pretraining.moirai_nano import MOIRAI_NANO
 from simulation.pretraining.nano import NanoModel
 from simulation.pretraining.train import Progress
 from simulation.pretraining.train import train as train_model
 
 __all__ = ["NANO_MODELS", "NanoModel", "default_folder", "nano_model", "pretrain"]
 
-NANO_MODELS: dict[str, NanoModel] = {nano.recipe.name: nano for nano in (CHRONOS_BOLT_NANO,)}
+NANO_MODELS: dict[str, NanoModel] = {
+    nano.recipe.name: nano
+    for nano in (
+        CHRONOS2_NANO,
+        CHRONOS_BOLT_NANO,
+        CHRONOS_T5_NANO,
+        LAG_LLAMA_NANO,
+        MOIRAI_NANO,
+    )
+}
 """Every model that can be pretrained here, by name."""
 
 

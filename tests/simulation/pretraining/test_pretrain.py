@@ -112,7 +112,9 @@ def test_a_failed_run_keeps_the_older_weights(tmp_path: Path) -> None:
 def test_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'chronos-bolt-nano'"):
         nano_model("chronos-bolt-nanno")
-    with pytest.raises(UsageError, match="unknown nano backbone 'zzz'; known are: .*chronos-bolt-nano"):
+    with pytest.raises(
+        UsageError, match=r"unknown nano backbone 'zzz'; known are: .*chronos-bolt-nano"
+    ):
         pretrain("zzz", Path("unused"))
 
 

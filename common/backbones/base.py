@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -75,6 +75,28 @@ def offset_and_scale(vital: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return each window's clinical offset and scale floor, [B] both, in the vital's unit."""
     table = np.array([(v.clinical_offset, v.scale_floor) for v in VITALS], np.float32)
     return table[vital, 0], table[vital, 1]
+
+
+def in_scale_units(context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
+    """Return `context` [B, C] and `target` [B, H], if any, as (x - offset) / scale of their vital.
+
+    `offset` and `scale`, [B] both, go with them: by them a forecast comes back to the vital's unit.
+    """
+    offset, scale = offset_and_scale(vital)
+    values = {
+        "context": (context - offset[:, None]) / scale[:, None],
+        "offset": offset,
+        "scale": scale,
+    }
+    if target is not None:
+        values["target"] = (target - offset[:, None]) / scale[:, None]
+    return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
+
+
+def plain_model(model: torch.nn.Module) -> Any:
+    """Return the family's own network, taken out of PEFT's wrapper if it is in one."""
+    inner = getattr(model, "get_base_model", None)
+    return inner() if inner is not None else model
 
 
 def weights_digest(model: torch.nn.Module) -> str:

@@ -5,13 +5,13 @@ Nothing here imports torch: commands list and check names at once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from common.backbones.weights_folder import read_config
 from common.errors import BackboneError
 
 
@@ -129,15 +129,7 @@ def family_of_folder(folder: Path) -> str:
     Raises:
         BackboneError: where there is none, or it is of no known family.
     """
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        name = _family_of(config)
-    except FileNotFoundError:
-        raise BackboneError(
-            f"{folder} holds no config.json; give a folder of weights as on the model hub"
-        ) from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise BackboneError(f"{folder / 'config.json'} cannot be read: {error}") from error
+    name = _family_of(read_config(folder))
     if name is None:
         raise BackboneError(
             f"the weights in {folder} are of no known family; known are: {', '.join(FAMILIES)}"

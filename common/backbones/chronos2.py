@@ -9,7 +9,6 @@ right for every vital (see `common.backbones.chronos_bolt`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from chronos.chronos2.model import Chronos2Model
-from safetensors import SafetensorError, safe_open
-from transformers.utils import logging as transformers_logging
 
-from common.backbones.base import Batch, offset_and_scale
+from common.backbones.base import Batch, in_scale_units, plain_model
 from common.backbones.chronos_bolt import FlooredInstanceNorm
+from common.backbones.quantile_loss import window_pinball
+from common.backbones.weights_folder import load_pretrained, read_config
 from common.errors import BackboneError
 from common.windows import FloatArray, IntArray
 
@@ -30,10 +29,6 @@ from common.windows import FloatArray, IntArray
 # gradients per window, taken from a layer's inputs and outputs, would mix windows up.
 _ATTENTION = r".*layer\.0\.self_attention\.(q|k|v|o)"
 _FEED_FORWARD = r".*mlp\.(wi|wo)"
-
-# What the readers raise of a damaged file, and the package of settings that do not fit together.
-_DAMAGED = (OSError, SafetensorError, RuntimeError)
-_MISFIT = (ValueError, TypeError, KeyError, AssertionError)
 
 # PEFT asks for a token embedding, which Chronos-2's class does not name.
 Chronos2Model._input_embed_layer = "shared"
@@ -47,37 +42,14 @@ class Chronos2:
     def build(self, weights: Path) -> torch.nn.Module:
         """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
         _check_config(weights)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            with safe_open(weights / "model.safetensors", framework="pt") as file:
-                stored = set(file.keys())
-            model: torch.nn.Module = Chronos2Model.from_pretrained(
-                weights, use_safetensors=True, local_files_only=True, dtype=torch.float32
-            )
-        except (*_DAMAGED, *_MISFIT) as error:
-            raise BackboneError(f"{weights} cannot be loaded as Chronos-2: {error}") from error
-        # The package would fill a missing tensor with random numbers and only log it.
-        missing = set(model.state_dict()) - stored
-        if missing:
-            raise BackboneError(
-                f"{weights / 'model.safetensors'} lacks {len(missing)} tensors, first "
-                f"{min(missing)}; fetch the weights again"
-            )
+        model = load_pretrained("Chronos-2", Chronos2Model, weights)
         settings: Any = model.chronos_config
         model.instance_norm = FlooredInstanceNorm(use_arcsinh=settings.use_arcsinh)
-        return model.requires_grad_(False).eval()
+        return model
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
         """Give `context` [B, C], `target` [B, H] in units of the scale floor, `offset`, `scale`."""
-        offset, scale = offset_and_scale(vital)
-        values = {
-            "context": (context - offset[:, None]) / scale[:, None],
-            "offset": offset,
-            "scale": scale,
-        }
-        if target is not None:
-            values["target"] = (target - offset[:, None]) / scale[:, None]
-        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
+        return in_scale_units(context, target, vital)
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Give the pinball loss [B] over observed steps and the model's own levels.
@@ -87,33 +59,27 @@ class Chronos2:
         the mean of this one over the windows, times the number of levels.
         """
         context, target = batch["context"], batch["target"]
-        plain = _plain(model)
+        plain = plain_model(model)
         # The network cuts a context that is too long before it standardises it.
         _, loc_scale = plain.instance_norm(context[:, -plain.chronos_config.context_length :])
         forecast = self._forecast(model, context, target.shape[1])  # [B, L, H]
         predicted = plain.instance_norm(forecast.flatten(1), loc_scale)[0].view_as(forecast)
         wanted, _ = plain.instance_norm(target, loc_scale)  # [B, H]
-        observed = ~torch.isnan(wanted)
-        error = torch.where(observed, wanted, 0.0)[:, None] - predicted
-        levels = plain.quantiles[:, None]  # [L, 1]
-        pinball = 2.0 * torch.maximum(levels * error, (levels - 1.0) * error).mean(dim=1)  # [B, H]
-        count = observed.sum(dim=1).clamp(min=1)
-        loss: torch.Tensor = torch.where(observed, pinball, 0.0).sum(dim=1) / count
-        return loss
+        return window_pinball(predicted, wanted, plain.quantiles)
 
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
         """Give quantiles [B, H, Q]; levels between the model's own are interpolated linearly."""
         forecast = self._forecast(model, batch["context"], horizon_steps).float().movedim(1, 2)
-        asked = _at_levels(forecast, _plain(model).chronos_config.quantiles, levels)
+        asked = _at_levels(forecast, plain_model(model).chronos_config.quantiles, levels)
         # Quantiles are trained one by one and may cross: sorted, they are a distribution again.
         ordered = asked.sort(dim=2).values
         return ordered * batch["scale"][:, None, None] + batch["offset"][:, None, None]
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
         """Say what is Chronos-2's own."""
-        settings = _plain(model).chronos_config
+        settings = plain_model(model).chronos_config
         number = len(settings.quantiles)
         space = "the arcsinh of " if settings.use_arcsinh else ""
         return {
@@ -132,7 +98,7 @@ class Chronos2:
         model: torch.nn.Module, context: torch.Tensor, horizon_steps: int
     ) -> torch.Tensor:
         """Return [B, L, H] at the model's own L levels, in units of the scale floor."""
-        settings = _plain(model).chronos_config
+        settings = plain_model(model).chronos_config
         longest = settings.max_output_patches * settings.output_patch_size
         if horizon_steps > longest:
             raise BackboneError(
@@ -146,12 +112,6 @@ class Chronos2:
         )
         forecast: torch.Tensor = output.quantile_preds[..., :horizon_steps]
         return forecast
-
-
-def _plain(model: torch.nn.Module) -> Any:
-    """Return the network inside PEFT's wrapper, if there is one."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if inner is not None else model
 
 
 def _at_levels(
@@ -172,12 +132,7 @@ def _at_levels(
 
 
 def _check_config(weights: Path) -> None:
-    try:
-        config: dict[str, Any] = json.loads((weights / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BackboneError(f"{weights} holds no config.json; give a folder of weights") from None
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{weights / 'config.json'} cannot be read: {error}") from error
+    config = read_config(weights)
     architectures = config.get("architectures")
     if "chronos_config" not in config or architectures != ["Chronos2Model"]:
         raise BackboneError(

@@ -9,18 +9,16 @@ an interval of 1e-4, and an empty context is forecast at a typical value instead
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from chronos.chronos_bolt import ChronosBoltModelForForecasting, InstanceNorm
-from safetensors import SafetensorError, safe_open
-from transformers.utils import logging as transformers_logging
 
-from common.backbones.base import Batch, offset_and_scale
+from common.backbones.base import Batch, in_scale_units, plain_model
+from common.backbones.quantile_loss import window_pinball
+from common.backbones.weights_folder import load_pretrained, read_config
 from common.errors import BackboneError
 from common.windows import FloatArray, IntArray
 
@@ -63,51 +61,23 @@ class ChronosBolt:
     def build(self, weights: Path) -> torch.nn.Module:
         """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
         config = _read_config(weights)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            with safe_open(weights / "model.safetensors", framework="pt") as file:
-                stored = set(file.keys())
-            model: torch.nn.Module = ChronosBoltModelForForecasting.from_pretrained(
-                weights, use_safetensors=True, local_files_only=True, dtype=torch.float32
-            )
-        except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
-            raise BackboneError(f"{weights} cannot be loaded as Chronos-Bolt: {error}") from error
-        # The package would fill a missing tensor with random numbers and only log it.
-        missing = set(model.state_dict()) - stored - _TIED
-        if missing:
-            raise BackboneError(
-                f"{weights / 'model.safetensors'} lacks {len(missing)} tensors, first "
-                f"{min(missing)}; fetch the weights again"
-            )
+        model = load_pretrained("Chronos-Bolt", ChronosBoltModelForForecasting, weights, _TIED)
         if tuple(config["chronos_config"]["quantiles"]) != LEVELS:
             raise BackboneError(f"{weights} forecasts other quantiles than 0.1, 0.2 ... 0.9")
         model.instance_norm = FlooredInstanceNorm()
-        return model.requires_grad_(False).eval()
+        return model
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
         """Give `context` [B, C], `target` [B, H] in units of the scale floor, `offset`, `scale`."""
-        offset, scale = offset_and_scale(vital)
-        values = {
-            "context": (context - offset[:, None]) / scale[:, None],
-            "offset": offset,
-            "scale": scale,
-        }
-        if target is not None:
-            values["target"] = (target - offset[:, None]) / scale[:, None]
-        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
+        return in_scale_units(context, target, vital)
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Give the pinball loss [B] over observed steps and levels, in the context's scale."""
         context, target = batch["context"], batch["target"]
-        scale: torch.Tensor = _plain(model).instance_norm(context)[1][1]  # [B, 1]
+        scale: torch.Tensor = plain_model(model).instance_norm(context)[1][1]  # [B, 1]
         forecast = self._forecast(model, context, target.shape[1])  # [B, Q, H]
-        observed = ~torch.isnan(target)
-        error = torch.where(observed, target, 0.0)[:, None] - forecast
-        levels = torch.tensor(LEVELS, device=error.device)[None, :, None]
-        pinball = 2.0 * torch.maximum(levels * error, (levels - 1.0) * error).mean(dim=1)  # [B, H]
-        count = observed.sum(dim=1).clamp(min=1)
-        loss: torch.Tensor = torch.where(observed, pinball, 0.0).sum(dim=1) / count
-        return loss / scale.squeeze(1)
+        levels = torch.tensor(LEVELS, device=target.device)
+        return window_pinball(forecast, target, levels) / scale.squeeze(1)
 
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
@@ -121,7 +91,7 @@ class ChronosBolt:
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
         """Say what is Bolt's own."""
-        patch = _plain(model).chronos_config.input_patch_size
+        patch = plain_model(model).chronos_config.input_patch_size
         return {
             "loss": "pinball loss at nine quantiles, in units of the context's deviation",
             "input": f"patches of {patch} steps",
@@ -136,7 +106,7 @@ class ChronosBolt:
     def _forecast(
         model: torch.nn.Module, context: torch.Tensor, horizon_steps: int
     ) -> torch.Tensor:
-        longest = _plain(model).chronos_config.prediction_length
+        longest = plain_model(model).chronos_config.prediction_length
         if horizon_steps > longest:
             raise BackboneError(
                 f"this Chronos-Bolt forecasts at most {longest} steps, got windows.horizon = "
@@ -144,12 +114,6 @@ class ChronosBolt:
             )
         forecast: torch.Tensor = model(context=context).quantile_preds[..., :horizon_steps]
         return forecast
-
-
-def _plain(model: torch.nn.Module) -> Any:
-    """Return the network inside PEFT's wrapper, if there is one."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if inner is not None else model
 
 
 def _at_levels(quantiles: torch.Tensor, levels: Sequence[float]) -> torch.Tensor:
@@ -164,12 +128,7 @@ def _at_levels(quantiles: torch.Tensor, levels: Sequence[float]) -> torch.Tensor
 
 
 def _read_config(weights: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((weights / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BackboneError(f"{weights} holds no config.json; give a folder of weights") from None
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{weights / 'config.json'} cannot be read: {error}") from error
+    config = read_config(weights)
     kind = config.get("chronos_pipeline_class")
     if "chronos_config" not in config or kind not in (None, "ChronosBoltPipeline"):
         raise BackboneError(f"{weights} is not a Chronos-Bolt model (pipeline class {kind})")

@@ -10,21 +10,17 @@ context's mean absolute value is taken as at least 1, which keeps a constant con
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from chronos import ChronosConfig, MeanScaleUniformBins
-from safetensors import SafetensorError, safe_open
 from torch.nn import functional
 from transformers import T5ForConditionalGeneration
-from transformers.utils import logging as transformers_logging
 
-from common.backbones.base import Batch, offset_and_scale
+from common.backbones.base import Batch, in_scale_units, plain_model
 from common.backbones.token_sampling import sample_tokens
+from common.backbones.weights_folder import load_pretrained, read_config
 from common.errors import BackboneError
 from common.windows import FloatArray, IntArray
 
@@ -63,35 +59,11 @@ class ChronosT5:
     def build(self, weights: Path) -> torch.nn.Module:
         """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
         _check_config(weights)
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            with safe_open(weights / "model.safetensors", framework="pt") as file:
-                stored = set(file.keys())
-            model: torch.nn.Module = T5ForConditionalGeneration.from_pretrained(
-                weights, use_safetensors=True, local_files_only=True, dtype=torch.float32
-            )
-        except (OSError, SafetensorError, RuntimeError, ValueError, TypeError) as error:
-            raise BackboneError(f"{weights} cannot be loaded as Chronos T5: {error}") from error
-        # transformers would fill a missing tensor with random numbers and only log it.
-        missing = set(model.state_dict()) - stored - _TIED
-        if missing:
-            raise BackboneError(
-                f"{weights / 'model.safetensors'} lacks {len(missing)} tensors, first "
-                f"{min(missing)}; fetch the weights again"
-            )
-        return model.requires_grad_(False).eval()
+        return load_pretrained("Chronos T5", T5ForConditionalGeneration, weights, _TIED)
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
         """Give `context` [B, C], `target` [B, H] in units of the scale floor, `offset`, `scale`."""
-        offset, scale = offset_and_scale(vital)
-        values = {
-            "context": (context - offset[:, None]) / scale[:, None],
-            "offset": offset,
-            "scale": scale,
-        }
-        if target is not None:
-            values["target"] = (target - offset[:, None]) / scale[:, None]
-        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
+        return in_scale_units(context, target, vital)
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Give the cross-entropy [B] of the target's tokens, a mean over its observed steps."""
@@ -114,7 +86,7 @@ class ChronosT5:
         device = batch["context"].device
         ids, mask, scale = tokenizer.context_input_transform(batch["context"].cpu())
         tokens = sample_tokens(
-            _plain(model), ids.to(device), mask.to(device), horizon_steps, SAMPLES, SEED
+            plain_model(model), ids.to(device), mask.to(device), horizon_steps, SAMPLES, SEED
         )
         paths = tokenizer.output_transform(tokens.cpu(), scale).to(device)  # [B, S, H]
         at = torch.tensor(levels, dtype=paths.dtype, device=device)
@@ -171,7 +143,7 @@ def token_loss(
     logits = model(
         input_ids=ids.to(target.device),
         attention_mask=mask.to(target.device),
-        decoder_input_ids=_plain(model).prepare_decoder_input_ids_from_labels(labels),
+        decoder_input_ids=plain_model(model).prepare_decoder_input_ids_from_labels(labels),
         use_cache=False,
     ).logits.float()  # [B, H, V]
     losses = functional.cross_entropy(
@@ -182,7 +154,7 @@ def token_loss(
 
 
 def _tokenizer(model: torch.nn.Module) -> MeanScaleUniformBins:
-    config = ChronosConfig(**_plain(model).config.chronos_config)
+    config = ChronosConfig(**plain_model(model).config.chronos_config)
     return FlooredMeanScale(config=config, **config.tokenizer_kwargs)
 
 
@@ -194,19 +166,8 @@ def _check_horizon(tokenizer: MeanScaleUniformBins, steps: int) -> None:
         )
 
 
-def _plain(model: torch.nn.Module) -> Any:
-    """Return the network inside PEFT's wrapper, if there is one."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if inner is not None else model
-
-
 def _check_config(weights: Path) -> None:
-    try:
-        config: dict[str, Any] = json.loads((weights / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BackboneError(f"{weights} holds no config.json; give a folder of weights") from None
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{weights / 'config.json'} cannot be read: {error}") from error
+    config = read_config(weights)
     chronos = config.get("chronos_config", {})
     kind = (config.get("model_type"), chronos.get("tokenizer_class"), chronos.get("model_type"))
     if kind != ("t5", "MeanScaleUniformBins", "seq2seq"):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,16 +17,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from common.backbones.base import Batch, offset_and_scale
+from common.backbones.base import Batch, offset_and_scale, plain_model
 from common.backbones.lag_llama_network import LagLlamaNetwork, static_features
 from common.backbones.lag_llama_series import (
     SAMPLES,
     forecast_quantiles,
     next_step_loss,
-    plain_network,
     robust_scale,
 )
 from common.backbones.lag_llama_sizes import LagLlamaSizes
+from common.backbones.weights_folder import read_config
 from common.errors import BackboneError
 from common.windows import FloatArray, IntArray
 
@@ -77,11 +76,11 @@ class LagLlama:
         """Give the quantiles [B, H, Q] of `SAMPLES` sampled paths."""
         context, floor, offset = (batch[name] for name in ("context", "scale_floor", "offset"))
         loc, scale = robust_scale(context, floor, offset)
-        return forecast_quantiles(plain_network(model), context, loc, scale, horizon_steps, levels)
+        return forecast_quantiles(plain_model(model), context, loc, scale, horizon_steps, levels)
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
         """Say what is Lag-Llama's own."""
-        sizes = plain_network(model).sizes
+        sizes = plain_model(model).sizes
         return {
             "loss": "negative log-likelihood of each next step, in units of the context's "
             "interquartile range",
@@ -146,17 +145,11 @@ def read_sizes(weights: Path) -> LagLlamaSizes:
     Raises:
         BackboneError: where it is absent, unreadable, of another family or impossible.
     """
-    path = weights / "config.json"
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BackboneError(f"{weights} holds no config.json; give a folder of weights") from None
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{path} cannot be read: {error}") from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    config = read_config(weights)
+    kind = config.get("model_type")
     if kind != MODEL_TYPE:
         raise BackboneError(f"{weights} is not a Lag-Llama model (model_type {kind})")
-    return LagLlamaSizes.from_json(config, str(path))
+    return LagLlamaSizes.from_json(config, str(weights / "config.json"))
 
 
 def write_weights(folder: Path, sizes: LagLlamaSizes, tensors: Mapping[str, Tensor]) -> None:

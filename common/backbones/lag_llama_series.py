@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from common.backbones.base import plain_model
 from common.backbones.lag_llama_network import LagLlamaNetwork, StudentT, static_features
 from common.backbones.lag_llama_sizes import LagLlamaSizes
 from common.errors import BackboneError
@@ -84,7 +84,7 @@ def next_step_loss(
     Returns:
         The loss in units of `scale`; 0 for a window without any observed value.
     """
-    network = plain_network(model)
+    network = plain_model(model)
     values = (torch.cat([context, target], dim=1) - loc) / scale
     steps = _context_steps(network.sizes, target.shape[1]) + target.shape[1] - 1
     series = _aligned(_without_gaps(values[:, :-1]), network.sizes.max_lag + steps, 0.0)
@@ -149,12 +149,6 @@ def sample_paths(
             lagged = _path_lags(series, paths, network.sizes.lags_seq)
             distribution, caches = network.step(network.join(lagged, static, calendar), caches)
     return paths
-
-
-def plain_network(model: torch.nn.Module) -> LagLlamaNetwork:
-    """Return the network inside PEFT's wrapper, if there is one."""
-    inner: Any = getattr(model, "get_base_model", None)
-    return cast(LagLlamaNetwork, model if inner is None else inner())
 
 
 def _context_steps(sizes: LagLlamaSizes, horizon_steps: int) -> int:

@@ -12,10 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
-from common.backbones.base import Batch, offset_and_scale
+from common.backbones.base import Batch, in_scale_units, plain_model
 from common.backbones.moirai_likelihood import log_density
 from common.backbones.moirai_packing import Packed, pack, token_count
 from common.errors import BackboneError
@@ -44,15 +43,7 @@ class Moirai:
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
         """Give `context` [B, C], `target` [B, H] in units of the scale floor, `offset`, `scale`."""
-        offset, scale = offset_and_scale(vital)
-        values = {
-            "context": (context - offset[:, None]) / scale[:, None],
-            "offset": offset,
-            "scale": scale,
-        }
-        if target is not None:
-            values["target"] = (target - offset[:, None]) / scale[:, None]
-        return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
+        return in_scale_units(context, target, vital)
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         """Give the negative log-likelihood [B], a mean over observed steps.
@@ -107,7 +98,7 @@ def _forecast(
     model: torch.nn.Module, context: torch.Tensor, target: torch.Tensor
 ) -> tuple[Packed, Any]:
     """Run the network; its forecast has `loc` and `scale` [B, N, 1] and `base_dist` [B, N, P]."""
-    network, patch = plain_network(model), _patch(model)
+    network, patch = plain_model(model), _patch(model)
     tokens = token_count(context.shape[1], patch) + token_count(target.shape[1], patch)
     if tokens > network.max_seq_len:
         raise BackboneError(
@@ -119,7 +110,7 @@ def _forecast(
 
 
 def _patch(model: torch.nn.Module) -> int:
-    sizes: tuple[int, ...] = plain_network(model).patch_sizes
+    sizes: tuple[int, ...] = plain_model(model).patch_sizes
     return PATCH if PATCH in sizes else min(sizes)
 
 
@@ -137,9 +128,3 @@ def import_weights() -> ModuleType:
             'pip install "fedvitals[moirai]"'
         ) from error
     return moirai_weights
-
-
-def plain_network(model: torch.nn.Module) -> Any:
-    """Return the network inside PEFT's wrapper, if there is one."""
-    inner = getattr(model, "get_base_model", None)
-    return inner() if inner is not None else model

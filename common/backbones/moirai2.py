@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from common.backbones.base import Batch
-from common.backbones.moirai import Moirai, import_weights, plain_network
+from common.backbones.base import Batch, plain_model
+from common.backbones.moirai import Moirai, import_weights
 from common.backbones.moirai_packing import causal_mean, pack, token_count
+from common.backbones.quantile_loss import window_pinball
 from common.errors import BackboneError
 
 
@@ -33,19 +34,14 @@ class Moirai2(Moirai):
         """Give the pinball loss [B] over observed steps and levels, in the context's scale."""
         target = batch["target"]
         forecast, scale = _forecast(model, batch["context"], target.shape[1])  # [B, H, Q], [B, 1]
-        observed = ~torch.isnan(target)
-        error = torch.where(observed, target, 0.0)[:, :, None] - forecast
-        levels = torch.tensor(plain_network(model).quantile_levels, device=error.device)
-        pinball = 2.0 * torch.maximum(levels * error, (levels - 1.0) * error).mean(dim=2)  # [B, H]
-        count = observed.sum(dim=1).clamp(min=1)
-        loss: torch.Tensor = torch.where(observed, pinball, 0.0).sum(dim=1) / count
-        return loss / scale.squeeze(1)
+        levels = torch.tensor(plain_model(model).quantile_levels, device=target.device)
+        return window_pinball(forecast.movedim(2, 1), target, levels) / scale.squeeze(1)
 
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
         """Give quantiles [B, H, Q] at levels that the network has."""
-        known = list(plain_network(model).quantile_levels)
+        known = list(plain_model(model).quantile_levels)
         unknown = [level for level in levels if level not in known]
         if unknown:
             raise BackboneError(
@@ -59,7 +55,7 @@ class Moirai2(Moirai):
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
         """Say what is MOIRAI 2's own."""
-        network = plain_network(model)
+        network = plain_model(model)
         count = len(network.quantile_levels)
         return {
             "loss": f"pinball loss at {count} quantiles, in units of the context's deviation",
@@ -72,7 +68,7 @@ def _forecast(
     model: torch.nn.Module, context: torch.Tensor, horizon_steps: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return quantiles [B, H, Q] in units of the scale floor, and the context's scale [B, 1]."""
-    network: Any = plain_network(model)
+    network: Any = plain_model(model)
     patch = network.patch_size
     longest = network.num_predict_token * patch
     if horizon_steps > longest:

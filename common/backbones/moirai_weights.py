@@ -7,7 +7,6 @@ list and never imported.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from uni2ts.model.moirai import MoiraiModule
 from uni2ts.model.moirai2 import Moirai2Module
 from uni2ts.module.packed_scaler import PackedStdScaler
 
+from common.backbones.weights_folder import read_config
 from common.errors import BackboneError
 
 _PACKAGE = "uni2ts.distribution."
@@ -144,12 +144,7 @@ def _class_name(entry: dict[str, Any]) -> str:
 
 
 def _read_config(weights: Path, kind: str, needed: tuple[str, ...]) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((weights / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BackboneError(f"{weights} holds no config.json; give a folder of weights") from None
-    except (OSError, ValueError) as error:
-        raise BackboneError(f"{weights / 'config.json'} cannot be read: {error}") from error
+    config = read_config(weights)
     absent = [key for key in needed if key not in config]
     if absent:
         raise BackboneError(

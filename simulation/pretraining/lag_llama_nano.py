@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from common.backbones.base import plain_model
 from common.backbones.lag_llama import LagLlama, write_weights
 from common.backbones.lag_llama_network import LagLlamaNetwork, static_features
 from common.backbones.lag_llama_series import (
     forecast_quantiles,
     next_step_loss,
-    plain_network,
     robust_scale,
 )
 from common.backbones.lag_llama_sizes import PUBLISHED_LAGS, LagLlamaSizes
@@ -97,12 +97,12 @@ def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
 
 def save(model: nn.Module, folder: Path) -> None:
     """Write `config.json` and `model.safetensors` as `python -m client convert lag-llama` does."""
-    write_weights(folder, plain_network(model).sizes, model.state_dict())
+    write_weights(folder, plain_model(model).sizes, model.state_dict())
 
 
 def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
     """Forecast with the saved folder through fedvitals: ``[batch, horizon, 9]``."""
-    network = plain_network(LagLlama().build(folder))
+    network = plain_model(LagLlama().build(folder))
     floor = (EVALUATION_FLOOR * _deviation(context)).squeeze(1)
     loc, scale = robust_scale(context, floor, torch.zeros(len(context)))
     with torch.inference_mode():

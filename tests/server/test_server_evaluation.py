@@ -383,8 +383,8 @@ def test_the_command_writes_tables_and_files(
     [
         (["--split", "tests"], 2, "unknown split"),
         (["-c", "windows.contxt=3"], 2, "did you mean 'windows.context'"),
-        (["-c", "windows.context"], 2, "key=value"),
-        (["--data", "nowhere"], 4, "neither a site table"),
+        (["-c", "windows.context"], 2, "KEY=VALUE"),
+        (["--data", "nowhere"], 4, "nowhere holds no cohort"),
         (["--backbone", "nowhere"], 6, "unknown backbone"),
     ],
 )

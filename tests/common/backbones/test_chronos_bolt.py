@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from common.backbones.lora import add_adapter, lora_parameters
 from common.config import LoraConfig
 from common.errors import BackboneError
 from common.vitals import VITALS
-from common.windows import FloatArray, IntArray
+from tests.backbone_samples import damaged_copy, windows
 
 BOLT = ChronosBolt()
 
@@ -37,38 +36,6 @@ def adapted(tiny_bolt: Path) -> torch.nn.Module:
         for _, parameter in lora_parameters(wrapped):
             parameter.normal_(0, 0.2, generator=generator)
     return wrapped
-
-
-def windows(count: int = 8, seed: int = 0) -> tuple[FloatArray, FloatArray, IntArray]:
-    random = np.random.default_rng(seed)
-    vital = random.integers(0, len(VITALS), count)
-    centre = np.array([VITALS[index].clinical_offset for index in vital])[:, None]
-    floor = np.array([VITALS[index].scale_floor for index in vital])[:, None]
-    values = centre + 2 * floor * random.normal(size=(count, 54))
-    values[random.random(values.shape) < 0.2] = np.nan
-    narrow: FloatArray = values.astype(np.float32)
-    return narrow[:, :48], narrow[:, 48:], vital
-
-
-def test_a_windows_loss_and_gradient_do_not_depend_on_its_neighbours(
-    adapted: torch.nn.Module,
-) -> None:
-    context, target, vital = windows()
-    parameters = [parameter for _, parameter in lora_parameters(adapted)]
-
-    def first(rows: list[int], blank: bool = False) -> tuple[float, list[torch.Tensor]]:
-        seen, wanted = context[rows].copy(), target[rows].copy()
-        if blank:
-            seen[1:], wanted[1:] = np.nan, np.nan
-        loss = BOLT.window_loss(adapted, BOLT.collate(seen, wanted, vital[rows]))[0]
-        return loss.item(), list(torch.autograd.grad(loss, parameters))
-
-    loss, gradients = first([3])
-    for rows, blank in (([3, 0, 1], False), ([3, 7, 6, 5, 4], False), ([3, 2, 1], True)):
-        other_loss, other_gradients = first(rows, blank)
-        assert other_loss == pytest.approx(loss, rel=1e-5)
-        for mine, other in zip(gradients, other_gradients, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-6)
 
 
 def test_the_loss_is_the_mean_pinball_in_the_contexts_scale(model: torch.nn.Module) -> None:
@@ -104,26 +71,6 @@ def test_forecasts_equal_the_packages_own(tiny_bolt: Path, model: torch.nn.Modul
     np.testing.assert_allclose(ours[above_floor], expected[above_floor], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda values: np.full_like(values, np.nan), id="nothing observed"),
-        pytest.param(lambda values: np.full_like(values, 98.0), id="constant"),
-        pytest.param(lambda values: np.where(np.arange(48) == 47, 98.0, np.nan), id="one value"),
-    ],
-)
-def test_poor_contexts_have_finite_forecasts(
-    model: torch.nn.Module, spoil: Callable[[FloatArray], FloatArray]
-) -> None:
-    context, target, vital = windows(4)
-    context = spoil(context).astype(np.float32) * np.ones((4, 1), np.float32)
-    forecast = ModelForecaster(BOLT, model).forecast(context, vital, 6)
-    assert np.isfinite(forecast).all()
-    assert (np.diff(forecast, axis=2) >= 0).all()
-    loss = BOLT.window_loss(model, BOLT.collate(context, target, vital))
-    assert torch.isfinite(loss).all()
-
-
 def test_a_constant_context_keeps_a_scale(model: torch.nn.Module) -> None:
     # The package alone divides by 1e-5: its interval is 1e-4 wide and a loss can reach 1e6.
     context = np.full((1, 48), 98.0, np.float32)
@@ -132,15 +79,6 @@ def test_a_constant_context_keeps_a_scale(model: torch.nn.Module) -> None:
     assert np.ptp(forecast) > 0.01 * VITALS[6].scale_floor
     loss = BOLT.window_loss(model, BOLT.collate(context, context[:, :6] - 3, spo2))
     assert float(loss) < 20
-
-
-def test_padding_on_the_left_changes_nothing(model: torch.nn.Module) -> None:
-    context, _, vital = windows()
-    context = context[:, 8:]
-    padded = np.pad(context, ((0, 0), (8, 0)), constant_values=np.nan)
-    forecaster = ModelForecaster(BOLT, model)
-    short, long = (forecaster.forecast(values, vital, 6) for values in (context, padded))
-    np.testing.assert_allclose(short, long, rtol=1e-4, atol=1e-3)
 
 
 def test_levels_in_between_are_interpolated(model: torch.nn.Module) -> None:
@@ -175,36 +113,17 @@ def test_the_digest_names_the_frozen_tensors(tiny_bolt: Path, adapted: torch.nn.
     assert weights_digest(plain) != digest
 
 
-def broken(folder: Path, target: Path, change: str) -> Path:
-    shutil.copytree(folder, target)
-    config, weights = target / "config.json", target / "model.safetensors"
-    if change == "no config":
-        config.unlink()
-    elif change == "no weights":
-        weights.unlink()
-    elif change == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif change == "pickle":
-        weights.rename(target / "pytorch_model.bin")
-    elif change == "half a tensor set":
-        from safetensors.torch import load_file, save_file
-
-        tensors = load_file(weights)
-        kept = {name: tensor for name, tensor in tensors.items() if "output_patch" not in name}
-        save_file(kept, weights, metadata={"format": "pt"})
-    else:
-        values = json.loads(config.read_text())
-        values["chronos_pipeline_class"] = "Chronos2Pipeline"
-        config.write_text(json.dumps(values))
-    return target
+CONFIGS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another family": lambda values: values.update(chronos_pipeline_class="Chronos2Pipeline"),
+}
 
 
 @pytest.mark.parametrize(
     "change",
     ["no config", "no weights", "truncated", "pickle", "half a tensor set", "another family"],
 )
-def test_a_damaged_folder_is_one_clear_line(tiny_bolt: Path, tmp_path: Path, change: str) -> None:
-    folder = broken(tiny_bolt, tmp_path / "weights", change)
+def test_a_damaged_folder_is_one_clear_line(tiny_bolt: Path, change: str) -> None:
+    folder = damaged_copy(tiny_bolt, change, dropped="output_patch", configs=CONFIGS)
     with pytest.raises(BackboneError, match="weights") as error:
         load_backbone(str(folder))
     assert "\n" not in str(error.value)

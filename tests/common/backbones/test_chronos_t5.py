@@ -5,17 +5,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from chronos import ChronosConfig, ChronosModel, ChronosPipeline
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
 from transformers import T5Config, T5ForConditionalGeneration
 
 from common.backbones import token_sampling
-from common.backbones.base import weights_digest
 from common.backbones.chronos_t5 import SAMPLES, SEED, ChronosT5
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import add_adapter, lora_parameters
@@ -23,7 +22,7 @@ from common.config import LoraConfig
 from common.errors import BackboneError
 from common.evaluation import LEVELS
 from common.vitals import VITALS
-from common.windows import FloatArray, IntArray
+from tests.backbone_samples import damaged_copy, windows
 
 T5 = ChronosT5()
 
@@ -88,36 +87,6 @@ def adapted(tiny_t5: Path) -> PeftModel:
     return with_adapter(tiny_t5)
 
 
-def windows(count: int = 8, seed: int = 0) -> tuple[FloatArray, FloatArray, IntArray]:
-    random = np.random.default_rng(seed)
-    vital = random.integers(0, len(VITALS), count)
-    centre = np.array([VITALS[index].clinical_offset for index in vital])[:, None]
-    floor = np.array([VITALS[index].scale_floor for index in vital])[:, None]
-    values = centre + 2 * floor * random.normal(size=(count, 54))
-    values[random.random(values.shape) < 0.2] = np.nan
-    narrow: FloatArray = values.astype(np.float32)
-    return narrow[:, :48], narrow[:, 48:], vital
-
-
-def test_a_windows_loss_and_gradient_do_not_depend_on_its_neighbours(adapted: PeftModel) -> None:
-    context, target, vital = windows()
-    parameters = [parameter for _, parameter in lora_parameters(adapted)]
-
-    def first(rows: list[int], blank: bool = False) -> tuple[float, list[torch.Tensor]]:
-        seen, wanted = context[rows].copy(), target[rows].copy()
-        if blank:
-            seen[1:], wanted[1:] = np.nan, np.nan
-        loss = T5.window_loss(adapted, T5.collate(seen, wanted, vital[rows]))[0]
-        return loss.item(), list(torch.autograd.grad(loss, parameters))
-
-    loss, gradients = first([3])
-    for rows, blank in (([3, 0, 1], False), ([3, 7, 6, 5, 4], False), ([3, 2, 1], True)):
-        other_loss, other_gradients = first(rows, blank)
-        assert other_loss == pytest.approx(loss, rel=1e-5)
-        for mine, other in zip(gradients, other_gradients, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-6)
-
-
 @contextmanager
 def gradients_per_window(model: torch.nn.Module) -> Iterator[dict[str, torch.Tensor]]:
     """Collect each window's gradient of every LoRA matrix, from a layer's inputs and gradients."""
@@ -160,18 +129,6 @@ def test_gradients_per_window_equal_one_window_at_a_time(adapted: PeftModel) -> 
         )
         for (name, _), expected in zip(parameters, alone, strict=True):
             torch.testing.assert_close(found[name][row], expected, rtol=1e-3, atol=1e-6)
-
-
-@pytest.mark.parametrize("scope", ["attention", "attention+feed-forward"])
-def test_every_matrix_of_the_adapter_gets_a_gradient(tiny_t5: Path, scope: str) -> None:
-    adapted = with_adapter(tiny_t5, scope)
-    parameters = lora_parameters(adapted)
-    assert len(parameters) == 2 * (3 * 2 * 4 + (8 if scope != "attention" else 0))
-    context, target, vital = windows()
-    loss = T5.window_loss(adapted, T5.collate(context, target, vital)).sum()
-    gradients = torch.autograd.grad(loss, [parameter for _, parameter in parameters])
-    for (name, _), gradient in zip(parameters, gradients, strict=True):
-        assert gradient.abs().max() > 1e-6, name
 
 
 def test_the_loss_is_the_networks_own_for_one_window(model: torch.nn.Module, tiny_t5: Path) -> None:
@@ -257,26 +214,6 @@ def test_the_horizon_does_not_change_its_first_steps(model: torch.nn.Module) -> 
     np.testing.assert_allclose(short, long[:, :2], rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda values: np.full_like(values, np.nan), id="nothing observed"),
-        pytest.param(lambda values: np.full_like(values, 98.0), id="constant"),
-        pytest.param(lambda values: np.where(np.arange(48) == 47, 98.0, np.nan), id="one value"),
-    ],
-)
-def test_poor_contexts_have_finite_forecasts(
-    model: torch.nn.Module, spoil: Callable[[FloatArray], FloatArray]
-) -> None:
-    context, target, vital = windows(4)
-    context = spoil(context).astype(np.float32) * np.ones((4, 1), np.float32)
-    forecast = ModelForecaster(T5, model).forecast(context, vital, 6)
-    assert np.isfinite(forecast).all()
-    assert (np.diff(forecast, axis=2) >= 0).all()
-    loss = T5.window_loss(model, T5.collate(context, target, vital))
-    assert torch.isfinite(loss).all()
-
-
 def test_a_constant_context_keeps_a_scale(model: torch.nn.Module) -> None:
     # 97.01 % is 0.02 floors from the offset: by the package alone its bins would be 0.0006 % wide.
     context = np.full((1, 48), 97.01, np.float32)
@@ -294,67 +231,12 @@ def test_temperatures_do_not_share_a_bin(model: torch.nn.Module) -> None:
     assert losses[0] != losses[1]
 
 
-def test_padding_on_the_left_changes_nothing(model: torch.nn.Module) -> None:
-    context, target, vital = windows()
-    context = context[:, 8:]
-    padded = np.pad(context, ((0, 0), (8, 0)), constant_values=np.nan)
-    forecaster = ModelForecaster(T5, model)
-    short, long = (forecaster.forecast(values, vital, 6) for values in (context, padded))
-    np.testing.assert_allclose(short, long, rtol=1e-4, atol=1e-3)
-    losses = [T5.window_loss(model, T5.collate(v, target, vital)) for v in (context, padded)]
-    torch.testing.assert_close(losses[0], losses[1])
-
-
 def test_too_long_a_horizon_is_refused(model: torch.nn.Module) -> None:
     context, _, vital = windows(1)
     with pytest.raises(BackboneError, match=r"at most 12 steps, got windows\.horizon = 13"):
         ModelForecaster(T5, model).forecast(context, vital, 13)
     with pytest.raises(BackboneError, match="at most 12 steps"):
         T5.window_loss(model, T5.collate(context, np.ones((1, 13), np.float32), vital))
-
-
-def test_training_moves_the_adapter_and_leaves_the_base(tiny_t5: Path) -> None:
-    plain = T5.build(tiny_t5)
-    assert not plain.training
-    assert not any(parameter.requires_grad for parameter in plain.parameters())
-    digest = weights_digest(plain)
-    adapted = with_adapter(tiny_t5)
-    assert weights_digest(adapted) == digest
-    before = [parameter.detach().clone() for _, parameter in lora_parameters(adapted)]
-    context, target, vital = windows()
-    optimiser = torch.optim.AdamW([p for _, p in lora_parameters(adapted)], lr=0.01)
-    T5.window_loss(adapted.train(), T5.collate(context, target, vital)).mean().backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
-    assert weights_digest(adapted) == digest
-    for (name, now), then in zip(lora_parameters(adapted), before, strict=True):
-        assert not torch.equal(now, then), name
-    with torch.no_grad():
-        next(plain.parameters()).view(-1)[0] += 1e-3
-    assert weights_digest(plain) != digest
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_an_adapter_comes_back_from_peft_bit_for_bit(
-    tiny_t5: Path, tmp_path: Path, adapted: PeftModel
-) -> None:
-    adapted.save_pretrained(str(tmp_path))
-    again = PeftModel.from_pretrained(T5.build(tiny_t5), str(tmp_path)).eval()
-    context, target, vital = windows()
-    batch = T5.collate(context, target, vital)
-    assert torch.equal(T5.window_loss(adapted, batch), T5.window_loss(again, batch))
-    mine, theirs, frozen = (
-        ModelForecaster(T5, model).forecast(context, vital, 6)
-        for model in (adapted, again, T5.build(tiny_t5))
-    )
-    np.testing.assert_array_equal(mine, theirs)
-    assert np.abs(frozen - mine).max() > 0
-
-
-def test_facts_name_loss_input_and_forecast(adapted: PeftModel) -> None:
-    facts = T5.facts(adapted)
-    assert "cross-entropy" in facts["loss"]
-    assert "253 bins" in facts["input"]
-    assert f"{SAMPLES} sampled paths" in facts["forecast"]
 
 
 def test_the_published_layout_loads(tiny_t5: Path, tmp_path: Path, model: torch.nn.Module) -> None:
@@ -373,30 +255,10 @@ def test_the_published_layout_loads(tiny_t5: Path, tmp_path: Path, model: torch.
     assert torch.equal(T5.window_loss(published, batch), T5.window_loss(model, batch))
 
 
-def broken(folder: Path, target: Path, change: str) -> Path:
-    shutil.copytree(folder, target)
-    config, weights = target / "config.json", target / "model.safetensors"
-    if change == "no config":
-        config.unlink()
-    elif change == "no weights":
-        weights.unlink()
-    elif change == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif change == "pickle":
-        weights.rename(target / "pytorch_model.bin")
-    elif change == "half a tensor set":
-        tensors = load_file(weights)
-        kept = {name: tensor for name, tensor in tensors.items() if "block.1" not in name}
-        save_file(kept, weights, metadata={"format": "pt"})
-    elif change == "half a config":
-        values = json.loads(config.read_text())
-        del values["chronos_config"]["n_tokens"]
-        config.write_text(json.dumps(values))
-    elif change == "a model of words":
-        values = json.loads(config.read_text())
-        del values["chronos_config"]
-        config.write_text(json.dumps(values))
-    return target
+CONFIGS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "half a config": lambda values: values["chronos_config"].pop("n_tokens"),
+    "a model of words": lambda values: values.pop("chronos_config"),
+}
 
 
 @pytest.mark.parametrize(
@@ -411,10 +273,8 @@ def broken(folder: Path, target: Path, change: str) -> Path:
         ("a model of words", "is not a Chronos T5 model"),
     ],
 )
-def test_a_damaged_folder_is_one_clear_line(
-    tiny_t5: Path, tmp_path: Path, change: str, message: str
-) -> None:
-    folder = broken(tiny_t5, tmp_path / "weights", change)
+def test_a_damaged_folder_is_one_clear_line(tiny_t5: Path, change: str, message: str) -> None:
+    folder = damaged_copy(tiny_t5, change, dropped="block.1", configs=CONFIGS)
     with pytest.raises(BackboneError, match=message) as error:
         T5.build(folder)
     assert "\n" not in str(error.value)

@@ -19,11 +19,11 @@ from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, adapted_backbone, lora_parameters
 from common.config import LORA_SCOPES, LoraConfig, TrainConfig
 from common.peft_adapter import load_into, load_peft_folder, save_peft_folder
-from common.vitals import VITALS
-from common.windows import FloatArray, IntArray, Windows
+from common.windows import Windows
+from tests.backbone_samples import CONTEXT, HORIZON, windows
 
 PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged]
-CONTEXT, HORIZON, ROWS = 48, 6, 6
+ROWS = 6
 
 
 @pytest.fixture(scope="module", params=PACKAGED)
@@ -46,19 +46,8 @@ def shake(adapted: AdaptedBackbone) -> None:
             parameter.normal_(0, 0.05, generator=generator)
 
 
-def windows(rows: int = ROWS, seed: int = 0) -> tuple[FloatArray, FloatArray, IntArray]:
-    random = np.random.default_rng(seed)
-    vital = random.integers(0, len(VITALS), rows)
-    centre = np.array([VITALS[index].clinical_offset for index in vital])[:, None]
-    floor = np.array([VITALS[index].scale_floor for index in vital])[:, None]
-    walk = random.normal(size=(rows, CONTEXT + HORIZON)).cumsum(axis=1)
-    values: FloatArray = (centre + floor * walk).astype(np.float32)
-    values[random.random(values.shape) < 0.15] = np.nan
-    return values[:, :CONTEXT], values[:, CONTEXT:], vital
-
-
 def batch_of(adapted: AdaptedBackbone, rows: list[int], blank_others: bool = False) -> Batch:
-    context, target, vital = windows()
+    context, target, vital = windows(ROWS)
     context, target, vital = context[rows], target[rows], vital[rows]
     if blank_others:
         context, target = context.copy(), target.copy()
@@ -155,7 +144,7 @@ def test_poor_contexts_have_finite_forecasts(adapted: AdaptedBackbone, case: str
 
 
 def test_padding_on_the_left_changes_nothing(adapted: AdaptedBackbone) -> None:
-    context, _, vital = windows()
+    context, _, vital = windows(ROWS)
     context = context[:, 16:]
     padded = np.pad(context, ((0, 0), (16, 0)), constant_values=np.nan)
     forecaster = ModelForecaster(adapted.backbone, adapted.model)

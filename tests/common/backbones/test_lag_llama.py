@@ -3,49 +3,29 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from common.backbones import lag_llama_series
-from common.backbones.base import weights_digest
 from common.backbones.forecaster import ModelForecaster
-from common.backbones.lag_llama import LagLlama, network_of, tensor_shapes, write_weights
+from common.backbones.lag_llama import LagLlama
 from common.backbones.lag_llama_network import LagLlamaNetwork, StudentT, static_features
 from common.backbones.lag_llama_series import SAMPLES, robust_scale, sample_paths
-from common.backbones.lag_llama_sizes import PUBLISHED_LAGS, LagLlamaSizes
-from common.backbones.loading import load_backbone
+from common.backbones.lag_llama_sizes import PUBLISHED_LAGS
 from common.backbones.lora import add_adapter, lora_parameters
-from common.config import LORA_SCOPES, LoraConfig
+from common.config import LoraConfig
 from common.errors import BackboneError
 from common.evaluation import LEVELS
 from common.vitals import VITALS
-from common.windows import FloatArray, IntArray
+from tests.backbone_samples import LAG_LLAMA_SIZES as SIZES
+from tests.backbone_samples import windows
 
 FAMILY = LagLlama()
-SIZES = LagLlamaSizes(
-    context_length=24,
-    max_context_length=64,
-    n_layer=2,
-    n_head=2,
-    n_embd_per_head=4,
-    lags_seq=(0, 1, 2, 5, 7, 30),
-)
-
-
-@pytest.fixture(scope="session")
-def tiny_lag_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a Lag-Llama of the real architecture, random and tiny."""
-    folder = tmp_path_factory.mktemp("tiny-lag-llama")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        write_weights(folder, SIZES, LagLlamaNetwork(SIZES).state_dict())
-    return folder
 
 
 @pytest.fixture
@@ -68,17 +48,6 @@ def shaken(model: torch.nn.Module, scope: str = "attention+feed-forward") -> Pef
 @pytest.fixture
 def adapted(model: LagLlamaNetwork) -> PeftModel:
     return shaken(model)
-
-
-def windows(count: int = 8, seed: int = 0) -> tuple[FloatArray, FloatArray, IntArray]:
-    random = np.random.default_rng(seed)
-    vital = random.integers(0, len(VITALS), count)
-    centre = np.array([VITALS[index].clinical_offset for index in vital])[:, None]
-    floor = np.array([VITALS[index].scale_floor for index in vital])[:, None]
-    values = centre + 2 * floor * random.normal(size=(count, 54))
-    values[random.random(values.shape) < 0.2] = np.nan
-    narrow: FloatArray = values.astype(np.float32)
-    return narrow[:, :48], narrow[:, 48:], vital
 
 
 # The original code
@@ -108,46 +77,7 @@ def test_the_network_equals_the_original_code(shared_data: Path, tmp_path: Path)
     torch.testing.assert_close(surprise, io["nll"], rtol=0, atol=1e-5)
 
 
-def test_the_published_sizes_have_the_published_tensors() -> None:
-    shapes = tensor_shapes(LagLlamaSizes())
-    assert len(PUBLISHED_LAGS) == 84
-    assert len(shapes) == 73
-    assert sum(math.prod(shape) for shape in shapes.values()) == 2_449_299
-    assert shapes["transformer.wte.weight"] == (144, 92)
-    assert shapes["transformer.h.7.attn.kv_proj.weight"] == (288, 144)
-    assert shapes["transformer.h.7.mlp.c_proj.weight"] == (144, 512)
-    assert shapes["param_proj.proj.2.weight"] == (1, 144)
-
-
-@pytest.mark.parametrize(
-    ("scope", "expected"), [("attention", 64_512), ("attention+feed-forward", 190_464)]
-)
-def test_the_published_sizes_have_the_published_adapter(scope: str, expected: int) -> None:
-    with torch.device("meta"):
-        wrapped = add_adapter(LagLlamaNetwork(LagLlamaSizes()), FAMILY, LoraConfig(8, scope=scope))
-    assert sum(parameter.numel() for _, parameter in lora_parameters(wrapped)) == expected
-
-
 # The loss
-
-
-def test_a_windows_loss_and_gradient_do_not_depend_on_its_neighbours(adapted: PeftModel) -> None:
-    context, target, vital = windows()
-    parameters = [parameter for _, parameter in lora_parameters(adapted)]
-
-    def first(rows: list[int], blank: bool = False) -> tuple[float, list[torch.Tensor]]:
-        seen, wanted = context[rows].copy(), target[rows].copy()
-        if blank:
-            seen[1:], wanted[1:] = np.nan, np.nan
-        loss = FAMILY.window_loss(adapted, FAMILY.collate(seen, wanted, vital[rows]))[0]
-        return loss.item(), list(torch.autograd.grad(loss, parameters))
-
-    loss, gradients = first([3])
-    for rows, blank in (([3, 0, 1], False), ([3, 7, 6, 5, 4], False), ([3, 2, 1], True)):
-        other_loss, other_gradients = first(rows, blank)
-        assert other_loss == pytest.approx(loss, rel=1e-5)
-        for mine, other in zip(gradients, other_gradients, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-6)
 
 
 def test_gradients_by_hooks_equal_those_of_one_window_at_a_time(adapted: PeftModel) -> None:
@@ -250,29 +180,6 @@ def test_a_constant_context_keeps_a_scale_and_a_gradient(adapted: PeftModel) -> 
 
 
 # The adapter
-
-
-@pytest.mark.parametrize("scope", LORA_SCOPES)
-def test_no_matrix_is_dead_and_training_leaves_the_base(model: LagLlamaNetwork, scope: str) -> None:
-    digest = weights_digest(model)
-    wrapped = shaken(model, scope)
-    parts = {name.split(".")[-4] for name, _ in lora_parameters(wrapped)}
-    attention = {"q_proj", "kv_proj", "c_proj"}
-    assert parts == (attention if scope == "attention" else attention | {"c_fc1", "c_fc2"})
-    before = {name: parameter.detach().clone() for name, parameter in lora_parameters(wrapped)}
-    context, target, vital = windows()
-    optimizer = torch.optim.SGD([p for _, p in lora_parameters(wrapped)], lr=0.01)
-    wrapped.train()
-    torch.autograd.backward(
-        FAMILY.window_loss(wrapped, FAMILY.collate(context, target, vital)).sum()
-    )
-    for name, parameter in lora_parameters(wrapped):
-        assert parameter.grad is not None
-        assert parameter.grad.abs().max() > 1e-6, f"{name} never moves"
-    optimizer.step()
-    assert weights_digest(wrapped) == digest
-    for name, parameter in lora_parameters(wrapped):
-        assert not torch.equal(parameter, before[name]), name
 
 
 def test_the_adapter_changes_the_forecast_and_comes_back_bit_by_bit(
@@ -388,27 +295,6 @@ def test_any_level_can_be_asked_for(model: LagLlamaNetwork) -> None:
     assert (some[..., 0] < some[..., 1]).all()
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda values: np.full_like(values, np.nan), id="nothing observed"),
-        pytest.param(lambda values: np.full_like(values, 98.0), id="constant"),
-        pytest.param(lambda values: np.where(np.arange(48) == 47, 98.0, np.nan), id="one value"),
-        pytest.param(lambda values: np.where(np.arange(48) == 47, 1e6, 98.0), id="one far out"),
-    ],
-)
-def test_poor_contexts_have_finite_forecasts(
-    model: LagLlamaNetwork, spoil: Callable[[FloatArray], FloatArray]
-) -> None:
-    context, target, vital = windows(4)
-    context = spoil(context).astype(np.float32) * np.ones((4, 1), np.float32)
-    forecast = ModelForecaster(FAMILY, model).forecast(context, vital, 6)
-    assert np.isfinite(forecast).all()
-    assert (np.diff(forecast, axis=2) >= 0).all()
-    loss = FAMILY.window_loss(model, FAMILY.collate(context, target, vital))
-    assert torch.isfinite(loss).all()
-
-
 def test_an_empty_context_is_forecast_around_the_typical_value(model: LagLlamaNetwork) -> None:
     nothing = np.full((len(VITALS), 48), np.nan, np.float32)
     forecast = ModelForecaster(FAMILY, model).forecast(nothing, np.arange(len(VITALS)), 6)
@@ -446,75 +332,6 @@ def test_too_long_a_horizon_is_refused(model: LagLlamaNetwork) -> None:
     wide = np.repeat(target, 7, axis=1)
     with pytest.raises(BackboneError, match=r"got windows\.horizon = 42"):
         FAMILY.window_loss(model, FAMILY.collate(context, wide, vital))
-
-
-# The folder
-
-
-def test_the_model_is_frozen_and_found_by_its_folder(tiny_lag_llama: Path) -> None:
-    state = torch.get_rng_state()
-    loaded = load_backbone(str(tiny_lag_llama))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert loaded.backbone.family == "lag-llama"
-    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
-    assert not loaded.model.training
-    stored = load_file(tiny_lag_llama / "model.safetensors")
-    assert loaded.digest == weights_digest(network_of(SIZES, stored, "stored"))
-
-
-def broken(folder: Path, target: Path, change: str) -> Path:
-    shutil.copytree(folder, target)
-    config, weights = target / "config.json", target / "model.safetensors"
-    values, tensors = json.loads(config.read_text()), load_file(weights)
-    settings: dict[str, dict[str, object]] = {
-        "another width": {"n_embd_per_head": 6},
-        "odd width": {"n_embd_per_head": 5},
-        "falling lags": {"lags_seq": [7, 0, 3]},
-        "a size in words": {"n_layer": "two"},
-        "an absurd size": {"n_layer": 10**7},
-        "many layers": {"n_layer": 10**4},
-        "another family": {"model_type": "t5"},
-    }
-    config.write_text(json.dumps(values | settings.get(change, {})))
-    if change == "no config":
-        config.unlink()
-    elif change == "pickle":
-        weights.unlink()
-        torch.save(tensors, target / "lag-llama.ckpt")
-    elif change == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif change == "half a tensor set":
-        save_file({name: t for name, t in tensors.items() if "param_proj" not in name}, weights)
-    elif change == "a tensor too many":
-        save_file(tensors | {"second_head": torch.ones(2)}, weights)
-    return target
-
-
-@pytest.mark.parametrize(
-    ("change", "match"),
-    [
-        ("no config", "holds no config.json"),
-        ("truncated", "cannot be loaded as Lag-Llama"),
-        ("pickle", "cannot be loaded as Lag-Llama"),
-        ("half a tensor set", "lacks 6 of Lag-Llama's tensors, first param_proj.proj.0.bias"),
-        ("a tensor too many", "holds 1 tensors .* first second_head"),
-        ("another width", r"is config\.json that of these weights"),
-        ("odd width", "n_embd_per_head should be even, got 5"),
-        ("falling lags", r"lags_seq should be rising whole numbers, got \[7, 0, 3\]"),
-        ("a size in words", "n_layer should be a whole number, got 'two'"),
-        ("an absurd size", "n_layer should be a whole number"),
-        ("many layers", "n_layer should be at most 256"),
-        ("another family", r"not a Lag-Llama model \(model_type t5\)"),
-    ],
-)
-def test_a_damaged_folder_is_one_clear_line(
-    tiny_lag_llama: Path, tmp_path: Path, change: str, match: str
-) -> None:
-    folder = broken(tiny_lag_llama, tmp_path / "weights", change)
-    with pytest.raises(BackboneError, match=match) as error:
-        FAMILY.build(folder)
-    assert "\n" not in str(error.value)
-    assert str(folder) in str(error.value)
 
 
 def test_the_facts_name_what_is_its_own(model: LagLlamaNetwork) -> None:

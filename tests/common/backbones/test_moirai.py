@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
 
 from common.backbones.base import weights_digest
 from common.backbones.catalog import family_of_folder
@@ -21,8 +19,7 @@ from common.backbones.moirai_packing import carry_forward, pack
 from common.config import LoraConfig
 from common.errors import BackboneError
 from common.evaluation import LEVELS
-from common.vitals import VITALS
-from common.windows import FloatArray, IntArray
+from tests.backbone_samples import damaged_copy, windows
 
 pytest.importorskip("uni2ts", reason='MOIRAI needs the extra: pip install "fedvitals[moirai]"')
 
@@ -88,17 +85,6 @@ def adapted(tiny_moirai: Path) -> PeftModel:
     return wrapped
 
 
-def windows(count: int = 8, seed: int = 0) -> tuple[FloatArray, FloatArray, IntArray]:
-    random = np.random.default_rng(seed)
-    vital = random.integers(0, len(VITALS), count)
-    centre = np.array([VITALS[index].clinical_offset for index in vital])[:, None]
-    floor = np.array([VITALS[index].scale_floor for index in vital])[:, None]
-    values = centre + 2 * floor * random.normal(size=(count, 54))
-    values[random.random(values.shape) < 0.2] = np.nan
-    narrow: FloatArray = values.astype(np.float32)
-    return narrow[:, :48], narrow[:, 48:], vital
-
-
 def upstream(module: torch.nn.Module, samples: int = 1) -> Any:
     from uni2ts.model.moirai import MoiraiForecast
 
@@ -124,25 +110,6 @@ def upstream_past(context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, to
     )
 
 
-def test_a_windows_loss_and_gradient_do_not_depend_on_its_neighbours(adapted: PeftModel) -> None:
-    context, target, vital = windows()
-    parameters = [parameter for _, parameter in lora_parameters(adapted)]
-
-    def first(rows: list[int], blank: bool = False) -> tuple[float, list[torch.Tensor]]:
-        seen, wanted = context[rows].copy(), target[rows].copy()
-        if blank:
-            seen[1:], wanted[1:] = np.nan, np.nan
-        loss = MOIRAI.window_loss(adapted, MOIRAI.collate(seen, wanted, vital[rows]))[0]
-        return loss.item(), list(torch.autograd.grad(loss, parameters))
-
-    loss, gradients = first([3])
-    for rows, blank in (([3, 0, 1], False), ([3, 7, 6, 5, 4], False), ([3, 2, 1], True)):
-        other_loss, other_gradients = first(rows, blank)
-        assert other_loss == pytest.approx(loss, rel=1e-4)
-        for mine, other in zip(gradients, other_gradients, strict=True):
-            torch.testing.assert_close(mine, other, rtol=1e-3, atol=1e-5)
-
-
 @pytest.mark.parametrize("train", [False, True])
 def test_every_matrix_of_the_adapter_gets_a_gradient(adapted: PeftModel, train: bool) -> None:
     context, target, vital = windows()
@@ -161,23 +128,6 @@ def test_attention_alone_is_the_narrower_scope(tiny_moirai: Path) -> None:
     names = [name for name, _ in lora_parameters(wrapped)]
     assert len(names) == 2 * 2 * 4
     assert all(".self_attn." in name for name in names)
-
-
-def test_training_moves_the_adapter_and_not_the_base(adapted: PeftModel) -> None:
-    context, target, vital = windows()
-    batch = MOIRAI.collate(context, target, vital)
-    digest = weights_digest(adapted)
-    before = [parameter.detach().clone() for _, parameter in lora_parameters(adapted)]
-    optimizer = torch.optim.SGD([parameter for _, parameter in lora_parameters(adapted)], lr=0.01)
-    adapted.train()
-    first = MOIRAI.window_loss(adapted, batch).mean()
-    torch.autograd.backward(first)
-    torch.nn.utils.clip_grad_norm_([parameter for _, parameter in lora_parameters(adapted)], 1.0)
-    optimizer.step()
-    assert MOIRAI.window_loss(adapted, batch).mean().item() < first.item()
-    assert weights_digest(adapted) == digest
-    for old, (name, new) in zip(before, lora_parameters(adapted), strict=True):
-        assert not torch.equal(old, new), name
 
 
 def test_the_tokens_are_the_packages_own() -> None:
@@ -255,30 +205,6 @@ def test_forecasting_draws_nothing(model: torch.nn.Module) -> None:
     np.testing.assert_allclose(alone[0], whole[2], rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        pytest.param(lambda values: np.full_like(values, np.nan), id="nothing observed"),
-        pytest.param(lambda values: np.full_like(values, 98.0), id="constant"),
-        pytest.param(lambda values: np.where(np.arange(48) == 47, 98.0, np.nan), id="one value"),
-    ],
-)
-def test_poor_contexts_have_finite_forecasts(
-    adapted: PeftModel, spoil: Callable[[FloatArray], FloatArray]
-) -> None:
-    context, target, vital = windows(4)
-    context = spoil(context).astype(np.float32) * np.ones((4, 1), np.float32)
-    forecast = ModelForecaster(MOIRAI, adapted).forecast(context, vital, 6)
-    assert np.isfinite(forecast).all()
-    assert (np.diff(forecast, axis=2) >= 0).all()
-    loss = MOIRAI.window_loss(adapted, MOIRAI.collate(context, target, vital))
-    assert torch.isfinite(loss).all()
-    torch.autograd.backward(loss.sum())
-    assert all(
-        torch.isfinite(p.grad).all() for _, p in lora_parameters(adapted) if p.grad is not None
-    )
-
-
 def test_a_constant_context_keeps_a_scale(model: torch.nn.Module) -> None:
     # The package alone divides by 0.003: a fall by 3 would be a thousand deviations.
     context = np.full((1, 48), 98.0, np.float32)
@@ -286,20 +212,6 @@ def test_a_constant_context_keeps_a_scale(model: torch.nn.Module) -> None:
     assert np.ptp(ModelForecaster(MOIRAI, model).forecast(context, spo2, 6)) > 0.01
     loss = MOIRAI.window_loss(model, MOIRAI.collate(context, context[:, :6] - 3, spo2))
     assert float(loss) < 20
-
-
-def test_padding_on_the_left_changes_nothing(model: torch.nn.Module) -> None:
-    context, target, vital = windows()
-    context = context[:, 11:]  # 37 steps: the first token is not full
-    padded = np.pad(context, ((0, 0), (30, 0)), constant_values=np.nan)
-    forecaster = ModelForecaster(MOIRAI, model)
-    short, long = (forecaster.forecast(values, vital, 6) for values in (context, padded))
-    np.testing.assert_allclose(short, long, rtol=1e-4, atol=1e-3)
-    first, second = (
-        MOIRAI.window_loss(model, MOIRAI.collate(values, target, vital))
-        for values in (context, padded)
-    )
-    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
 
 
 def test_a_missing_value_is_not_taken_for_zero() -> None:
@@ -335,52 +247,21 @@ def test_the_model_is_frozen_and_an_adapter_leaves_its_digest(
     assert weights_digest(adapted) == weights_digest(model)
 
 
-def test_an_adapter_saved_and_loaded_is_the_same(
-    adapted: PeftModel, tiny_moirai: Path, tmp_path: Path
-) -> None:
-    adapted.save_pretrained(str(tmp_path / "adapter"))
-    again = PeftModel.from_pretrained(MOIRAI.build(tiny_moirai), str(tmp_path / "adapter")).eval()
-    context, _, vital = windows()
-    ours, theirs = (
-        ModelForecaster(MOIRAI, used).forecast(context, vital, 6) for used in (adapted, again)
-    )
-    np.testing.assert_array_equal(ours, theirs)
-
-
 def test_too_long_a_window_is_refused(model: torch.nn.Module) -> None:
     context = np.zeros((1, 16 * 512), np.float32)
     with pytest.raises(BackboneError, match="at most 512 patches of 16 steps"):
         ModelForecaster(MOIRAI, model).forecast(context, np.array([0]), 6)
 
 
-def broken(folder: Path, target: Path, change: str) -> Path:
-    shutil.copytree(folder, target)
-    config, weights = target / "config.json", target / "model.safetensors"
-    if change == "no config":
-        config.unlink()
-    elif change == "no weights":
-        weights.unlink()
-    elif change == "truncated":
-        weights.write_bytes(weights.read_bytes()[:-100])
-    elif change == "pickle":
-        weights.rename(target / "pytorch_model.bin")
-    elif change == "half a tensor set":
-        tensors = load_file(weights)
-        kept = {name: tensor for name, tensor in tensors.items() if "param_proj" not in name}
-        save_file(kept, weights, metadata={"format": "pt"})
-    else:
-        values = json.loads(config.read_text())
-        if change == "another family":
-            values = {"chronos_config": {}}
-        elif change == "experts":
-            values["d_ff"] = 512
-        elif change == "another size":
-            values["num_layers"] = 1
-        else:
-            # Passes the package's own check of the prefix, and would run a function of torch.
-            values["distr_output"] = {"_target_": "uni2ts.distribution._base.torch.load", "f": "x"}
-        config.write_text(json.dumps(values))
-    return target
+CONFIGS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "another family": lambda values: values.pop("patch_sizes"),
+    "experts": lambda values: values.update(d_ff=512),
+    "another size": lambda values: values.update(num_layers=1),
+    # Passes the package's own check of the prefix, and would run a function of torch.
+    "hostile config": lambda values: values.update(
+        distr_output={"_target_": "uni2ts.distribution._base.torch.load", "f": "x"}
+    ),
+}
 
 
 @pytest.mark.parametrize(
@@ -397,8 +278,8 @@ def broken(folder: Path, target: Path, change: str) -> Path:
         "hostile config",
     ],
 )
-def test_a_damaged_folder_is_one_clear_line(tiny_moirai: Path, tmp_path: Path, change: str) -> None:
-    folder = broken(tiny_moirai, tmp_path / "weights", change)
+def test_a_damaged_folder_is_one_clear_line(tiny_moirai: Path, change: str) -> None:
+    folder = damaged_copy(tiny_moirai, change, dropped="param_proj", configs=CONFIGS)
     with pytest.raises(BackboneError, match="weights") as error:
         MOIRAI.build(folder)
     assert "\n" not in str(error.value)

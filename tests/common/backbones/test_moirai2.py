@@ -10,18 +10,17 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from common.backbones.base import weights_digest
+from common.backbones.base import plain_model, weights_digest
 from common.backbones.catalog import family_of_folder
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import add_adapter, lora_parameters
-from common.backbones.moirai import plain_network
 from common.backbones.moirai2 import Moirai2
 from common.backbones.moirai_packing import carry_forward, causal_mean
 from common.config import LoraConfig
 from common.errors import BackboneError
 from common.evaluation import LEVELS
 from common.vitals import VITALS
-from common.windows import FloatArray, IntArray
+from tests.backbone_samples import windows
 
 pytest.importorskip("uni2ts", reason='MOIRAI needs the extra: pip install "fedvitals[moirai]"')
 
@@ -76,17 +75,6 @@ def adapted(tiny_moirai2: Path) -> PeftModel:
     return wrapped
 
 
-def windows(count: int = 8, seed: int = 0) -> tuple[FloatArray, FloatArray, IntArray]:
-    random = np.random.default_rng(seed)
-    vital = random.integers(0, len(VITALS), count)
-    centre = np.array([VITALS[index].clinical_offset for index in vital])[:, None]
-    floor = np.array([VITALS[index].scale_floor for index in vital])[:, None]
-    values = centre + 3 * floor * random.normal(size=(count, 54))
-    values[random.random(values.shape) < 0.2] = np.nan
-    narrow: FloatArray = values.astype(np.float32)
-    return narrow[:, :48], narrow[:, 48:], vital
-
-
 def test_a_windows_loss_and_gradient_do_not_depend_on_its_neighbours(adapted: PeftModel) -> None:
     context, target, vital = windows()
     parameters = [parameter for _, parameter in lora_parameters(adapted)]
@@ -135,7 +123,7 @@ def test_forecasts_equal_the_packages_own(
     with np.errstate(divide="ignore", invalid="ignore"):
         filled = [CausalMeanValueImputation()(row.astype(np.float64)) for row in context]
     ours = ModelForecaster(MOIRAI, used).forecast(context, vital, 6)
-    plain_network(used).scaler = PackedStdScaler()  # the package's own, without a floor
+    plain_model(used).scaler = PackedStdScaler()  # the package's own, without a floor
     forecast = Moirai2Forecast(
         module=used,
         prediction_length=6,

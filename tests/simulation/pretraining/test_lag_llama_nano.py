@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.backbones.base import weights_digest
+from common.backbones.base import plain_model, weights_digest
 from common.backbones.lag_llama_network import static_features
-from common.backbones.lag_llama_series import plain_network
 from common.backbones.lag_llama_sizes import PUBLISHED_LAGS
 from common.backbones.loading import load_backbone
 from simulation.pretraining import NANO_MODELS, default_folder, lag_llama_nano, pretrain
@@ -112,7 +111,7 @@ def test_what_is_told_covers_every_vital_sign(
 def test_the_shipped_weights_are_those_of_the_recipe() -> None:
     loaded = load_backbone(NAME)
     recorded = json.loads((default_folder(NAME) / "recipe.json").read_text())
-    sizes = plain_network(loaded.model).sizes
+    sizes = plain_model(loaded.model).sizes
     assert sizes.to_json() == recorded["recipe"]["architecture"]
     assert set(sizes.lags_seq) < set(PUBLISHED_LAGS)
     assert sum(parameter.numel() for parameter in loaded.model.parameters()) == 265_091

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.backbones.lag_llama import write_weights
+from common.backbones.lag_llama_network import LagLlamaNetwork
+from tests.backbone_samples import LAG_LLAMA_SIZES
+
+
+@pytest.fixture(scope="session")
+def tiny_lag_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a Lag-Llama of the real architecture, random and tiny."""
+    folder = tmp_path_factory.mktemp("tiny-lag-llama")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        write_weights(folder, LAG_LLAMA_SIZES, LagLlamaNetwork(LAG_LLAMA_SIZES).state_dict())
+    return folder

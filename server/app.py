@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,9 @@ from server.release import release
 from server.run_folder import RunFolder
 from server.sites import Membership
 from server.strategy import Federation
+from server.versions import library_versions
 
 log = logging.getLogger("flwr.fedvitals.server")
-
-_LIBRARIES = ("fedvitals", "chronos-forecasting", "flwr", "peft", "torch", "transformers")
 
 app = ServerApp()
 
@@ -90,8 +87,5 @@ def _resolved(
             for name, member in sorted(membership.members.items())
         },
         "sites_refused": dict(sorted(membership.refused.items())),
-        "versions": {
-            "python": platform.python_version(),
-            **{library: version(library) for library in _LIBRARIES},
-        },
+        "versions": library_versions(adapted.backbone.family),
     }

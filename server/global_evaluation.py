@@ -9,10 +9,8 @@ outside the federation: the comparison favours the baselines, if anyone. The int
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +33,11 @@ from server.merging import merged_model
 from server.release import renew
 from server.run_folder import EVALUATION_FILE
 from server.subject import Subject, load_subject
+from server.versions import library_versions
 from server.wording import MODELS, REFERENCES
 
 SCHEMA_VERSION = 1
 BOOTSTRAP_SEED = 0
-_LIBRARIES = ("fedvitals", "chronos-forecasting", "numpy", "peft", "torch", "transformers")
 
 Progress = Callable[[str], None]
 """Told in words what is being done."""
@@ -223,10 +221,7 @@ def _result(
             name: _compared({model: per_site[name] for model, per_site in scores.items()})
             for name in scores["adapter"]
         },
-        "versions": {
-            "python": platform.python_version(),
-            **{library: version(library) for library in _LIBRARIES},
-        },
+        "versions": library_versions(loaded.backbone.family),
     }
 
 

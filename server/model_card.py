@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.backbones.catalog import CATALOG
+from common.backbones.usage import USAGE
 from server.run_record import RunRecord
 from server.wording import (
     MODELS,
@@ -62,25 +63,6 @@ from peft import PeftModel
 
 loaded = load_backbone({backbone})
 model = PeftModel.from_pretrained(loaded.model, "adapter").eval()  # this folder
-```"""
-
-_WITH_CHRONOS = """\
-With chronos-forecasting and PEFT alone:
-
-```python
-import torch
-from chronos import ChronosBoltPipeline
-from chronos.chronos_bolt import ChronosBoltModelForForecasting
-from peft import PeftModel
-
-ChronosBoltModelForForecasting._input_embed_layer = "shared"  # PEFT asks for it
-base = ChronosBoltModelForForecasting.from_pretrained({backbone})
-model = PeftModel.from_pretrained(base, "adapter").merge_and_unload().eval()
-pipeline = ChronosBoltPipeline(model)
-heart_rate = torch.tensor([88.0, 90.0, float("nan"), 93.0, 91.0, 95.0, 97.0, 96.0])
-quantiles, mean = pipeline.predict_quantiles(
-    heart_rate, prediction_length={horizon}, quantile_levels=[0.1, 0.5, 0.9]
-)
 ```"""
 
 
@@ -238,13 +220,14 @@ def _validation_only(record: RunRecord) -> str:
 def _snippets(record: RunRecord) -> list[str]:
     name = record.backbone_name
     known, folder = CATALOG.get(name), f"path/to/{name}"
-    snippets = [_WITH_FEDVITALS.format(backbone=json.dumps(name if known else folder))]
-    if record.backbone.get("family") == "chronos-bolt":
-        # Only published weights are found by their name without fedvitals.
-        source = json.dumps(name if known and known.revision else folder)
-        horizon = record.settings.get("windows.horizon", 6)
-        snippets.append(_WITH_CHRONOS.format(backbone=source, horizon=horizon))
-    return snippets
+    with_fedvitals = _WITH_FEDVITALS.format(backbone=json.dumps(name if known else folder))
+    alone = USAGE.get(str(record.backbone.get("family")))
+    if alone is None:
+        return [with_fedvitals]
+    # Only published weights are found by their name without fedvitals.
+    source = json.dumps(folder if known is None or known.packaged else name)
+    horizon = record.settings.get("windows.horizon", 6)
+    return [with_fedvitals, alone.format(backbone=source, horizon=horizon)]
 
 
 def _settings(record: RunRecord) -> str:

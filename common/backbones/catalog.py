@@ -22,22 +22,26 @@ class Family:
     Attributes:
         module: imported only when a model of the family is used, since its library takes seconds.
         attribute: the class in it.
-        extra: the extra of fedvitals that brings its library; empty where none is needed.
+        library: the distribution that its network comes from; empty where that is written here.
+        extra: the extra of fedvitals that brings it; empty where none is needed.
         needs: the package by which an installed extra is known.
     """
 
     module: str
     attribute: str
+    library: str = ""
     extra: str = ""
     needs: str = ""
 
 
+_CHRONOS = "chronos-forecasting"
+_UNI2TS = ("timecopilot-uni2ts", "moirai", "uni2ts")
 FAMILIES: dict[str, Family] = {
-    "chronos-bolt": Family("common.backbones.chronos_bolt", "ChronosBolt"),
-    "chronos-t5": Family("common.backbones.chronos_t5", "ChronosT5"),
-    "chronos-2": Family("common.backbones.chronos2", "Chronos2"),
-    "moirai": Family("common.backbones.moirai", "Moirai", extra="moirai", needs="uni2ts"),
-    "moirai-2": Family("common.backbones.moirai2", "Moirai2", extra="moirai", needs="uni2ts"),
+    "chronos-bolt": Family("common.backbones.chronos_bolt", "ChronosBolt", _CHRONOS),
+    "chronos-t5": Family("common.backbones.chronos_t5", "ChronosT5", _CHRONOS),
+    "chronos-2": Family("common.backbones.chronos2", "Chronos2", _CHRONOS),
+    "moirai": Family("common.backbones.moirai", "Moirai", *_UNI2TS),
+    "moirai-2": Family("common.backbones.moirai2", "Moirai2", *_UNI2TS),
     "lag-llama": Family("common.backbones.lag_llama", "LagLlama"),
 }
 

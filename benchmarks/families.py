@@ -25,6 +25,7 @@ from common.config import RunConfig
 from common.peft_adapter import load_peft_folder
 from server.global_evaluation import evaluate_run
 from server.run_folder import read_rounds
+from simulation.engines.inprocess import quiet_flower
 from simulation.federate import federate
 
 METRICS = {"mae": "MAE", "mse": "MSE", "mape": "MAPE %", "dtw": "DTW", "wql": "WQL"}
@@ -52,6 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
     torch.set_num_threads(options.threads)
+    quiet_flower()
     results = {}
     for name in options.names:
         run = options.out / name.replace("/", "--")

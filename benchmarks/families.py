@@ -1,6 +1,6 @@
 """Every family on one cohort: last value, zero-shot and federated LoRA, side by side.
 
-    python benchmarks/families.py --data COHORT [--out DIR] [--rounds 10] [--threads 2] [NAME ...]
+    python benchmarks/families.py --data COHORT [--out DIR] [--rounds 10] [NAME ...]
 
 Runs the federation with each backbone (by default those of the package, a few hundred thousand
 parameters each) on the same cohort with the same settings, evaluates each on the test patients and
@@ -17,8 +17,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import torch
 
 from common.backbones.catalog import CATALOG
 from common.config import RunConfig
@@ -49,10 +47,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/families"))
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     warnings.filterwarnings("ignore", category=FutureWarning)
-    torch.set_num_threads(options.threads)
     quiet_flower()
     results = {}
     for name in options.names:

@@ -13,7 +13,8 @@ each adapter, in as many messages."""
 _STAYS = """\
 No row of a site table, no measured value, time, or identifier of a patient is among them. An error
 at a site is told by its type alone. This is the list of what the program sends, not a guarantee
-that nothing of a patient can be inferred from it: adapters and counts are functions of the data."""
+that nothing of a patient can be inferred from it: adapters, counts and scores are functions of the
+data, and the validation score of a site with a handful of validation patients is nearly theirs."""
 
 MOST_REFUSALS = 200
 """Rows of the table of refused replies; rounds.jsonl has them all."""

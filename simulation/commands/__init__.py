@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from simulation.commands import backbones, prepare, pretrain, run, sites
+from simulation.commands import backbones, prepare, pretrain, run, settings, sites
 
 app = typer.Typer(
     help="Make hospitals out of ICU data and run the federation on one machine.",
@@ -16,5 +16,6 @@ app = typer.Typer(
 app.add_typer(prepare.app, name="prepare")
 app.command(name="sites")(sites.sites)
 app.command(name="run")(run.run)
+app.command(name="settings")(settings.settings)
 app.command(name="backbones")(backbones.backbones)
 app.command(name="pretrain")(pretrain.pretrain)

@@ -4,9 +4,9 @@
 
 Runs the federation with each backbone (by default those of the package, a few hundred thousand
 parameters each) on the same cohort with the same settings, evaluates each on the test patients and
-prints a Markdown table: errors of heart rate and mean pressure, the numbers that were trained, the
-bytes of an adapter on the wire and the median seconds of a round. A run that is already in DIR is
-evaluated again, not trained again.
+prints two Markdown tables: errors of heart rate and mean pressure; and the numbers that were
+trained, the bytes of an adapter on the wire and the median seconds of a round. A run that is
+already in DIR is evaluated again, not trained again.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from server.run_folder import read_rounds
 from simulation.engines.inprocess import quiet_flower
 from simulation.federate import federate
 
-METRICS = {"mae": "MAE", "mse": "MSE", "mape": "MAPE %", "dtw": "DTW", "wql": "WQL"}
+METRICS = {"mae": "MAE", "mse": "MSE", "mape": "MAPE", "dtw": "DTW", "wql": "WQL"}
 VITALS = {"heart_rate": "HR", "mbp": "MBP"}
-MODELS = {"last_value": "last value", "zero_shot": "zero-shot", "adapter": "federated LoRA"}
 
 
 class Result(NamedTuple):
@@ -64,40 +63,41 @@ def main() -> None:
             load_peft_folder(run / "adapter").num_parameters,
         )
         print(f"{name}: done", flush=True)
-    print("\n".join(table(results)))
+    print("\n".join([*error_table(results), "", *cost_table(results)]))
 
 
-def table(results: dict[str, Result]) -> Iterator[str]:
-    """Give the lines of the Markdown table."""
-    errors = [f"{vital} {metric}" for vital in VITALS.values() for metric in METRICS.values()]
-    header = ["backbone", "", *errors, "trained", "kB a message", "s a round"]
-    yield f"| {' | '.join(header)} |"
-    yield f"|---|---|{'--:|' * (len(header) - 2)}"
-    for place, (name, result) in enumerate(results.items()):
-        for model, label in MODELS.items():
-            if model == "last_value" and place:
-                continue  # it is the same for every family
-            row = ["" if model == "last_value" else name, label]
-            row += scores(result.evaluation["pooled"]["models"][model]["vitals"])
-            row += costs(result) if model == "adapter" else ["", "", ""]
-            yield f"| {' | '.join(row)} |"
+def error_table(results: dict[str, Result]) -> Iterator[str]:
+    """Give the lines of the table of errors; the last value's are the same for every family."""
+    first, *others = VITALS.values()
+    metrics = list(METRICS.values())
+    header = [f"{first} {metrics[0]}", *metrics[1:]]
+    for vital in others:
+        header += [f"{vital} {metrics[0]}", *metrics[1:]]
+    yield f"| | {' | '.join(header)} |"
+    yield f"|---|{'--:|' * len(header)}"
+    any_result = next(iter(results.values()))
+    yield f"| last value | {' | '.join(scores(any_result, 'last_value'))} |"
+    for name, result in results.items():
+        yield f"| `{name}`, zero-shot | {' | '.join(scores(result, 'zero_shot'))} |"
+        yield f"| the same, federated LoRA | {' | '.join(scores(result, 'adapter'))} |"
 
 
-def scores(vitals: dict[str, dict[str, float]]) -> list[str]:
-    """Give one model's errors, by vital and metric."""
-    return [f"{vitals[vital][metric]:.4g}" for vital in VITALS for metric in METRICS]
+def scores(result: Result, model: str) -> list[str]:
+    """Give one model's errors on the pooled test patients, by vital and metric."""
+    vitals = result.evaluation["pooled"]["models"][model]["vitals"]
+    return [f"{vitals[vital][metric]:#.4g}" for vital in VITALS for metric in METRICS]
 
 
-def costs(result: Result) -> list[str]:
-    """Give what the federation of a run trained, sent and took."""
-    trained = [entry for entry in result.rounds if entry["trained"]]
-    messages = [site["bytes_received"] for entry in trained for site in entry["sites"].values()]
-    seconds = statistics.median(entry["seconds"] for entry in trained)
-    return [
-        f"{result.parameters:,}",
-        f"{statistics.median(messages) / 1e3:.0f}",
-        f"{seconds:.1f}",
-    ]
+def cost_table(results: dict[str, Result]) -> Iterator[str]:
+    """Give the lines of the table of what a federation trained, sent and took."""
+    yield "| | parameters trained | adapter, kB a message | seconds a round |"
+    yield "|---|--:|--:|--:|"
+    for name, result in results.items():
+        trained = [entry for entry in result.rounds if entry["trained"]]
+        messages = [site["bytes_received"] for entry in trained for site in entry["sites"].values()]
+        seconds = statistics.median(entry["seconds"] for entry in trained)
+        size = statistics.median(messages) / 1e3
+        yield f"| `{name}` | {result.parameters:,} | {size:.0f} | {seconds:.1f} |"
 
 
 if __name__ == "__main__":

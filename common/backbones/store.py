@@ -98,7 +98,10 @@ def _cached(entry: Entry) -> Path | None:
 def _download(entry: Entry) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import logging as hub_logging
 
+    # It would tell of every try again.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         folder = snapshot_download(
             entry.name, revision=entry.revision, allow_patterns=list(WEIGHT_FILES)

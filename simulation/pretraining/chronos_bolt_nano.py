@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from simulation.pretraining.nano import NanoModel
+from simulation.pretraining.nano import NanoModel, save_pretrained
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.windows import WindowBatch
 
@@ -98,21 +98,6 @@ def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
     return losses
 
 
-def save(model: nn.Module, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors` for `ChronosBoltPipeline.from_pretrained`."""
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    # One file of 3 MB: a bar would only break the command's own.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        cast(Any, model).save_pretrained(folder)
-    finally:
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    (folder / "generation_config.json").unlink(missing_ok=True)  # Bolt does not generate
-
-
 def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
     """Forecast with the saved folder through the published pipeline: ``[batch, horizon, 9]``."""
     from chronos import ChronosBoltPipeline
@@ -130,7 +115,7 @@ CHRONOS_BOLT_NANO = NanoModel(
     recipe=RECIPE,
     build=build,
     window_loss=window_loss,
-    save=save,
+    save=save_pretrained,
     predict_quantiles=predict_quantiles,
     packages=("numpy", "torch", "transformers", "safetensors", "chronos-forecasting"),
     architecture=(

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from simulation.pretraining.nano import NanoModel
+from simulation.pretraining.nano import NanoModel, save_pretrained
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.windows import WindowBatch
 
@@ -93,22 +93,6 @@ def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
     return token_loss(model, tokenizer, batch.context, batch.target)
 
 
-def save(model: nn.Module, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors` for `ChronosPipeline.from_pretrained`."""
-    from transformers.utils import logging
-
-    bars = logging.is_progress_bar_enabled()
-    # One file of 2 MB: a bar would only break the command's own.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        cast(Any, model).save_pretrained(folder)
-    finally:
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    # The pipeline says itself how to generate.
-    (folder / "generation_config.json").unlink(missing_ok=True)
-
-
 def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
     """Forecast with the saved folder as the published pipeline does: ``[batch, horizon, 9]``.
 
@@ -134,7 +118,7 @@ CHRONOS_T5_NANO = NanoModel(
     recipe=RECIPE,
     build=build,
     window_loss=window_loss,
-    save=save,
+    save=save_pretrained,
     predict_quantiles=predict_quantiles,
     packages=("numpy", "torch", "transformers", "safetensors", "chronos-forecasting"),
     architecture=(

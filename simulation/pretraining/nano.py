@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -38,3 +39,19 @@ class NanoModel:
     architecture: str
     loading: str
     limits: tuple[str, ...] = ()
+
+
+def save_pretrained(model: nn.Module, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors` of a model of transformers, and nothing else."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    # One small file: a bar would only break the command's own.
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        cast(Any, model).save_pretrained(folder)
+    finally:
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    # The pipelines say themselves how to generate, where they do.
+    (folder / "generation_config.json").unlink(missing_ok=True)

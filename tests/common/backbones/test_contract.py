@@ -17,7 +17,8 @@ from common.backbones.catalog import CATALOG
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, adapted_backbone, lora_parameters
-from common.config import LORA_SCOPES, LoraConfig, TrainConfig
+from common.config import LoraConfig, TrainConfig
+from common.config_sections import LORA_SCOPES
 from common.peft_adapter import load_into, load_peft_folder, save_peft_folder
 from common.windows import Windows
 from tests.backbone_samples import CONTEXT, HORIZON, windows

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from common.errors import FederationError
+from common.errors import FederationError, UsageError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MAX_TEXT = 200
@@ -101,6 +101,12 @@ class Membership:
         if steps and member.step_minutes not in steps:
             return f"its steps are {member.step_minutes} min, the others' {min(steps)} min"
         return ""
+
+
+def check_site_name(name: str) -> None:
+    """Refuse a name under which no site could join, with `UsageError`."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"a site's name is 1 to 64 of A-Z a-z 0-9 . _ -, got {name!r}")
 
 
 def _member(name: str, node_id: int, said: Mapping[str, Any]) -> Member:

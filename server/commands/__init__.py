@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from server.commands import evaluate
+from server.commands import bundle, evaluate, run, services, sites
 
 app = typer.Typer(
-    help="Evaluate and release the global adapter of a federation.",
+    help="Run a federation over real sites; evaluate and release its global adapter.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="--debug, anywhere on the line, shows the traceback of an error.",
 )
-
-
-@app.callback()
-def server() -> None:
-    """Evaluate and release the global adapter of a federation."""
-
-
+app.command(name="start")(services.start)
+app.command(name="status")(services.status)
+app.command(name="stop")(services.stop)
+app.add_typer(sites.app, name="sites")
+app.command(name="bundle")(bundle.bundle)
+app.command(name="run")(run.run)
+app.command(name="stop-run")(run.stop_run)
 app.command(name="evaluate")(evaluate.evaluate)

@@ -1,0 +1,64 @@
+"""`python -m server run`: one run over the connected sites, followed to its true end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import FederationError
+from common.home import home
+from common.settings import parse_settings
+from server.commands.services import SERVER_FILE, ServerFile, say
+from server.deployment.config import read_server_config
+from server.deployment.following import RoundLines
+from server.deployment.services import flower_of, running
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A run setting; repeatable."),
+]
+Attach = Annotated[
+    str | None, typer.Option(metavar="RUN", help="Follow this run instead of starting one.")
+]
+
+PATIENCE_S = 120.0
+"""How long the SuperLink may be gone: its restart takes some ten seconds."""
+
+
+def run(config: ServerFile = SERVER_FILE, settings: Settings = None, attach: Attach = None) -> None:
+    """Start a run, show its rounds, and exit with 0 only where it completed.
+
+    Ctrl-C stops the watching, not the run.
+    """
+    server = read_server_config(config)
+    chosen = parse_settings(settings or [], {})
+    if not running(server.state):
+        raise FederationError(
+            f"the services do not run; `python -m server start --config {config}` starts them"
+        )
+    flower = flower_of(server)
+    if attach is None:
+        pairs = chosen.flat()
+        pairs["out"] = str(Path(chosen.out).absolute()) if chosen.out else ""
+        number = flower.start_run(server.app, pairs)
+        say(f"run {number} started")
+    else:
+        number = attach
+    folder = Path(chosen.out).absolute() if chosen.out else home() / "runs" / number
+    lines = RoundLines(folder, chosen.rounds, say)
+    try:
+        status = flower.finish(number, lines.look, PATIENCE_S)
+    except KeyboardInterrupt:
+        say(f"run {number} goes on; `python -m server run --attach {number}` follows it again")
+        raise
+    say(f"run {number} {status}; written in {folder}")
+
+
+def stop_run(
+    run: Annotated[str, typer.Argument(help="The run's id.")], config: ServerFile = SERVER_FILE
+) -> None:
+    """Stop one run; the services go on. What its rounds reached can be resumed."""
+    flower_of(read_server_config(config)).stop_run(run)
+    say(f"run {run} stopped")

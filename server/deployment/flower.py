@@ -1,0 +1,222 @@
+"""Flower's own command `flwr`, called with a home of its own, and answers that can be trusted.
+
+`flwr run --stream` exits with 0 even when the run failed, and its other commands print a line or
+two before the JSON that they were asked for. Here a run's end is asked for, and what cannot be read
+is an error of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import FederationError
+from common.home import home
+
+CONNECTION = "fedvitals"
+FINISHED = "finished:completed"
+_POLL_S = 2.0
+
+
+@dataclass(frozen=True)
+class Flower:
+    """The way to one SuperLink.
+
+    Attributes:
+        folder: Flower's home, with the connection in its config.toml.
+        environment: for this and for every process of Flower's that belongs to this SuperLink.
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def start_run(
+        self, app: Path, settings: Mapping[str, Any], federation: Mapping[str, Any] | None = None
+    ) -> str:
+        """Ship the app and start a run.
+
+        Args:
+            app: the project's folder.
+            settings: the run's settings, as flat pairs.
+            federation: of a simulation: the number of nodes and what each gets.
+
+        Returns:
+            The run's id.
+
+        Raises:
+            FederationError: where Flower does not start it.
+        """
+        arguments = ["run", str(app), CONNECTION, "--run-config", pairs(settings)]
+        if federation:
+            arguments += ["--federation-config", pairs(federation)]
+        answer = self._ask(arguments, "Flower did not start the run")
+        if "run-id" not in answer:
+            raise FederationError(f"Flower did not start the run: {answer}")
+        return str(answer["run-id"])
+
+    def wait(
+        self, run: str, on_poll: Callable[[], None] | None = None, patience_s: float = 0.0
+    ) -> str:
+        """Wait for a run's end.
+
+        Args:
+            run: its id.
+            on_poll: called every other second while the run goes on.
+            patience_s: how long the SuperLink may be gone, as while it is started anew.
+
+        Returns:
+            Its final status, `FINISHED` or another.
+
+        Raises:
+            FederationError: where Flower does not tell it.
+        """
+        answered = time.monotonic()
+        while True:
+            try:
+                status = self.status(run)
+                answered = time.monotonic()
+            except FederationError:
+                if time.monotonic() - answered > patience_s:
+                    raise
+                status = "unknown"
+            if on_poll is not None:
+                on_poll()
+            if status.startswith("finished"):
+                return status
+            time.sleep(_POLL_S)
+
+    def finish(
+        self, run: str, on_poll: Callable[[], None] | None = None, patience_s: float = 0.0
+    ) -> str:
+        """Wait as `wait` does, and raise `FederationError` where the run did not complete."""
+        status = self.wait(run, on_poll, patience_s)
+        if status != FINISHED:
+            raise FederationError(f"the Flower run ended as {status}: {self.last_error(run)}")
+        return status
+
+    def status(self, run: str) -> str:
+        """Return a run's status, e.g. ``running`` or ``finished:failed``."""
+        problem = "Flower does not tell the run's status"
+        found = self._ask(["ls", CONNECTION, "--run-id", run], problem).get("runs", [])
+        if not found:
+            raise FederationError(f"the SuperLink knows no run {run}")
+        return str(found[0]["status"])
+
+    def runs(self) -> dict[str, str]:
+        """Return the status of every run by id, in the order that Flower gives."""
+        answer = self._ask(["ls", CONNECTION], "Flower does not list its runs")
+        return {str(run["run-id"]): str(run["status"]) for run in answer.get("runs", [])}
+
+    def stop_run(self, run: str) -> None:
+        """Stop a run: its ServerApp ends within seconds, a site's training at its own end."""
+        self._ask(["stop", run, CONNECTION], f"Flower did not stop run {run}")
+
+    def last_error(self, run: str) -> str:
+        """Return the line of a run's log that says why it failed."""
+        return last_error(self._call(["log", run, CONNECTION, "--show"]).stdout)
+
+    def build(self, app: Path, folder: Path) -> Path:
+        """Write the app's bundle, the very bytes that `start_run` ships, into an empty folder."""
+        result = self._call(["build", "--app", str(app)], folder)
+        bundles = list(folder.glob("*.fab"))
+        if len(bundles) != 1:
+            raise FederationError(f"Flower built no bundle: {last_error(result.stdout)}")
+        return bundles[0]
+
+    def register(self, public_key: Path, name: str) -> str:
+        """Let the node with this key join; return its id."""
+        arguments = ["supernode", "register", str(public_key), CONNECTION, "--name", name]
+        answer = self._ask(arguments, f"Flower did not register {name}")
+        return str(answer["node-id"])
+
+    def unregister(self, node: str) -> None:
+        """Refuse a node from now on."""
+        self._ask(["supernode", "unregister", node, CONNECTION], f"node {node} stays registered")
+
+    def nodes(self) -> dict[str, str]:
+        """Return the status of every node by id: registered, online, offline or unregistered."""
+        arguments = ["supernode", "list", CONNECTION, "--verbose"]
+        answer = self._ask(arguments, "Flower does not list its nodes")
+        return {str(node["node-id"]): str(node["status"]) for node in answer.get("nodes", [])}
+
+    def _ask(self, arguments: list[str], problem: str) -> dict[str, Any]:
+        """Call `flwr` and return the JSON object in its output."""
+        result = self._call([*arguments, "--format", "json"])
+        for start, character in enumerate(result.stdout):
+            if character == "{":
+                try:
+                    answer, _ = json.JSONDecoder().raw_decode(result.stdout[start:])
+                except ValueError:
+                    continue
+                if not isinstance(answer, dict):
+                    continue
+                if answer.get("success"):
+                    return answer
+                reason = answer.get("error-message", result.stdout)
+                raise FederationError(f"{problem}: {last_error(str(reason))}")
+        raise FederationError(f"{problem}: {last_error(result.stdout)}")
+
+    def _call(
+        self, arguments: list[str], folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(  # noqa: S603 - our own command, no shell
+            [str(executable("flwr")), *arguments],
+            cwd=folder,
+            env=dict(self.environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+
+def connect(folder: Path, address: str, ca: Path | None = None) -> Flower:
+    """Write Flower's configuration for one SuperLink and return the way to it.
+
+    Args:
+        folder: Flower's home, made if absent.
+        address: HOST:PORT of the SuperLink.
+        ca: who signed its certificate; None for a SuperLink without TLS, in a simulation.
+    """
+    proof = f"root-certificates = {json.dumps(str(ca))}" if ca else "insecure = true"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.toml").write_text(
+        f'[superlink]\ndefault = "{CONNECTION}"\n\n'
+        f"[superlink.{CONNECTION}]\naddress = {json.dumps(address)}\n{proof}\n"
+    )
+    environment = {
+        **os.environ,
+        "FLWR_HOME": str(folder),
+        # Or every run would resolve and download torch anew, and phone home.
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FEDVITALS_HOME": str(home()),
+        # Flower starts its further commands by name.
+        "PATH": os.pathsep.join([str(executable("")), os.environ.get("PATH", os.defpath)]),
+    }
+    return Flower(folder, environment)
+
+
+def executable(name: str) -> Path:
+    """Return a command of this environment; a link to python is not followed."""
+    return Path(sys.executable).absolute().parent / name
+
+
+def pairs(values: Mapping[str, Any]) -> str:
+    """Write settings as Flower's command line takes them: TOML values, separated by blanks."""
+    return " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+
+
+def last_error(text: str) -> str:
+    """Return the last line of a log that speaks of an error, or its last line."""
+    lines = [line.strip(" │") for line in text.splitlines() if line.strip(" │╭╮╰╯─")]
+    errors = [line for line in lines if "Error" in line or "error" in line]
+    return (errors or lines or ["no output"])[-1][:500]

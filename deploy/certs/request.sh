@@ -43,6 +43,10 @@ else
   # With this key the site's node signs each of its calls to Flower.
   ssh-keygen -q -t ecdsa -b 384 -N "" -C "$name" -f "$folder/private/node.key"
   mv "$folder/private/node.key.pub" "$folder/request/node.pub"
+  # Between the node and the gateway beside it, which adds tls.crt; nobody else sees or signs it.
+  openssl req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -sha384 -days 3650 \
+    -subj "/CN=gateway" -addext "subjectAltName=DNS:gateway,DNS:localhost,IP:127.0.0.1" \
+    -keyout "$folder/private/gateway.key" -out "$folder/private/gateway.crt" 2>/dev/null
 fi
 chmod 755 "$folder/request"
 chmod 644 "$folder/request/"*

@@ -157,6 +157,15 @@ class Adapter:
             digest.update(tensor.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
+    def a_digest(self) -> str:
+        """SHA-256 over names, shapes and bytes of every A, by which sides agree on a shared one."""
+        digest = hashlib.sha256()
+        for name, tensor in self.tensors.items():
+            if ".lora_A." in name:
+                digest.update(f"{name} {tensor.shape}\n".encode())
+                digest.update(tensor.astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
+
     def check_compatible(self, reference: Adapter, sender: str = "the sender") -> None:
         """Check that this adapter can be averaged with, or loaded in place of, another one.
 

@@ -141,6 +141,14 @@ class Adapter:
         squares = (np.square(tensor, dtype=np.float64).sum() for tensor in self.tensors.values())
         return math.sqrt(sum(float(square) for square in squares))
 
+    def distance(self, other: Adapter) -> float:
+        """The Euclidean norm of the difference to an adapter of the same layout, in float64."""
+        squares = (
+            np.square(tensor.astype(np.float64) - other.tensors[name]).sum()
+            for name, tensor in self.tensors.items()
+        )
+        return math.sqrt(sum(float(square) for square in squares))
+
     def digest(self) -> str:
         """SHA-256 over settings, names, shapes and bytes; equal adapters have equal digests."""
         settings = {

@@ -1,8 +1,12 @@
 """Krum and Multi-Krum: keep the sites that lie near most others (Blanchard et al., NeurIPS 2017).
 
-Two adapters are as far apart as their updates of the weights, ``s B A`` with s = alpha / r: pairs
-that differ and have the same product are at distance zero. No product is ever formed: with P = s B
-A, ``<P_i, P_j> = s_i s_j sum((B_i^T B_j) * (A_i A_j^T))``, a sum over r x r numbers.
+Two adapters are apart by what they do and by what they are: with ``s = alpha / r``,
+
+    d^2 = ||s B_i A_i - s B_j A_j||^2 + ||s B_i - s B_j||^2 + ||A_i - A_j||^2.
+
+The products alone would not do: (c A, B / c) has the product of (A, B) and would pass with any c,
+but the chosen are averaged by name, and a huge A in that mean is a huge product. No product is ever
+formed: ``<B_i A_i, B_j A_j>`` is the sum over ``(B_i^T B_j) * (A_i A_j^T)``, r x r numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from common.adapter import Adapter
 from common.errors import FederationError
 from server.aggregation.blocks import blocks
 
-Distances = npt.NDArray[np.float64]
+Array = npt.NDArray[np.float64]
 
 
 def krum(adapters: Mapping[str, Adapter], previous: Adapter, byzantine: int) -> list[str]:
@@ -42,8 +46,8 @@ def krum(adapters: Mapping[str, Adapter], previous: Adapter, byzantine: int) -> 
     if len(sites) < 2 * byzantine + 3:
         raise FederationError(
             f"krum with aggregation.byzantine = {byzantine} needs {2 * byzantine + 3} sites, "
-            f"this round has {len(sites)}; lower aggregation.byzantine, raise "
-            "federation.min-sites, or set aggregation.rule = median"
+            f"this round has {len(sites)}; lower aggregation.byzantine, have more sites answer, or "
+            "set aggregation.rule = median"
         )
     distances = squared_distances(adapters, previous)
     nearest = len(sites) - byzantine - 2
@@ -52,21 +56,22 @@ def krum(adapters: Mapping[str, Adapter], previous: Adapter, byzantine: int) -> 
     return [sites[place] for place in np.argsort(scores, kind="stable")]
 
 
-def squared_distances(adapters: Mapping[str, Adapter], previous: Adapter) -> Distances:
-    """Return ``||P_i - P_j||^2`` over all layers, [sites, sites], in the order of the names.
+def squared_distances(adapters: Mapping[str, Adapter], previous: Adapter) -> Array:
+    """Return d^2 over all layers together, [sites, sites], in the order of the sites' names.
 
     Args:
-        adapters: the sites' adapters; each is read once a block of layers.
-        previous: an adapter with the same layers.
+        adapters: the sites' adapters, of one layout; each is read once a block of layers.
+        previous: an adapter of the same layout.
     """
     sites = sorted(adapters)
 
     def cost(module: str) -> int:
-        return 2 * len(sites) * sum(matrix.nbytes for matrix in previous.pair(module))
+        # In float64, and once more where the sites' matrices are put together.
+        return 4 * len(sites) * sum(matrix.nbytes for matrix in previous.pair(module))
 
     inner = np.zeros((len(sites), len(sites)))
     for block in blocks(previous.modules, cost):
-        pairs: dict[str, list[tuple[Distances, Distances]]] = {module: [] for module in block}
+        pairs: dict[str, list[tuple[Array, Array]]] = {module: [] for module in block}
         for site in sites:
             adapter = adapters[site]
             for module in block:
@@ -76,19 +81,22 @@ def squared_distances(adapters: Mapping[str, Adapter], previous: Adapter) -> Dis
         for module in block:
             inner += _inner_products(pairs.pop(module))
     norms = np.diagonal(inner)
-    distances = np.maximum(norms[:, None] + norms[None, :] - 2 * inner, 0.0)
+    distances: Array = np.maximum(norms[:, None] + norms[None, :] - 2 * inner, 0.0)
     np.fill_diagonal(distances, 0.0)
     return distances
 
 
-def _inner_products(pairs: Sequence[tuple[Distances, Distances]]) -> Distances:
-    """``<B_i A_i, B_j A_j>`` of one layer, [sites, sites]; a row of sites at a time."""
-    every_a = np.concatenate([a for a, _ in pairs])  # [all ranks, in]
-    every_b = np.concatenate([b.T for _, b in pairs])  # [all ranks, out]
-    starts = np.cumsum([0, *(len(a) for a, _ in pairs[:-1])])
-    rows = [
-        np.add.reduceat(((b.T @ every_b.T) * (a @ every_a.T)).sum(axis=0), starts) for a, b in pairs
-    ]
-    inner = np.array(rows)
+def _inner_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
+    """The inner products that d^2 comes from, of one layer, [sites, sites]; a site a row."""
+    sites, rank = len(pairs), len(pairs[0][0])
+    every_a = np.concatenate([a for a, _ in pairs])  # [sites * r, in]
+    every_b = np.concatenate([b.T for _, b in pairs])  # [sites * r, out]
+    inner = np.empty((sites, sites))
+    for row, (a, b) in enumerate(pairs):
+        grams_a = (a @ every_a.T).reshape(rank, sites, rank)
+        grams_b = (b.T @ every_b.T).reshape(rank, sites, rank)
+        products = np.einsum("rsq,rsq->s", grams_a, grams_b)
+        inner[row] = products + np.einsum("rsr->s", grams_a) + np.einsum("rsr->s", grams_b)
     # The two halves may differ in the last bit.
-    return (inner + inner.T) / 2
+    symmetric: Array = (inner + inner.T) / 2
+    return symmetric

@@ -16,9 +16,12 @@ from common.config_sections import RANK_MIXING_RULES, AggregationConfig
 from common.errors import AdapterError, FederationError
 from common.names import check_name
 from server.aggregation.fedavg import fedavg
+from server.aggregation.fedex import fedex
 from server.aggregation.ffa import ffa
+from server.aggregation.flora import flora
 from server.aggregation.krum import krum
 from server.aggregation.median import median
+from server.aggregation.svd import svd
 from server.aggregation.trimmed_mean import trimmed_mean, trimmed_sites
 
 Notes = dict[str, float | int | str | list[str]]
@@ -163,6 +166,29 @@ def _ffa(given: _Round) -> Aggregate:
     return given.by_name(ffa(given.adapters, given.weights, given.previous))
 
 
+def _svd(given: _Round) -> Aggregate:
+    tensors, cut = svd(given.adapters, given.weights, given.previous)
+    return given.by_name(tensors, {"cut": cut})
+
+
+def _flora(given: _Round) -> Aggregate:
+    return _beside(given, flora)
+
+
+def _fedex(given: _Round) -> Aggregate:
+    return _beside(given, fedex)
+
+
+def _beside(
+    given: _Round, rule: Callable[..., tuple[dict[str, Matrix], Adapter, float]]
+) -> Aggregate:
+    """The result of a rule that carries a part beside the adapter, up to aggregation.max-rank."""
+    cap = given.settings.max_rank
+    tensors, carried, cut = rule(given.adapters, given.weights, given.previous, given.carried, cap)
+    notes: Notes = {"carried_rank": carried.rank, "max_rank": cap, "cut": cut}
+    return Aggregate(replace(given.previous, tensors=tensors), carried, notes)
+
+
 def _median(given: _Round) -> Aggregate:
     notes: Notes = {"weights": "ignored", "withstands": (len(given.adapters) - 1) // 2}
     return given.by_name(median(given.adapters, given.previous), notes)
@@ -197,6 +223,9 @@ def _nearest(given: _Round, count: int) -> Aggregate:
 _RULES: Mapping[str, Callable[[_Round], Aggregate]] = {
     "fedavg": _fedavg,
     "ffa": _ffa,
+    "svd": _svd,
+    "flora": _flora,
+    "fedex": _fedex,
     "median": _median,
     "trimmed-mean": _trimmed_mean,
     "krum": _krum,

@@ -33,7 +33,7 @@ def trimmed_mean(
     def kept_mean(ordered: Matrix) -> npt.NDArray[np.float64]:
         """The mean of [sites, …], sorted over the sites, without both ends."""
         first, *others = ordered[trimmed : len(ordered) - trimmed]
-        mean = first.astype(np.float64)
+        mean: npt.NDArray[np.float64] = first.astype(np.float64)
         for other in others:
             mean += other
         mean /= 1 + len(others)

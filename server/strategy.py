@@ -161,9 +161,7 @@ class Federation:
         self.folder.append_round({**record, "seconds": time.monotonic() - started})
         log_round(record, self.config.rounds)
 
-    def _ask(
-        self, number: int, spool: Spool | None
-    ) -> tuple[dict[str, SiteReply], dict[str, int]]:
+    def _ask(self, number: int, spool: Spool | None) -> tuple[dict[str, SiteReply], dict[str, int]]:
         """Ask a round's sites to train, or without a spool for their adapters to validate only."""
         federation = self.config.federation
         sites = self.membership.names()

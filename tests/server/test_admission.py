@@ -62,7 +62,9 @@ def test_a_message_far_larger_than_an_adapter_is_refused_unread() -> None:
 
 def test_a_shared_a_must_come_back_as_it_was() -> None:
     order = replace(ORDER, trained="b")
-    moved = {name: m * (2.0 if "_B." in name else 1.0) for name, m in make_adapter().tensors.items()}
+    moved = {
+        name: m * (2.0 if "_B." in name else 1.0) for name, m in make_adapter().tensors.items()
+    }
     b_alone = make_adapter(tensors={n: m.astype(np.float32) for n, m in moved.items()})
     check_adapter(encode(b_alone, trained="b"), order)
     with pytest.raises(RefusedError, match="it changed A"):

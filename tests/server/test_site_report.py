@@ -92,5 +92,5 @@ def test_a_guarantee_weaker_than_the_runs_is_refused(change: dict[str, Any], rea
 
 
 def test_noise_below_the_runs_multiplier_is_refused() -> None:
-    with pytest.raises(RefusedError, match="its noise multiplier is 1.1, the run's 2"):
+    with pytest.raises(RefusedError, match=r"its noise multiplier is 1\.1, the run's 2"):
         check_report(GUARANTEE, MEMBER, PrivacyConfig(noise_multiplier=2.0))

@@ -119,5 +119,5 @@ def test_fixed_weights_name_every_site() -> None:
 def test_too_few_sites_are_named_with_their_reasons() -> None:
     sites = membership()
     sites.admit("ccu", 1, ANSWER | {"usable": False})
-    with pytest.raises(FederationError, match="0 usable sites joined, the run needs 2 .*ccu: no"):
+    with pytest.raises(FederationError, match=r"0 usable sites joined, the run needs 2 .*ccu: no"):
         sites.require(2)

@@ -22,6 +22,9 @@ from server.aggregation.blocks import blocks
 
 Array = npt.NDArray[np.float64]
 
+_GRAM_ROWS = 256
+"""Rows of the Gram matrices at a time: many enough for a fast product, few enough for memory."""
+
 
 def krum(adapters: Mapping[str, Adapter], previous: Adapter, byzantine: int) -> list[str]:
     """Rank the sites: the one nearest to most others comes first.
@@ -87,16 +90,19 @@ def squared_distances(adapters: Mapping[str, Adapter], previous: Adapter) -> Arr
 
 
 def _inner_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
-    """The inner products that d^2 comes from, of one layer, [sites, sites]; a site a row."""
+    """The inner products that d^2 comes from, of one layer, [sites, sites]; some rows at a time."""
     sites, rank = len(pairs), len(pairs[0][0])
     every_a = np.concatenate([a for a, _ in pairs])  # [sites * r, in]
     every_b = np.concatenate([b.T for _, b in pairs])  # [sites * r, out]
-    inner = np.empty((sites, sites))
-    for row, (a, b) in enumerate(pairs):
-        grams_a = (a @ every_a.T).reshape(rank, sites, rank)
-        grams_b = (b.T @ every_b.T).reshape(rank, sites, rank)
-        products = np.einsum("rsq,rsq->s", grams_a, grams_b)
-        inner[row] = products + np.einsum("rsr->s", grams_a) + np.einsum("rsr->s", grams_b)
-    # The two halves may differ in the last bit.
-    symmetric: Array = (inner + inner.T) / 2
-    return symmetric
+    inner = np.zeros((sites, sites))
+    rows = max(1, _GRAM_ROWS // rank)
+    for start in range(0, sites, rows):
+        # From the diagonal on; the other half is its mirror image.
+        mine, theirs = slice(start * rank, (start + rows) * rank), slice(start * rank, None)
+        grams_a = (every_a[mine] @ every_a[theirs].T).reshape(-1, rank, sites - start, rank)
+        grams_b = (every_b[mine] @ every_b[theirs].T).reshape(-1, rank, sites - start, rank)
+        block = np.einsum("irjr->ij", grams_a) + np.einsum("irjr->ij", grams_b)
+        grams_a *= grams_b
+        inner[start : start + rows, start:] = block + grams_a.sum(axis=3).sum(axis=1)
+    upper: Array = np.triu(inner)
+    return upper + np.triu(inner, 1).T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.adapter import Adapter, tensor_name
+from common.adapter import Adapter, Matrix, tensor_name
 from common.carried import folded
 from common.config import AggregationConfig
 from common.config_sections import BY_NAME_RULES, RANK_MIXING_RULES, RULES
 from common.errors import AdapterError, FederationError, UsageError
+from common.wire import decode, encode
 from server.aggregation.rules import Aggregate, aggregate
 from tests.server.aggregation.samples import (
     SETTINGS,
@@ -246,6 +248,35 @@ def test_sites_are_read_in_the_order_of_their_names(rule: str) -> None:
     assert passes[0] == sites
     assert len(watched.looks) <= 10
     assert all(list(looks) == sorted(looks) for looks in passes)
+
+
+class Counted(Mapping[str, Adapter]):
+    """Adapters read anew at every look, which notes the most matrices alive at once."""
+
+    def __init__(self, adapters: Mapping[str, Adapter]) -> None:
+        self.files = {site: encode(own) for site, own in adapters.items()}
+        self.alive: list[weakref.ref[Matrix]] = []
+        self.most = 0
+
+    def __getitem__(self, site: str) -> Adapter:
+        adapter = decode(self.files[site])
+        self.alive = [ref for ref in self.alive if ref() is not None]
+        self.alive += [weakref.ref(matrix) for matrix in adapter.tensors.values()]
+        self.most = max(self.most, len(self.alive))
+        return adapter
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_keeps_the_adapters_that_it_has_read(rule: str) -> None:
+    counted = Counted(sites_for(rule, 7))
+    run(rule, counted, previous=before())
+    assert counted.most <= 2 * len(before().tensors)
 
 
 @pytest.mark.parametrize("rule", ["fedavg", "ffa", "svd", "flora", "median", "trimmed-mean"])

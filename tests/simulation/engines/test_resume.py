@@ -81,7 +81,7 @@ def stop_at(config: RunConfig, number: int, place: str) -> None:
 
     import server.strategy
 
-    kept = getattr(server.strategy, place)
+    kept: Any = getattr(server.strategy, place)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.app.RunFolder", claimed)
         patch.setattr(f"server.strategy.{place}", stop)

@@ -36,6 +36,7 @@ def train_adapter(
     *,
     learning_rate: float,
     seed: int,
+    trained: str = "ab",
 ) -> TrainingResult:
     """Train a model's adapter on a site's windows, in place.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from common.errors import UsageError
@@ -68,6 +68,10 @@ class LoraConfig:
         check_name("lora.scope", self.scope, LORA_SCOPES)
         check_name("lora.train", self.train, LORA_TRAINED)
         within("lora.min-rank", self.min_rank, 0, self.rank)
+
+    def at_rank(self, rank: int) -> LoraConfig:
+        """Return the settings of a site with a rank of its own; alpha / rank stays the run's."""
+        return replace(self, rank=rank, alpha=self.alpha * rank / self.rank, min_rank=0)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,12 @@ class TrainingError(FedvitalsError):
     exit_code = 9
 
 
+class PrivacyError(FedvitalsError):
+    """x"""
+
+    exit_code = 11
+
+
 class FederationError(FedvitalsError):
     """A run cannot go on: too few sites, no usable reply, or its folder cannot be written."""
 

@@ -13,7 +13,7 @@ from common.config import RunConfig
 from common.errors import AdapterError, UsageError
 from common.peft_adapter import CONFIG_FILE as PEFT_CONFIG_FILE
 from common.peft_adapter import ORIGIN_FILE, load_peft_folder, read_settings
-from server.run_folder import ADAPTER_FOLDER, CHECKPOINT_FOLDER, CONFIG_FILE, read_config
+from server.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_config
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def _locate(folder: Path) -> tuple[Path | None, Path]:
         if (folder / ADAPTER_FOLDER).is_dir():
             return folder, folder / ADAPTER_FOLDER
         raise UsageError(
-            f"the run in {folder} has released no adapter: it failed or still goes on; "
-            f"{folder / CHECKPOINT_FOLDER} has the adapters of its best and its latest round"
+            f"the run in {folder} has released no adapter: it still goes on, or it failed and can "
+            "be resumed"
         )
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give a run folder or a PEFT folder")

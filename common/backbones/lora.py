@@ -51,12 +51,13 @@ class AdaptedBackbone:
         return self.adapter()
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def adapted_backbone(name: str, config: LoraConfig, device: torch.device) -> AdaptedBackbone:
     """Load a backbone and put an adapter on it, once a process.
 
     The sites of a simulation and its server share the one model and put their own matrices into it
-    before they use it; the frozen tensors are never changed.
+    before they use it; the frozen tensors are never changed. Sites of other ranks have models of
+    their own.
 
     Args:
         name: as in the settings.

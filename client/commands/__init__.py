@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from client.commands import app as app_process
 from client.commands import convert
 
 app = typer.Typer(
@@ -20,4 +21,5 @@ def client() -> None:
     """Prepare and run a hospital's side of a federation."""
 
 
+app.command(name="app")(app_process.app)
 app.command(name="convert")(convert.convert)

@@ -1,0 +1,97 @@
+"""Flower's SuperExec at a site: asks the node for work and starts the app for it, forked warm."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+
+from flwr.supercore.cli import flower_superexec
+from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
+from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
+
+from client.site.config import NodeSection
+from common.errors import UsageError
+
+log = logging.getLogger("flwr.fedvitals.client")
+_COLD = SubprocessExecutor.launch
+
+
+class ForkServer:
+    """The process that forks; started anew where it has died."""
+
+    def __init__(self) -> None:
+        self._process = self._start()
+
+    def fork(self, arguments: list[str]) -> None:
+        """Start the app once.
+
+        Args:
+            arguments: the command line of `flwr-clientapp`.
+
+        Raises:
+            OSError: where the process cannot be had, for want of memory perhaps.
+        """
+        if self._process.poll() is not None:
+            log.warning("the warm process ended with %s; starting it anew", self._process.returncode)
+            self._process = self._start()
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(arguments) + "\n")
+        self._process.stdin.flush()
+
+    @staticmethod
+    def _start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "client.host.fork_server"]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True)  # noqa: S603
+
+
+def launch(server: ForkServer, executor: SubprocessExecutor, spec: ExecutionSpec) -> LaunchResult:
+    """Do what Flower's executor does, by a fork instead of a new process.
+
+    Args:
+        server: the process that forks.
+        executor: Flower's own, which is asked where there is no fork.
+        spec: what Flower wants run.
+    """
+    if spec.task_type != TaskType.CLIENT_APP:
+        return _COLD(executor, spec)
+    arguments = ["flwr-clientapp", "--runtime-api-address", spec.runtime_api_address]
+    arguments += ["--token", spec.token]
+    if spec.insecure:
+        arguments.append("--insecure")
+    elif spec.root_certificates_path is not None:
+        arguments += ["--root-certificates", spec.root_certificates_path]
+    try:
+        server.fork(arguments)
+    except OSError as error:
+        log.warning("no warm process (%s); starting a cold one", error)
+        return _COLD(executor, spec)
+    return LaunchResult.accepted()
+
+
+def run_app_process(node: NodeSection) -> None:
+    """Serve a node until ended.
+
+    Args:
+        node: the node's section of site.toml: where it is asked for work, and the secret.
+
+    Raises:
+        UsageError: where the node starts the app itself, or its secret is not there.
+    """
+    if node.isolation != "process":
+        raise UsageError(
+            "site.toml has node.isolation = subprocess: the node starts the app itself; set "
+            'isolation = "process" to run it apart'
+        )
+    sys.argv = ["flower-superexec", "--runtime-api-address", str(node.client_api), "--insecure"]
+    if node.secret is not None:
+        if not node.secret.is_file():
+            raise UsageError(f"node.secret names {node.secret}, which is not there")
+        sys.argv += ["--superexec-auth-secret-file", str(node.secret)]
+    server = ForkServer()
+    SubprocessExecutor.launch = (  # type: ignore[method-assign]
+        lambda executor, spec: launch(server, executor, spec)
+    )
+    flower_superexec()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 from flwr.supercore.cli import flower_superexec
 from flwr.supercore.constant import TaskType
@@ -90,8 +92,20 @@ def run_app_process(node: NodeSection) -> None:
         if not node.secret.is_file():
             raise UsageError(f"node.secret names {node.secret}, which is not there")
         sys.argv += ["--superexec-auth-secret-file", str(node.secret)]
+    os.environ |= _environment()
     server = ForkServer()
     SubprocessExecutor.launch = (  # type: ignore[method-assign]
         lambda executor, spec: launch(server, executor, spec)
     )
     flower_superexec()
+
+
+def _environment() -> dict[str, str]:
+    """Flower fetches nothing and reports nothing, and finds its commands by name."""
+    tools = str(Path(sys.executable).absolute().parent)
+    return {
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "PATH": os.pathsep.join([tools, os.environ.get("PATH", os.defpath)]),
+    }

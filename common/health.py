@@ -1,0 +1,38 @@
+"""`python -m common.health HOST:PORT ...`: ask gRPC health services; the probe of containers.
+
+Ends with 0 where every one of them says SERVING, else with 1 and a line.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+TIMEOUT_S = 5.0
+
+
+def serving(address: str) -> bool:
+    """Return whether the service at HOST:PORT says that it serves."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=TIMEOUT_S)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == HealthCheckResponse.SERVING)
+
+
+def main(addresses: Sequence[str]) -> int:
+    """Return the exit code."""
+    for address in addresses:
+        if not serving(address):
+            print(f"{address} does not serve", file=sys.stderr)
+            return 1
+    return 0 if addresses else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

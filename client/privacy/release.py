@@ -96,7 +96,7 @@ def release(
 
 def _sentence(site: str, outside: tuple[str, ...]) -> str:
     if not outside:
-        return f"From {site} nothing left but the noisy adapter and what everyone knew before."
+        return f"{site} sends no number that depends on its patients but the noisy adapter."
     return (
         f"By its own choice {site} also sends {', '.join(outside)}, computed from its patients "
         "without noise: the guarantee does not cover these numbers."

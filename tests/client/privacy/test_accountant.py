@@ -201,6 +201,7 @@ def test_without_sampling_solved_noise_is_the_exact_one() -> None:
     sigma = solve_noise_multiplier(4.0, 1e-5, 1.0, 25)
     exact = float(brentq(lambda s: gaussian_epsilon(s, 1e-5) - 4.0, 0.5, 5.0))
     assert exact <= sigma / 5 <= exact * 1.01
+    assert spent([Steps(1.0, sigma, 25)], 1e-5).prv <= 4.0
 
 
 def test_a_generous_target_needs_the_least_noise() -> None:

@@ -28,7 +28,7 @@ def test_with_privacy_only_what_is_public_leaves() -> None:
     assert given.numbers == {"steps": 10}
     assert given.outside == ()
     assert given.sentence == (
-        "From ccu nothing left but the noisy adapter and what everyone knew before."
+        "ccu sends no number that depends on its patients but the noisy adapter."
     )
 
 

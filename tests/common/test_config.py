@@ -47,7 +47,7 @@ def test_every_setting_has_a_line_of_help() -> None:
         ({"train.device": "tpu"}, "unknown train.device 'tpu'"),
         ({"federation.weights": "windows"}, "unknown federation.weights"),
         ({"wire.dtype": "float8"}, "unknown wire.dtype 'float8'"),
-        ({"windows.horizon": 0}, "horizon_steps must be at least 1"),
+        ({"windows.horizon": 0}, "windows.horizon must be at least 1"),
         ({"windows.vitals": "heart_rate,spo3"}, "did you mean 'spo2'?"),
         ({"windows.vitals": " , "}, "names no vital sign"),
     ],

@@ -153,7 +153,7 @@ def _train(
 ) -> tuple[bytes, TrainingResult]:
     """Train the adapter that is on the model; return its bytes, as they are to be sent."""
     if session is not None:
-        kept = session.kept_answer(order.number, order.received.digest())
+        kept = session.kept_answer(order.received.digest())
         if kept is not None:
             # Asked again, e.g. after a crash of the server: the same answer costs no budget.
             return kept, TrainingResult(config.private_steps, 0.0)
@@ -170,7 +170,7 @@ def _train(
         )
     sent = _encode(adapted.adapter(), order, config, node)
     if session is not None:
-        session.keep_answer(order.number, order.received.digest(), sent)
+        session.keep(sent)
     return sent, result
 
 
@@ -183,9 +183,8 @@ def _train_privately(
 ) -> TrainingResult:
     from client.privacy.dpsgd import train_privately
 
-    noise_multiplier = session.noise_multiplier
     # On the disk before the first step: a crash from here on counts as spent.
-    session.reserve(order.number, config.private_steps, order.received.digest())
+    session.reserve(order.received.digest())
     return train_privately(
         adapted.model,
         adapted.backbone,
@@ -194,7 +193,7 @@ def _train_privately(
         config.privacy,
         trained=config.trained,
         learning_rate=config.learning_rate(order.number),
-        noise_multiplier=noise_multiplier,
+        noise_multiplier=session.plan.noise_multiplier,
         steps=config.private_steps,
         randomness=_randomness(order, config),
     )

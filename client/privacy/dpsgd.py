@@ -196,7 +196,7 @@ def add_noise(
     CCS 2012); here it is rounded to single precision only afterwards.
     """
     sizes = [gradient.numel() for gradient in gradients.values()]
-    noise = torch.from_numpy(randomness.normal(sum(sizes)) * deviation).split(sizes)
+    noise = torch.split(torch.from_numpy(randomness.normal(sum(sizes)) * deviation), sizes)
     return {
         name: gradient + part.view_as(gradient)
         for (name, gradient), part in zip(gradients.items(), noise, strict=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.node_settings import NodeSettings
+from client.privacy.release import parse_allow
 from client.residual import encode_with_feedback
 from client.site_data import SiteData
 from client.training import TrainingResult, choose_device, train_adapter
@@ -126,7 +127,7 @@ def take_part(
     load_into(order.received, adapted.model)
     started = time.perf_counter()
     with carrying(adapted.model, order.carried):
-        validation = _validate(adapted, data)
+        validation = _validate(adapted, data) if _told(config, node) else {}
         validated = time.perf_counter()
         sent, result = None, TrainingResult(0, 0.0)
         if order.train:
@@ -222,6 +223,12 @@ def site_state(node: NodeSettings, order: RoundOrder) -> Path:
     # A run's id comes from the server: as a folder's name it must not lead anywhere else.
     run = "".join(c for c in order.run if c.isalnum())[:64] or "run"
     return node.state_path / order.site / run
+
+
+def _told(config: RunConfig, node: NodeSettings) -> bool:
+    """Whether a score would leave the site: one that stays need not be computed."""
+    allowed = parse_allow(node.allow) if config.privacy.on else ("validation.wql",)
+    return any(name.startswith("validation.") for name in allowed)
 
 
 def _validate(adapted: AdaptedBackbone, data: SiteData) -> dict[str, float]:

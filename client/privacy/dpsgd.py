@@ -207,6 +207,6 @@ def _check_finite(parameters: NamedParameters, learning_rate: float) -> None:
     for name, parameter in parameters:
         if not math.isfinite(float(parameter.detach().sum())):
             raise TrainingError(
-                f"{name} is no longer finite; lower train.learning-rate (this round's is "
+                f"{name} is no longer finite; lower privacy.learning-rate (this round's is "
                 f"{learning_rate:g})"
             )

@@ -135,7 +135,9 @@ def sum_clipped_alone(
 
 @given(
     values=st.lists(
-        st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=6, max_size=6), min_size=1, max_size=5
+        st.lists(st.floats(-(2.0**50), 2.0**50, width=32), min_size=6, max_size=6),
+        min_size=1,
+        max_size=5,
     ),
     clip_norm=st.floats(1e-4, 1e4),
 )

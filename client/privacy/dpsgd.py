@@ -196,7 +196,7 @@ def add_noise(
     CCS 2012); here it is rounded to single precision only afterwards.
     """
     sizes = [gradient.numel() for gradient in gradients.values()]
-    noise = torch.from_numpy(randomness.normal(sum(sizes)) * deviation).split(sizes)
+    noise = torch.split(torch.from_numpy(randomness.normal(sum(sizes)) * deviation), sizes)
     return {
         name: gradient + part.view_as(gradient)
         for (name, gradient), part in zip(gradients.items(), noise, strict=True)
@@ -207,6 +207,6 @@ def _check_finite(parameters: NamedParameters, learning_rate: float) -> None:
     for name, parameter in parameters:
         if not math.isfinite(float(parameter.detach().sum())):
             raise TrainingError(
-                f"{name} is no longer finite; lower train.learning-rate (this round's is "
+                f"{name} is no longer finite; lower privacy.learning-rate (this round's is "
                 f"{learning_rate:g})"
             )

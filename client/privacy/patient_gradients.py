@@ -60,7 +60,8 @@ def patient_gradients(
                 seen.add(name)
 
             # The weights take no gradient in the block: the output has to ask for its own.
-            (output if output.requires_grad else output.requires_grad_()).register_hook(fold)
+            asked = output if output.requires_grad else output.requires_grad_()
+            asked.register_hook(fold)  # type: ignore[no-untyped-call]
 
         return record
 

@@ -40,7 +40,7 @@ class Randomness:
     def uniform(self, count: int) -> Array:
         """Return `count` numbers of [0, 1), multiples of 2^-53."""
         words = np.frombuffer(self._source(8 * count), dtype="<u8")
-        return (words >> np.uint64(11)) * 2.0**-53
+        return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def normal(self, count: int) -> Array:
         """Return `count` numbers of mean 0 and deviation 1 (Box and Muller, 1958)."""

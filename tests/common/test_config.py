@@ -130,7 +130,7 @@ def test_a_site_of_another_rank_keeps_the_scaling() -> None:
         ({"privacy.epsilon": 1, "privacy.noise-multiplier": 1}, "both given"),
         ({"privacy.delta": 0}, "privacy.delta must be above 0"),
         ({"privacy.sample-rate": 0}, "privacy.sample-rate must be above 0"),
-        ({"privacy.chunk": 2}, "privacy.chunk must be at least 8"),
+        ({"privacy.chunk": 2}, "privacy.chunk must be at least 16"),
         ({"federation.fraction": 0}, "federation.fraction must be above 0"),
         ({"federation.weights": "ccu=2,ccu=1"}, "takes SITE=WEIGHT"),
         ({"federation.weights": "ccu=0"}, "weights above 0, got 'ccu=0'"),

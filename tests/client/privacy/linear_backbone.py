@@ -30,7 +30,8 @@ class LinearBackbone:
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
         error = model(batch["context"]) - batch["target"]
-        return error.square().mean(dim=1)
+        loss: torch.Tensor = error.square().mean(dim=1)
+        return loss
 
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]

@@ -312,10 +312,11 @@ def test_each_step_draws_anew_and_every_step_is_counted(
         return drawn[-1]
 
     monkeypatch.setattr("client.privacy.dpsgd.draw_patients", spy)
-    result = train(model, linear_windows([9] * 30), rate=0.3, steps=20)
+    result = train(model, linear_windows([20] * 30), rate=0.3, steps=20)
     assert result.steps == len(drawn) == 20
     assert len({tuple(draw.rows.tolist()) for draw in drawn}) == 20
-    assert max(np.bincount(draw.owner).max() for draw in drawn) == 8  # privacy.patient_windows
+    most = max(np.bincount(draw.owner).max() for draw in drawn)
+    assert most == PrivacyConfig().patient_windows
 
 
 def test_ffa_moves_b_and_leaves_a(model: PeftModel) -> None:
@@ -369,5 +370,5 @@ def test_it_learns() -> None:
 
 
 def test_a_training_that_diverges_says_so(model: PeftModel) -> None:
-    with pytest.raises(TrainingError, match=r"lower train\.learning-rate"):
+    with pytest.raises(TrainingError, match=r"lower privacy\.learning-rate"):
         train(model, ordered_windows(), steps=3, learning_rate=1e38, clip_norm=0.5, noise=1e6)

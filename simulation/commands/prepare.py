@@ -177,8 +177,9 @@ def _prepare(
 ) -> None:
     """Build a cohort, write it, make it the current one and print what it holds."""
     from common.backbones.store import install_packaged
-    from simulation.flow import flow_table
-    from simulation.sites import check_free, sites_table, write_cohort
+    from common.flow import flow_table
+    from common.site_summary import sites_table
+    from simulation.sites import check_free, write_cohort
 
     folder = default_cohort_folder(source) if out is None else out
     check_free(folder, source, parameters, overwrite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.commands import convert
+from client.commands import check, convert, ingest
 
 app = typer.Typer(
     help="Prepare and run a hospital's side of a federation.",
@@ -21,3 +21,5 @@ def client() -> None:
 
 
 app.command(name="convert")(convert.convert)
+app.command(name="ingest")(ingest.ingest)
+app.command(name="check")(check.check)

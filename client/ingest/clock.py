@@ -78,9 +78,7 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
     return TimeSql(_bounded(at), "true" if "%z" in first else is_utc)
 
 
-def create_zone(
-    connection: duckdb.DuckDBPyConnection, name: str, clock: Clock, times: str
-) -> None:
+def create_zone(connection: duckdb.DuckDBPyConnection, name: str, clock: Clock, times: str) -> None:
     """Create the table that `utc_of` joins: the clock's pieces of local time, day by day.
 
     Args:
@@ -91,9 +89,11 @@ def create_zone(
     """
     found = only_row(
         connection,
-        f"SELECT min(time_us), max(time_us) FROM ({times}) WHERE NOT is_utc AND time_us IS NOT NULL",
+        f"SELECT min(time_us), max(time_us) FROM ({times}) WHERE NOT is_utc",
     )
-    rows = pd.DataFrame(columns=["day", "from_us", "until_us", "kind", "offset_us", "start", "end_"])
+    rows = pd.DataFrame(
+        columns=["day", "from_us", "until_us", "kind", "offset_us", "start", "end_"]
+    )
     if found[0] is not None:
         first, last = (_EPOCH + timedelta(microseconds=at) for at in found)
         rows = zone_rows(clock, first.date(), last.date())

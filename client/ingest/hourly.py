@@ -62,7 +62,9 @@ def count_dropped(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
         of_vital = [row for row in rows if row[0] == index]
         if not of_vital:
             continue
-        dropped = {why: sum(row[2] for row in of_vital if row[1] == why) for why in range(len(REASONS))}
+        dropped = {
+            why: sum(row[2] for row in of_vital if row[1] == why) for why in range(len(REASONS))
+        }
         dropped[reason("duplicate")] = sum(row[3] for row in of_vital)
         used = sum(row[2] for row in of_vital if row[1] is None)
         counts[name] = {

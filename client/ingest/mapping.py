@@ -117,7 +117,7 @@ def _mapping(values: dict[str, Any], path: Path, digest: str) -> SiteMapping:
         if not isinstance(values.get(key), str):
             raise UsageError(f'{key} is missing or no text; write {key} = "..." at the top')
     shape = check_name("shape", values["shape"], SHAPES)
-    sections = {
+    sections: dict[str, Any] = {
         name: _section(f"[{name}]", kind, values.get(name, {})) for name, kind in _SECTIONS.items()
     }
     sections["columns"].check_shape(shape)

@@ -75,7 +75,7 @@ def stage(
 
 def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
     """Create `codes`, what each code or column means, and `units`, how each unit is converted."""
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for vital in mapping.vitals:
         index = VITAL_NAMES.index(vital.name)
         for rank, source in enumerate(vital.sources):
@@ -137,11 +137,13 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
     time = time_of(columns.time, source.types[columns.time.lower()], mapping.time)
     raw = f"""
         SELECT {text_of(columns.patient)} AS patient, {_stay_columns(source, mapping)},
-            {time.at} AS time_us, {time.is_utc} AS is_utc, {_drop(source, mapping)} AS is_dropped,
+            {time.at} AS time_us, {time.is_utc} AS is_utc, {_drop(mapping)} AS is_dropped,
             {_values(source, mapping)} FROM {ROWS}"""
     unit = "coalesce(nullif(c.unit, ''), r.unit, '')"
     # Numbers so large that they do not fit are no possible value either.
-    scaled = f"TRY_CAST(round({SCALE} * ((r.number - u.subtract) * u.multiply / u.divide)) AS BIGINT)"
+    scaled = (
+        f"TRY_CAST(round({SCALE} * ((r.number - u.subtract) * u.multiply / u.divide)) AS BIGINT)"
+    )
     # The site table holds float32: a value just below a limit must not be rounded onto it.
     held = f"CAST(scaled / {SCALE} AS FLOAT)"
     return f"""
@@ -184,8 +186,7 @@ def _values(source: Source, mapping: SiteMapping) -> str:
         number = number_of(columns.value, source.types[columns.value.lower()], decimal)
         unit = text_of(columns.unit) if columns.unit else "NULL::VARCHAR"
         return (
-            f"{text_of(columns.code)} AS code, {number} AS number, {unit} AS unit, "
-            "true AS is_there"
+            f"{text_of(columns.code)} AS code, {number} AS number, {unit} AS unit, true AS is_there"
         )
     fields = []
     for place in (place for vital in mapping.vitals for place in vital.sources):
@@ -200,7 +201,7 @@ def _values(source: Source, mapping: SiteMapping) -> str:
     return f"NULL::VARCHAR AS unit, unnest([{', '.join(fields)}], recursive := true)"
 
 
-def _drop(source: Source, mapping: SiteMapping) -> str:
+def _drop(mapping: SiteMapping) -> str:
     tests = [
         f"coalesce({text_of(rule.column)} IN ({literals(rule.values)}), false)"
         for rule in mapping.drop

@@ -189,7 +189,7 @@ class StayRule:
         if self.by_gap:
             given = [name for name in ("id", "start", "end", "table") if getattr(self, name)]
             if given:
-                raise UsageError(f"gap-hours does not go with {given[0]}; give the one or the other")
+                raise UsageError(f"gap-hours does not go with {given[0]}; give one of them")
         elif not (self.id or self.start):
             raise UsageError("a stay needs id, start or gap-hours")
         if self.end and not self.start:
@@ -301,10 +301,11 @@ class VitalMapping:
         """Raise `UsageError` where a source cannot be one of this vital in this shape."""
         check_name("way to combine", self.combine, COMBINATIONS)
         for source in self.sources:
-            if shape == "long" and (not source.codes or source.column):
-                raise UsageError('codes is what shape = "long" needs, and column does not go with it')
-            if shape == "wide" and (not source.column or source.codes):
-                raise UsageError('column is what shape = "wide" needs, and codes does not go with it')
+            needed, other = ("codes", "column") if shape == "long" else ("column", "codes")
+            if not getattr(source, needed) or getattr(source, other):
+                raise UsageError(
+                    f'needs {needed} where shape = "{shape}", and {other} does not go with it'
+                )
             if source.unit:
                 check_unit(self.name, source.unit)
 

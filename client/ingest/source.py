@@ -268,7 +268,11 @@ class _PostgresQuery(_Streamed):
         try:
             connection = psycopg.connect(self._database, application_name="fedvitals ingest")
             connection.read_only = True
-            for setting in ("timezone = 'UTC'", "datestyle = 'ISO, YMD'", "client_encoding = 'UTF8'"):
+            for setting in (
+                "timezone = 'UTC'",
+                "datestyle = 'ISO, YMD'",
+                "client_encoding = 'UTF8'",
+            ):
                 connection.execute(f"SET {setting}")
         except psycopg.Error as error:
             raise SourceError(

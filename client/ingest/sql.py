@@ -41,7 +41,7 @@ def number_of(column: str, kind: str, decimal: str) -> str:
     if kind == TEXT:
         text = text_of(column)
         if decimal != ".":
-            # A point is then no decimal sign, but might be one of thousands: such a text is refused.
+            # A point might then be a sign of thousands: such a text is no number.
             text = f"replace(replace({text}, '.', ';'), {literal(decimal)}, '.')"
         return f"TRY_CAST({text} AS DOUBLE)"
     if kind == "FLOAT":

@@ -79,7 +79,8 @@ def _create_stay_rows(
     else:
         rows = "SELECT * FROM staged WHERE false"
     bounds = " UNION ALL ".join(
-        f"SELECT {name}_at AS time_us, {name}_is_utc AS is_utc FROM ({rows})" for name in ("start", "end")
+        f"SELECT {name}_at AS time_us, {name}_is_utc AS is_utc FROM ({rows})"
+        for name in ("start", "end")
     )
     create_zone(connection, "stay_zone", mapping.stay_clock, bounds)
     connection.execute(
@@ -155,14 +156,14 @@ def _resolve(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> None:
     connection.execute(
         f"""
         CREATE TABLE resolved AS
-        SELECT d.patient, d.stay, d.time_us - coalesce(z.offset_us, 0) AS time_us, d.code, d.scaled, d.copies,
-            d.chosen, CASE WHEN d.reason IS NULL AND z.kind > 0 AND z.offset_us IS NULL
+        SELECT d.patient, d.stay, d.time_us - coalesce(z.offset_us, 0) AS time_us, d.code, d.scaled,
+            d.copies, d.chosen, CASE WHEN d.reason IS NULL AND z.kind > 0 AND z.offset_us IS NULL
                 THEN CASE z.kind WHEN {FOLD} THEN {reason("ambiguous hour")}
                     WHEN {GAP} THEN {reason("skipped hour")} END
                 ELSE d.reason END AS reason
         FROM (
-            SELECT p.person AS patient, {stay} AS stay, s.time_us, s.is_utc, s.code, s.scaled, s.reason,
-                count(*) AS copies, bool_or(s.chosen) AS chosen
+            SELECT p.person AS patient, {stay} AS stay, s.time_us, s.is_utc, s.code, s.scaled,
+                s.reason, count(*) AS copies, bool_or(s.chosen) AS chosen
             FROM staged s LEFT JOIN people p ON s.patient = p.patient {join}
             GROUP BY ALL
         ) d {zone_join("zone", "d", "time_us", "is_utc", "z")}"""
@@ -179,7 +180,8 @@ def _stays_by_key(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -
                 coalesce(k.start_us, f.first_us) AS start_us,
                 coalesce(k.end_us + 1, {_FOREVER}) AS before_us, k.end_us, k.chosen
             FROM stay_keys k LEFT JOIN (
-                SELECT stay, min(time_us) AS first_us FROM resolved WHERE reason IS NULL GROUP BY stay
+                SELECT stay, min(time_us) AS first_us FROM resolved
+                WHERE reason IS NULL GROUP BY stay
             ) f ON k.stay = f.stay)"""
     )
 
@@ -208,16 +210,19 @@ def _stays_by_gap(connection: duckdb.DuckDBPyConnection, gap_hours: float) -> No
             SELECT patient, time_us, bool_or(chosen) AS chosen FROM resolved WHERE reason IS NULL
             GROUP BY ALL
         ), marked AS (
-            SELECT patient, time_us, chosen, coalesce(time_us - lag(time_us) OVER (PARTITION BY patient ORDER BY time_us)
-                > {gap_us}, true) AS is_first FROM times
+            SELECT patient, time_us, chosen, coalesce(time_us - lag(time_us)
+                OVER (PARTITION BY patient ORDER BY time_us) > {gap_us}, true) AS is_first
+            FROM times
         ), numbered AS (
             SELECT patient, time_us, chosen, count(*) FILTER (is_first)
                 OVER (PARTITION BY patient ORDER BY time_us) AS number FROM marked
         )
         SELECT CAST(row_number() OVER (ORDER BY n.patient, number) AS INTEGER) AS stay, n.patient,
-            p.patient || '-' || number AS id, min(time_us) AS start_us, max(time_us) + 1 AS before_us,
-            NULL::BIGINT AS end_us, bool_or(chosen) AS chosen, true AS is_single
-        FROM numbered n JOIN people p ON n.patient = p.person GROUP BY n.patient, p.patient, number"""
+            p.patient || '-' || number AS id, min(time_us) AS start_us,
+            max(time_us) + 1 AS before_us, NULL::BIGINT AS end_us, bool_or(chosen) AS chosen,
+            true AS is_single
+        FROM numbered n JOIN people p ON n.patient = p.person
+        GROUP BY n.patient, p.patient, number"""
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from client.ingest.clock import check_patterns
 from client.ingest.cohort import choose_stays
 from client.ingest.hourly import count_dropped, keep_stays, stay_frame, step_means
 from client.ingest.ids import hash_ids, read_secret
@@ -99,6 +100,8 @@ def ingest(
     key = read_secret(secret) if mapping.ids.hash else None
     sources, stay_source = _open(mapping, tables, progress)
     with _scratch_database(out, memory_gb) as connection:
+        for clock in (mapping.time, mapping.stay_clock):
+            check_patterns(connection, clock)
         try:
             made = _read(connection, mapping, sources, stay_source)
         except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
@@ -106,8 +109,6 @@ def ingest(
                 f"the table does not fit: {str(error).splitlines()[0]}; allow more with "
                 f"--memory-gb, or make room in {out.absolute().parent}"
             ) from error
-        except duckdb.InvalidInputException as error:
-            raise UsageError(f"the mapping does not fit: {str(error).splitlines()[0]}") from error
     if key is not None:
         for kind in ("patient", "stay"):
             column = f"{kind}_id"

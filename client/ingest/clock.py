@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 
 from client.ingest.sections import EPOCHS, ISO, Clock
-from client.ingest.sql import TEXT, literals, only_row, quoted, text_of
+from client.ingest.sql import TEXT, literal, literals, only_row, quoted, text_of
 from common.errors import UsageError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2300
@@ -78,6 +78,20 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
     return TimeSql(_bounded(at), "true" if "%z" in first else is_utc)
 
 
+def check_patterns(connection: duckdb.DuckDBPyConnection, clock: Clock) -> None:
+    """Refuse patterns of times that cannot be, before anything is read.
+
+    Raises:
+        UsageError: naming what is wrong with the pattern.
+    """
+    for pattern in clock.format:
+        try:
+            connection.execute(f"SELECT try_strptime('', {literal(pattern)})").fetchall()
+        except duckdb.InvalidInputException as error:
+            reason = str(error).splitlines()[0].removeprefix("Invalid Input Error: ")
+            raise UsageError(f"[time] format {pattern!r} cannot be used: {reason}") from None
+
+
 def create_zone(connection: duckdb.DuckDBPyConnection, name: str, clock: Clock, times: str) -> None:
     """Create the table that `utc_of` joins: the clock's pieces of local time, day by day.
 
@@ -92,7 +106,7 @@ def create_zone(connection: duckdb.DuckDBPyConnection, name: str, clock: Clock, 
         f"SELECT min(time_us), max(time_us) FROM ({times}) WHERE NOT is_utc",
     )
     rows = pd.DataFrame(
-        columns=["day", "from_us", "until_us", "kind", "offset_us", "start", "end_"]
+        columns=["day", "from_us", "until_us", "kind", "offset_us", "start_us", "end_us"]
     )
     if found[0] is not None:
         first, last = (_EPOCH + timedelta(microseconds=at) for at in found)
@@ -102,7 +116,7 @@ def create_zone(connection: duckdb.DuckDBPyConnection, name: str, clock: Clock, 
         f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT CAST(day AS DATE) AS day, "
         "CAST(from_us AS BIGINT) AS from_us, CAST(until_us AS BIGINT) AS until_us, "
         "CAST(kind AS UTINYINT) AS kind, CAST(offset_us AS BIGINT) AS offset_us, "
-        "CAST(start AS BIGINT) AS start_us, CAST(end_ AS BIGINT) AS end_us FROM zone_frame"
+        "CAST(start_us AS BIGINT) AS start_us, CAST(end_us AS BIGINT) AS end_us FROM zone_frame"
     )
     connection.unregister("zone_frame")
 
@@ -134,7 +148,7 @@ def zone_rows(clock: Clock, first: date, last: date) -> pd.DataFrame:
             end = after if kind == FOLD else before
             rows.append((day, from_us, until_us, kind, offset, before, end))
             day += timedelta(days=1)
-    columns = ["day", "from_us", "until_us", "kind", "offset_us", "start", "end_"]
+    columns = ["day", "from_us", "until_us", "kind", "offset_us", "start_us", "end_us"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype({"offset_us": "Int64", "day": "datetime64[s]"})
 

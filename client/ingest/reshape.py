@@ -22,12 +22,12 @@ from client.ingest.convert import unit_rows
 from client.ingest.mapping import SiteMapping
 from client.ingest.sections import Clock
 from client.ingest.source import ROWS, Source, check_column
-from client.ingest.sql import literals, number_of, quoted, text_of
+from client.ingest.sql import create_table, literals, number_of, quoted, text_of
 from common.vitals import VITAL_NAMES, VITALS
 
 REASONS: tuple[str, ...] = (
     "duplicate",
-    "row left out by [drop]",
+    "left out by a drop rule",
     "no patient",
     "no time",
     "no number",
@@ -83,16 +83,13 @@ def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) ->
                 place = rank if vital.combine == "priority" else 0
                 limits = (source.low, source.high, *_range(index))
                 rows.append((len(rows), text, index, place, source.unit, *limits))
-    connection.execute(
-        "CREATE TABLE codes (code USMALLINT, text VARCHAR, vital UTINYINT, rank UTINYINT, "
-        "unit VARCHAR, least DOUBLE, most DOUBLE, low DOUBLE, high DOUBLE, high_included BOOLEAN)"
+    columns = (
+        "code USMALLINT, text VARCHAR, vital UTINYINT, rank UTINYINT, unit VARCHAR, least DOUBLE, "
+        "most DOUBLE, low DOUBLE, high DOUBLE, high_included BOOLEAN"
     )
-    connection.executemany(f"INSERT INTO codes VALUES ({', '.join('?' * 10)})", rows)
-    connection.execute(
-        "CREATE TABLE units (vital UTINYINT, spelling VARCHAR, subtract DOUBLE, multiply DOUBLE, "
-        "divide DOUBLE)"
-    )
-    connection.executemany("INSERT INTO units VALUES (?, ?, ?, ?, ?)", unit_rows())
+    create_table(connection, "codes", columns, rows)
+    columns = "vital UTINYINT, spelling VARCHAR, subtract DOUBLE, multiply DOUBLE, divide DOUBLE"
+    create_table(connection, "units", columns, unit_rows())
 
 
 def bounds_of(source: Source, mapping: SiteMapping) -> str:
@@ -150,7 +147,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
         SELECT r.patient, r.stay, r.start_at, r.start_is_utc, r.end_at, r.end_is_utc, r.time_us,
             coalesce(r.is_utc, true), c.code, {scaled} AS scaled,
             CASE
-                WHEN r.is_dropped THEN {reason("row left out by [drop]")}
+                WHEN r.is_dropped THEN {reason("left out by a drop rule")}
                 WHEN r.patient IS NULL THEN {reason("no patient")}
                 WHEN r.time_us IS NULL THEN {reason("no time")}
                 WHEN r.number IS NULL OR isnan(r.number) THEN {reason("no number")}

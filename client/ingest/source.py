@@ -221,7 +221,9 @@ class _SqliteQuery(_Streamed):
         return _query_digest(self._query, self.rows)
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)
+        # DuckDB asks for the rows from threads of its own, one after the other.
+        uri = f"{self._path.absolute().as_uri()}?mode=ro"
+        return sqlite3.connect(uri, uri=True, check_same_thread=False)
 
     def _execute(self, connection: sqlite3.Connection, query: str) -> sqlite3.Cursor:
         try:
@@ -297,7 +299,7 @@ def _psycopg() -> Any:
     except ImportError:
         raise SourceError(
             "PostgreSQL is read through psycopg, which is not installed; run "
-            "`pip install 'fedvitals[postgres]'`, or export the table to a file"
+            "`pip install 'psycopg[binary]'`, or export the table to a file"
         ) from None
     return psycopg
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import duckdb
@@ -57,3 +57,17 @@ def only_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ..
     # All rows are fetched, since a result that is not at its end blocks the connection.
     (row,) = connection.execute(query).fetchall()
     return tuple(row)
+
+
+def create_table(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    columns: str,
+    rows: Sequence[Sequence[Any]],
+) -> None:
+    """Create a small table of rows, in one statement: each row by itself would be synced to disk."""
+    connection.execute(f"CREATE TABLE {name} ({columns})")
+    places = ", ".join(f"({', '.join('?' * len(row))})" for row in rows)
+    connection.execute(
+        f"INSERT INTO {name} VALUES {places}", [value for row in rows for value in row]
+    )

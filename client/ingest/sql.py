@@ -65,7 +65,7 @@ def create_table(
     columns: str,
     rows: Sequence[Sequence[Any]],
 ) -> None:
-    """Create a small table of rows, in one statement: each row by itself would be synced to disk."""
+    """Create a small table in one statement: row by row, each would be synced to disk."""
     connection.execute(f"CREATE TABLE {name} ({columns})")
     places = ", ".join(f"({', '.join('?' * len(row))})" for row in rows)
     connection.execute(

@@ -14,7 +14,7 @@ from common.vitals import VITAL_NAMES, VITALS
 
 STAYS = 60
 HOURS = 40
-START = datetime(2023, 10, 20)
+START = datetime(2023, 10, 20)  # noqa: DTZ001  (as a database without zones holds it)
 
 Value = tuple[int, datetime, str, float]
 

@@ -20,7 +20,7 @@ PAGE = REPOSITORY / "docs" / "how-to" / "ingest.md"
 
 @pytest.fixture
 def hospital(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the tables that the examples describe, and the examples as a checkout has them."""
+    """A folder with the tables that the examples describe, and the examples themselves."""
     folder = tmp_path / "hospital"
     folder.mkdir()
     write_long(folder)

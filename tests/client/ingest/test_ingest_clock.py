@@ -1,5 +1,7 @@
+# ruff: noqa: DTZ001  (local times have no zone of their own)
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -60,7 +62,7 @@ def test_every_quarter_hour_around_each_change(zone: str) -> None:
         ]
         changes = [
             after.replace(tzinfo=None)
-            for before, after in zip(offsets, offsets[1:], strict=False)
+            for before, after in itertools.pairwise(offsets)
             if before.utcoffset() != after.utcoffset()
         ]
         for change in changes:

@@ -1,3 +1,4 @@
+# ruff: noqa: DTZ001, DTZ007  (local times have no zone of their own)
 """The ingest against a slow obvious one, and what must not change its outcome."""
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def converted(value: float, vital: str, unit: str) -> float | None:
 
 
 def as_utc(text: str) -> datetime | None:
-    """The moment of a local time; None for the hour that comes twice and the one that never does."""
+    """The moment of a local time; None in the hour that comes twice or never."""
     try:
         local = datetime.strptime(text, "%Y-%m-%d %H:%M")
     except ValueError:
@@ -95,40 +96,45 @@ def good_rows(rows: list[Row]) -> Iterator[tuple[str, str, datetime, str, int, f
             yield patient, stay, at, vital, rank, number
 
 
+def by_stay(rows: list[Row], stays_by: str) -> dict[tuple[str, str], list[Any]]:
+    """The measurements of each stay: time, vital, rank, value."""
+    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    if stays_by == "id":
+        for patient, stay, at, vital, rank, number in good_rows(rows):
+            found[patient, f"{patient}-{stay}"].append((at, vital, rank, number))
+        return found
+    numbers: dict[str, int] = defaultdict(int)
+    previous: dict[str, datetime] = {}
+    for patient, _, at, vital, rank, number in sorted(good_rows(rows), key=lambda row: row[2]):
+        if patient not in previous or at - previous[patient] > timedelta(hours=3):
+            numbers[patient] += 1
+        previous[patient] = at
+        found[patient, f"{patient}-{numbers[patient]}"].append((at, vital, rank, number))
+    return found
+
+
+def mean_of_step(found: list[Any]) -> float:
+    """The mean of the most trusted source, of times, of values at a time."""
+    best = min(rank for _, rank, _ in found)
+    at_time: dict[datetime, list[float]] = defaultdict(list)
+    for at, rank, number in found:
+        if rank == best:
+            at_time[at].append(number)
+    means = [sum(values) / len(values) for values in at_time.values()]
+    return sum(means) / len(means)
+
+
 def reference(rows: list[Row], stays_by: str) -> dict[tuple[str, str, int], dict[str, float]]:
     """The means by patient, stay and hour, in plain loops."""
-    by_patient: dict[str, list[Any]] = defaultdict(list)
-    for patient, stay, at, vital, rank, number in good_rows(rows):
-        by_patient[patient].append((at, stay, vital, rank, number))
-    by_stay: dict[tuple[str, str], list[Any]] = defaultdict(list)
-    for patient, found in by_patient.items():
-        number_of_stay, previous = 0, None
-        seen = set()
-        for at, stay, vital, rank, number in sorted(found):
-            if stays_by == "gap":
-                is_new = previous is None or at - previous > timedelta(hours=3)
-                number_of_stay += is_new
-                previous = at
-                # Without ids, equal measurements of two ids are one.
-                if (at, vital, rank, number) in seen and rank == 0:
-                    continue
-                seen.add((at, vital, rank, number))
-                stay = str(number_of_stay)
-            by_stay[patient, f"{patient}-{stay}"].append((at, vital, rank, number))
     means: dict[tuple[str, str, int], dict[str, float]] = defaultdict(dict)
-    for (patient, stay), found in by_stay.items():
-        start = min(at for at, *_ in found)
-        for vital in VITAL_NAMES:
-            times: dict[int, dict[int, dict[datetime, list[float]]]] = {}
-            for at, name, rank, number in found:
-                if name == vital:
-                    step = int((at - start).total_seconds() // 3600)
-                    ranks = times.setdefault(step, {}).setdefault(rank, {})
-                    ranks.setdefault(at, []).append(number)
-            for step, ranks in times.items():
-                best = ranks[min(ranks)]
-                by_time = [sum(values) / len(values) for values in best.values()]
-                means[patient, stay, step][vital] = sum(by_time) / len(by_time)
+    for (patient, stay), measurements in by_stay(rows, stays_by).items():
+        start = min(at for at, *_ in measurements)
+        steps: dict[tuple[int, str], list[Any]] = defaultdict(list)
+        for at, vital, rank, number in measurements:
+            step = int((at - start).total_seconds() // 3600)
+            steps[step, vital].append((at, rank, number))
+        for (step, vital), found in steps.items():
+            means[patient, stay, step][vital] = mean_of_step(found)
     return means
 
 

@@ -91,7 +91,7 @@ def test_a_password_is_refused_and_not_repeated(tmp_path: Path, database: str) -
 
 
 def test_a_mapping_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="absent.toml cannot be read: No such file"):
+    with pytest.raises(UsageError, match=r"absent\.toml cannot be read: No such file"):
         read_mapping(tmp_path / "absent.toml")
 
 

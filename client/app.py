@@ -18,18 +18,23 @@ from flwr.app import (
     Error,
     Message,
     MetricRecord,
-    MetricRecordValues,
     RecordDict,
 )
 from flwr.clientapp import ClientApp
 
-from client.round import RoundReport, take_part
-from client.site_data import load_site, site_tables
-from client.training import choose_device
-from common.backbones.lora import adapted_backbone
+from client.node_settings import NodeSettings, read_node_settings
+from client.privacy.release import parse_allow, release
+from client.privacy.session import (
+    Limit,
+    PrivacySession,
+    check_without_privacy,
+    open_session,
+)
+from client.round import RoundOrder, shared_adapter, site_backbone, take_part
+from client.site_data import SiteData, load_site, site_tables
 from common.config import RunConfig
-from common.errors import FedvitalsError
-from common.wire import from_record, to_record
+from common.errors import FedvitalsError, PrivacyError
+from common.wire import from_record, record_of
 
 CLIENT_FAILED = 1001
 """The error code of a reply whose site failed; the reason names the exception's type alone."""
@@ -58,23 +63,30 @@ app = ClientApp(mods=[conceal_failure])
 @app.query()
 def join(message: Message, context: Context) -> Message:
     """Say which sites this node answers for and what each brings."""
-    config = _prepare(context)
-    adapted = adapted_backbone(config.backbone, config.lora, choose_device(config.train.device))
+    config, node = _prepare(context)
+    adapted = site_backbone(config, node)
     records: dict[str, Any] = {}
-    for site in site_tables(context.node_config, config):
-        data = load_site(context.node_config, config, site, config.windows)
+    for site in site_tables(node, config):
+        data = load_site(node, config, site, config.windows)
+        counts = {
+            "patients": len(data.train.patient_ids),
+            "windows": len(data.train),
+            "validation-windows": len(data.validation),
+        }
+        told = release(counts, node.allow, private=config.privacy.on, site=site)
         records[f"site.{site}"] = ConfigRecord(
             {
-                "patients": len(data.train.patient_ids),
-                "windows": len(data.train),
-                "validation-windows": len(data.validation),
+                **{name: int(count) for name, count in told.numbers.items()},
+                "usable": len(data.train) > 0,
+                "rank": adapted.adapter().rank,
                 "source": data.info.source,
                 "rule": data.info.cohort_rule,
                 "step-minutes": data.info.step_minutes,
                 "backbone-digest": adapted.digest,
+                "outside": ", ".join(sorted(parse_allow(node.allow)) if config.privacy.on else ()),
             }
         )
-    records["node"] = ConfigRecord({"nodes": int(context.node_config.get("num-partitions", 0))})
+    records["node"] = ConfigRecord({"nodes": node.nodes})
     return Message(RecordDict(records), reply_to=message)
 
 
@@ -91,35 +103,72 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def _round(message: Message, context: Context, *, train: bool) -> Message:
-    config = _prepare(context)
-    order = message.content.config_records["round"]
-    site, number = str(order["site"]), int(str(order["round"]))
-    data = load_site(context.node_config, config, site, config.windows)
-    received = from_record(message.content.array_records["adapter"])
-    adapter, report = take_part(site, data, received, config, round_number=number, train=train)
+    config, node = _prepare(context)
+    order = _order(message, config, node, train)
+    data = load_site(node, config, order.site, config.windows)
+    session = _session(order, data, config, node)
+    adapter, report = take_part(order, data, config, node, session)
+    told = release(report.numbers(), node.allow, private=session is not None, site=order.site)
+    numbers = told.numbers
+    if session is not None:
+        # Its accountant's name is text; the server tells it from the two figures of epsilon.
+        numbers |= {
+            f"privacy.{name}": value
+            for name, value in session.facts().items()
+            if not isinstance(value, str)
+        }
     records: dict[str, Any] = {
-        "report": _metrics(report),
-        "round": ConfigRecord({"site": site, "round": number}),
+        "report": MetricRecord(dict(numbers)),
+        "round": ConfigRecord({"site": order.site, "round": order.number, "run": order.run}),
     }
-    if train:
-        records["adapter"] = to_record(adapter, config.wire.dtype)
+    if adapter is not None:
+        records["adapter"] = record_of(adapter)
     return Message(RecordDict(records), reply_to=message)
 
 
-def _metrics(report: RoundReport) -> MetricRecord:
-    values: dict[str, MetricRecordValues] = {
-        "patients": report.patients,
-        "windows": report.windows,
-        "steps": report.steps,
-        "loss": report.loss,
-        **{f"validation.{name}": value for name, value in report.validation.items()},
-        **{f"seconds.{name}": value for name, value in report.seconds.items()},
-    }
-    return MetricRecord(values)
+def _order(message: Message, config: RunConfig, node: NodeSettings, train: bool) -> RoundOrder:
+    asked = message.content.config_records["round"]
+    arrays = message.content.array_records
+    shared = shared_adapter(config, site_backbone(config, node))
+    return RoundOrder(
+        site=str(asked["site"]),
+        number=int(str(asked["round"])),
+        run=str(asked["run"]),
+        train=train,
+        received=from_record(arrays["adapter"], shared=shared),
+        carried=from_record(arrays["carried"]) if "carried" in arrays else None,
+    )
 
 
-def _prepare(context: Context) -> RunConfig:
+def _session(
+    order: RoundOrder, data: SiteData, config: RunConfig, node: NodeSettings
+) -> PrivacySession | None:
+    """The budget of this round; None where the run promises no privacy, and the site wants none."""
+    limit = Limit(node.epsilon_limit, node.epsilon_limit_delta) if node.epsilon_limit else None
+    if not config.privacy.on:
+        check_without_privacy(order.site, limit)
+        return None
+    if config.privacy.noise_seed >= 0 and not node.simulated:
+        raise PrivacyError(
+            "privacy.noise-seed would let the server take the noise off again; this site trains "
+            "with noise of its own only: leave it at -1"
+        )
+    return open_session(
+        node.state_path,
+        config.privacy,
+        site=order.site,
+        table_digest=data.digest,
+        run=order.run,
+        # The last adapter's validation comes after the rounds, and trains nothing.
+        round_number=min(order.number, config.rounds),
+        rounds=config.rounds,
+        round_steps=config.private_steps,
+        limit=limit,
+    )
+
+
+def _prepare(context: Context) -> tuple[RunConfig, NodeSettings]:
     config = RunConfig.parse(context.run_config)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    return config
+    return config, read_node_settings(context.node_config, config, str(context.run_id))

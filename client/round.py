@@ -1,27 +1,59 @@
-"""A site's part in a round: validate what was received, train it, hand it back."""
+"""A site's part in a round: validate what was received, train it, and what is handed back."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from client.node_settings import NodeSettings
+from client.privacy.release import parse_allow
+from client.residual import encode_with_feedback
 from client.site_data import SiteData
 from client.training import TrainingResult, choose_device, train_adapter
 from common.adapter import Adapter
+from common.backbones.carried import carrying
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config import RunConfig
 from common.evaluation import evaluate
 from common.peft_adapter import load_into
 from common.seeds import derive_seed
+from common.wire import encode
+
+if TYPE_CHECKING:
+    from client.privacy.randomness import Randomness
+    from client.privacy.session import PrivacySession
 
 VALIDATION_METRICS: tuple[str, ...] = ("mae", "wql")
 """What a site reports of its validation split, per vital and in the mean."""
 
 
 @dataclass(frozen=True)
+class RoundOrder:
+    """What the server asks of a site in a round.
+
+    Attributes:
+        site: the site's name; with the run's seed and the round it decides everything random.
+        number: 1 to `config.rounds`.
+        run: the run's id, which its continuations share.
+        train: False after the last round, when the result is to be validated only.
+        received: the round's adapter.
+        carried: the low-rank part carried beside it, if there is one.
+    """
+
+    site: str
+    number: int
+    run: str
+    train: bool
+    received: Adapter
+    carried: Adapter | None = None
+
+
+@dataclass(frozen=True)
 class RoundReport:
-    """What a site says of its round, besides the adapter.
+    """What a site may say of its round, besides the adapter.
 
     Attributes:
         patients: training patients.
@@ -39,52 +71,67 @@ class RoundReport:
     validation: dict[str, float]
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def numbers(self) -> dict[str, float | int]:
+        """Return all of it by name, as it is sent."""
+        return {
+            "patients": self.patients,
+            "windows": self.windows,
+            "steps": self.steps,
+            "loss": self.loss,
+            **{f"validation.{name}": value for name, value in self.validation.items()},
+            **{f"seconds.{name}": value for name, value in self.seconds.items()},
+        }
+
+
+def site_backbone(config: RunConfig, node: NodeSettings) -> AdaptedBackbone:
+    """Return the run's backbone with an adapter of the site's own rank, on the site's device."""
+    lora = config.lora.at_rank(node.lora_rank or config.lora.rank)
+    return adapted_backbone(config.backbone, lora, choose_device(config.train.device))
+
+
+def shared_adapter(config: RunConfig, adapted: AdaptedBackbone) -> Adapter | None:
+    """Return the adapter whose A all sides share, drawn from the run's seed; None without one."""
+    if config.trained != "b":
+        return None
+    return adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
+
 
 def take_part(
-    site: str,
+    order: RoundOrder,
     data: SiteData,
-    received: Adapter,
     config: RunConfig,
-    *,
-    round_number: int,
-    train: bool,
-) -> tuple[Adapter, RoundReport]:
+    node: NodeSettings,
+    session: PrivacySession | None = None,
+) -> tuple[bytes | None, RoundReport]:
     """Validate the received adapter at a site and train it there.
 
     Args:
-        site: the site's name; with the run's seed and the round it decides everything random.
+        order: what the server asks.
         data: the site's windows.
-        received: the round's adapter.
         config: the run's settings.
-        round_number: 1 to `config.rounds`.
-        train: False after the last round, when the result is to be validated only.
+        node: the site's own settings.
+        session: the privacy budget that the training draws on; None without privacy.
 
     Returns:
-        The site's own adapter (the received one where nothing was trained) and the report.
+        The site's own adapter in bytes, None where nothing was to be trained; and the report, of
+        which not everything need be sent.
 
     Raises:
         AdapterError: where the adapter was made on another backbone than the site's, or with
             other settings: averaging adapters of different bases means nothing.
         TrainingError: where the training diverges.
+        PrivacyError: where the budget does not allow the training.
     """
-    adapted = adapted_backbone(config.backbone, config.lora, choose_device(config.train.device))
-    received.check_compatible(adapted.adapter(), sender="the server")
-    load_into(received, adapted.model)
+    adapted = site_backbone(config, node)
+    order.received.check_compatible(adapted.adapter(), sender="the server")
+    load_into(order.received, adapted.model)
     started = time.perf_counter()
-    validation = _validate(adapted, data)
-    validated = time.perf_counter()
-    result = TrainingResult(0, 0.0)
-    adapter = received
-    if train:
-        result = train_adapter(
-            adapted.model,
-            adapted.backbone,
-            data.train,
-            config.train,
-            learning_rate=config.learning_rate(round_number),
-            seed=derive_seed(config.seed, site, round_number),
-        )
-        adapter = adapted.adapter()
+    with carrying(adapted.model, order.carried):
+        validation = _validate(adapted, data) if _told(config, node) else {}
+        validated = time.perf_counter()
+        sent, result = None, TrainingResult(0, 0.0)
+        if order.train:
+            sent, result = _train(order, data, config, node, adapted, session)
     seconds = {"validation": validated - started, "training": time.perf_counter() - validated}
     report = RoundReport(
         patients=len(data.train.patient_ids),
@@ -94,7 +141,94 @@ def take_part(
         validation=validation,
         seconds=seconds,
     )
-    return adapter, report
+    return sent, report
+
+
+def _train(
+    order: RoundOrder,
+    data: SiteData,
+    config: RunConfig,
+    node: NodeSettings,
+    adapted: AdaptedBackbone,
+    session: PrivacySession | None,
+) -> tuple[bytes, TrainingResult]:
+    """Train the adapter that is on the model; return its bytes, as they are to be sent."""
+    if session is not None:
+        kept = session.kept_answer(order.received.digest())
+        if kept is not None:
+            # Asked again, e.g. after a crash of the server: the same answer costs no budget.
+            return kept, TrainingResult(config.private_steps, 0.0)
+        result = _train_privately(order, data, config, adapted, session)
+    else:
+        result = train_adapter(
+            adapted.model,
+            adapted.backbone,
+            data.train,
+            config.train,
+            trained=config.trained,
+            learning_rate=config.learning_rate(order.number),
+            seed=derive_seed(config.seed, order.site, order.number),
+        )
+    sent = _encode(adapted.adapter(), order, config, node)
+    if session is not None:
+        session.keep(sent)
+    return sent, result
+
+
+def _train_privately(
+    order: RoundOrder,
+    data: SiteData,
+    config: RunConfig,
+    adapted: AdaptedBackbone,
+    session: PrivacySession,
+) -> TrainingResult:
+    from client.privacy.dpsgd import train_privately
+
+    # On the disk before the first step: a crash from here on counts as spent.
+    session.reserve(order.received.digest())
+    return train_privately(
+        adapted.model,
+        adapted.backbone,
+        data.train,
+        config.train,
+        config.privacy,
+        trained=config.trained,
+        learning_rate=config.learning_rate(order.number),
+        noise_multiplier=session.plan.noise_multiplier,
+        steps=config.private_steps,
+        randomness=_randomness(order, config),
+    )
+
+
+def _randomness(order: RoundOrder, config: RunConfig) -> Randomness:
+    """Who is drawn and the noise: from the operating system, but for a simulation with a seed."""
+    from client.privacy.randomness import Randomness
+
+    if config.privacy.noise_seed < 0:
+        return Randomness.of_system()
+    seed = derive_seed(config.privacy.noise_seed, "noise", order.site, order.number)
+    return Randomness.of_seed(seed)
+
+
+def _encode(adapter: Adapter, order: RoundOrder, config: RunConfig, node: NodeSettings) -> bytes:
+    dtype, trained = config.wire.dtype, config.trained
+    if dtype != "int8":
+        return encode(adapter, dtype, trained)
+    folder = site_state(node, order) / "rounding"
+    return encode_with_feedback(adapter, dtype, trained, folder, order.number)
+
+
+def site_state(node: NodeSettings, order: RoundOrder) -> Path:
+    """Where a site keeps what one run leaves from round to round."""
+    # A run's id comes from the server: as a folder's name it must not lead anywhere else.
+    run = "".join(c for c in order.run if c.isalnum())[:64] or "run"
+    return node.state_path / order.site / run
+
+
+def _told(config: RunConfig, node: NodeSettings) -> bool:
+    """Whether a score would leave the site: one that stays need not be computed."""
+    allowed = parse_allow(node.allow) if config.privacy.on else ("validation.wql",)
+    return any(name.startswith("validation.") for name in allowed)
 
 
 def _validate(adapted: AdaptedBackbone, data: SiteData) -> dict[str, float]:

@@ -7,15 +7,14 @@ plays one hospital, with fewer some play several, one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
+from client.node_settings import NodeSettings
 from common.cohort_folder import site_table_paths
 from common.config import RunConfig, WindowConfig
-from common.errors import UsageError
 from common.home import current_cohort
 from common.names import check_name
 from common.vitals import SiteTableInfo, read_site_table
@@ -28,41 +27,34 @@ class SiteData:
 
     Attributes:
         info: what the site's table says of itself.
+        digest: SHA-256 of the table's file.
         train: windows of the training patients.
         validation: windows of the validation patients.
     """
 
     info: SiteTableInfo
+    digest: str
     train: Windows
     validation: Windows
 
 
-def site_tables(node: Mapping[str, Any], config: RunConfig) -> dict[str, Path]:
+def site_tables(node: NodeSettings, config: RunConfig) -> dict[str, Path]:
     """Return the tables that a node answers for, by site.
 
     Args:
-        node: the node's configuration: `data-path` and `site-id` at a hospital, `partition-id` and
-            `num-partitions` in a simulation.
+        node: the node's own settings.
         config: the run's settings; in a simulation they name the cohort.
 
     Raises:
-        UsageError: where the node's configuration names neither.
         CohortError: where the cohort has no site tables.
     """
-    if "data-path" in node:
-        path = Path(str(node["data-path"]))
-        return {str(node.get("site-id", path.stem)): path}
-    if "partition-id" not in node:
-        raise UsageError("the node's configuration has no data-path; set it to the site table")
+    if node.data_path is not None:
+        return {node.site_id or node.data_path.stem: node.data_path}
     folder = Path(config.data) if config.data else current_cohort()
-    tables = site_table_paths(folder)
-    place, nodes = int(node["partition-id"]), int(node["num-partitions"])
-    return dict(list(tables.items())[place::nodes])
+    return dict(list(site_table_paths(folder).items())[node.place :: node.nodes])
 
 
-def load_site(
-    node: Mapping[str, Any], config: RunConfig, site: str, windows: WindowConfig
-) -> SiteData:
+def load_site(node: NodeSettings, config: RunConfig, site: str, windows: WindowConfig) -> SiteData:
     """Read one of a node's sites and cut its windows; kept for the rounds to come.
 
     Raises:
@@ -82,4 +74,4 @@ def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
     train, validation = (
         make_windows(table, split, settings, vitals) for split in ("train", "validation")
     )
-    return SiteData(table.info, train, validation)
+    return SiteData(table.info, hashlib.sha256(path.read_bytes()).hexdigest(), train, validation)

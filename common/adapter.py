@@ -141,6 +141,14 @@ class Adapter:
         squares = (np.square(tensor, dtype=np.float64).sum() for tensor in self.tensors.values())
         return math.sqrt(sum(float(square) for square in squares))
 
+    def distance(self, other: Adapter) -> float:
+        """The Euclidean norm of the difference to an adapter of the same layout, in float64."""
+        squares = (
+            np.square(tensor.astype(np.float64) - other.tensors[name]).sum()
+            for name, tensor in self.tensors.items()
+        )
+        return math.sqrt(sum(float(square) for square in squares))
+
     def digest(self) -> str:
         """SHA-256 over settings, names, shapes and bytes; equal adapters have equal digests."""
         settings = {
@@ -155,6 +163,15 @@ class Adapter:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
         for tensor in self.tensors.values():
             digest.update(tensor.astype("<f4", copy=False).tobytes())
+        return digest.hexdigest()
+
+    def a_digest(self) -> str:
+        """SHA-256 over names, shapes and bytes of every A, by which sides agree on a shared one."""
+        digest = hashlib.sha256()
+        for name, tensor in self.tensors.items():
+            if ".lora_A." in name:
+                digest.update(f"{name} {tensor.shape}\n".encode())
+                digest.update(tensor.astype("<f4", copy=False).tobytes())
         return digest.hexdigest()
 
     def check_compatible(self, reference: Adapter, sender: str = "the sender") -> None:

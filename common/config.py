@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from common.config_sections import (
+    BY_NAME_RULES,
     RANK_MIXING_RULES,
     AggregationConfig,
     FederationConfig,
@@ -52,6 +53,7 @@ class RunConfig:
     backbone: str = setting("chronos-bolt-nano", "the frozen foundation model, by name or folder")
     data: str = setting("", "cohort folder of a simulation; empty = the one prepared last")
     out: str = setting("", "run folder; empty = FEDVITALS_HOME/runs/<run id>")
+    resume: bool = setting(False, "go on with the run that `out` holds, from its last whole round")
     rounds: int = setting(10, "rounds of the federation")
     seed: int = setting(0, "seed of everything random")
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -130,7 +132,7 @@ class RunConfig:
         Cosine falls from the full rate in round 1 towards zero after the last: the smaller late
         steps bring the sites' matrices together, which makes averaging A and B apart harmless.
         """
-        rate = self.train.learning_rate
+        rate = self.privacy.learning_rate if self.privacy.on else self.train.learning_rate
         if self.train.schedule == "constant":
             return rate
         return rate * 0.5 * (1.0 + math.cos(math.pi * (round_number - 1) / self.rounds))
@@ -150,6 +152,11 @@ def _check_together(config: RunConfig) -> None:
         raise UsageError(
             f"lora.min-rank lets sites choose their rank, which aggregation.rule = {rule} cannot "
             f"average; take one of: {', '.join(RANK_MIXING_RULES)}"
+        )
+    if config.wire.dtype == "int8" and rule not in (*BY_NAME_RULES, "fedex"):
+        raise UsageError(
+            f"wire.dtype = int8 keeps each site's rounding error by matrix, and aggregation.rule = "
+            f"{rule} makes other matrices every round; set wire.dtype = float16"
         )
     if not config.privacy.on:
         return

@@ -73,3 +73,9 @@ class FederationError(FedvitalsError):
     """A run cannot go on: too few sites, no usable reply, or its folder cannot be written."""
 
     exit_code = 10
+
+
+class PrivacyError(FedvitalsError):
+    """Training would break what is promised to patients, or the ledger of it cannot be kept."""
+
+    exit_code = 11

@@ -8,6 +8,9 @@ Layers of the same size share two tensors: ``A.0`` [layers, rank, in] and ``B.0`
 rank]; layers of the next size share ``A.1`` and ``B.1``, and so on. The metadata's ``modules``
 gives the layers' names in that order. One tensor a matrix under PEFT's names would add 4.4 % to the
 adapter of a small backbone; this adds 0.5 %.
+
+Where only B is trained (FFA-LoRA), only B travels: A is the same on every side, and the message
+names it by its digest. In int8 each matrix has a scale of its own in ``A.0.scale``, [layers, 1, 1].
 """
 
 from __future__ import annotations
@@ -15,28 +18,31 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.adapter import MAX_NAME_LENGTH, Adapter, Matrix, shown, tensor_name
+from common.adapter import Adapter, Matrix, shown, tensor_name
 from common.errors import AdapterError
 from common.wire_header import (
-    DTYPES,
     FORMAT,
     LENGTH_BYTES,
     MAX_HEADER_BYTES,
     METADATA,
-    TensorSpan,
+    SCALE,
+    Header,
     read_header,
     refused,
 )
+from common.wire_names import group_layers, names_to_text, read_groups
+from common.wire_numbers import CODES, WireDtype, from_wire, to_wire
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
 
-WireDtype = Literal["float32", "float16"]
+__all__ = ["WireDtype", "WireSummary", "decode", "encode", "from_record", "inspect", "to_record"]
 
 ARRAY_KEY = "adapter"
 ARRAY_DTYPE = "uint8"
@@ -45,40 +51,67 @@ ARRAY_STYPE = "safetensors"
 DEFAULT_MAX_BYTES = 64 * 2**20
 """The largest message accepted unless told otherwise; Chronos-2 at rank 16 needs 9 MB."""
 
-_CODES: Mapping[str, str] = {"float32": "F32", "float16": "F16"}
-_FLOAT16_MAX = 65504.0
+FACTORS: Mapping[str, str] = {"ab": "AB", "b": "B"}
+"""The factors that travel, by what is trained."""
+
 _RANK = re.compile(r"[1-9][0-9]{0,8}")
-_CODED_NAME = re.compile(r"([0-9]{1,3}):([A-Za-z0-9_.-]*)")
 
 
-def encode(adapter: Adapter, dtype: WireDtype = "float32") -> bytes:
+@dataclass(frozen=True)
+class WireSummary:
+    """What a message holds, told without the shared A that it may leave out.
+
+    Attributes:
+        matrices: the matrices that travel, by PEFT's name, as float32, read-only.
+        rank: of every pair.
+        alpha: of the scale alpha / rank.
+        trained: ``ab``, or ``b`` where A is shared and stays.
+        dtype: of the numbers on the wire.
+        backbone_digest: of the frozen backbone.
+    """
+
+    matrices: Mapping[str, Matrix]
+    rank: int
+    alpha: float
+    trained: str
+    dtype: str
+    backbone_digest: str
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of all numbers together, summed in float64."""
+        squares = (np.square(m, dtype=np.float64).sum() for m in self.matrices.values())
+        return math.sqrt(sum(float(square) for square in squares))
+
+
+def encode(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") -> bytes:
     """Write an adapter as safetensors bytes; equal adapters give equal bytes.
 
     Args:
         adapter: what to send. NaN and infinities pass, so that the receiver can name them.
-        dtype: the numbers on the wire; float16 halves them and keeps about three digits.
+        dtype: the numbers on the wire; float16 halves them and keeps about three digits, int8
+            quarters them and rounds to 1/127 of each matrix's largest.
+        trained: ``ab``, or ``b``: A is left out and named by its digest.
 
     Raises:
         AdapterError: where the type is unknown, a finite number does not fit into float16, or the
             layers' names do not fit into the header.
     """
-    if dtype not in _CODES:
-        raise AdapterError(f"unknown wire type {shown(dtype)}; use {' or '.join(_CODES)}")
-    groups = _groups(adapter)
-    entries: dict[str, Any] = {METADATA: _metadata(adapter, list(groups.values()))}
+    if dtype not in CODES:
+        raise AdapterError(f"unknown wire type {shown(dtype)}; use one of {', '.join(CODES)}")
+    groups = group_layers(adapter)
+    entries: dict[str, Any] = {METADATA: _metadata(adapter, names_to_text(groups), trained)}
     blocks: list[bytes] = []
     begin = 0
-    for factor_index, factor in enumerate("AB"):
-        for group, modules in enumerate(groups.values()):
-            stack = np.stack([adapter.pair(module)[factor_index] for module in modules])
-            block = _to_wire(stack, dtype, f"{factor} of {modules[0]} and its like").tobytes()
-            entries[f"{factor}.{group}"] = {
-                "dtype": _CODES[dtype],
-                "shape": list(stack.shape),
-                "data_offsets": [begin, begin + len(block)],
-            }
-            blocks.append(block)
-            begin += len(block)
+    for name, tensor in _tensors(adapter, groups, dtype, trained).items():
+        block = tensor.tobytes()
+        entries[name] = {
+            "dtype": CODES["float32" if name.endswith(SCALE) else dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, begin + len(block)],
+        }
+        blocks.append(block)
+        begin += len(block)
     header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)  # safetensors keeps the numbers aligned
     if len(header) > MAX_HEADER_BYTES:
@@ -90,28 +123,30 @@ def encode(adapter: Adapter, dtype: WireDtype = "float32") -> bytes:
 
 
 def decode(
-    data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES, require_finite: bool = True
+    data: bytes,
+    *,
+    shared: Adapter | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    require_finite: bool = True,
 ) -> Adapter:
     """Read an adapter from bytes that anybody may have written.
 
     Args:
         data: a message made by `encode`.
+        shared: an adapter with the A that the message may leave out.
         max_bytes: refuse longer messages.
         require_finite: refuse NaN and infinities; a caller who passes False asks
             `Adapter.first_nonfinite` itself.
 
     Raises:
-        AdapterError: for every message that `encode` would not have made in substance.
+        AdapterError: for every message that `encode` would not have made in substance, and where
+            its A is not the shared one.
     """
     header = read_header(data, max_bytes)
     metadata = header.metadata
-    groups = _check_groups(metadata["modules"], header.tensors)
-    matrices: dict[str, Matrix] = {}
-    for group, modules in enumerate(groups):
-        for factor in "AB":
-            stack = _from_wire(data, header.start, header.tensors[f"{factor}.{group}"])
-            for module, matrix in zip(modules, stack, strict=True):
-                matrices[tensor_name(module, factor)] = matrix
+    matrices = _matrices(data, header)
+    if metadata["trained"] == "b":
+        matrices |= _shared_a(metadata["frozen_a"], shared)
     adapter = Adapter(
         matrices,
         rank=_rank(metadata),
@@ -126,28 +161,62 @@ def decode(
     return adapter
 
 
-def to_record(adapter: Adapter, dtype: WireDtype = "float32") -> ArrayRecord:
+def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> WireSummary:
+    """Say what a message holds; checks and errors as `decode`, but for a shared A and NaN."""
+    header = read_header(data, max_bytes)
+    matrices = _matrices(data, header)
+    tensor = next(tensor for name, tensor in header.tensors.items() if not name.endswith(SCALE))
+    return WireSummary(
+        matrices=matrices,
+        rank=_rank(header.metadata),
+        alpha=_number(header.metadata, "alpha"),
+        trained=header.metadata["trained"],
+        dtype=tensor.dtype.name,
+        backbone_digest=header.metadata["backbone_digest"],
+    )
+
+
+def to_record(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") -> ArrayRecord:
     """Wrap an adapter for a Flower message: one Array under the key ``adapter``.
 
     Raises:
         AdapterError: as `encode`.
     """
+    return record_of(encode(adapter, dtype, trained))
+
+
+def record_of(data: bytes) -> ArrayRecord:
+    """Wrap the bytes of an adapter for a Flower message."""
     from flwr.app import Array, ArrayRecord
 
-    data = encode(adapter, dtype)
     array = Array(dtype=ARRAY_DTYPE, shape=(len(data),), stype=ARRAY_STYPE, data=data)
     return ArrayRecord({ARRAY_KEY: array})
 
 
 def from_record(
-    record: ArrayRecord, *, max_bytes: int = DEFAULT_MAX_BYTES, require_finite: bool = True
+    record: ArrayRecord,
+    *,
+    shared: Adapter | None = None,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+    require_finite: bool = True,
 ) -> Adapter:
     """Unwrap the adapter of a Flower message.
 
     Args:
         record: what arrived; it must be as `to_record` makes it.
+        shared: as in `decode`.
         max_bytes: as in `decode`.
         require_finite: as in `decode`.
+
+    Raises:
+        AdapterError: for every other record.
+    """
+    data = bytes_of(record)
+    return decode(data, shared=shared, max_bytes=max_bytes, require_finite=require_finite)
+
+
+def bytes_of(record: ArrayRecord) -> bytes:
+    """Return the bytes of a record that is as `to_record` makes it.
 
     Raises:
         AdapterError: for every other record.
@@ -162,23 +231,48 @@ def from_record(
             f"expected {ARRAY_STYPE} bytes of shape [{len(array.data)}], the array says "
             f"{shown(declared)}"
         )
-    return decode(array.data, max_bytes=max_bytes, require_finite=require_finite)
+    return bytes(array.data)
 
 
-def _check_groups(text: str, tensors: Mapping[str, TensorSpan]) -> list[list[str]]:
-    """As many groups of layers as pairs of tensors, as many names in each as matrices."""
-    groups = [_names_from_text(part) for part in text.split("|")]
-    expected = {f"{factor}.{group}" for group in range(len(groups)) for factor in "AB"}
-    if tensors.keys() != expected:
-        raise refused(f"{len(groups)} groups of layers do not fit the {len(tensors)} tensors")
+def _tensors(
+    adapter: Adapter, groups: list[list[str]], dtype: str, trained: str
+) -> dict[str, np.ndarray[Any, Any]]:
+    """The tensors of a message by name, in the order of their bytes."""
+    tensors: dict[str, np.ndarray[Any, Any]] = {}
+    for factor in FACTORS[trained]:
+        for group, modules in enumerate(groups):
+            stack = np.stack([adapter.pair(module)["AB".index(factor)] for module in modules])
+            label = f"{factor} of {modules[0]} and its like"
+            tensors |= to_wire(f"{factor}.{group}", stack, dtype, label)
+    return tensors
+
+
+def _matrices(data: bytes, header: Header) -> dict[str, Matrix]:
+    """The matrices that travel, by PEFT's name."""
+    factors = FACTORS.get(header.metadata["trained"])
+    if factors is None:
+        raise refused(f"metadata trained is {shown(header.metadata['trained'])}, not ab or b")
+    if (factors == "AB") != (header.metadata["frozen_a"] == ""):
+        raise refused("metadata frozen_a names a shared A where, and only where, it is left out")
+    groups = read_groups(header.metadata["modules"], header.tensors, factors)
+    matrices: dict[str, Matrix] = {}
     for group, modules in enumerate(groups):
-        for factor in "AB":
-            if tensors[f"{factor}.{group}"].shape[0] != len(modules):
-                raise refused(f"tensor {factor}.{group} is not for its {len(modules)} layers")
-    names = [module for modules in groups for module in modules]
-    if len(set(names)) != len(names):
-        raise refused("a layer is named twice")
-    return groups
+        for factor in factors:
+            stack = from_wire(data, header.start, header.tensors, f"{factor}.{group}")
+            for module, matrix in zip(modules, stack, strict=True):
+                matrices[tensor_name(module, factor)] = matrix
+    return matrices
+
+
+def _shared_a(named: str, shared: Adapter | None) -> dict[str, Matrix]:
+    if shared is None:
+        raise refused("it leaves out A, of which this side has none; set lora.train = b on both")
+    if shared.a_digest() != named:
+        raise refused(
+            f"it was made with the shared A {named:.12}, this side has {shared.a_digest():.12}; "
+            "use the same release, seed and LoRA settings"
+        )
+    return {name: tensor for name, tensor in shared.tensors.items() if ".lora_A." in name}
 
 
 def _rank(metadata: Mapping[str, str]) -> int:
@@ -198,77 +292,16 @@ def _number(metadata: Mapping[str, str], key: str) -> float:
     return value
 
 
-def _groups(adapter: Adapter) -> dict[tuple[int, int], list[str]]:
-    """The adapter's layers by size (in, out); names sorted, sizes in the order of their first."""
-    groups: dict[tuple[int, int], list[str]] = {}
-    for module in adapter.modules:
-        a, b = adapter.pair(module)
-        groups.setdefault((a.shape[1], b.shape[0]), []).append(module)
-    return groups
-
-
-def _metadata(adapter: Adapter, groups: Sequence[Sequence[str]]) -> dict[str, str]:
+def _metadata(adapter: Adapter, modules: str, trained: str) -> dict[str, str]:
     return {
         "alpha": repr(adapter.alpha),
         "backbone": adapter.backbone,
         "backbone_digest": adapter.backbone_digest,
         "dropout": repr(adapter.dropout),
         "format": FORMAT,
-        "modules": "|".join(_names_to_text(modules) for modules in groups),
+        "frozen_a": adapter.a_digest() if trained == "b" else "",
+        "modules": modules,
         "rank": str(adapter.rank),
         "target_modules": adapter.target_modules,
+        "trained": trained,
     }
-
-
-def _names_to_text(names: Sequence[str]) -> str:
-    """Front coding: ``block.0.q`` then ``block.0.v`` is ``0:block.0.q 8:v``."""
-    coded = []
-    previous = ""
-    for name in names:
-        kept = _shared_length(previous, name)
-        coded.append(f"{kept}:{name[kept:]}")
-        previous = name
-    return " ".join(coded)
-
-
-def _shared_length(first: str, second: str) -> int:
-    """How many characters two names have in common at their beginning."""
-    differ = (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b)
-    return next(differ, min(len(first), len(second)))
-
-
-def _names_from_text(text: str) -> list[str]:
-    names = []
-    previous = ""
-    for coded in text.split(" "):
-        match = _CODED_NAME.fullmatch(coded)
-        if match is None or int(match[1]) > len(previous):
-            raise refused(f"layer names are damaged at {shown(coded)}")
-        previous = previous[: int(match[1])] + match[2]
-        if len(previous) > MAX_NAME_LENGTH:  # or a short text could stand for endless names
-            raise refused(f"a layer's name is longer than {MAX_NAME_LENGTH} characters")
-        names.append(previous)
-    return names
-
-
-def _to_wire(stack: np.ndarray[Any, Any], dtype: WireDtype, label: str) -> np.ndarray[Any, Any]:
-    if dtype == "float16":
-        too_large = np.isfinite(stack) & (np.abs(stack) > _FLOAT16_MAX)
-        if too_large.any():
-            raise AdapterError(
-                f"{label} holds {stack[too_large][0]:g}, float16 ends at {_FLOAT16_MAX:g}; "
-                "send float32"
-            )
-    with np.errstate(invalid="ignore"):  # some processors flag a signalling NaN
-        return stack.astype(DTYPES[_CODES[dtype]])
-
-
-def _from_wire(
-    data: bytes, start: int, tensor: TensorSpan
-) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The numbers of one checked tensor as float32, read-only."""
-    stack = np.frombuffer(data, tensor.dtype, math.prod(tensor.shape), start + tensor.begin)
-    with np.errstate(invalid="ignore"):  # some processors flag a signalling NaN
-        numbers = stack.astype(np.float32).reshape(tensor.shape)
-    numbers.flags.writeable = False
-    return numbers

@@ -29,10 +29,16 @@ from common.errors import AdapterError
 FORMAT = "fedvitals-adapter/1"
 METADATA = "__metadata__"
 METADATA_KEYS = frozenset(
-    {"alpha", "backbone", "backbone_digest", "dropout", "format", "modules", "rank"}
-    | {"target_modules"}
+    {"alpha", "backbone", "backbone_digest", "dropout", "format", "frozen_a", "modules", "rank"}
+    | {"target_modules", "trained"}
 )
-DTYPES: Mapping[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2")}
+DTYPES: Mapping[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I8": np.dtype("i1"),
+}
+SCALE = ".scale"
+"""Ending of the tensor [layers, 1, 1] with the scales of an int8 tensor's matrices."""
 
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 64 * 2**10
@@ -58,7 +64,7 @@ class Header:
 
     Attributes:
         metadata: text for each of `METADATA_KEYS`.
-        tensors: by name; all of one type, together exactly the data.
+        tensors: by name; all of one type but the scales of int8, together exactly the data.
         start: where in the message the data begins.
     """
 
@@ -142,9 +148,23 @@ def _check_tensors(entries: Mapping[str, Any], data_length: int) -> dict[str, Te
         end = tensor.end
     if end != data_length:
         raise refused(f"tensors end at {end}, the data at {data_length}")
-    if len({tensor.dtype for tensor in tensors.values()}) > 1:
-        raise refused("tensors of several types in one message")
+    _check_types(tensors)
     return tensors
+
+
+def _check_types(tensors: Mapping[str, TensorSpan]) -> None:
+    """One type for all matrices; beside int8 a scale in float32 for each, and none else."""
+    scales = {name: tensor for name, tensor in tensors.items() if name.endswith(SCALE)}
+    matrices = {name: tensor for name, tensor in tensors.items() if name not in scales}
+    types = {tensor.dtype for tensor in matrices.values()}
+    if len(types) > 1:
+        raise refused("tensors of several types in one message")
+    due = {name + SCALE for name in matrices} if types == {DTYPES["I8"]} else set()
+    if scales.keys() != due:
+        raise refused("int8 tensors and their scales do not fit each other")
+    for name, tensor in scales.items():
+        if tensor.dtype != DTYPES["F32"] or tensor.shape[1:] != (1, 1):
+            raise refused(f"tensor {shown(name)} is not one float32 a matrix")
 
 
 def _check_tensor(name: str, entry: object) -> TensorSpan:
@@ -152,7 +172,7 @@ def _check_tensor(name: str, entry: object) -> TensorSpan:
     if not isinstance(entry, dict) or entry.keys() != _TENSOR_KEYS:
         raise refused(f"tensor {shown(name)} must have the keys {', '.join(sorted(_TENSOR_KEYS))}")
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in DTYPES:
-        raise refused(f"tensor {shown(name)} has type {shown(entry['dtype'])}, not F32 or F16")
+        raise refused(f"tensor {shown(name)} has type {shown(entry['dtype'])}, not F32, F16 or I8")
     dtype = DTYPES[entry["dtype"]]
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not _are_integers(shape, 3) or min(shape) < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -11,16 +12,19 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from common.adapter import Adapter
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config import RunConfig
 from common.home import home
 from common.seeds import derive_seed
+from server.checkpoint import Checkpoint, check_same_settings, load_checkpoint
 from server.gathering import gather
 from server.release import release
-from server.run_folder import RunFolder
+from server.run_folder import RunFolder, read_config
 from server.sites import Membership
 from server.strategy import Federation
+from server.validation import Best, Selection
 from server.versions import library_versions
 
 log = logging.getLogger("flwr.fedvitals.server")
@@ -38,17 +42,46 @@ def main(grid: Grid, context: Context) -> None:
     # On the CPU: the server only draws the first adapter; A is then the same on every machine.
     adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
     _check_forecast(adapted, config)
-    adapter = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
-    folder = RunFolder(path)
+    fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
+    folder = RunFolder(path, config.resume)
     try:
-        membership = gather(grid, config.federation, adapted.digest)
+        if folder.begun:
+            check_same_settings(config, read_config(path)["settings"])
+        membership = gather(grid, config, adapted.digest)
     except BaseException:
         folder.abandon()
         raise
-    folder.write_config(_resolved(config, adapted, membership))
-    best = Federation(grid, config, membership, adapter, folder).run()
+    run, state = _begin(folder, config, adapted, membership, fresh)
+    best = Federation(grid, config, membership, folder, run, state).conduct()
     release(folder.path, best.adapter, best.round)
+    folder.close()
     log.info("released the adapter of round %d in %s", best.round, folder.path)
+
+
+def _begin(
+    folder: RunFolder,
+    config: RunConfig,
+    adapted: AdaptedBackbone,
+    membership: Membership,
+    fresh: Adapter,
+) -> tuple[str, Checkpoint]:
+    """Begin a run, or take up the one that the folder holds; return its id and where it stands."""
+    state = None
+    if folder.begun:
+        state = load_checkpoint(folder.path, config)
+        record = read_config(folder.path)
+        record["resumed_after"] = [*record["resumed_after"], state.round if state else 0]
+        folder.rewind_rounds(state.round if state else 0, state.record if state else {})
+        log.info("resuming after round %d", state.round if state else 0)
+    else:
+        # Random, so that a site's ledger never takes one run for another.
+        record = {
+            **_resolved(config, adapted, membership),
+            "run": token_hex(8),
+            "resumed_after": [],
+        }
+    folder.write_config(record)
+    return str(record["run"]), state or Checkpoint(0, fresh, None, Selection(Best(fresh)))
 
 
 def _check_forecast(adapted: AdaptedBackbone, config: RunConfig) -> None:
@@ -83,6 +116,8 @@ def _resolved(
                 "source": member.source,
                 "rule": member.rule,
                 "step_minutes": member.step_minutes,
+                "rank": member.rank,
+                "outside": member.outside,
             }
             for name, member in sorted(membership.members.items())
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -14,8 +14,8 @@ LONGEST_PAUSE_S = 2.0
 
 def exchange(
     grid: Grid, contents: Sequence[tuple[int, RecordDict]], message_type: str, timeout_s: float
-) -> list[tuple[int, Message]]:
-    """Send messages and gather the replies that come in time.
+) -> Iterator[tuple[int, Message]]:
+    """Send messages and give the replies that come in time, one by one: none is kept.
 
     Args:
         grid: Flower's way to the nodes.
@@ -24,7 +24,7 @@ def exchange(
         timeout_s: the longest wait. It is the messages' time-to-live too, so that a site that was
             away does not work through the orders of rounds long past when it comes back.
 
-    Returns:
+    Yields:
         Each reply with the index of the message that it answers, in the order of arrival; an error
         that Flower raises for a lost node counts as its reply.
     """
@@ -36,14 +36,13 @@ def exchange(
     # By the id that it answers: an error for a lost node comes from Flower, not from the node.
     waiting = {message_id: index for index, message_id in enumerate(sent) if message_id}
     deadline = time.monotonic() + timeout_s
-    arrived: list[tuple[int, Message]] = []
     pause = FIRST_PAUSE_S
     while waiting:
         replies = list(grid.pull_messages(list(waiting)))
         for reply in replies:
             index = waiting.pop(reply.metadata.reply_to_message_id, None)
             if index is not None:
-                arrived.append((index, reply))
+                yield index, reply
         if replies:
             # Also past the deadline: what has come is taken. In one process, where sites work one
             # after another, a slow machine then changes no result.
@@ -53,4 +52,3 @@ def exchange(
             break
         time.sleep(min(pause, left))
         pause = min(2 * pause, LONGEST_PAUSE_S)
-    return arrived

@@ -9,7 +9,7 @@ from typing import Any
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from common.config import FederationConfig
+from common.config import RunConfig
 from server.admission import printable
 from server.exchange import exchange
 from server.sites import Membership
@@ -25,15 +25,15 @@ Answer = tuple[str, int, dict[str, Any]]
 """A site's name, the node that answers for it, and what it said of itself."""
 
 
-def gather(grid: Grid, config: FederationConfig, backbone_digest: str) -> Membership:
+def gather(grid: Grid, config: RunConfig, backbone_digest: str) -> Membership:
     """Ask every node once which sites it answers for, and admit them.
 
     A simulation's nodes say how many they are: all are waited for, and nothing beyond them. A
-    deployment starts as soon as `min_sites` have answered.
+    deployment starts as soon as `min_sites` have answered; who comes later joins by `look_again`.
 
     Args:
         grid: Flower's way to the nodes.
-        config: how many sites a run needs and how long they are waited for.
+        config: the settings: how many sites a run needs and how long they are waited for.
         backbone_digest: of the run's frozen backbone.
 
     Returns:
@@ -43,34 +43,66 @@ def gather(grid: Grid, config: FederationConfig, backbone_digest: str) -> Member
     Raises:
         FederationError: where too few usable sites answered in time.
     """
-    deadline = time.monotonic() + config.wait_s
-    asked: set[int] = set()
+    membership = Membership(config, backbone_digest)
+    least = config.federation.min_sites
+    deadline = time.monotonic() + config.federation.wait_s
     answers: list[Answer] = []
-    failures: dict[str, str] = {}
     announced = 0
     while True:
-        new = sorted(set(grid.get_node_ids()) - asked)
-        asked |= set(new)
         left = max(deadline - time.monotonic(), 1.0)
-        questions = [(node, RecordDict()) for node in new]
-        for index, reply in exchange(grid, questions, MessageType.QUERY, left):
-            if reply.has_error():
-                failures[f"node {new[index]}"] = f"it failed: {printable(reply.error.reason)}"
-                continue
-            answers += _sites(new[index], reply)
-            announced = max(announced, _nodes(reply))
-        complete = len(asked) >= announced if announced else len(answers) >= config.min_sites
+        new, nodes = _ask_new(grid, membership, left)
+        answers += new
+        announced = max(announced, nodes)
+        asked = membership.asked
+        complete = len(asked) >= announced if announced else len(answers) >= least
         # Where every node has failed, no announcement will come: a simulation would wait in vain.
-        if (asked and complete) or (failures and not answers) or time.monotonic() >= deadline:
+        failed = bool(membership.refused) and not answers
+        if (asked and complete) or failed or time.monotonic() >= deadline:
             break
         time.sleep(POLL_S)
-    membership = Membership(backbone_digest, failures)
     for name, node, said in sorted(answers, key=lambda answer: answer[:2]):
         membership.admit(name, node, said)
     for site, why in sorted(membership.refused.items()):
         log.warning("%s does not take part: %s", site, why)
-    membership.require(config.min_sites)
+    membership.require(least)
     return membership
+
+
+def look_again(grid: Grid, membership: Membership, wait_s: float) -> None:
+    """Take in the sites whose nodes have come since: late ones, and ones that are back.
+
+    Args:
+        grid: Flower's way to the nodes.
+        membership: the members, to which the new ones are added.
+        wait_s: the longest wait for their answers.
+    """
+    present = set(grid.get_node_ids())
+    if present <= membership.asked:
+        return
+    before = set(membership.members.items())
+    answers, _ = _ask_new(grid, membership, wait_s)
+    for name, node, said in sorted(answers, key=lambda answer: answer[:2]):
+        membership.admit(name, node, said, present)
+    for name, member in sorted(membership.members.items()):
+        if (name, member) not in before:
+            log.info("site %s takes part from now on", name)
+
+
+def _ask_new(grid: Grid, membership: Membership, wait_s: float) -> tuple[list[Answer], int]:
+    """Ask the nodes that were not asked yet; return the answers and how many nodes there are."""
+    new = sorted(set(grid.get_node_ids()) - membership.asked)
+    membership.asked |= set(new)
+    answers: list[Answer] = []
+    announced = 0
+    questions = [(node, RecordDict()) for node in new]
+    for index, reply in exchange(grid, questions, MessageType.QUERY, wait_s):
+        if reply.has_error():
+            reason = f"it failed: {printable(reply.error.reason)}"
+            membership.refused[f"node {new[index]}"] = reason
+            continue
+        answers += _sites(new[index], reply)
+        announced = max(announced, _nodes(reply))
+    return answers, announced
 
 
 def _sites(node: int, reply: Message) -> list[Answer]:

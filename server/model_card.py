@@ -13,6 +13,7 @@ from typing import Any
 
 from common.backbones.catalog import CATALOG
 from common.backbones.usage import USAGE
+from server.guarantee import promise, site_guarantees
 from server.run_record import RunRecord
 from server.wording import (
     MODELS,
@@ -20,6 +21,7 @@ from server.wording import (
     SPLIT_WORDS,
     VITAL_LABELS,
     bounds,
+    count,
     mean_finding,
     number,
     percent,
@@ -45,8 +47,8 @@ _LIMITS = """\
   training runs with other seeds.
 - A forecast shows what usually follows, treatment included; it is no statement of what would
   happen without treatment.
-- An adapter can give away something of the data that it was trained on. Unless the settings above
-  name differential privacy, no guarantee against that is given."""
+- An adapter can give away something of the data that it was trained on; what bound there is on that
+  stands under Privacy."""
 
 _LICENCE = """\
 The coordinator who publishes this adapter chooses its licence and states it here and in the
@@ -79,6 +81,8 @@ def model_card(record: RunRecord) -> str:
         _results(record),
         "## How to load it",
         *_snippets(record),
+        "## Privacy",
+        _privacy(record),
         "## Settings",
         _settings(record),
         "## Limits",
@@ -152,8 +156,8 @@ def _sites(record: RunRecord) -> str:
     rows = [
         (
             plain(name),
-            f"{int(site['patients']):,}",
-            f"{int(site['windows']):,}",
+            count(site.get("patients")),
+            count(site.get("windows")),
             plain(site["source"]),
             plain(site["rule"]),
         )
@@ -228,6 +232,33 @@ def _snippets(record: RunRecord) -> list[str]:
     source = json.dumps(folder if known is None or known.packaged else name)
     horizon = record.settings.get("windows.horizon", 6)
     return [with_fedvitals, alone.format(backbone=source, horizon=horizon)]
+
+
+def _privacy(record: RunRecord) -> str:
+    if not record.private:
+        return _paragraph(
+            "No differential privacy: no bound is stated on what could be inferred from the "
+            "adapter about a patient that it was trained on."
+        )
+    rows = [
+        (
+            plain(site),
+            *(f"{one.numbers[key]:.4g}" if one.numbers else NOTHING for key in _PRIVACY_COLUMNS),
+            plain(one.outside) or "nothing",
+        )
+        for site, one in site_guarantees(record).items()
+    ]
+    header = ("site", *_PRIVACY_COLUMNS.values(), "outside the guarantee")
+    return "\n\n".join([*map(_paragraph, promise(record)), _table(header, rows)])
+
+
+_PRIVACY_COLUMNS = {
+    "epsilon": "epsilon",
+    "epsilon-rdp": "epsilon by RDP",
+    "delta": "delta",
+    "noise-multiplier": "noise multiplier",
+    "steps": "steps",
+}
 
 
 def _settings(record: RunRecord) -> str:

@@ -2,59 +2,83 @@
 
 config.json    the resolved settings, versions and the backbone's digest
 rounds.jsonl   one line a round, written when the round ends
-checkpoint/    the latest and the best adapter so far, as PEFT folders
+checkpoint/    the state after the last whole round, from which the run can go on
 adapter/       the released adapter, with its model card
 report.html    the report
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.adapter import Adapter
 from common.atomic import write_text
 from common.cohort_folder import COHORT_FILE
-from common.errors import AdapterError, FederationError
-from common.peft_adapter import save_peft_folder
+from common.errors import FederationError
 
 CONFIG_FILE = "config.json"
 ROUNDS_FILE = "rounds.jsonl"
-CHECKPOINT_FOLDER = "checkpoint"
 ADAPTER_FOLDER = "adapter"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 
 
 class RunFolder:
-    """The folder of one run, made when the run starts.
+    """The folder of one run, claimed for as long as this process lives.
+
+    Args:
+        path: the folder.
+        resume: go on with the run that it holds.
+
+    Attributes:
+        path: the folder.
+        begun: whether a run was begun here before.
 
     Raises:
-        FederationError: where the folder cannot be written or already holds a run.
+        FederationError: where the folder cannot be written, holds a run already (or, to resume,
+            none), or another process works on it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, resume: bool = False) -> None:
         self.path = path
-        for taken, what in ((CONFIG_FILE, "a run"), (COHORT_FILE, "a cohort")):
-            if (path / taken).exists():
-                raise FederationError(f"{path} already holds {what}; give another folder")
+        if (path / COHORT_FILE).exists():
+            raise FederationError(f"{path} already holds a cohort; give another folder")
+        if resume and not (path / ROUNDS_FILE).exists():
+            raise FederationError(f"{path} holds no run to resume; start one there without resume")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            # Claims the folder: of two runs that start at once, one gets it.
-            (path / ROUNDS_FILE).touch(exist_ok=False)
-        except FileExistsError as error:
-            if not (path / ROUNDS_FILE).exists():
-                raise _unwritable(path, error) from error
-            raise FederationError(f"{path} already holds a run; give another folder") from error
+            self._claim = (path / ROUNDS_FILE).open("a", encoding="utf-8")
         except OSError as error:
             raise _unwritable(path, error) from error
+        try:
+            # The kernel lets go of it when the process ends, however it ends.
+            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._claim.close()
+            raise FederationError(
+                f"{path} already holds a run, on which another process works; give another folder"
+            ) from error
+        # A run that ended before it was begun, while the sites were gathered, left an empty file.
+        self.begun = (path / CONFIG_FILE).exists() or (path / ROUNDS_FILE).stat().st_size > 0
+        if self.begun and not resume:
+            self._claim.close()
+            raise FederationError(
+                f"{path} already holds a run; give another folder, or resume it (resume = true)"
+            )
 
     def abandon(self) -> None:
-        """Give up the claim on the folder where no run came about."""
-        (self.path / ROUNDS_FILE).unlink(missing_ok=True)
+        """Give up the claim; where no run came about, nothing of it stays."""
+        self.close()
+        if not self.begun:
+            (self.path / ROUNDS_FILE).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let another process take the run up."""
+        self._claim.close()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write the resolved settings; from then on the folder holds a run."""
@@ -68,18 +92,36 @@ class RunFolder:
         """Add one line to rounds.jsonl and see it onto the disk."""
         try:
             with (self.path / ROUNDS_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record, sort_keys=True, allow_nan=False) + "\n")
+                file.write(_line(record))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
-    def save_adapter(self, name: str, adapter: Adapter) -> None:
-        """Write an adapter as the PEFT folder `name`, e.g. ``checkpoint/latest``."""
+    def rewind_rounds(self, last: int, record: Mapping[str, Any]) -> None:
+        """Make rounds.jsonl end with the round that the checkpoint holds.
+
+        A crash may come between the checkpoint and its line, or after a line (of the last
+        validation) that is about to be written again. Rounds that failed stay: they happened.
+
+        Args:
+            last: the checkpoint's round.
+            record: its line.
+        """
+        kept = [line for line in read_rounds(self.path) if line["round"] < last or "failed" in line]
+        place = sum(line["round"] <= last for line in kept)
+        lines = [*kept[:place], *([record] if record else []), *kept[place:]]
+        text = "".join(_line(line) for line in lines)
         try:
-            save_peft_folder(adapter, self.path / name)
-        except AdapterError as error:
-            raise FederationError(f"the run cannot be written: {error}") from error
+            # In place, since the claim is on this very file. What stands before the end is written
+            # again byte for byte, so that a crash in here loses nothing.
+            with (self.path / ROUNDS_FILE).open("r+", encoding="utf-8") as file:
+                file.write(text)
+                file.truncate()
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -109,6 +151,10 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return rounds
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
 
 
 def _unwritable(path: Path, error: OSError) -> FederationError:

@@ -14,6 +14,7 @@ from typing import Any
 
 from common.adapter import Adapter
 from common.backbones.catalog import CATALOG
+from common.config import RunConfig
 from common.errors import FederationError
 from server.run_folder import EVALUATION_FILE, read_config, read_rounds
 
@@ -111,6 +112,22 @@ class RunRecord:
         return name if name in CATALOG else Path(name).name
 
     @property
+    def private(self) -> bool:
+        """Whether the run promised differential privacy."""
+        keys = ("privacy.epsilon", "privacy.noise-multiplier")
+        return any(float(self.settings.get(key, 0.0)) > 0 for key in keys)
+
+    @property
+    def trained(self) -> str:
+        """Which matrices travelled: ``ab``, or ``b`` alone."""
+        return self.resolved.trained
+
+    @property
+    def resolved(self) -> RunConfig:
+        """The settings, resolved where they say auto."""
+        return RunConfig.parse(self.settings)
+
+    @property
     def sites(self) -> dict[str, dict[str, Any]]:
         """What each site brought, by name in the order that everything uses."""
         return dict(sorted(self.config.get("sites", {}).items()))
@@ -143,7 +160,7 @@ class RunRecord:
         return [
             (int(record["round"]), float(entry["loss"]))
             for record, entry in entries
-            if record.get("trained") and entry.get("steps")
+            if record.get("trained") and entry.get("steps") and entry.get("loss") is not None
         ]
 
     def refusals(self) -> list[Refusal]:

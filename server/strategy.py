@@ -1,7 +1,8 @@
 """The federation's rounds: send, gather, admit, average, and an end that is clear whatever happens.
 
 Flower's stock strategies report success when every client died, crash on a wrong tensor and wait
-for ever for a lost node; here every wait is bounded and every reply is checked.
+for ever for a lost node; here every wait is bounded, every reply is checked, and each round ends
+with the state of the run on the disk.
 """
 
 from __future__ import annotations
@@ -12,22 +13,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from flwr.app import ConfigRecord, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from common.adapter import Adapter
+from common.carried import folded
 from common.config import RunConfig
 from common.errors import FederationError
-from common.wire import to_record
-from server.admission import SiteReply, admit_reply
-from server.aggregation.fedavg import fedavg
-from server.exchange import exchange
-from server.run_folder import CHECKPOINT_FOLDER, RunFolder
+from common.wire import decode
+from server.admission import SiteReply, refuse_outliers
+from server.aggregation.optimizers import ServerOptimizer
+from server.aggregation.rules import aggregate
+from server.asking import Question, SiteExchange
+from server.checkpoint import Checkpoint, save_checkpoint
+from server.gathering import look_again
+from server.round_record import log_round, round_record, validation_wql
+from server.run_folder import RunFolder, read_rounds
+from server.sampling import sample_sites
 from server.sites import Membership
-from server.validation import Best, Selection
+from server.spool import Spool
+from server.validation import Best
 
 # Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
 log = logging.getLogger("flwr.fedvitals.server")
+
+SPOOL_FOLDER = "checkpoint/replies"
+"""Where a round's admitted adapters lie until it ends, below the run folder."""
+
+JOIN_WAIT_S = 60.0
+"""The longest that a round waits for what a site that has just come says of itself."""
 
 
 @dataclass
@@ -38,22 +51,31 @@ class Federation:
         grid: Flower's way to the nodes.
         config: the run's settings.
         membership: the sites that take part.
-        adapter: the global adapter; at first the fresh one, at last the last round's.
         folder: where the run is written.
+        run: the run's id, which its continuations share.
+        state: where the run stands.
     """
 
     grid: Grid
     config: RunConfig
     membership: Membership
-    adapter: Adapter
     folder: RunFolder
-    selection: Selection = field(init=False)
+    run: str
+    state: Checkpoint
+    optimizer: ServerOptimizer | None = field(init=False)
+    earlier: dict[str, frozenset[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.selection = Selection(Best(self.adapter))
+        if self.config.aggregation.optimizer == "none":
+            self.optimizer = None
+        else:
+            self.optimizer = ServerOptimizer(self.config.aggregation)
+            if self.state.optimizer:
+                self.optimizer.load(self.state.optimizer)
+        self.earlier = _sent_before(read_rounds(self.folder.path))
 
-    def run(self) -> Best:
-        """Conduct all rounds.
+    def conduct(self) -> Best:
+        """Conduct all rounds that are left.
 
         Returns:
             The best adapter by the sites' validation; where no site validates, the last.
@@ -61,142 +83,147 @@ class Federation:
         Raises:
             FederationError: where too few sites reply, or the folder cannot be written.
         """
-        for number in range(1, self.config.rounds + 1):
+        for number in range(self.state.round + 1, self.config.rounds + 1):
+            if self._is_stale():
+                return self.state.selection.best
+            look_again(self.grid, self.membership, JOIN_WAIT_S)
             self._round(number)
-            stale = self.selection.best.stale
-            if 0 < self.config.federation.patience <= stale:
-                log.info("no better validation for %d rounds; stopping", stale)
-                return self.selection.best
-        self._validate_last()
-        return self.selection.best
+        if not self._is_stale():
+            self._validate_last()
+        return self.state.selection.best
 
     def _round(self, number: int) -> None:
-        """One round: send, gather replies, admit, average, record."""
+        """One round: send, gather replies, admit, average, keep the state."""
         started = time.monotonic()
-        replies, bytes_sent = self._ask_sites(number, MessageType.TRAIN)
-        self._note_validation(number - 1, replies)
-        adapters = {reply.site: reply.adapter for reply in replies if reply.adapter is not None}
-        weights = self._weights(adapters)
-        record = self._record(number, replies, weights, bytes_sent)
-        if len(adapters) < self.config.federation.min_sites:
-            self.folder.append_round({**record, "failed": "below the quorum"})
-            raise FederationError(self._quorum_message(number, replies))
-        self.adapter = replace(self.adapter, tensors=fedavg(adapters, weights))
+        with Spool(self.folder.path / SPOOL_FOLDER, self._read) as spool:
+            replies, bytes_sent = self._ask(number, spool)
+            for site, reply in replies.items():
+                if reply.adapter is None:
+                    spool.discard(site)
+            self._note_validation(number - 1, replies)
+            weights = self.membership.weights(list(spool))
+            record = self._record(number, replies, bytes_sent, weights)
+            if len(spool) < self.config.federation.min_sites:
+                self.folder.append_round({**record, "failed": "below the quorum"})
+                log_round(record, self.config.rounds)
+                raise FederationError(self._quorum_message(number, replies))
+            result = aggregate(
+                self.config.rule,
+                spool,
+                weights,
+                self.state.adapter,
+                self.state.carried,
+                self.config.aggregation,
+            )
+        adapter = result.adapter
+        if self.optimizer is not None:
+            adapter = self.optimizer.step(self.state.adapter, adapter)
         record |= {
-            "adapter_digest": self.adapter.digest(),
-            "adapter_norm": self.adapter.norm(),
+            "adapter_digest": adapter.digest(),
+            "adapter_norm": adapter.norm(),
             "seconds": time.monotonic() - started,
         }
-        self.folder.save_adapter(f"{CHECKPOINT_FOLDER}/latest", self.adapter)
+        if result.notes:
+            record["aggregation"] = dict(result.notes)
+        self._keep(number, adapter, result.carried, record)
+
+    def _read(self, data: bytes) -> Adapter:
+        """A site's adapter as it lies in the spool; it was admitted before."""
+        return decode(data, shared=self.state.adapter if self.config.trained == "b" else None)
+
+    def _keep(
+        self, number: int, adapter: Adapter, carried: Adapter | None, record: Mapping[str, Any]
+    ) -> None:
+        """Write the state first, then the line: a crash between the two loses neither."""
+        self.state = replace(
+            self.state,
+            round=number,
+            adapter=adapter,
+            carried=carried,
+            optimizer=self.optimizer.state() if self.optimizer is not None else {},
+            record=record,
+        )
+        save_checkpoint(self.folder.path, self.config, self.state)
         self.folder.append_round(record)
-        _log_round(record, self.config.rounds)
+        for site, entry in record["sites"].items():
+            digest = entry.get("adapter_sha256")
+            if digest:
+                self.earlier[site] = self.earlier.get(site, frozenset()) | {digest}
+        log_round(record, self.config.rounds)
 
     def _validate_last(self) -> None:
         """Validate the last round's adapter, which no further round would have done."""
         number = self.config.rounds + 1
         started = time.monotonic()
-        replies, bytes_sent = self._ask_sites(number, MessageType.EVALUATE)
+        replies, bytes_sent = self._ask(number, None)
         self._note_validation(number - 1, replies)
-        record = self._record(number, replies, {}, bytes_sent)
+        record = self._record(number, replies, bytes_sent, {})
         self.folder.append_round({**record, "seconds": time.monotonic() - started})
-        _log_round(record, self.config.rounds)
+        log_round(record, self.config.rounds)
 
-    def _ask_sites(self, number: int, kind: str) -> tuple[list[SiteReply], int]:
-        """Send the global adapter to every site; return each one's reply and bytes sent to each."""
-        record = to_record(self.adapter, self.config.wire.dtype)
+    def _ask(self, number: int, spool: Spool | None) -> tuple[dict[str, SiteReply], dict[str, int]]:
+        """Ask a round's sites to train, or without a spool for their adapters to validate only."""
+        federation = self.config.federation
         sites = self.membership.names()
-        contents = [
-            (self.membership.members[site].node_id, _order(site, number, record)) for site in sites
-        ]
-        timeout = self.config.federation.round_timeout_s
-        replies = {
-            site: SiteReply(site, refused=f"no reply within {timeout:g} s") for site in sites
-        }
-        for index, message in exchange(self.grid, contents, kind, timeout):
-            member = self.membership.members[sites[index]]
-            trained = kind == MessageType.TRAIN
-            replies[member.name] = admit_reply(message, member, self.adapter, number, trained)
-        size = sum(len(array.data) for array in record.values())
-        return [replies[site] for site in sites], size
+        if spool is not None:
+            sites = sample_sites(
+                sites, federation.fraction, federation.min_sites, self.config.seed, number
+            )
+        question = Question(
+            number, sites, self.state.adapter, self.state.carried, spool is not None, self.earlier
+        )
+        exchange = SiteExchange(self.grid, self.config, self.membership, self.run)
+        replies, bytes_sent = exchange.ask(question, spool)
+        return refuse_outliers(replies, self.config.aggregation.norm_factor), bytes_sent
 
-    def _weights(self, sites: Mapping[str, Any]) -> dict[str, float]:
-        by_patients = self.config.federation.weights == "patients"
-        members = self.membership.members
-        return {site: float(members[site].patients) if by_patients else 1.0 for site in sites}
-
-    def _note_validation(self, number: int, replies: list[SiteReply]) -> None:
+    def _note_validation(self, number: int, replies: Mapping[str, SiteReply]) -> None:
         """Take the sites' validation of round `number`'s adapter into account."""
-        wql = _validation_wql(replies)
-        if self.selection.note(number, self.adapter, wql, self._weights(wql)):
-            self.folder.save_adapter(f"{CHECKPOINT_FOLDER}/best", self.adapter)
+        wql = validation_wql(replies)
+        whole = folded(self.state.adapter, self.state.carried)
+        self.state.selection.note(number, whole, wql, self.membership.weights(wql))
 
     def _record(
-        self, number: int, replies: list[SiteReply], weights: Mapping[str, float], bytes_sent: int
+        self,
+        number: int,
+        replies: Mapping[str, SiteReply],
+        bytes_sent: Mapping[str, int],
+        weights: Mapping[str, float],
     ) -> dict[str, Any]:
-        """What rounds.jsonl keeps of a round."""
-        sites: dict[str, Any] = {}
-        for reply in replies:
-            entry: dict[str, Any] = {
-                "bytes_sent": bytes_sent,
-                "bytes_received": reply.bytes_received,
-            }
-            if reply.report is not None:
-                entry |= vars(reply.report)
-            if reply.refused:
-                entry["refused"] = reply.refused
-                log.warning("round %d: site %s refused: %s", number, reply.site, reply.refused)
-            if reply.site in weights:
-                entry["weight"] = weights[reply.site] / sum(weights.values())
-            sites[reply.site] = entry
-        wql = _validation_wql(replies)
-        shares = self._weights(wql)
-        mean = sum(shares[site] * wql[site] for site in wql) / sum(shares.values()) if wql else None
-        last = number > self.config.rounds
-        return {
-            "round": number,
-            "trained": not last,
-            "learning_rate": 0.0 if last else self.config.learning_rate(number),
-            "validated_round": number - 1,
-            "validation_wql": mean,
-            "best_round": self.selection.best.round,
-            "sites": sites,
-        }
-
-    def _quorum_message(self, number: int, replies: list[SiteReply]) -> str:
-        refused = "; ".join(f"{reply.site}: {reply.refused}" for reply in replies if reply.refused)
-        message = (
-            f"round {number} has fewer usable replies than federation.min-sites = "
-            f"{self.config.federation.min_sites} ({refused}); mend the sites and run again into "
-            "another folder"
+        return round_record(
+            self.config,
+            number,
+            replies,
+            bytes_sent=bytes_sent,
+            weights=weights,
+            validation_weights=self.membership.weights(validation_wql(replies)),
+            best_round=self.state.selection.best.round,
         )
-        if number == 1:
-            return message
-        latest = self.folder.path / CHECKPOINT_FOLDER / "latest"
-        return f"{message}; the adapter of round {number - 1} is in {latest}"
+
+    def _is_stale(self) -> bool:
+        stale = self.state.selection.best.stale
+        if 0 < self.config.federation.patience <= stale:
+            log.info("no better validation for %d rounds; stopping", stale)
+            return True
+        return False
+
+    def _quorum_message(self, number: int, replies: Mapping[str, SiteReply]) -> str:
+        refused = "; ".join(
+            f"{site}: {reply.refused}" for site, reply in replies.items() if reply.refused
+        )
+        return (
+            f"round {number} has fewer usable replies than federation.min-sites = "
+            f"{self.config.federation.min_sites} ({refused}); mend the sites and resume the run in "
+            f"{self.folder.path}"
+        )
 
 
-def _order(site: str, number: int, adapter: Any) -> RecordDict:
-    return RecordDict({"adapter": adapter, "round": ConfigRecord({"site": site, "round": number})})
-
-
-def _validation_wql(replies: list[SiteReply]) -> dict[str, float]:
-    """Validation WQL by site, of those that validated; also where a site's adapter is refused."""
-    return {
-        reply.site: reply.report.validation["wql"]
-        for reply in replies
-        if reply.report is not None and "wql" in reply.report.validation
-    }
-
-
-def _log_round(record: Mapping[str, Any], rounds: int) -> None:
-    wql = record["validation_wql"]
-    replied = sum("refused" not in site for site in record["sites"].values())
-    log.info(
-        "round %d of %d: %d of %d sites, validation WQL of round %d's adapter %s",
-        min(record["round"], rounds),
-        rounds,
-        replied,
-        len(record["sites"]),
-        record["validated_round"],
-        "unknown" if wql is None else f"{wql:.4f}",
-    )
+def _sent_before(rounds: list[dict[str, Any]]) -> dict[str, frozenset[str]]:
+    """SHA-256 of the adapters that each site sent in the rounds so far."""
+    sent: dict[str, set[str]] = {}
+    for record in rounds:
+        if "failed" in record:
+            continue  # the round is asked again, and may well be answered the same
+        for site, entry in record.get("sites", {}).items():
+            if "adapter_sha256" in entry:
+                sent.setdefault(site, set()).add(entry["adapter_sha256"])
+    return {site: frozenset(digests) for site, digests in sent.items()}

@@ -13,7 +13,7 @@ from common.config import RunConfig
 from common.errors import AdapterError, UsageError
 from common.peft_adapter import CONFIG_FILE as PEFT_CONFIG_FILE
 from common.peft_adapter import ORIGIN_FILE, load_peft_folder, read_settings
-from server.run_folder import ADAPTER_FOLDER, CHECKPOINT_FOLDER, CONFIG_FILE, read_config
+from server.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_config
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def load_subject(
 
     Raises:
         UsageError: there is no adapter in the folder, or a setting is not one of ``windows.*``.
-        AdapterError: the adapter is damaged or was trained on another backbone.
+        AdapterError: the adapter is damaged, not finite or was trained on another backbone.
         BackboneError: the backbone is unknown or absent.
     """
     run, peft_folder = _locate(folder)
@@ -62,6 +62,10 @@ def load_subject(
     config = RunConfig.parse({**settings, **given})
     # Of a local folder of weights the adapter keeps the last part of its path alone.
     adapter, loaded = _load(peft_folder, backbone or (config.backbone if run else None))
+    if (name := adapter.first_nonfinite()) is not None:
+        raise AdapterError(
+            f"{peft_folder} holds NaN or infinity in {name}; take an adapter of an earlier round"
+        )
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
     return Subject(adapter, loaded, config, run, min(steps, default=told))
 
@@ -74,8 +78,8 @@ def _locate(folder: Path) -> tuple[Path | None, Path]:
         if (folder / ADAPTER_FOLDER).is_dir():
             return folder, folder / ADAPTER_FOLDER
         raise UsageError(
-            f"the run in {folder} has released no adapter: it failed or still goes on; "
-            f"{folder / CHECKPOINT_FOLDER} has the adapters of its best and its latest round"
+            f"the run in {folder} has released no adapter: it still goes on, or it failed and can "
+            "be resumed"
         )
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give a run folder or a PEFT folder")

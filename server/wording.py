@@ -145,3 +145,8 @@ def _listed(names: list[str], total: int) -> str:
     if len(names) == total > 1:
         return f"all {total} vital signs"
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def count(value: Any) -> str:
+    """Return a number of patients or windows; sites that keep theirs tell none."""
+    return NOTHING if value is None else f"{int(value):,}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from common.backbones.store import install_packaged
 from common.cohort_folder import site_table_paths
@@ -16,8 +18,15 @@ from simulation.progress import RunProgress
 ENGINES = ("inprocess", "ray")
 
 
+SiteSettings = Mapping[str, Mapping[str, Any]]
+"""What single sites set for themselves, by site: see `client.node_settings`."""
+
+
 def federate(
-    config: RunConfig, engine: str = "inprocess", progress: RunProgress | None = None
+    config: RunConfig,
+    engine: str = "inprocess",
+    progress: RunProgress | None = None,
+    own: SiteSettings | None = None,
 ) -> Path:
     """Run the federation over a prepared cohort; both engines end in the same adapter bytes.
 
@@ -25,6 +34,7 @@ def federate(
         config: the settings; `data` and `out` are folders.
         engine: ``inprocess``, or ``ray`` for `flwr run` with a process a client.
         progress: shown while the run goes on.
+        own: the sites' own settings; the in-process engine alone can give them.
 
     Returns:
         The run folder.
@@ -49,6 +59,10 @@ def federate(
             f"{config.federation.min_sites}"
         )
     nodes = len(tables)
+    for site in own or {}:
+        check_name("site", site, tables)
+    if own and engine == "ray":
+        raise UsageError("the Ray engine cannot give sites settings of their own; use inprocess")
     install_packaged()
     progress = progress or RunProgress.silent()
     if engine == "ray":
@@ -63,7 +77,12 @@ def federate(
         from simulation.engines.inprocess import run_in_process
 
         run_in_process(
-            server_app, client_app, config.flat(), nodes=nodes, on_message=progress.site_works
+            server_app,
+            client_app,
+            config.flat(),
+            nodes=nodes,
+            on_message=progress.site_works,
+            own=[(own or {}).get(site, {}) for site in tables],
         )
     progress.look()
     return Path(config.out)

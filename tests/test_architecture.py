@@ -21,6 +21,7 @@ FLOWER_FILES = {
     "common/wire.py",
     "server/app.py",
     "server/admission.py",
+    "server/asking.py",
     "server/exchange.py",
     "server/gathering.py",
     "server/strategy.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.commands import check, convert, ingest
+from client.commands import check, convert, ingest, ledger
 
 app = typer.Typer(
     help="Prepare and run a hospital's side of a federation.",
@@ -23,3 +23,4 @@ def client() -> None:
 app.command(name="convert")(convert.convert)
 app.command(name="ingest")(ingest.ingest)
 app.command(name="check")(check.check)
+app.command(name="ledger")(ledger.ledger)

@@ -10,6 +10,7 @@ from server.report.exchange import exchange_section, refusals_section
 from server.report.forecasts import forecasts_section
 from server.report.learning import learning_section
 from server.report.page import Page, Part, Section, Tile, render_page, short
+from server.report.privacy import privacy_section
 from server.report.results import results_section
 from server.report.setup import reproduction_section, setup_section
 from server.run_record import RunRecord
@@ -42,6 +43,7 @@ def render_report(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         forecasts_section(examples, record.step_minutes, evaluated=evaluated),
         learning_section(record),
         exchange_section(record),
+        privacy_section(record),
         refusals_section(record),
         setup_section(record),
         reproduction_section(record),
@@ -72,14 +74,16 @@ def _headline(record: RunRecord) -> str:
 
 
 def _summary(record: RunRecord) -> Section:
-    patients = sum(int(site["patients"]) for site in record.sites.values())
+    told = [int(n) for site in record.sites.values() if (n := site.get("patients")) is not None]
+    kept = len(told) < len(record.sites)
+    patients = "" if kept else f" with {sum(told):,} training patients"
     parameters = int(record.backbone.get("parameters", 0))
     share = ""
     if parameters:
         of_all = f"{record.adapter.num_parameters / parameters:.1%}".replace("%", f"{NO_BREAK}%")
         share = f" ({of_all} of the backbone)"
     what = (
-        f"{len(record.sites)} sites with {patients:,} training patients fine-tuned the frozen "
+        f"{len(record.sites)} sites{patients} fine-tuned the frozen "
         f"{short(record.backbone_name)} together in {record.trained_rounds} rounds. What they "
         f"shared are adapters of {record.adapter.num_parameters:,} numbers{share}; records of "
         f"patients stayed where they were. The released one is of round {record.best_round}."

@@ -85,33 +85,56 @@ def _volume(traffic: Traffic) -> Part:
 
 
 def _what_left(record: RunRecord) -> list[tuple[str, str]]:
+    config = record.resolved
     adapter = record.adapter
-    dtype = record.settings.get("wire.dtype", "float32")
-    matrices = 2 * len(adapter.modules)
+    matrices = len(adapter.modules) * (2 if config.trained == "ab" else 1)
+    which = "A and B of every layer" if config.trained == "ab" else "B of every layer alone"
     rows = [
         (
             "On joining",
-            "The site's name, its numbers of training patients, training windows and validation "
-            "windows, its source and cohort rule, the length of its time steps, and the digest of "
-            "its frozen backbone.",
+            f"The site's name, {_joined(record)}its source and cohort rule, the length of its time "
+            "steps, the rank of its adapter, and the digest of its frozen backbone.",
         ),
         (
             "Each round",
-            f"The adapter after local training: {matrices} matrices, {adapter.num_parameters:,} "
-            f"numbers in {dtype}.",
-        ),
-        (
-            "Each round",
-            "The numbers of training patients and windows, of optimiser steps, and the mean "
-            "training loss.",
+            f"The adapter after local training: {matrices} matrices ({which}) in "
+            f"{config.wire.dtype}.",
         ),
     ]
+    rows += [("Each round", f"Its {words}.") for words in _numbers(record)]
     if metrics := _validation_words(record.reported("validation")):
         rows.append(("Each round", f"Validation of the adapter that it received: {metrics}."))
     if seconds := record.reported("seconds"):
         parts = ", ".join(short(name) for name in seconds)
         rows.append(("Each round", f"Seconds that it took, by part: {parts}."))
+    if record.reported("privacy"):
+        rows.append(("Each round", "What its privacy guarantee is; it depends on no patient."))
     return rows
+
+
+def _joined(record: RunRecord) -> str:
+    """The counts that sites told on joining; those of a private run keep them."""
+    if any(site.get("patients") is None for site in record.sites.values()):
+        return ""
+    return "its numbers of training patients, training windows and validation windows, "
+
+
+_NUMBERS = {
+    "steps": "number of optimiser steps",
+    "patients": "number of training patients",
+    "windows": "number of training windows",
+    "loss": "mean training loss",
+}
+
+
+def _numbers(record: RunRecord) -> list[str]:
+    """The single numbers that any site told in any round, in words."""
+    entries = [entry for line in record.rounds for entry in line.get("sites", {}).values()]
+    return [
+        words
+        for name, words in _NUMBERS.items()
+        if any(entry.get(name) is not None for entry in entries)
+    ]
 
 
 def _validation_words(names: list[str]) -> str:

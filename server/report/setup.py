@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from server.report.page import Part, Row, Section, Table, short
 from server.run_record import RunRecord
+from server.wording import count
 
 
 def setup_section(record: RunRecord) -> Section:
@@ -22,21 +23,23 @@ def setup_section(record: RunRecord) -> Section:
         ("Adapter", f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}"),
         ("Adapter parameters", f"{adapter.num_parameters:,} in {len(adapter.modules)} layers"),
         ("Rounds", f"{record.trained_rounds} of {record.settings.get('rounds', '?')}"),
-        ("Released round", f"{record.best_round}, the best by validation WQL"),
+        ("Aggregation", short(_aggregation(record))),
+        ("Released round", f"{record.best_round}, {_chosen(record)}"),
     ]
     sites = [
         Row(
             short(name),
             [
-                f"{int(site['patients']):,}",
-                f"{int(site['windows']):,}",
+                count(site.get("patients")),
+                count(site.get("windows")),
+                str(site.get("rank", adapter.rank)),
                 short(site["source"]),
                 short(site["rule"]),
             ],
         )
         for name, site in record.sites.items()
     ]
-    header = ["Site", "Training patients", "Training windows", "Source", "Cohort rule"]
+    header = ["Site", "Training patients", "Training windows", "Rank", "Source", "Cohort rule"]
     part = Part(
         tables=[_pairs("Model and adapter", model), Table("Sites", header, sites, text=True)],
         folded_title="All settings",
@@ -45,6 +48,18 @@ def setup_section(record: RunRecord) -> Section:
         ],
     )
     return Section("setup", "What was run", [part])
+
+
+def _aggregation(record: RunRecord) -> str:
+    """The rule and the optimizer, as the settings resolve them."""
+    config = record.resolved
+    rule = f"{config.rule}, weights: {config.weighting}"
+    optimizer = config.aggregation.optimizer
+    return rule if optimizer == "none" else f"{rule}, server optimizer {optimizer}"
+
+
+def _chosen(record: RunRecord) -> str:
+    return "the best by validation WQL" if record.validation_curve() else "the last"
 
 
 def reproduction_section(record: RunRecord) -> Section:
@@ -64,9 +79,12 @@ def reproduction_section(record: RunRecord) -> Section:
         _pairs("Versions", [(k, short(v)) for k, v in sorted(versions.items())], "Package"),
     ]
     notes = [
-        "With these settings, weights, tables and versions a run on CPUs with train.threads = 1 "
-        "ends in the same adapter, byte for byte."
+        "With these settings, weights, tables and versions a run with train.threads = 1 ends in "
+        "the same adapter, byte for byte, on CPUs of one kind; on others the last digits differ."
     ]
+    if resumed := record.config.get("resumed_after"):
+        rounds = ", ".join(str(number) for number in resumed)
+        notes.append(f"The run was cut off and resumed after round {rounds}; that changes no byte.")
     if evaluation:
         bootstrap = evaluation["bootstrap"]
         notes.append(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
 from typing import Annotated
@@ -10,7 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from common.config import RunConfig
 from common.console import output_console
+from common.errors import UsageError
 from common.home import current_cohort, home
 from common.settings import parse_settings
 
@@ -24,6 +27,17 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("-c", "--config", metavar="KEY=VALUE", help="Any setting, as often as needed."),
 ]
+Sites = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--site",
+        metavar="SITE.KEY=VALUE",
+        help="What a site sets for itself, e.g. micu.lora-rank=4, as often as needed.",
+    ),
+]
+Resume = Annotated[
+    Path | None, typer.Option(help="Go on with the run in this folder, with its own settings.")
+]
 
 
 def run(
@@ -34,17 +48,24 @@ def run(
     rounds: Rounds = None,
     seed: Seed = None,
     config: Settings = None,
+    site: Sites = None,
+    resume: Resume = None,
 ) -> None:
     """Train one global adapter over the sites of a cohort, evaluate it and write a report."""
+    own = split_site_settings(site or [])
     options = {
-        "data": str(data or current_cohort()),
+        "data": str(data or current_cohort()) if resume is None else None,
         "out": str(out or home() / "runs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{token_hex(2)}"),
         "backbone": backbone,
         "rounds": rounds,
         "seed": seed,
     }
     given = {key: value for key, value in options.items() if value is not None}
-    settings = parse_settings(config or [], given)
+    if resume is None:
+        settings = parse_settings(config or [], given)
+    else:
+        beyond = [out, backbone, rounds, seed, *(config or [])]
+        settings = _resumed(resume, data, any(value is not None for value in beyond))
 
     from server.global_evaluation import evaluate_run
     from server.tables import evaluation_tables
@@ -57,10 +78,42 @@ def run(
         quiet_flower()  # the bar tells what its lines would
     progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True))
     with progress.shown():
-        folder = federate(settings, engine, progress)
+        folder = federate(settings, engine, progress, own)
     with console.status("evaluating on the test split"):
         result = evaluate_run(folder, Path(settings.data))
     for table in evaluation_tables(result):
         console.print(table)
     console.print(f"Adapter: {folder / 'adapter'}", soft_wrap=True, highlight=False)
     console.print(f"Report:  {folder / 'report.html'}", soft_wrap=True, highlight=False)
+
+
+def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the sites' own settings by site.
+
+    Args:
+        given: what stood behind each ``--site``, e.g. ``micu.lora-rank=4``.
+
+    Raises:
+        UsageError: where one is not ``SITE.KEY=VALUE``.
+    """
+    own: dict[str, dict[str, str]] = {}
+    for text in given:
+        site, dot, pair = text.partition(".")
+        key, equals, value = pair.partition("=")
+        if not (site and dot and key and equals):
+            raise UsageError(
+                f"--site takes SITE.KEY=VALUE, e.g. --site micu.lora-rank=4, got {text!r}"
+            )
+        own.setdefault(site, {})[key] = value
+    return own
+
+
+def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
+    """The settings of a run that goes on: its own, but for where the cohort now lies."""
+    from server.run_folder import read_config
+
+    if others:
+        raise UsageError("--resume goes on with the run's own settings; give none beside it")
+    recorded = dict(read_config(folder)["settings"])
+    moved = {"data": str(data)} if data is not None else {}
+    return RunConfig.parse({**recorded, **moved, "out": str(folder), "resume": True})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -41,6 +41,7 @@ class InProcessGrid(Grid):
         run_config: the run's settings, as flat pairs.
         nodes: number of nodes.
         on_message: see `OnMessage`.
+        own: each node's own settings, in the order of the nodes; None = none has any.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class InProcessGrid(Grid):
         run_config: Mapping[str, Any],
         nodes: int,
         on_message: OnMessage | None = None,
+        own: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._client_app = client_app
         self._on_message = on_message
@@ -58,7 +60,11 @@ class InProcessGrid(Grid):
             node_id: Context(
                 run_id=RUN_ID,
                 node_id=node_id,
-                node_config={"partition-id": node_id - 1, "num-partitions": nodes},
+                node_config={
+                    "partition-id": node_id - 1,
+                    "num-partitions": nodes,
+                    **(own[node_id - 1] if own else {}),
+                },
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
@@ -143,6 +149,7 @@ def run_in_process(
     *,
     nodes: int,
     on_message: OnMessage | None = None,
+    own: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Run a federation in this process; what the ServerApp raises comes through.
 
@@ -152,9 +159,10 @@ def run_in_process(
         run_config: the run's settings, as flat pairs.
         nodes: number of nodes.
         on_message: see `OnMessage`.
+        own: each node's own settings, in the order of the nodes.
     """
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = RUN_ID
     context = Context(
         run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config=dict(run_config)
     )
-    server_app(InProcessGrid(client_app, run_config, nodes, on_message), context)
+    server_app(InProcessGrid(client_app, run_config, nodes, on_message, own), context)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from client.node_settings import NodeSettings, read_node_settings
 from client.site_data import load_site, site_tables
 from common.config import RunConfig, WindowConfig
 from common.errors import CohortError, FedvitalsError, SiteTableError, UsageError
@@ -13,8 +15,12 @@ from common.home import use_cohort
 WINDOWS = WindowConfig(context=24, stride=6)
 
 
-def simulated(place: int, nodes: int) -> dict[str, int]:
-    return {"partition-id": place, "num-partitions": nodes}
+def simulated(place: int, nodes: int) -> NodeSettings:
+    return settings_of({"partition-id": place, "num-partitions": nodes})
+
+
+def settings_of(node: dict[str, Any]) -> NodeSettings:
+    return read_node_settings(node, RunConfig(), "run")
 
 
 def test_nodes_share_out_the_sites(tiny_cohort: Path) -> None:
@@ -37,8 +43,8 @@ def test_a_hospitals_node_has_its_own_table_alone(tiny_cohort: Path) -> None:
     # The run's settings come from the server: they must not choose what a hospital opens.
     config = RunConfig(data="/etc")
     node = {"data-path": str(path), "site-id": "north", "partition-id": 0, "num-partitions": 1}
-    assert site_tables(node, config) == {"north": path}
-    assert len(load_site(node, config, "north", WINDOWS).train)
+    assert site_tables(settings_of(node), config) == {"north": path}
+    assert len(load_site(settings_of(node), config, "north", WINDOWS).train)
 
 
 @pytest.mark.parametrize("site", ["micu", "../../secret", "/etc/passwd", ""])
@@ -63,11 +69,9 @@ def test_a_changed_table_is_read_anew(tiny_cohort: Path, tmp_path: Path) -> None
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no data-path"):
-        site_tables({}, RunConfig())
     with pytest.raises(CohortError, match="holds no cohort"):
         site_tables(simulated(0, 1), RunConfig(data=str(tmp_path)))
     node = {"data-path": str(tmp_path / "absent.parquet")}
     with pytest.raises(SiteTableError, match="there is no site table"):
-        load_site(node, RunConfig(), "absent", WINDOWS)
+        load_site(settings_of(node), RunConfig(), "absent", WINDOWS)
     assert issubclass(SiteTableError, FedvitalsError)

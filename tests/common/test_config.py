@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -46,7 +47,7 @@ def test_every_setting_has_a_line_of_help() -> None:
         ({"train.device": "tpu"}, "unknown train.device 'tpu'"),
         ({"federation.weights": "windows"}, "unknown federation.weights"),
         ({"wire.dtype": "float8"}, "unknown wire.dtype 'float8'"),
-        ({"windows.horizon": 0}, "horizon_steps must be at least 1"),
+        ({"windows.horizon": 0}, "windows.horizon must be at least 1"),
         ({"windows.vitals": "heart_rate,spo3"}, "did you mean 'spo2'?"),
         ({"windows.vitals": " , "}, "names no vital sign"),
     ],
@@ -87,3 +88,55 @@ def test_pairs_of_the_command_line() -> None:
 def test_bad_pairs_are_refused(pairs: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_settings(pairs, {"rounds": 3})
+
+
+def test_what_is_left_to_itself_is_resolved() -> None:
+    plain = RunConfig()
+    assert (plain.trained, plain.rule, plain.weighting) == ("ab", "fedavg", "patients")
+    private = RunConfig.parse({"privacy.epsilon": 8})
+    assert (private.trained, private.rule, private.weighting) == ("b", "ffa", "equal")
+    both = RunConfig.parse({"privacy.epsilon": 8, "lora.train": "ab"})
+    assert (both.trained, both.rule) == ("ab", "fedavg")
+    fixed = RunConfig.parse({"federation.weights": "ccu=2,micu=0.5"})
+    assert fixed.weighting == "fixed"
+    assert fixed.federation.fixed_weights() == {"ccu": 2.0, "micu": 0.5}
+
+
+def test_the_steps_of_a_private_round_do_not_tell_how_many_patients_there_are() -> None:
+    settings = {"privacy.epsilon": 8, "privacy.sample-rate": 0.15, "train.epochs": 2}
+    assert RunConfig.parse(settings).private_steps == 14
+    assert RunConfig.parse(settings | {"train.steps": 5}).private_steps == 5
+
+
+def test_a_site_of_another_rank_keeps_the_scaling() -> None:
+    lora = RunConfig.parse(
+        {"lora.rank": 8, "lora.min-rank": 2, "aggregation.rule": "svd"}
+    ).lora.at_rank(2)
+    assert (lora.rank, lora.alpha) == (2, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ({"aggregation.rule": "ffa"}, "needs a shared A; set lora.train = b"),
+        ({"aggregation.rule": "svd", "lora.train": "b"}, "changes A, which lora.train = b keeps"),
+        ({"aggregation.rule": "fedavg", "privacy.epsilon": 1}, "set aggregation.rule = ffa"),
+        ({"lora.min-rank": 2}, "aggregation.rule = fedavg cannot average; take one of: svd, flora"),
+        ({"lora.min-rank": 9}, "lora.min-rank must be from 0 to 8"),
+        ({"aggregation.rule": "svd", "wire.dtype": "int8"}, "set wire.dtype = float16"),
+        ({"aggregation.rule": "svd", "aggregation.optimizer": "fedadam"}, "by name"),
+        ({"privacy.epsilon": 1, "federation.weights": "patients"}, "how many patients a site has"),
+        ({"privacy.epsilon": 1, "lora.dropout": 0.1}, "set lora.dropout = 0"),
+        ({"privacy.epsilon": 1, "privacy.noise-multiplier": 1}, "both given"),
+        ({"privacy.delta": 0}, "privacy.delta must be above 0"),
+        ({"privacy.sample-rate": 0}, "privacy.sample-rate must be above 0"),
+        ({"privacy.chunk": 2}, "privacy.chunk must be at least 16"),
+        ({"federation.fraction": 0}, "federation.fraction must be above 0"),
+        ({"federation.weights": "ccu=2,ccu=1"}, "takes SITE=WEIGHT"),
+        ({"federation.weights": "ccu=0"}, "weights above 0, got 'ccu=0'"),
+        ({"aggregation.trim": 0.5}, "aggregation.trim must be from 0 to 0.49"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(pairs: dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(reason)):
+        RunConfig.parse(pairs)

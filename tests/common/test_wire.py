@@ -18,7 +18,7 @@ from safetensors.numpy import save as save_safetensors
 
 from common.adapter import Adapter, tensor_name
 from common.errors import AdapterError
-from common.wire import WireDtype, decode, encode, from_record, to_record
+from common.wire import WireDtype, decode, encode, from_record, inspect, to_record
 from common.wire_header import LENGTH_BYTES, METADATA
 
 BOLT_TARGETS = (
@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "backbone_digest": "0123456789abcdef" * 4,
     "dropout": 0.05,
 }
-DTYPES: tuple[WireDtype, ...] = ("float32", "float16")
+DTYPES: tuple[WireDtype, ...] = ("float32", "float16", "int8")
 
 
 def bolt_modules() -> list[str]:
@@ -126,6 +126,63 @@ def test_float16_rounds_to_the_nearest() -> None:
         np.testing.assert_array_equal(tensor, adapter.tensors[name].astype(np.float16))
 
 
+@given(adapters())
+@settings(deadline=None, max_examples=50)
+def test_int8_is_off_by_half_a_level_of_each_matrix_at_most(adapter: Adapter) -> None:
+    for name, tensor in decode(encode(adapter, "int8")).tensors.items():
+        level = np.abs(adapter.tensors[name]).max() / 127
+        np.testing.assert_array_less(np.abs(tensor - adapter.tensors[name]), 0.501 * level + 1e-30)
+
+
+def test_int8_keeps_zeros_and_quarters_the_bytes() -> None:
+    adapter = nano()
+    zero = Adapter(
+        {name: np.zeros_like(matrix) for name, matrix in adapter.tensors.items()},
+        rank=8,
+        **SETTINGS,
+    )
+    assert decode(encode(zero, "int8")) == zero
+    assert len(encode(adapter, "int8")) < 0.27 * adapter.nbytes
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_b_travels_alone_and_meets_the_shared_a(dtype: WireDtype) -> None:
+    adapter = small()
+    data = encode(adapter, dtype, "b")
+    assert len(data) < len(encode(adapter, dtype))
+    assert not any(name.startswith("A.") for name in header_of(data))
+    received = decode(data, shared=adapter)
+    whole = decode(encode(adapter, dtype))
+    for name, tensor in received.tensors.items():
+        expected = adapter if "lora_A" in name else whole
+        np.testing.assert_array_equal(tensor, expected.tensors[name])
+
+
+def test_b_alone_needs_the_very_same_a() -> None:
+    data = encode(small(), trained="b")
+    with pytest.raises(AdapterError, match="leaves out A, of which this side has none"):
+        decode(data)
+    other = with_value(tensor_name("b.q", "A"), 7.0)
+    with pytest.raises(AdapterError, match="made with the shared A"):
+        decode(data, shared=other)
+    moved = with_value(tensor_name("b.q", "B"), 7.0)
+    assert decode(data, shared=moved) == small()
+
+
+@pytest.mark.parametrize("trained", ["ab", "b"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_message_tells_what_it_holds_without_the_shared_a(dtype: WireDtype, trained: str) -> None:
+    adapter = small()
+    summary = inspect(encode(adapter, dtype, trained))
+    assert (summary.rank, summary.alpha, summary.trained) == (1, 16.0, trained)
+    assert summary.dtype == dtype
+    assert summary.backbone_digest == adapter.backbone_digest
+    sent = {name for name in adapter.tensors if trained == "ab" or "lora_B" in name}
+    assert summary.matrices.keys() == sent
+    numbers = np.concatenate([summary.matrices[name].ravel() for name in sorted(sent)])
+    assert summary.norm == pytest.approx(np.linalg.norm(numbers.astype(np.float64)))
+
+
 def test_the_order_of_making_does_not_show() -> None:
     adapter = small()
     backwards = {name: adapter.tensors[name] for name in sorted(adapter.tensors)[::-1]}
@@ -186,8 +243,8 @@ def test_a_number_too_large_for_float16_is_not_sent(value: float) -> None:
 
 
 def test_an_unknown_type_is_refused() -> None:
-    with pytest.raises(AdapterError, match="unknown wire type 'int8'; use float32 or float16"):
-        encode(small(), "int8")  # type: ignore[arg-type]
+    with pytest.raises(AdapterError, match="unknown wire type 'int4'; use one of float32,"):
+        encode(small(), "int4")  # type: ignore[arg-type]
 
 
 def test_names_that_no_reader_would_accept_are_not_sent() -> None:

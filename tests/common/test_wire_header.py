@@ -23,7 +23,7 @@ SETTINGS: dict[str, Any] = {
     "backbone_digest": "0123456789abcdef" * 4,
     "dropout": 0.05,
 }
-DTYPES: tuple[WireDtype, ...] = ("float32", "float16")
+DTYPES: tuple[WireDtype, ...] = ("float32", "float16", "int8")
 
 
 def small() -> Adapter:
@@ -67,6 +67,13 @@ def entry(name: str, **changes: Any) -> bytes:
 
 def metadata(**changes: Any) -> bytes:
     return edited(lambda header: header[METADATA].update(changes))
+
+
+def edited_int8(name: str, **changes: Any) -> bytes:
+    data = encode(small(), "int8")
+    header = header_of(data)
+    header[name].update(changes)
+    return message(header, body_of(data))
 
 
 FORGED: dict[str, tuple[bytes, str]] = {
@@ -113,8 +120,8 @@ FORGED: dict[str, tuple[bytes, str]] = {
     "digest": (metadata(backbone_digest="x"), "64 lower-case"),
     "line break": (metadata(backbone="a\nb"), "printable"),
     "lone surrogate": (metadata(backbone="\ud800"), "printable"),
-    "other type": (entry("A.0", dtype="F64"), "type 'F64', not F32 or F16"),
-    "type no text": (entry("A.0", dtype=["F32"]), "not F32 or F16"),
+    "other type": (entry("A.0", dtype="F64"), "type 'F64', not F32, F16 or I8"),
+    "type no text": (entry("A.0", dtype=["F32"]), "not F32, F16 or I8"),
     "types mixed": (entry("A.0", dtype="F16", shape=[4, 1, 2]), "several types"),
     "two dimensions": (entry("A.0", shape=[2, 2]), "not three counts"),
     "dimension true": (entry("A.0", shape=[2, True, 2]), "not three counts"),
@@ -138,6 +145,32 @@ FORGED: dict[str, tuple[bytes, str]] = {
     ),
     "extra key": (entry("A.0", note="x"), "must have the keys"),
     "entry no object": (edited(lambda header: header.update({"A.0": []})), "must have the keys"),
+    "scales without int8": (
+        edited(lambda header: header.update({"A.0.scale": header.pop("A.1")})),
+        "scales do not fit",
+    ),
+    "int8 without scales": (
+        message(
+            {
+                METADATA: header_of(encode(small()))[METADATA],
+                "A.0": {"dtype": "I8", "shape": [2, 1, 2], "data_offsets": [0, 4]},
+            },
+            b"1234",
+        ),
+        "scales do not fit",
+    ),
+    "a scale in int8": (
+        edited_int8("A.0.scale", dtype="I8", shape=[8, 1, 1]),
+        "not one float32 a matrix",
+    ),
+    "a scale for each number": (
+        edited_int8("A.0.scale", shape=[1, 1, 2]),
+        "not one float32 a matrix",
+    ),
+    "trained c": (metadata(trained="c"), "trained is 'c', not ab or b"),
+    "A sent and shared": (metadata(frozen_a="ab"), "frozen_a"),
+    "A neither sent nor shared": (metadata(trained="b"), "frozen_a"),
+    "b alone, with A": (metadata(trained="b", frozen_a="0" * 64), "do not fit the 4 tensors"),
     "data longer": (encode(small()) + b"\0", "the data at"),
     "data shorter": (encode(small())[:-1], "the data at"),
     "unknown tensor": (
@@ -213,7 +246,7 @@ def with_spoilt_bytes(rng: random.Random, source: bytes) -> bytes:
 
 def with_forged_values(rng: random.Random) -> bytes:
     """An honest length and sound JSON, so that the later checks are reached."""
-    data = encode(small(), rng.choice(DTYPES))
+    data = encode(small(), rng.choice(DTYPES), rng.choice(["ab", "b"]))
     header = header_of(data)
     for _ in range(rng.randrange(1, 4)):
         part = header[rng.choice(list(header))]
@@ -255,7 +288,7 @@ def test_ten_thousand_fuzzed_messages_give_nothing_but_adapter_errors() -> None:
     for _ in range(10_000):
         data = fuzzed(rng)
         try:
-            accepted.append(decode(data))
+            accepted.append(decode(data, shared=small()))
         except AdapterError as error:
             reasons.add(str(error)[:40])
     assert len(reasons) > 100  # the fuzz reaches more than the first few checks

@@ -5,19 +5,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.adapter import Adapter, tensor_name
-from server.admission import RefusedError, check_adapter, check_report, printable
-from server.sites import Member, Membership
+from common.errors import AdapterError
+from common.wire import encode
+from server.admission import Order, SiteReply, check_adapter, printable, refuse_outliers
+from server.site_report import RefusedError
+from server.sites import Member
 
-GOOD: dict[str, Any] = {
-    "patients": 12,
-    "windows": 100,
-    "steps": 5,
-    "loss": 0.5,
-    "validation.wql": 0.1,
-    "seconds.training": 1.5,
-}
+MEMBER = Member("micu", 1, 12, 100, "mimic3", "all", 60, 2)
 
 
 def make_adapter(value: float = 1.0, **changes: Any) -> Adapter:
@@ -35,98 +33,91 @@ def make_adapter(value: float = 1.0, **changes: Any) -> Adapter:
     return Adapter(**({"tensors": tensors} | settings | changes))
 
 
-MEMBER = Member("micu", 1, 12, 100, "mimic3", "all", 60)
+ORDER = Order(MEMBER, 3, make_adapter(), True, "run")
 
 
-def test_a_good_report_is_read() -> None:
-    report = check_report(GOOD, MEMBER)
-    assert (report.patients, report.windows, report.steps, report.loss) == (12, 100, 5, 0.5)
-    assert report.validation == {"wql": 0.1}
-    assert report.seconds == {"training": 1.5}
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        ({"patients": 0}, "it reports 0 patients, 12 when it joined"),
-        ({"patients": 10**9}, "it reports 1000000000 patients, 12 when it joined"),
-        ({"validation.name": 1.0}, "holds validation.name, which nobody asked for"),
-        ({"seconds.\x1b[2J": 1.0}, "holds seconds.\\?"),
-        ({"loss": float("nan")}, "the value of loss is not a finite number"),
-        ({"validation.wql": float("inf")}, "validation.wql is not a finite number"),
-        ({"validation.wql": [0.1]}, "validation.wql is not a finite number"),
-    ],
-)
-def test_an_impossible_report_is_refused(change: dict[str, Any], reason: str) -> None:
-    with pytest.raises(RefusedError, match=reason):
-        check_report(GOOD | change, MEMBER)
-
-
-@pytest.mark.parametrize("name", ["patients", "windows", "steps", "loss"])
-def test_an_incomplete_report_is_refused(name: str) -> None:
-    with pytest.raises(RefusedError, match=f"lacks {name}"):
-        check_report({key: value for key, value in GOOD.items() if key != name}, MEMBER)
-
-
-def test_adapters_that_cannot_be_averaged_are_refused() -> None:
-    reference = make_adapter()
-    check_adapter(make_adapter(2.0), reference, "micu")
-    with pytest.raises(RefusedError, match="site 'micu' sent alpha 8"):
-        check_adapter(replace(reference, alpha=8.0), reference, "micu")
-    with pytest.raises(RefusedError, match="backbone"):
-        check_adapter(replace(reference, backbone_digest="1" * 64), reference, "micu")
-    with pytest.raises(RefusedError, match="NaN or infinity in"):
-        check_adapter(make_adapter(float("nan")), reference, "micu")
-
-
-ANSWER: dict[str, Any] = {
-    "patients": 12,
-    "windows": 100,
-    "source": "mimic3",
-    "rule": "sepsis=explicit",
-    "step-minutes": 60,
-    "backbone-digest": "0" * 64,
-}
+def test_a_good_adapter_passes_with_the_norm_of_its_update() -> None:
+    norm, digest = check_adapter(encode(make_adapter(2.0)), ORDER)
+    assert norm == pytest.approx(np.sqrt(2 * 3 + 4 * 2))
+    assert len(digest) == 64
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("adapter", "reason"),
     [
-        ({"windows": 0}, "no usable window"),
-        ({"backbone-digest": "1" * 64}, "install the same weights"),
-        ({"step-minutes": 30}, "its steps are 30 min, the others' 60 min"),
-        ({"patients": "many"}, "garbles"),
-        ({"patients": None}, "garbles"),
+        (replace(make_adapter(), alpha=8.0), "site 'micu' sent alpha 8"),
+        (replace(make_adapter(), backbone_digest="1" * 64), "backbone"),
+        (make_adapter(float("nan")), "not finite"),
     ],
 )
-def test_a_site_that_cannot_take_part_is_told_why(change: dict[str, Any], reason: str) -> None:
-    membership = Membership("0" * 64)
-    membership.admit("micu", 1, ANSWER)
-    membership.admit("ccu", 2, ANSWER | change)
-    assert membership.names() == ["micu"]
-    assert reason in membership.refused["ccu"]
+def test_adapters_that_cannot_be_averaged_are_refused(adapter: Adapter, reason: str) -> None:
+    with pytest.raises(AdapterError, match=reason):
+        check_adapter(encode(adapter), ORDER)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "x" * 65, "micu\n[INFO] fine", "../micu", "\x1b[2J"])
-def test_a_name_that_could_forge_a_line_is_turned_away(name: str) -> None:
-    membership = Membership("0" * 64)
-    membership.admit(name, 7, ANSWER)
-    assert not membership.members
-    assert list(membership.refused) == ["a site of node 7"]
+def test_a_message_far_larger_than_an_adapter_is_refused_unread() -> None:
+    with pytest.raises(AdapterError, match="are accepted"):
+        check_adapter(b"x" * 100_000, ORDER)
+
+
+def test_a_shared_a_must_come_back_as_it_was() -> None:
+    order = replace(ORDER, trained="b")
+    moved = {
+        name: m * (2.0 if "_B." in name else 1.0) for name, m in make_adapter().tensors.items()
+    }
+    b_alone = make_adapter(tensors={n: m.astype(np.float32) for n, m in moved.items()})
+    check_adapter(encode(b_alone, trained="b"), order)
+    with pytest.raises(RefusedError, match="it changed A"):
+        check_adapter(encode(make_adapter(2.0)), order)
+    with pytest.raises(AdapterError, match="this side has none"):
+        check_adapter(encode(b_alone, trained="b"), ORDER)
+
+
+def test_an_adapter_of_an_earlier_round_is_refused() -> None:
+    data = encode(make_adapter(2.0))
+    _, digest = check_adapter(data, ORDER)
+    with pytest.raises(RefusedError, match="of an earlier round again"):
+        check_adapter(data, replace(ORDER, earlier={digest}))
+    # What was sent back unchanged tells nothing old.
+    unchanged = encode(make_adapter())
+    _, digest = check_adapter(unchanged, ORDER)
+    check_adapter(unchanged, replace(ORDER, earlier={digest}))
+
+
+def replies(norms: list[float]) -> dict[str, SiteReply]:
+    return {
+        f"site{place}": SiteReply(f"site{place}", adapter=b"x", update_norm=norm)
+        for place, norm in enumerate(norms)
+    }
+
+
+@pytest.mark.parametrize(
+    ("norms", "refused"),
+    [
+        ([1.0, 1.2, 0.8, 100.0], ["site3"]),
+        ([1.0, 100.0], ["site1"]),
+        ([1.0, 9.9, 10.0], []),
+        ([0.0, 0.0, 5.0], []),  # nobody else moved: no measure
+        ([1.0], []),
+        ([], []),
+    ],
+)
+def test_updates_far_larger_than_the_others_are_refused(
+    norms: list[float], refused: list[str]
+) -> None:
+    judged = refuse_outliers(replies(norms), 10.0)
+    assert [site for site, reply in judged.items() if reply.adapter is None] == refused
+    assert all("aggregation.norm-factor" in judged[site].refused for site in refused)
+
+
+@given(st.lists(st.floats(0.0, 1e6), max_size=8), st.floats(1.0, 100.0))
+def test_at_least_half_of_the_sites_are_kept(norms: list[float], factor: float) -> None:
+    judged = refuse_outliers(replies(norms), factor)
+    kept = sum(reply.adapter is not None for reply in judged.values())
+    assert 2 * kept >= len(norms)
+    assert refuse_outliers(replies(norms), 0) == replies(norms)
 
 
 def test_a_site_s_text_becomes_one_bounded_line() -> None:
     assert printable("fine\n[INFO] forged\x1b[2J") == "fine?[INFO] forged?[2J"
     assert len(printable("x" * 10_000)) == 200
-    membership = Membership("0" * 64)
-    membership.admit("micu", 1, ANSWER | {"rule": "x\ny" * 1000})
-    assert len(membership.members["micu"].rule) == 200
-    assert "\n" not in membership.members["micu"].rule
-
-
-def test_a_name_is_taken_once() -> None:
-    membership = Membership("0" * 64)
-    membership.admit("micu", 1, ANSWER)
-    membership.admit("micu", 2, ANSWER)
-    assert membership.members["micu"].node_id == 1
-    assert "second node" in membership.refused["micu"]

@@ -66,3 +66,50 @@ def test_without_a_cohort_the_next_step_is_named(
 ) -> None:
     assert run(app, command(tiny_bolt, tmp_path / "run")) == 4
     assert "python -m simulation prepare" in capsys.readouterr().err
+
+
+def test_a_site_sets_its_own_rank(tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path) -> None:
+    use_cohort(tiny_cohort)
+    mixed = ["-c", "aggregation.rule=svd", "-c", "lora.min-rank=1", "--site", "micu.lora-rank=1"]
+    assert run(app, command(tiny_bolt, tmp_path / "run", *mixed)) == 0
+    sites = json.loads((tmp_path / "run" / "config.json").read_text())["sites"]
+    assert [site["rank"] for site in sites.values()] == [2, 1, 2]
+
+
+def test_a_run_cut_off_is_resumed(
+    tiny_bolt: Path,
+    tiny_cohort: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use_cohort(tiny_cohort)
+    out = tmp_path / "run"
+
+    def cut_off(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("server.app.release", cut_off)
+        assert run(app, command(tiny_bolt, out)) == 130
+    assert not (out / "adapter").exists()
+    assert run(app, command(tiny_bolt, out)) == 10
+    assert "resume it" in capsys.readouterr().err
+    assert run(app, ["run", "--resume", str(out), "--rounds", "5"]) == 2
+    assert "give none beside it" in capsys.readouterr().err
+    assert run(app, ["run", "--resume", str(out)]) == 0
+    assert (out / "adapter").is_dir()
+    assert (out / "evaluation.json").is_file()
+
+
+@pytest.mark.parametrize("text", ["micu", "micu.lora-rank", ".lora-rank=2", "lora-rank=2"])
+def test_a_site_setting_that_is_none_is_named(
+    tiny_bolt: Path,
+    tiny_cohort: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+) -> None:
+    use_cohort(tiny_cohort)
+    assert run(app, command(tiny_bolt, tmp_path / "run", "--site", text)) == 2
+    assert "--site takes SITE.KEY=VALUE" in capsys.readouterr().err

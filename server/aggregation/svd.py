@@ -1,0 +1,44 @@
+"""The best adapter of the run's rank for the sites' mean update.
+
+The mean of the products, ``sum_k w_k (alpha_k / r_k) B_k A_k``, may have the sum of the sites'
+ranks; its first r singular directions are the nearest that an adapter of rank r can be (compare
+FlexLoRA, Bai et al., arXiv 2402.11505). Sites may have different ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from common.adapter import Adapter, Matrix, tensor_name
+from server.aggregation.mean import shares
+from server.aggregation.products import product_sums
+from server.aggregation.truncation import trainable_pair
+
+
+def svd(
+    adapters: Mapping[str, Adapter], weights: Mapping[str, float], previous: Adapter
+) -> tuple[dict[str, Matrix], float]:
+    """Average the sites' products and take the nearest of the run's rank.
+
+    Args:
+        adapters: the sites' adapters, of any ranks; each is read once a block of layers.
+        weights: the weight of each site that counts.
+        previous: the adapter that the round began with; gives rank and alpha of the result.
+
+    Returns:
+        The matrices in float32, alpha / r taken out of them; and the share of the squared norm of
+        the mean that the rank cuts off.
+    """
+    tensors: dict[str, Matrix] = {}
+    kept = total = 0.0
+    for module, mean in product_sums(adapters, shares(weights), previous):
+        found = mean.svd()
+        squares = np.square(found.s)
+        total += float(squares.sum())
+        kept += float(squares[: previous.rank].sum())
+        unscaled = found._replace(s=found.s / previous.scaling)
+        pair = trainable_pair(unscaled, previous.rank, previous.pair(module)[0])
+        tensors[tensor_name(module, "A")], tensors[tensor_name(module, "B")] = pair
+    return tensors, max(0.0, 1.0 - kept / total) if total > 0 else 0.0

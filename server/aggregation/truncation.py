@@ -1,0 +1,82 @@
+"""The best adapter of a rank for a given update, ready to be trained further.
+
+By Eckart and Young, no adapter of rank r comes nearer to a matrix than its first r singular
+directions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from common.adapter import Adapter, Matrix, tensor_name
+from common.errors import AdapterError
+from common.low_rank import Array, LowRankSum, Singular
+
+_DEAD_ROW = 0.1
+"""A row of A this much shorter than the others would hold its direction back."""
+
+
+def truncate(adapter: Adapter, rank: int) -> Adapter:
+    """Return the best version of an adapter of a lower rank, for a site that trains that rank.
+
+    Args:
+        adapter: the global adapter.
+        rank: the site's rank r_k.
+
+    Returns:
+        An adapter of rank r_k with ``alpha_k = alpha r_k / r``: the scaling is the run's, so that a
+        learning rate means the same at every site.
+
+    Raises:
+        AdapterError: where the rank is not from 1 to the adapter's.
+    """
+    if not 1 <= rank <= adapter.rank:
+        raise AdapterError(
+            f"a site asks for rank {rank}, the run has {adapter.rank}; set lora-rank at the site "
+            f"from 1 to {adapter.rank}"
+        )
+    if rank == adapter.rank:
+        return adapter
+    tensors: dict[str, Matrix] = {}
+    for module in adapter.modules:
+        a, b = adapter.pair(module)
+        product = LowRankSum(b.shape[0], a.shape[1])
+        product.add(1.0, b, a)
+        lower = trainable_pair(product.svd(), rank, a)
+        tensors[tensor_name(module, "A")], tensors[tensor_name(module, "B")] = lower
+    return replace(adapter, tensors=tensors, rank=rank, alpha=adapter.alpha * rank / adapter.rank)
+
+
+def trainable_pair(found: Singular, rank: int, previous_a: Matrix) -> tuple[Matrix, Matrix]:
+    """Return A [rank, in] and B [out, rank] whose product is the nearest to a decomposed matrix.
+
+    Both take the root of the singular values, so that neither outgrows the other over the rounds. A
+    direction without a value has B zero and the row of the previous A, as an adapter starts out: a
+    pair with both zero has no gradient and would be dead for ever.
+
+    Args:
+        found: the matrix, with the scaling taken out.
+        rank: of the result, at most that of `previous_a`.
+        previous_a: A [r, in] of the adapter that the result replaces.
+    """
+    kept = min(rank, len(found.s))
+    root = np.sqrt(found.s[:kept])
+    a = _live_rows(previous_a.astype(np.float64))[:rank]
+    a[:kept] = root[:, None] * found.v[:kept]
+    b = np.zeros((found.u.shape[0], rank))
+    b[:, :kept] = found.u[:, :kept] * root
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+def _live_rows(a: Array) -> Array:
+    """The rows of A; one that is dead is brought to the length of the others."""
+    lengths = np.linalg.norm(a, axis=1)
+    typical = float(np.sqrt(np.mean(np.square(lengths)))) or 1.0
+    for row in np.flatnonzero(lengths < _DEAD_ROW * typical):
+        if lengths[row] == 0:
+            a[row, row % a.shape[1]] = typical
+        else:
+            a[row] *= typical / lengths[row]
+    return a

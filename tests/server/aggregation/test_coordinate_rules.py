@@ -1,0 +1,56 @@
+"""The median and the trimmed mean against numpy and a loop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.config import AggregationConfig
+from server.aggregation.trimmed_mean import trimmed_sites
+from tests.server.aggregation.samples import SITES, adapter, run, with_tensors
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_median_is_numpys(count: int) -> None:
+    sites = {site: adapter(i) for i, site in enumerate(SITES[:count])}
+    for name, matrix in run("median", sites).adapter.tensors.items():
+        stack = np.stack([own.tensors[name] for own in sites.values()]).astype(np.float64)
+        assert np.array_equal(matrix, np.median(stack, axis=0).astype(np.float32))
+
+
+def test_the_middle_of_two_huge_numbers_does_not_overflow() -> None:
+    huge = with_tensors(adapter(0), lambda _, m: 3e38 + 0 * m)
+    assert run("median", {"ccu": huge, "micu": huge}).adapter == huge
+
+
+@settings(deadline=None)
+@given(st.integers(1, 7), st.floats(0.0, 0.49))
+def test_trimmed_mean_is_the_mean_of_what_is_left(count: int, share: float) -> None:
+    sites = {site: adapter(i) for i, site in enumerate(SITES[:count])}
+    trimmed = trimmed_sites(count, share)
+    result = run("trimmed-mean", sites, settings=AggregationConfig(trim=share))
+    assert result.notes["withstands"] == trimmed
+    for name, matrix in result.adapter.tensors.items():
+        for place in np.ndindex(matrix.shape):
+            ordered = sorted(float(own.tensors[name][place]) for own in sites.values())
+            kept = ordered[trimmed : count - trimmed]
+            assert matrix[place] == pytest.approx(sum(kept) / len(kept), rel=1e-6, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0.0, {5: 0}),
+        (0.1, {30: 3}),
+        (0.2, {4: 1, 5: 1, 10: 2}),
+        (0.29, {100: 29}),
+        (0.4, {1: 0, 2: 0}),
+        (0.49, {3: 1, 5: 2}),
+    ],
+)
+def test_the_share_is_rounded_up_and_leaves_somebody(
+    share: float, expected: dict[int, int]
+) -> None:
+    assert {sites: trimmed_sites(sites, share) for sites in expected} == expected

@@ -2,10 +2,11 @@
 
     python benchmarks/ingest.py --rows 20000000
 
-makes an observations.csv.gz of so many rows in no order, one in twenty a duplicate and half of them of
-other codes, then times in one run, each in a process of its own: our ingest, from the file to the
-site table on disk, and a pandas reader that makes the same hourly means (and neither splits, checks
-nor writes them). The means must agree. Seconds are wall time without the start of the interpreter.
+makes an observations.csv.gz of so many rows in no order, one in twenty a duplicate and half of them
+of other codes, then times in one run, each in a process of its own: our ingest, from the file to
+the site table on disk, and a pandas reader that makes the same hourly means (and neither splits,
+checks nor writes them). The means must agree. Seconds are wall time without the start of the
+interpreter.
 """
 
 from __future__ import annotations

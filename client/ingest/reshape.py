@@ -18,7 +18,7 @@ from collections.abc import Iterable
 import duckdb
 
 from client.ingest.clock import time_of
-from client.ingest.convert import unit_rows
+from client.ingest.convert import normalised, unit_rows
 from client.ingest.mapping import SiteMapping
 from client.ingest.sections import Clock
 from client.ingest.source import ROWS, Source, check_column
@@ -70,7 +70,8 @@ def stage(
     connection.execute(_STAGED)
     for source in sources:
         columns = _columns(source, mapping)
-        source.load(connection, columns, f"INSERT INTO staged {_measurements(source, mapping)}")
+        statement = f"INSERT INTO staged {_measurements(source, mapping)}"
+        source.load(connection, columns, statement, only=_codes(mapping))
 
 
 def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
@@ -82,7 +83,7 @@ def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) ->
             for text in source.codes or (source.column,):
                 place = rank if vital.combine == "priority" else 0
                 limits = (source.low, source.high, *_range(index))
-                rows.append((len(rows), text, index, place, source.unit, *limits))
+                rows.append((len(rows), text, index, place, normalised(source.unit), *limits))
     columns = (
         "code USMALLINT, text VARCHAR, vital UTINYINT, rank UTINYINT, unit VARCHAR, least DOUBLE, "
         "most DOUBLE, low DOUBLE, high DOUBLE, high_included BOOLEAN"
@@ -128,6 +129,14 @@ def _columns(source: Source, mapping: SiteMapping) -> list[str]:
     return list(dict.fromkeys(check_column(source, name) for name in names if name))
 
 
+def _codes(mapping: SiteMapping) -> tuple[str, list[str]] | None:
+    """The column of codes and the codes to keep: of many long tables the most part are others."""
+    if mapping.shape == "wide":
+        return None
+    codes = [code for vital in mapping.vitals for place in vital.sources for code in place.codes]
+    return mapping.columns.code.lower(), codes
+
+
 def _measurements(source: Source, mapping: SiteMapping) -> str:
     """Return the query that makes rows of `staged` out of the source's own."""
     columns = mapping.columns
@@ -136,7 +145,9 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
         SELECT {text_of(columns.patient)} AS patient, {_stay_columns(source, mapping)},
             {time.at} AS time_us, {time.is_utc} AS is_utc, {_drop(mapping)} AS is_dropped,
             {_values(source, mapping)} FROM {ROWS}"""
-    unit = "coalesce(nullif(c.unit, ''), r.unit, '')"
+    # As `convert.normalised` writes it.
+    of_row = "lower(regexp_replace(r.unit, '\\s', '', 'g'))"
+    unit = f"CASE WHEN c.unit = '' THEN coalesce({of_row}, '') ELSE c.unit END"
     # Numbers so large that they do not fit are no possible value either.
     scaled = (
         f"TRY_CAST(round({SCALE} * ((r.number - u.subtract) * u.multiply / u.divide)) AS BIGINT)"
@@ -159,7 +170,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
             END, r.chosen
         FROM ({raw}) r JOIN codes c ON r.code = c.text
         LEFT JOIN units u ON u.vital = c.vital
-            AND u.spelling = regexp_replace(lower({unit}), '\\s', '', 'g')
+            AND u.spelling = {unit}
         WHERE r.is_there"""
 
 

@@ -16,10 +16,11 @@ from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from client.ingest.sections import FileFormat, SqlSource
-from client.ingest.sql import TEXT, literal, only_row, quoted
+from client.ingest.sql import TEXT, literal, literals, only_row, quoted, text_of
 from common.csv_stream import BLOCK_BYTES, CsvStream
 from common.errors import SourceError, UsageError
 from common.names import check_name
@@ -30,6 +31,10 @@ _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 Progress = Callable[[int, int], None]
 """Called with the bytes read so far and their total."""
+
+
+Only = tuple[str, Sequence[str]]
+"""A column (lower case) and the texts that it may hold."""
 
 
 class Source(Protocol):
@@ -46,9 +51,17 @@ class Source(Protocol):
     rows: int
 
     def load(
-        self, connection: duckdb.DuckDBPyConnection, columns: Sequence[str], statement: str
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        columns: Sequence[str],
+        statement: str,
+        only: Only | None = None,
     ) -> None:
-        """Run a statement that reads the given columns (lower case) from `ROWS`, once."""
+        """Run a statement that reads the given columns (lower case) from `ROWS`, once.
+
+        Where `only` is given, the statement meets the rows alone whose column, without blanks
+        around it, holds one of the texts; `rows` counts all.
+        """
 
     def digest(self) -> dict[str, Any]:
         """Say what was read, after `load`."""
@@ -110,10 +123,18 @@ class _ParquetFile:
         self.types = {str(row[0]).lower(): str(row[1]) for row in found}
 
     def load(
-        self, connection: duckdb.DuckDBPyConnection, columns: Sequence[str], statement: str
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        columns: Sequence[str],
+        statement: str,
+        only: Only | None = None,
     ) -> None:
         chosen = ", ".join(map(quoted, columns))
-        connection.execute(f"CREATE TEMP VIEW {ROWS} AS SELECT {chosen} FROM {self._relation}")
+        rows = f"SELECT {chosen} FROM {self._relation}"
+        if only is not None:
+            column, texts = only
+            rows += f" WHERE {text_of(column)} IN ({literals(texts)})"
+        connection.execute(f"CREATE TEMP VIEW {ROWS} AS {rows}")
         try:
             (self.rows,) = only_row(connection, f"SELECT count(*) FROM {self._relation}")
             connection.execute(statement)
@@ -139,7 +160,11 @@ class _Streamed:
     rows: int
 
     def load(
-        self, connection: duckdb.DuckDBPyConnection, columns: Sequence[str], statement: str
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        columns: Sequence[str],
+        statement: str,
+        only: Only | None = None,
     ) -> None:
         failure: list[SourceError] = []
 
@@ -148,7 +173,7 @@ class _Streamed:
             try:
                 for batch in self.batches(columns):
                     self.rows += len(batch)
-                    yield batch
+                    yield batch if only is None else _kept(batch, only)
             except SourceError as error:
                 failure.append(error)
                 raise
@@ -333,6 +358,12 @@ def _parse_copy(block: bytes, names: list[str]) -> pa.RecordBatch:
         ),
     )
     return table.combine_chunks().to_batches()[0]
+
+
+def _kept(batch: pa.RecordBatch, only: Only) -> pa.RecordBatch:
+    column, texts = only
+    codes = pc.utf8_trim(batch[column], characters=" ")
+    return batch.filter(pc.is_in(codes, value_set=pa.array(texts, pa.string())))
 
 
 def _text_batch(columns: Sequence[str], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

@@ -79,3 +79,21 @@ class FederationError(FedvitalsError):
     """A run cannot go on: too few sites, no usable reply, or its folder cannot be written."""
 
     exit_code = 10
+
+
+class PolicyError(FedvitalsError):
+    """A site's policy is missing, cannot be read, or holds what is not known."""
+
+    exit_code = 20
+
+
+class AuditError(FedvitalsError):
+    """A site's audit log has been changed, or cannot be written: nothing may leave without it."""
+
+    exit_code = 21
+
+
+class NodeError(FedvitalsError):
+    """A site's node cannot be started, or the coordinator does not accept it."""
+
+    exit_code = 22

@@ -24,7 +24,7 @@ from flwr.clientapp import ClientApp
 
 from client.node_settings import NodeSettings, read_node_settings
 from client.privacy.release import released, spoken
-from client.privacy.session import PrivacySession, open_session
+from client.privacy.session import PrivacySession, SiteLimit, open_session
 from client.round import RoundOrder, shared_adapter, site_backbone, take_part
 from client.site_data import SiteData, load_site, site_tables
 from common.config import RunConfig
@@ -142,10 +142,8 @@ def _session(
         table=data.digest,
         run=order.run,
         privacy=config.privacy,
-        rounds=config.rounds,
-        steps_a_round=config.private_steps,
-        limit=node.epsilon_limit,
-        limit_delta=node.epsilon_limit_delta,
+        steps=config.rounds * config.private_steps,
+        limit=SiteLimit(node.epsilon_limit, node.epsilon_limit_delta),
     )
 
 

@@ -22,6 +22,7 @@ from common.seeds import derive_seed
 from common.wire import encode
 
 if TYPE_CHECKING:
+    from client.privacy.randomness import Randomness
     from client.privacy.session import PrivacySession
 
 VALIDATION_METRICS: tuple[str, ...] = ("mae", "wql")
@@ -195,15 +196,18 @@ def _train_privately(
         learning_rate=config.learning_rate(order.number),
         noise_multiplier=noise_multiplier,
         steps=config.private_steps,
-        seed=_noise_seed(order, config),
+        randomness=_randomness(order, config),
     )
 
 
-def _noise_seed(order: RoundOrder, config: RunConfig) -> int | None:
-    """The seed of sampling and noise; None = from the operating system, as at every hospital."""
+def _randomness(order: RoundOrder, config: RunConfig) -> Randomness:
+    """Who is drawn and the noise: from the operating system, but for a simulation with a seed."""
+    from client.privacy.randomness import Randomness
+
     if config.privacy.noise_seed < 0:
-        return None
-    return derive_seed(config.privacy.noise_seed, "noise", order.site, order.number)
+        return Randomness.of_system()
+    seed = derive_seed(config.privacy.noise_seed, "noise", order.site, order.number)
+    return Randomness.of_seed(seed)
 
 
 def _encode(adapter: Adapter, order: RoundOrder, config: RunConfig, node: NodeSettings) -> bytes:

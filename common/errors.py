@@ -69,16 +69,16 @@ class TrainingError(FedvitalsError):
     exit_code = 9
 
 
-class PrivacyError(FedvitalsError):
-    """x"""
-
-    exit_code = 11
-
-
 class FederationError(FedvitalsError):
     """A run cannot go on: too few sites, no usable reply, or its folder cannot be written."""
 
     exit_code = 10
+
+
+class PrivacyError(FedvitalsError):
+    """A privacy budget cannot be kept, is used up, or is not written down."""
+
+    exit_code = 11
 
 
 class PolicyError(FedvitalsError):

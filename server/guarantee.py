@@ -30,7 +30,7 @@ def site_guarantees(record: RunRecord) -> dict[str, Guarantee]:
             for line in record.rounds
             if (entry := line.get("sites", {}).get(site, {})).get("privacy")
         ]
-        numbers = max(said, key=lambda one: float(one["epsilon"]), default={})
+        numbers: dict[str, float] = max(said, key=lambda one: float(one["epsilon"]), default={})
         guarantees[site] = Guarantee(dict(numbers), str(about.get("outside", "")))
     return guarantees
 

@@ -72,7 +72,7 @@ class LossyGrid(inprocess.InProcessGrid):
         """Give the next reply that is not lost."""
         ids = list(message_ids)
         while replies := list(super().pull_messages(ids)):
-            if not (replies[0].has_error() and VANISHED in replies[0].error.reason):
+            if not (replies[0].has_error() and VANISHED in str(replies[0].error.reason)):
                 return replies
         return []
 

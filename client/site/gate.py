@@ -24,7 +24,7 @@ from client.site.inventory import MAX_OBJECT_BYTES, Inventory, Read, take_invent
 from client.site.policy import Policy
 from client.site.question import Question
 from client.site.refused import RefusedError
-from client.site.rules import Release, judge
+from client.site.rules import Release, Site, judge
 from common.errors import PolicyError
 from common.wire import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE
 
@@ -47,12 +47,12 @@ class Gate:
     """Decides about every answer of a site.
 
     Args:
-        site: the site's name.
+        site: the site itself.
         policy: gives what may leave at this moment.
         audit: where every decision is recorded.
     """
 
-    def __init__(self, site: str, policy: Callable[[], Policy], audit: AuditLog) -> None:
+    def __init__(self, site: Site, policy: Callable[[], Policy], audit: AuditLog) -> None:
         self._site = site
         self._policy = policy
         self._audit = audit

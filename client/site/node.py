@@ -28,6 +28,7 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
+from client.privacy.release import spoken
 from client.site.audit import AuditLog
 from client.site.config import SiteConfig
 from client.site.gate import Gate
@@ -35,8 +36,10 @@ from client.site.health import Pulse, serve_health
 from client.site.local_api import serve_local_api
 from client.site.node_log import set_up_log
 from client.site.policy import Policy, PolicyFile
+from client.site.rules import Site
 from client.site.seams import Trouble, check_release, gated
 from client.site.table_facts import training_patients
+from common.config import PrivacyConfig
 from common.errors import NodeError, PolicyError
 
 LOST = 70
@@ -75,7 +78,7 @@ def run_node(config: SiteConfig) -> NoReturn:
     serve_health(config.node.health, pulse)
     objects = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=objects)
-    gate = Gate(config.site.id, policy.current, audit)
+    gate = Gate(site_of(config), policy.current, audit)
     with _app_process(config, state), gated(gate, objects.store(), policy.current, pulse, trouble):
         log.info("site %s starts, %d app bundles approved", config.site.id, _approved(policy))
         try:
@@ -95,6 +98,11 @@ def run_node(config: SiteConfig) -> NoReturn:
                 raise
             raise NodeError(trouble.reason) from stop
     _end(trouble, "the connection to the coordinator is lost for good")
+
+
+def site_of(config: SiteConfig) -> Site:
+    """Return the site as the gate knows it."""
+    return Site(config.site.id, spoken(PrivacyConfig(epsilon=1.0), config.site.allow))
 
 
 def _approved(policy: PolicyFile) -> int:

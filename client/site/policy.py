@@ -21,7 +21,7 @@ r"""policy.toml: what may leave the site. What it does not name stays.
     patients = -1
     backbone-digest = "exact"
     source = "exact"
-    texts = ["own data"]                   # the only words that source, rule and outside may be
+    texts = ["own data", "2e0f…"]          # the only words that source, rule and digest may be
 
     [limits]
     min-patients = 20
@@ -48,8 +48,8 @@ from common.errors import PolicyError
 
 EXACT = "exact"
 COUNT_FIELDS = ("patients", "windows", "validation-windows")
-TEXT_FIELDS = ("source", "rule", "outside")
-JOIN_FIELDS = (*COUNT_FIELDS, *TEXT_FIELDS, "usable", "rank", "step-minutes", "backbone-digest")
+TEXT_FIELDS = ("source", "rule", "backbone-digest")
+JOIN_FIELDS = (*COUNT_FIELDS, *TEXT_FIELDS, "usable", "rank", "step-minutes", "outside")
 """All that a site can say of itself; the policy chooses from it."""
 
 MAX_TEXT = 200

@@ -67,11 +67,24 @@ class _Expected:
     configs: frozenset[str] = field(default_factory=frozenset)
 
 
-def judge(site: str, question: Question, found: Inventory, policy: Policy) -> Release:
+@dataclass(frozen=True)
+class Site:
+    """The site itself, as it may name itself.
+
+    Attributes:
+        name: in the run.
+        outside: the words for what it lets out beside a privacy guarantee.
+    """
+
+    name: str
+    outside: str = ""
+
+
+def judge(site: Site, question: Question, found: Inventory, policy: Policy) -> Release:
     """Return what may be sent of an answer.
 
     Args:
-        site: the site's own name.
+        site: the site itself.
         question: what the server asked.
         found: all that the answer holds.
         policy: what may leave.
@@ -86,7 +99,7 @@ def judge(site: str, question: Question, found: Inventory, policy: Policy) -> Re
     training = question.kind == "train"
     due = frozenset({"adapter"} if training else ())
     _expect(found, _Expected(due, frozenset({"report"}), frozenset({"round"})))
-    name = _check_round(site, question, found.configs["round"])
+    name = _check_round(site.name, question, found.configs["round"])
     report = _check_report(found.metrics["report"], policy)
     configs = {"round": {"site": name.site, "round": name.number, "run": name.run}}
     if not training:
@@ -211,8 +224,8 @@ def _canonical(header: Header) -> bytes:
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
 
 
-def _judge_join(site: str, found: Inventory, policy: Policy) -> Release:
-    own = f"site.{site}"
+def _judge_join(site: Site, found: Inventory, policy: Policy) -> Release:
+    own = f"site.{site.name}"
     _expect(found, _Expected(configs=frozenset({own, "node"})))
     if dict(found.configs["node"]) != {"nodes": 0}:
         raise RefusedError("config", "the record node is not that of a hospital")
@@ -220,17 +233,21 @@ def _judge_join(site: str, found: Inventory, policy: Policy) -> Release:
     for name, value in found.configs[own].items():
         if name not in policy.join:
             raise RefusedError("config", f"{shown(name)} is not among the policy's fields of join")
-        said[name] = _checked_field(name, value, policy)
+        said[name] = _checked_field(name, value, policy, site)
     _check_patients(found.configs[own].get("patients"), policy)
     return Release({own: said, "node": {"nodes": 0}})
 
 
-def _checked_field(name: str, value: Any, policy: Policy) -> int | float | str | bool:
+def _checked_field(name: str, value: Any, policy: Policy, site: Site) -> int | float | str | bool:
     if name == "usable":
         if type(value) is not bool:
             raise RefusedError("config", "usable is neither true nor false")
         return value
-    if name in TEXT_FIELDS or name == "backbone-digest":
+    if name == "outside":
+        if value not in ("", site.outside):
+            raise RefusedError("config", f"outside is {shown(value)}, not the site's own words")
+        return str(value)
+    if name in TEXT_FIELDS:
         if not isinstance(value, str) or (value and value not in policy.texts):
             raise RefusedError("config", f"{name} is {shown(value)}, which is not among join.texts")
         return value

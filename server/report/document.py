@@ -74,8 +74,9 @@ def _headline(record: RunRecord) -> str:
 
 
 def _summary(record: RunRecord) -> Section:
-    told = [site.get("patients") for site in record.sites.values()]
-    patients = "" if None in told else f" with {sum(map(int, told)):,} training patients"
+    told = [int(n) for site in record.sites.values() if (n := site.get("patients")) is not None]
+    kept = len(told) < len(record.sites)
+    patients = "" if kept else f" with {sum(told):,} training patients"
     parameters = int(record.backbone.get("parameters", 0))
     share = ""
     if parameters:

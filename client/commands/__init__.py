@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.commands import convert
+from client.commands import approve, audit, convert, health, node
 
 app = typer.Typer(
     help="Prepare and run a hospital's side of a federation.",
@@ -21,3 +21,7 @@ def client() -> None:
 
 
 app.command(name="convert")(convert.convert)
+app.command(name="node")(node.node)
+app.command(name="approve")(approve.approve)
+app.command(name="health")(health.health)
+app.add_typer(audit.app, name="audit")

@@ -52,6 +52,7 @@ def set_up_log(section: LogSection) -> None:
     flower = logging.getLogger("flwr")
     flower.handlers.clear()
     flower.propagate = True
+    flower.setLevel(logging.NOTSET)
     for name in ("httpx", "httpcore", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.commands import approve, audit, convert, health, node
+from client.commands import approve, audit, convert, health, node, preflight
 
 app = typer.Typer(
     help="Prepare and run a hospital's side of a federation.",
@@ -23,5 +23,6 @@ def client() -> None:
 app.command(name="convert")(convert.convert)
 app.command(name="node")(node.node)
 app.command(name="approve")(approve.approve)
+app.command(name="preflight")(preflight.preflight)
 app.command(name="health")(health.health)
 app.add_typer(audit.app, name="audit")

@@ -76,7 +76,7 @@ class FederationError(FedvitalsError):
 
 
 class PrivacyError(FedvitalsError):
-    """A privacy budget cannot be kept, is used up, or is not written down."""
+    """Training would break what is promised to patients, or the ledger of it cannot be kept."""
 
     exit_code = 11
 

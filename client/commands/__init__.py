@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.commands import approve, audit, convert, health, node, preflight
+from client.commands import approve, audit, convert, health, ledger, node, preflight
 
 app = typer.Typer(
     help="Prepare and run a hospital's side of a federation.",
@@ -26,3 +26,4 @@ app.command(name="approve")(approve.approve)
 app.command(name="preflight")(preflight.preflight)
 app.command(name="health")(health.health)
 app.add_typer(audit.app, name="audit")
+app.command(name="ledger")(ledger.ledger)

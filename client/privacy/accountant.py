@@ -1,144 +1,251 @@
-"""What sampled Gaussian steps spend, and how much noise a budget asks for.
+"""What noise costs: epsilon of noisy steps, and the noise that keeps a run within an epsilon.
 
-The PRV accountant (Gopi et al., arXiv 2106.02848), in Opacus' implementation, gives an upper bound
-of epsilon by numerical composition. The RDP accountant (Mironov, arXiv 1702.07476) is looser and
-computed quite otherwise, and so stands beside it as a cross-check. Opacus' GDP accountant
-approximates from below and is not used.
+The mechanism is the Poisson-subsampled Gaussian: each patient is in a step with probability q, a
+step's sum of clipped gradients gets noise of sigma times the clip norm. Two accountants of Opacus
+look at it. PRV (Gopi et al., arXiv 2106.02848) is tight and is what is reported, by its upper
+bound. RDP (Mironov et al., arXiv 1908.10530) is looser and cheap: it brackets and checks the other.
+Opacus' third, GDP, is an approximation that can lie below the true value, and is never used.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from common.errors import PrivacyError
 
-TOLERANCE = 1e-3
-"""How far, relative to it, a solved noise multiplier may lie above the smallest that would do."""
+SIGMA_TOLERANCE = 1e-3
+"""Relative tolerance of a solved noise multiplier: it is at most this share above the smallest."""
+LEAST_SIGMA = 0.1
+MOST_SIGMA = 1000.0
+"""The range in which a noise multiplier is looked for."""
+MOST_POINTS = 1_000_000
+"""Largest grid of PRV for a part of a history: it takes some 700 MB at its peak."""
+MOST_POINTS_TOGETHER = 5 * MOST_POINTS
+"""Over all parts, one after the other: it bounds the time, to about ten seconds."""
+LEAST_PRV_DELTA = 1e-10
+"""Below it the rounding of PRV's Fourier transform is no longer small beside delta."""
 
-EPSILON_ERROR = 0.01
-"""The PRV accountant's own error of epsilon; what it returns has it added, as an upper bound."""
-
-LARGEST_EPSILON = 100.0
-"""Beyond this a guarantee says nothing, and the numerical composition takes gigabytes."""
-
-LARGEST_NOISE = 1e4
+_EPSILON_ERRORS = (0.01, 0.03, 0.1)
+"""PRV's error of epsilon: Opacus' own, and coarser ones where the grid would be too large."""
+_FINE_EPSILON_ERROR = 0.001
+"""Where epsilon is below 1: 0.01 would be a large part of it."""
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of one kind.
+    """Noisy steps of one kind.
 
     Attributes:
-        sample_rate: the chance q of each patient to be in a step.
-        noise_multiplier: sigma, the noise's deviation in clip norms.
-        count: how many.
+        sample_rate: probability q of each patient to be in a step, 0 to 1.
+        noise_multiplier: sigma, the noise's deviation in clip norms; 0 = no noise.
+        steps: how many.
     """
 
     sample_rate: float
     noise_multiplier: float
-    count: int
+    steps: int
 
 
 @dataclass(frozen=True)
 class Epsilon:
-    """Epsilon at a delta, by both accountants; `prv` is what counts, `rdp` its cross-check."""
+    """Epsilon of a history at one delta, infinite where there is no guarantee.
+
+    Attributes:
+        prv: what is reported: PRV's upper bound, its numerical error included.
+        rdp: the bound by RDP.
+        accountant: ``PRV``; or ``RDP`` where PRV cannot be computed in bounded memory or to enough
+            digits (epsilon in the hundreds, delta below 1e-10), so that both numbers are RDP's.
+    """
 
     prv: float
     rdp: float
+    accountant: str = "PRV"
 
 
-def spent(history: Sequence[Steps], delta: float) -> Epsilon:
-    """Return what steps spend together, in whatever order they were taken.
+def spent(history: Iterable[Steps], delta: float) -> Epsilon:
+    """Return epsilon of all steps together, of one run or of many.
+
+    The steps may differ in sampling and noise: this is heterogeneous composition, in which the
+    order does not matter.
 
     Args:
-        history: the steps; kinds may repeat.
-        delta: of the guarantee.
+        history: the steps; parts of the same kind are added up.
+        delta: of the (epsilon, delta) guarantee, above 0 and below 1.
 
     Raises:
-        PrivacyError: where the two accountants contradict each other.
+        PrivacyError: where a number is out of range, or PRV exceeds RDP by more than its error,
+            which would mean that one of them is wrong.
     """
-    entries = _merged(history)
-    if not entries:
+    if not 0.0 < delta < 1.0:
+        raise PrivacyError(f"delta must lie between 0 and 1, got {delta:g}; take e.g. 1e-5")
+    parts = _merged(history)
+    if not parts:
         return Epsilon(0.0, 0.0)
-    rdp = _rdp(entries, delta)
-    if rdp > LARGEST_EPSILON:
-        return Epsilon(rdp, rdp)
-    prv = _prv(entries, delta)
-    if not prv <= rdp + 2 * EPSILON_ERROR:
-        raise PrivacyError(
-            f"the accountants contradict each other: epsilon {prv:g} by PRV, {rdp:g} by RDP, which "
-            "is an upper bound; nothing is trained on such figures"
-        )
-    return Epsilon(prv, rdp)
+    if any(part.noise_multiplier == 0.0 for part in parts):
+        return Epsilon(math.inf, math.inf, "RDP")
+    rdp = _rdp(parts, delta)
+    for error in _errors(rdp):
+        prv = _prv(parts, delta, error)
+        if prv is None:
+            continue
+        if prv > rdp + 2 * error:
+            raise PrivacyError(
+                f"the accountants disagree: PRV gives epsilon {prv:.4g}, RDP's bound is {rdp:.4g}; "
+                "train nothing with these settings, and report them"
+            )
+        return Epsilon(prv, rdp)
+    return Epsilon(rdp, rdp, "RDP")
 
 
 def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """Return the least noise multiplier, up to `TOLERANCE`, whose PRV epsilon keeps a budget.
+    """Return the least noise with which a run stays within an epsilon.
 
     Args:
-        epsilon: the budget.
-        delta: of the guarantee.
-        sample_rate: the chance q of each patient to be in a step.
-        steps: of the whole run; at least one.
+        epsilon: the target, above 0.
+        delta: of the (epsilon, delta) guarantee.
+        sample_rate: probability q of each patient to be in a step, above 0, at most 1.
+        steps: steps of the whole run, at least 1.
+
+    Returns:
+        Sigma, at most `SIGMA_TOLERANCE` (relative) above the smallest in `LEAST_SIGMA` to
+        `MOST_SIGMA` whose reported epsilon does not exceed the target. Never below it: the epsilon
+        of what is returned was computed, and is within the target.
 
     Raises:
-        PrivacyError: where no noise multiplier up to `LARGEST_NOISE` keeps the budget.
+        PrivacyError: where a number is out of range, or no noise in the range is enough.
     """
+    if not 0.0 < epsilon < math.inf:
+        raise PrivacyError(f"epsilon must be above 0 and finite, got {epsilon:g}")
+    if steps < 1 or not 0.0 < sample_rate <= 1.0:
+        raise PrivacyError(
+            "noise is solved for at least one step and a sample rate above 0, at most 1; "
+            f"got {steps} steps at {sample_rate:g}"
+        )
 
-    def keeps(noise_multiplier: float) -> bool:
-        return spent([Steps(sample_rate, noise_multiplier, steps)], delta).prv <= epsilon
+    def fits(sigma: float) -> bool:
+        return spent([Steps(sample_rate, sigma, steps)], delta).prv <= epsilon
 
-    # RDP is an upper bound that costs nothing: what keeps the budget by it keeps it by PRV.
-    high = 0.5
-    while _rdp([Steps(sample_rate, high, steps)], delta) > epsilon:
-        high *= 2
-        if high > LARGEST_NOISE:
-            raise PrivacyError(
-                f"no noise keeps epsilon {epsilon:g} at delta {delta:g} over {steps} steps with "
-                f"sample rate {sample_rate:g}; allow more, or take fewer steps or a lower rate"
-            )
-    low = high / 2
-    while keeps(low):
-        low, high = low / 2, low
-    while high > low * (1 + TOLERANCE):
+    def fits_by_rdp(sigma: float) -> bool:
+        return _rdp([Steps(sample_rate, sigma, steps)], delta) <= epsilon
+
+    # RDP is cheap, and what fits by it fits by PRV. It cannot say less than some 0.1: below, PRV
+    # alone looks, from 1 upwards.
+    high = _first_fit(fits_by_rdp, LEAST_SIGMA)
+    if high is not None:
+        high = _narrow(fits_by_rdp, max(LEAST_SIGMA, high / 2), high, 1.05)
+    if high is None or not fits(high):
+        high = _first_fit(fits, max(1.0, high or 1.0))
+    if high is None:
+        raise PrivacyError(
+            f"epsilon {epsilon:g} at delta {delta:g} is out of reach in {steps} steps that sample "
+            f"{sample_rate:g} of the patients, even with a noise multiplier of {MOST_SIGMA:g}; "
+            "raise privacy.epsilon, or lower rounds, train.steps or privacy.sample-rate"
+        )
+    low = high
+    while low > LEAST_SIGMA:
+        low = max(LEAST_SIGMA, high / 1.15)
+        if not fits(low):
+            break
+        high = low
+    else:
+        return LEAST_SIGMA
+    return _narrow(fits, low, high, 1.0 + SIGMA_TOLERANCE)
+
+
+def _first_fit(fits: Callable[[float], bool], start: float) -> float | None:
+    """Return the first of start, 2 start, 4 start, ... `MOST_SIGMA` that fits; None for none."""
+    sigma = start
+    while sigma < MOST_SIGMA:
+        if fits(sigma):
+            return sigma
+        sigma *= 2
+    return MOST_SIGMA if fits(MOST_SIGMA) else None
+
+
+def _narrow(fits: Callable[[float], bool], low: float, high: float, ratio: float) -> float:
+    """Bisect between what does not fit and what does, to a ratio; return what fits."""
+    while high / low > ratio:
         middle = math.sqrt(low * high)
-        low, high = (low, middle) if keeps(middle) else (middle, high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
     return high
 
 
-def _merged(history: Sequence[Steps]) -> list[Steps]:
-    """One entry a kind, sorted, so that the order in which steps were taken changes no digit."""
-    counts: dict[tuple[float, float], int] = {}
-    for steps in history:
-        key = (steps.sample_rate, steps.noise_multiplier)
-        counts[key] = counts.get(key, 0) + steps.count
-    return [Steps(*key, count) for key, count in sorted(counts.items()) if count > 0]
+def _merged(history: Iterable[Steps]) -> list[Steps]:
+    """Check the parts and add up those of the same kind; those that cost nothing are left out."""
+    totals: dict[tuple[float, float], int] = {}
+    for part in history:
+        q, sigma, steps = part.sample_rate, part.noise_multiplier, part.steps
+        if not (0.0 <= q <= 1.0 and 0.0 <= sigma < math.inf and steps >= 0):
+            raise PrivacyError(
+                "steps need a sample rate from 0 to 1, noise and a number of at least 0; "
+                f"got sample rate {q:g}, noise multiplier {sigma:g}, {steps} steps"
+            )
+        if q > 0.0 and steps > 0:
+            totals[q, sigma] = totals.get((q, sigma), 0) + steps
+    return [Steps(q, sigma, steps) for (q, sigma), steps in sorted(totals.items())]
 
 
-def _prv(entries: Sequence[Steps], delta: float) -> float:
-    from opacus.accountants import PRVAccountant
-
-    accountant = PRVAccountant()
-    accountant.history = _tuples(entries)
-    with warnings.catch_warnings():
-        # It takes the logarithm of what it then leaves out.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return float(accountant.get_epsilon(delta, eps_error=EPSILON_ERROR))
+def _errors(rdp: float) -> tuple[float, ...]:
+    return (_FINE_EPSILON_ERROR, *_EPSILON_ERRORS) if rdp < 1.0 else _EPSILON_ERRORS
 
 
-def _rdp(entries: Sequence[Steps], delta: float) -> float:
+def _rdp(parts: list[Steps], delta: float) -> float:
     from opacus.accountants import RDPAccountant
 
     accountant = RDPAccountant()
-    accountant.history = _tuples(entries)
+    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
+    with _quiet():
+        try:
+            epsilon = float(accountant.get_epsilon(delta))
+        except (ValueError, OverflowError):
+            return math.inf
+    return math.inf if math.isnan(epsilon) else max(0.0, epsilon)
+
+
+def _prv(parts: list[Steps], delta: float, epsilon_error: float) -> float | None:
+    """Return PRV's upper bound, or None where it cannot be had at this error."""
+    from opacus.accountants import PRVAccountant
+
+    points = _points(parts, delta, epsilon_error)
+    too_many = points > MOST_POINTS or points * len(parts) > MOST_POINTS_TOGETHER
+    if too_many or delta < LEAST_PRV_DELTA:
+        return None
+    accountant = PRVAccountant()
+    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
+    with _quiet():
+        try:
+            epsilon = float(accountant.get_epsilon(delta, eps_error=epsilon_error))
+        except (ValueError, RuntimeError, OverflowError):
+            return None  # its own checks of the discretisation failed
+    return max(0.0, epsilon) if math.isfinite(epsilon) else None
+
+
+def _points(parts: list[Steps], delta: float, epsilon_error: float) -> float:
+    """Estimate the grid that PRV would lay for each part: its domain over its mesh."""
+    delta_error = delta / 1000  # Opacus' default
+    steps = sum(part.steps for part in parts)
+    half_width = max(
+        _rdp(parts, delta_error / 4),
+        *(
+            _rdp([Steps(p.sample_rate, p.noise_multiplier, 1)], delta_error / (8 * steps))
+            for p in parts
+        ),
+    )
+    mesh = epsilon_error / math.sqrt(steps * math.log(12 / delta_error) / 2)
+    return 2 * (half_width + 3) / mesh
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings to ourselves: the best order of RDP at an end of its range, log(0) at q = 1.
+
+    Both leave a valid bound.
+    """
     with warnings.catch_warnings():
-        # "Optimal order is the largest alpha": the bound is then loose, and holds.
         warnings.simplefilter("ignore", UserWarning)
-        return float(accountant.get_epsilon(delta))
-
-
-def _tuples(entries: Sequence[Steps]) -> list[tuple[float, float, int]]:
-    return [(one.noise_multiplier, one.sample_rate, one.count) for one in entries]
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield

@@ -1,67 +1,110 @@
-"""What may leave a site besides its adapter when privacy is on: what depends on no patient.
+"""What may leave a private site beside its adapter: nothing that counts or scores its patients.
 
-Counts, losses, validation scores and seconds are functions of the patients' records that no noise
-covers. They stay, unless the site itself allows them by name; then they are outside the guarantee,
-and this is said.
+The adapter is covered by the guarantee. A loss, a count, a validation score and the time that
+training took are not: each is computed from the patients without noise. So with privacy on they
+stay, unless the site itself names them in `allow`; then they leave as they are, and it is said.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from common.config import PrivacyConfig
+from common.errors import PrivacyError, UsageError
 from common.names import check_name
 from common.vitals import VITAL_NAMES
 
-PUBLIC = frozenset({"steps"})
-"""Known from the settings alone."""
+PUBLIC_NUMBERS = frozenset({"steps"})
+"""Known to everyone before the round: the settings alone decide them."""
 
-ALLOWABLE = (
+PRIVATE_NUMBERS: tuple[str, ...] = (
+    "loss",
     "patients",
     "windows",
     "validation-windows",
-    "loss",
-    "seconds.validation",
     "seconds.training",
+    "seconds.validation",
     "validation.wql",
     *(f"validation.{metric}.{vital}" for metric in ("mae", "wql") for vital in VITAL_NAMES),
 )
-"""What a site may allow by name; a name that ends in ``*`` stands for all that begin like it."""
+"""Numbers that depend on patients, as a report names them; seconds tell how much data there is."""
 
 
-def released(
-    numbers: Mapping[str, float | int], privacy: PrivacyConfig, allow: Sequence[str]
-) -> dict[str, float | int]:
-    """Return the numbers that may leave.
+@dataclass(frozen=True)
+class Release:
+    """Numbers that may leave.
 
-    Args:
-        numbers: all that there are, by name.
-        privacy: whether the run promises a guarantee; without one all may leave.
-        allow: what the site allows by name, e.g. ``validation.wql`` or ``validation.*``.
+    Attributes:
+        numbers: what may leave.
+        outside: the names among them that no guarantee covers; none where privacy is off.
+        sentence: the same in plain words, for the log, the report and the model card; empty where
+            privacy is off.
+    """
+
+    numbers: dict[str, float]
+    outside: tuple[str, ...]
+    sentence: str
+
+
+def parse_allow(text: str) -> frozenset[str]:
+    """Read a site's `allow`: names with commas between; `validation.*` is all that begin so.
+
+    Returns:
+        The names of `PRIVATE_NUMBERS` that are allowed.
 
     Raises:
-        UsageError: where a name is allowed that does not exist.
+        PrivacyError: where a name is unknown, or a star matches nothing.
     """
-    if not privacy.on:
-        return dict(numbers)
-    free = PUBLIC | allowed_names(allow)
-    return {name: value for name, value in numbers.items() if name in free}
+    allowed: set[str] = set()
+    for given in (part.strip() for part in text.split(",")):
+        if given.endswith("*"):
+            found = [name for name in PRIVATE_NUMBERS if name.startswith(given[:-1])]
+            if not found:
+                raise PrivacyError(
+                    f"allow names {given!r}, which matches nothing; known are: "
+                    f"{', '.join(PRIVATE_NUMBERS)}"
+                )
+            allowed.update(found)
+        elif given and given not in PUBLIC_NUMBERS:
+            allowed.add(_known(given))
+    return frozenset(allowed)
 
 
-def spoken(privacy: PrivacyConfig, allow: Sequence[str]) -> str:
-    """Return in words what is outside the guarantee; empty where nothing is."""
-    if not privacy.on or not allow:
-        return ""
-    allowed_names(allow)
-    return f"{', '.join(sorted(allow))}: allowed by the site, outside the guarantee"
+def release(
+    numbers: Mapping[str, float], allow: str, *, private: bool, site: str = "this site"
+) -> Release:
+    """Choose what of a report may leave.
+
+    Args:
+        numbers: the report's numbers by name.
+        allow: the site's `allow`.
+        private: whether privacy is on; off, everything leaves.
+        site: the site's name, for the sentence.
+
+    Raises:
+        PrivacyError: where `allow` names what does not exist.
+    """
+    allowed = parse_allow(allow)
+    if not private:
+        return Release(dict(numbers), (), "")
+    leaving = {
+        name: value for name, value in numbers.items() if name in allowed or name in PUBLIC_NUMBERS
+    }
+    outside = tuple(sorted(leaving.keys() - PUBLIC_NUMBERS))
+    return Release(leaving, outside, _sentence(site, outside))
 
 
-def allowed_names(allow: Sequence[str]) -> frozenset[str]:
-    """Return every single name that a site's list stands for; errors as `released`."""
-    names: set[str] = set()
-    for name in allow:
-        alike = {one for one in ALLOWABLE if name.endswith("*") and one.startswith(name[:-1])}
-        if not alike:
-            check_name("number that a site may allow", name, ALLOWABLE)
-        names |= alike or {name}
-    return frozenset(names)
+def _sentence(site: str, outside: tuple[str, ...]) -> str:
+    if not outside:
+        return f"{site} sends no number that depends on its patients but the noisy adapter."
+    return (
+        f"By its own choice {site} also sends {', '.join(outside)}, computed from its patients "
+        "without noise: the guarantee does not cover these numbers."
+    )
+
+
+def _known(given: str) -> str:
+    try:
+        return check_name("number in allow", given, PRIVATE_NUMBERS)
+    except UsageError as error:
+        raise PrivacyError(str(error)) from error

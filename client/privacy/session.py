@@ -1,172 +1,229 @@
-"""A run's privacy budget at a site: refused, reserved and answered through the ledger."""
+"""One private round at a site, from the server's order to the answer: what it may cost, and costs.
+
+    session = open_session(...)                 # solves the noise, fixes the run's plan
+    answer = session.kept_answer(received)      # asked before? then the same answer, at no cost
+    if answer is None:
+        session.reserve(received)               # refuses, or counts the round's steps as spent
+        ...                                     # train with session.plan.noise_multiplier
+        session.keep(answer)
+
+The privacy settings come from the server; what bounds them is the site's own: its limit.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from client.privacy.accountant import Steps, solve_noise_multiplier, spent
+from client.privacy.accountant import Epsilon, solve_noise_multiplier, spent
 from client.privacy.ledger import Ledger, Plan
-from common.config import PrivacyConfig
+from common.config_sections import PrivacyConfig
 from common.errors import PrivacyError
 
 
 @dataclass(frozen=True)
-class SiteLimit:
-    """What a site allows to be spent over all its runs; only the site sets it.
+class Limit:
+    """What a site lets all runs together spend on its patients.
 
     Attributes:
-        epsilon: the limit; 0 = none.
-        delta: the delta at which it counts.
+        epsilon: `epsilon-limit` of the node's configuration.
+        delta: `epsilon-limit-delta`, at which all runs are composed.
     """
 
-    epsilon: float = 0.0
+    epsilon: float
     delta: float = 1e-5
 
+    def __post_init__(self) -> None:
+        if not (self.epsilon > 0.0 and 0.0 < self.delta < 1.0):
+            raise PrivacyError(
+                "epsilon-limit must be above 0 and epsilon-limit-delta between 0 and 1, got "
+                f"{self.epsilon:g} and {self.delta:g}; set them in the node's configuration"
+            )
 
-@dataclass(frozen=True)
+
+@dataclass
 class PrivacySession:
-    """The budget of one run at one site.
+    """A site's part in one round of a private run; made by `open_session`.
 
     Attributes:
-        ledger: the site's ledger.
-        run: the run's id.
-        site: the site.
-        plan: what the run may spend.
-        limit: of the site.
+        plan: of the whole run.
+        epsilon: of the whole run at the plan's delta.
     """
 
     ledger: Ledger
-    run: str
     site: str
+    run: str
+    round_number: int
+    round_steps: int
     plan: Plan
-    limit: SiteLimit
+    epsilon: Epsilon
+    limit: Limit | None
+    _reservation: int | None = field(default=None, repr=False)
 
-    @property
-    def noise_multiplier(self) -> float:
-        """Sigma, the same in every step of the run."""
-        return self.plan.noise_multiplier
+    def kept_answer(self, received: str) -> bytes | None:
+        """Return the answer that this round had before, if the adapter is the same.
 
-    def reserve(self, number: int, steps: int, received: str) -> None:
-        """Count a round's steps as spent, on the disk, before the first is taken.
+        Sending the same bytes again tells nothing new about any patient; so a server that lost
+        them may have them at no cost, and a resumed run can end within its budget.
+
+        Args:
+            received: digest of the adapter that the server sent.
+        """
+        return self.ledger.kept_answer(self.run, self.site, self.round_number, received)
+
+    def reserve(self, received: str) -> None:
+        """Count the round's steps as spent, on disk; to be called before the first of them.
+
+        Args:
+            received: digest of the adapter that the server sent.
 
         Raises:
-            PrivacyError: where they would exceed the run's plan, or, with what other runs have
-                spent since this one began, the site's limit.
+            PrivacyError: where the plan has no such steps left, or the run would exceed the site's
+                limit; nothing is counted then.
         """
-        self.ledger.reserve(self.run, self.site, number, received, steps, self._check)
+        while self._reservation is None:
+            version = None
+            if self.limit is not None:
+                version = self._clear(self.limit)
+            # None again where another run spent while this one was checked: look once more.
+            self._reservation = self.ledger.reserve(
+                self.run, self.site, self.round_number, self.round_steps, received, version=version
+            )
 
-    def _check(self, history: list[Steps]) -> None:
-        if self.limit.epsilon > 0:
-            _within(self.site, spent(history, self.limit.delta).prv, self.limit)
+    def keep(self, answer: bytes) -> None:
+        """Keep the answer, before it is sent.
 
-    def kept_answer(self, number: int, received: str) -> bytes | None:
-        """Return the answer that this round, begun with this adapter, has had already."""
-        return self.ledger.answer(self.run, self.site, number, received)
+        Args:
+            answer: what the server is going to get, whole.
 
-    def keep_answer(self, number: int, received: str, answer: bytes) -> None:
-        """Keep a round's answer: asked again it is given again, and nothing more is spent."""
-        self.ledger.keep_answer(self.run, self.site, number, received, answer)
+        Raises:
+            PrivacyError: where the round was not reserved, or the ledger cannot be written.
+        """
+        if self._reservation is None:
+            raise PrivacyError(
+                f"round {self.round_number} of run {self.run} was trained without a reservation; "
+                "its answer stays here: reserve before training"
+            )
+        self.ledger.keep(self._reservation, answer)
 
-    def facts(self) -> dict[str, float]:
-        """Return what may be told of the guarantee: it depends on settings, and on no patient."""
+    def facts(self) -> dict[str, float | str]:
+        """Return what may be told of the run's privacy: nothing in it depends on a patient."""
         return {
-            "privacy.epsilon": self.plan.epsilon,
-            "privacy.epsilon-rdp": self.plan.epsilon_rdp,
-            "privacy.delta": self.plan.delta,
-            "privacy.noise-multiplier": self.plan.noise_multiplier,
-            "privacy.sample-rate": self.plan.sample_rate,
-            "privacy.clip-norm": self.plan.clip_norm,
-            "privacy.steps": float(self.plan.steps),
+            "epsilon": self.epsilon.prv,
+            "epsilon-rdp": self.epsilon.rdp,
+            "accountant": self.epsilon.accountant,
+            "delta": self.plan.delta,
+            "noise-multiplier": self.plan.noise_multiplier,
+            "sample-rate": self.plan.sample_rate,
+            "clip-norm": self.plan.clip_norm,
+            "steps": self.plan.steps,
         }
+
+    def _clear(self, limit: Limit) -> int:
+        """Check the whole run against the site's limit; return the version that was checked.
+
+        All tables count together. A new export is another table by its digest but holds mostly the
+        same patients, so a count for each digest would start anew with every export.
+        """
+        history, version = self.ledger.others(self.run, self.site)
+        note = f"{version} {limit.epsilon!r} {limit.delta!r}"
+        if self.ledger.cleared(self.run, self.site) == note:
+            return version
+        total = spent([*history, self.plan.whole()], limit.delta).prv
+        if total > limit.epsilon:
+            before = spent(history, limit.delta).prv
+            raise PrivacyError(
+                f"run {self.run} would bring site {self.site!r} to epsilon {total:.2f} at delta "
+                f"{limit.delta:g}, above its limit of {limit.epsilon:g}; other runs have spent "
+                f"{before:.2f}. Run with less privacy.epsilon or fewer rounds, or raise the site's "
+                "epsilon-limit"
+            )
+        self.ledger.clear(self.run, self.site, note)
+        return version
 
 
 def open_session(
-    path: Path,
+    state: Path,
+    privacy: PrivacyConfig,
     *,
     site: str,
-    table: str,
+    table_digest: str,
     run: str,
-    privacy: PrivacyConfig,
-    steps: int,
-    limit: SiteLimit,
+    round_number: int,
+    rounds: int,
+    round_steps: int,
+    limit: Limit | None,
 ) -> PrivacySession:
-    """Open a run's budget, and begin it where this is its first round here.
+    """Begin a site's part in a private round; nothing is counted as spent yet.
 
     Args:
-        path: the site's ledger.
-        site: the site.
-        table: SHA-256 of its site table.
-        run: the run's id.
-        privacy: what the run promises.
-        steps: of the whole run.
-        limit: of the site.
+        state: the site's state folder, where its ledger lies.
+        privacy: the run's settings, with privacy on.
+        site: the site's own name for itself, as its node's configuration has it; never one that
+            the server made up, since what is spent is counted by it.
+        table_digest: SHA-256 of the site table.
+        run: the run's id, as the server names it.
+        round_number: 1 to `rounds`.
+        rounds: of the whole run.
+        round_steps: steps of each round.
+        limit: the site's own limit; None for none.
 
     Raises:
-        PrivacyError: where the run would exceed the site's limit, or goes on otherwise than it
-            began, or the ledger cannot be used.
+        PrivacyError: where epsilon is out of reach, the run is known with another plan or table,
+            or the ledger cannot be used.
     """
-    ledger = Ledger(path)
-    plan = ledger.plan_of(run, site)
-    if plan is None or not _is_of(plan, privacy, steps):
-        # Solved once a run: it takes seconds, and each round may be a process of its own.
-        plan = make_plan(privacy, steps)
-        check_limit(ledger, site, plan, limit)
-    ledger.begin(run, site, table, plan)
-    return PrivacySession(ledger, run, site, plan, limit)
-
-
-def make_plan(privacy: PrivacyConfig, steps: int) -> Plan:
-    """Return what a run spends: noise for its epsilon, or epsilon for its noise.
-
-    Raises:
-        PrivacyError: where no noise keeps the epsilon.
-    """
-    sigma = privacy.noise_multiplier or solve_noise_multiplier(
-        privacy.epsilon, privacy.delta, privacy.sample_rate, steps
-    )
-    epsilon = spent([Steps(privacy.sample_rate, sigma, steps)], privacy.delta)
-    return Plan(
-        privacy.sample_rate,
-        sigma,
-        privacy.clip_norm,
-        steps,
-        epsilon.prv,
-        epsilon.rdp,
-        privacy.delta,
-    )
-
-
-def check_limit(ledger: Ledger, site: str, plan: Plan, limit: SiteLimit) -> None:
-    """Refuse a run that would take a site beyond its limit, before anything is trained.
-
-    Counted is what the site has spent over all its tables: a new export holds mostly the same
-    patients, so that its digest must not start the count anew.
-
-    Raises:
-        PrivacyError: where the run's whole plan, on top of what is spent, exceeds the limit.
-    """
-    if limit.epsilon <= 0:
-        return
-    before = [run.steps for run in ledger.spending(site)]
-    planned = Steps(plan.sample_rate, plan.noise_multiplier, plan.steps)
-    _within(site, spent([*before, planned], limit.delta).prv, limit)
-
-
-def _within(site: str, epsilon: float, limit: SiteLimit) -> None:
-    if epsilon > limit.epsilon:
+    if not 1 <= round_number <= rounds:
         raise PrivacyError(
-            f"this run would bring {site} to epsilon {epsilon:.3g} at delta {limit.delta:g}, over "
-            f"all its runs; its epsilon-limit is {limit.epsilon:g}: the site may raise its limit, "
-            "or the run ask for less"
+            f"the server asks for round {round_number} of {rounds}; it is not one of fedvitals, "
+            "or its settings changed during the run"
+        )
+    ledger = Ledger(state)
+    steps = rounds * round_steps
+    plan = Plan(
+        sample_rate=privacy.sample_rate,
+        noise_multiplier=privacy.noise_multiplier or _noise(ledger, privacy, steps),
+        steps=steps,
+        delta=privacy.delta,
+        clip_norm=privacy.clip_norm,
+    )
+    ledger.begin(run, site, table_digest, plan)
+    epsilon = _epsilon(ledger, plan)
+    return PrivacySession(ledger, site, run, round_number, round_steps, plan, epsilon, limit)
+
+
+def check_without_privacy(site: str, limit: Limit | None) -> None:
+    """Refuse a run without privacy at a site that has set itself a limit.
+
+    Without noise nothing bounds what a run tells: its epsilon is infinite.
+
+    Raises:
+        PrivacyError: where the site has a limit.
+    """
+    if limit is not None:
+        raise PrivacyError(
+            f"site {site!r} has epsilon-limit = {limit.epsilon:g}, and the run has privacy off, "
+            "which no limit covers; run with privacy.epsilon, or remove the site's epsilon-limit"
         )
 
 
-def _is_of(plan: Plan, privacy: PrivacyConfig, steps: int) -> bool:
-    """Whether a plan is what these settings lead to; only then need it not be made again."""
-    asked = (privacy.sample_rate, privacy.clip_norm, privacy.delta, steps)
-    if (plan.sample_rate, plan.clip_norm, plan.delta, plan.steps) != asked:
-        return False
-    if privacy.noise_multiplier > 0:
-        return plan.noise_multiplier == privacy.noise_multiplier
-    return plan.epsilon <= privacy.epsilon
+def _noise(ledger: Ledger, privacy: PrivacyConfig, steps: int) -> float:
+    """Solve the noise once for a plan; solving takes seconds, and each round is a process."""
+    given = (privacy.epsilon, privacy.delta, privacy.sample_rate, steps)
+    question = f"noise multiplier {given!r}"
+    known = ledger.recall(question)
+    if known is not None:
+        return float(json.loads(known))
+    sigma = solve_noise_multiplier(*given)
+    ledger.remember(question, json.dumps(sigma))
+    return sigma
+
+
+def _epsilon(ledger: Ledger, plan: Plan) -> Epsilon:
+    question = f"epsilon {(plan.whole(), plan.delta)!r}"
+    known = ledger.recall(question)
+    if known is not None:
+        return Epsilon(*json.loads(known))
+    epsilon = spent([plan.whole()], plan.delta)
+    ledger.remember(question, json.dumps([epsilon.prv, epsilon.rdp, epsilon.accountant]))
+    return epsilon

@@ -72,7 +72,6 @@ class GatedConnection:
         self._arriving: _Arriving | None = None
         self._open: dict[str, Question] = {}
         self._bundles: dict[int, str] = {}
-        self._agents: set[int] = set()
 
     def functions(self) -> Connection:
         """Return what Flower's loop gets."""
@@ -126,14 +125,8 @@ class GatedConnection:
         return run
 
     def get_fab(self, fab_hash: str, run_id: int) -> Fab:
-        """Fetch the app bundle; its digest is taken here and not believed.
-
-        An agent's run comes without one, so that it is never approved: Flower's own processes would
-        give it tools and models on the internet.
-        """
+        """Fetch the app bundle; its digest is taken here and not believed."""
         fab = self._inner.get_fab(fab_hash, run_id)
-        if run_id in self._agents:
-            fab = Fab(fab.hash_str, b"", {})
         self._bundles[run_id] = hashlib.sha256(fab.content).hexdigest()
         # Flower asks `_verify_fab` only about a bundle that says it has been verified.
         return Fab(fab.hash_str, fab.content, {**fab.verifications, "valid_license": "by policy"})

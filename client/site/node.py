@@ -28,7 +28,7 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.privacy.release import spoken
+from client.privacy.release import parse_allow
 from client.site.audit import AuditLog
 from client.site.config import SiteConfig
 from client.site.gate import Gate
@@ -39,7 +39,6 @@ from client.site.policy import Policy, PolicyFile
 from client.site.rules import Site
 from client.site.seams import Trouble, check_release, gated
 from client.site.table_facts import training_patients
-from common.config import PrivacyConfig
 from common.errors import NodeError, PolicyError
 
 LOST = 70
@@ -102,7 +101,7 @@ def run_node(config: SiteConfig) -> NoReturn:
 
 def site_of(config: SiteConfig) -> Site:
     """Return the site as the gate knows it."""
-    return Site(config.site.id, spoken(PrivacyConfig(epsilon=1.0), config.site.allow))
+    return Site(config.site.id, ", ".join(sorted(parse_allow(",".join(config.site.allow)))))
 
 
 def _approved(policy: PolicyFile) -> int:

@@ -17,7 +17,6 @@ def node(config: Config) -> None:
     container engine, and with 22 where somebody has to mend something first.
     """
     from client.site.config import load_site_config
-
     from client.site.node import run_node
 
     run_node(load_site_config(config))

@@ -74,7 +74,7 @@ def run_node(config: SiteConfig) -> NoReturn:
     set_up_log(config.log)
     pulse, trouble = Pulse(), Trouble()
     threading.excepthook = lambda failure: _thread_died(failure, trouble)
-    serve_health(config.node.health, pulse)
+    health = serve_health(config.node.health, pulse)
     objects = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=objects)
     gate = Gate(site_of(config), policy.current, audit)
@@ -96,6 +96,7 @@ def run_node(config: SiteConfig) -> NoReturn:
             if trouble.reason is None:
                 raise
             raise NodeError(trouble.reason) from stop
+    health.stop(None)  # held until here: gRPC ends a server that nobody refers to
     _end(trouble, "the connection to the coordinator is lost for good")
 
 

@@ -13,14 +13,26 @@ r"""policy.toml: what may leave the site. What it does not name stays.
     max-norm = 50.0                        # Euclidean, of all numbers together
 
     [metrics]                              # numbers of a round: name = decimals kept, or "exact"
-    "validation.wql" = 4
+    steps = "exact"
+    "privacy.epsilon" = "exact"            # with privacy on, these seven come with each round
+    "privacy.epsilon-rdp" = "exact"
+    "privacy.delta" = "exact"
+    "privacy.noise-multiplier" = "exact"
+    "privacy.sample-rate" = "exact"
+    "privacy.clip-norm" = "exact"
+    "privacy.steps" = "exact"
+    "validation.wql" = 4                   # this and patients: only if site.toml's allow names them
     patients = -1                          # to tens
-    "privacy.epsilon" = "exact"
 
     [join]                                 # what the site says of itself when a run begins
+    usable = "exact"
+    rank = "exact"
+    step-minutes = "exact"
+    outside = "exact"                      # what site.toml's allow names
     patients = -1
-    backbone-digest = "exact"
     source = "exact"
+    rule = "exact"
+    backbone-digest = "exact"
     texts = ["own data", "2e0f…"]          # the only words that source, rule and digest may be
 
     [limits]

@@ -157,7 +157,7 @@ def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
         with trained_parameters(adapted.model, "ab") as named:
             folded = {
                 name: torch.zeros((draw.patients, *weight.shape)).index_add_(
-                    0, owner, weight.grad_sample
+                    0, owner, vars(weight)["grad_sample"]
                 )
                 for name, weight in named
             }

@@ -21,7 +21,7 @@ from common.config import PrivacyConfig, TrainConfig
 from common.windows import Windows
 from tests.client.privacy.linear_backbone import LinearBackbone, linear_model, linear_windows
 
-RUNS = 1500
+RUNS = 600
 SIGMA, RATE, STEPS = 1.2, 0.5, 3
 CANARY = 3
 Array = npt.NDArray[np.float64]
@@ -37,7 +37,7 @@ def windows_with(canary: bool) -> Windows:
     return windows if canary else windows.take(windows.patient != CANARY)
 
 
-def updates(canary: bool, noise: float, seed: int, clip_norm: float = 0.5) -> Array:
+def updates(canary: bool, noise: float, seed: int) -> Array:
     """How far each run's update goes against the canary's gradient."""
     windows, model = windows_with(canary), linear_model()
     named = lora_parameters(model)
@@ -53,7 +53,7 @@ def updates(canary: bool, noise: float, seed: int, clip_norm: float = 0.5) -> Ar
             LinearBackbone(),
             windows,
             TrainConfig(),
-            PrivacyConfig(noise_multiplier=SIGMA, clip_norm=clip_norm, sample_rate=RATE),
+            PrivacyConfig(noise_multiplier=SIGMA, clip_norm=0.5, sample_rate=RATE),
             trained="b",
             learning_rate=1e-3,  # so small that each step sees the same adapter
             noise_multiplier=noise,
@@ -113,10 +113,10 @@ MARGIN = 2.33 * math.sqrt(2 * 0.25 / (RUNS // 2))
 @pytest.mark.slow
 def test_the_attack_gains_no_more_than_the_guarantee_allows_and_all_without_noise() -> None:
     allowed = allowed_advantage(SIGMA)
-    assert 0.2 < allowed < 0.7
+    assert 0.2 < allowed < 0.4  # a bound that says something
     gained = advantage(updates(False, SIGMA, 1), updates(True, SIGMA, 2))
     assert gained - MARGIN <= allowed
     # The attack is a strong one: it gains most of what there is to gain.
     assert gained + MARGIN >= 0.6 * allowed
-    for broken in (0.0, SIGMA / 3):
-        assert advantage(updates(False, broken, 3), updates(True, broken, 4)) - MARGIN > allowed
+    broken = advantage(updates(False, 0.0, 3), updates(True, 0.0, 4))
+    assert broken - MARGIN > allowed

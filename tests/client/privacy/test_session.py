@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from client.privacy.session import Limit, PrivacySession, check_without_privacy,
 from common.config_sections import PrivacyConfig
 from common.errors import PrivacyError
 
-NOISE = PrivacyConfig(noise_multiplier=2.0)
+NOISE = PrivacyConfig(noise_multiplier=2.0, sample_rate=0.1, clip_norm=1.0)
 ONE_RUN = spent([Steps(0.1, 2.0, 30)], 1e-5).prv
 TWO_RUNS = spent([Steps(0.1, 2.0, 60)], 1e-5).prv
 
@@ -67,7 +68,7 @@ def test_the_facts_are_of_the_whole_run(tmp_path: Path) -> None:
 def test_noise_and_epsilon_are_computed_once_a_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = PrivacyConfig(epsilon=8.0)
+    asked = PrivacyConfig(epsilon=8.0, sample_rate=0.1)
     monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.25)
     first = begin(tmp_path, asked)
     monkeypatch.setattr(session_module, "solve_noise_multiplier", None)
@@ -80,7 +81,7 @@ def test_noise_and_epsilon_are_computed_once_a_plan(
 
 @pytest.mark.slow
 def test_solved_noise_keeps_the_run_within_its_epsilon(tmp_path: Path) -> None:
-    session = begin(tmp_path, PrivacyConfig(epsilon=3.0))
+    session = begin(tmp_path, PrivacyConfig(epsilon=3.0, sample_rate=0.1))
     assert 2.9 < session.epsilon.prv <= 3.0
 
 
@@ -90,10 +91,10 @@ def test_solved_noise_keeps_the_run_within_its_epsilon(tmp_path: Path) -> None:
         {"rounds": 4},
         {"round_steps": 11},
         {"table_digest": "table-2"},
-        {"privacy": PrivacyConfig(noise_multiplier=1.0)},
-        {"privacy": PrivacyConfig(noise_multiplier=2.0, clip_norm=3.0)},
-        {"privacy": PrivacyConfig(noise_multiplier=2.0, delta=1e-4)},
-        {"privacy": PrivacyConfig(noise_multiplier=2.0, sample_rate=0.2)},
+        {"privacy": replace(NOISE, noise_multiplier=1.0)},
+        {"privacy": replace(NOISE, clip_norm=3.0)},
+        {"privacy": replace(NOISE, delta=1e-4)},
+        {"privacy": replace(NOISE, sample_rate=0.2)},
     ],
 )
 def test_a_known_run_cannot_change_what_it_asks(tmp_path: Path, change: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from common.console import narrow_table, output_console
 
@@ -34,9 +35,9 @@ def approve(bundle: BundlePath, policy: PolicyPath, by: By = None, yes: Yes = Fa
     contents: BundleContents = read_bundle(bundle)
     known = load_policy(policy).bundles.get(contents.sha256)
     console = output_console()
-    table = narrow_table(contents.name, ("file", "SHA-256"), ("bytes",))
+    table = narrow_table(escape(contents.name), ("file", "SHA-256"), ("bytes",))
     for file in contents.files:
-        table.add_row(file.path, file.sha256[:16], f"{file.size:,}")
+        table.add_row(escape(file.path), file.sha256[:16], f"{file.size:,}")
     console.print(table)
     _say(console, f"runs at the site: {contents.client_app}")
     _say(console, f"SHA-256: {contents.sha256}")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from common.console import narrow_table, output_console
 from common.errors import AuditError, UsageError
@@ -66,7 +67,7 @@ def show(config: Config = None, log: Log = None, last: Last = 20, as_json: AsJso
             str(entry["time"]),
             _what(entry),
             str(entry.get("decision", "")),
-            str(entry.get("detail") or entry.get("reason", "")),
+            escape(str(entry.get("detail") or entry.get("reason", ""))),
             str(entry.get("number", "")),
             _number(entry.get("bytes"), ",d"),
             _number(adapter.get("norm"), ".3g"),

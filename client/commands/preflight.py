@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from common.config import RunConfig
 from common.console import narrow_table, output_console
@@ -43,7 +44,7 @@ def preflight(
     else:
         table = narrow_table("", ("check", "", "found", "to do"), ())
         for finding in findings:
-            table.add_row(finding.code, finding.level, finding.what, finding.remedy)
-        output_console().print(table, markup=False)
+            table.add_row(*map(escape, astuple(finding)))
+        output_console().print(table)
     if any(finding.level == "FAIL" for finding in findings):
         raise typer.Exit(1)

@@ -56,7 +56,7 @@ def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
     if policy is not None and patients < policy.min_patients:
         least = policy.min_patients
         yield fail(
-            "table", f"{what}, the policy asks {least}", "the site is too small to take part"
+            "table", f"{what}, the policy asks {least}", "this site is too small"
         )
     else:
         yield ok("table", what)

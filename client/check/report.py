@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from client.check.findings import Finding, find_all
+from client.ingest.record import read_record
 from common.cohort_folder import INGEST_FILE, site_table_paths
 from common.config import WindowConfig
 from common.splits import SPLITS
@@ -81,13 +81,14 @@ def check_folder(folder: Path) -> list[CheckReport]:
     """Check every site table of a cohort folder, or a single table by its file.
 
     Raises:
-        CohortError: where the folder holds none.
+        CohortError: where the folder holds none, or an ingest.json that cannot be read.
         SiteTableError: where a table breaks the schema.
     """
     if folder.is_file():
         return [_check_table(folder, None, [])]
     paths = site_table_paths(folder)
-    record = _read_record(folder)
+    # A simulation's cohort has none.
+    record = read_record(folder) if (folder / INGEST_FILE).is_file() else None
     leftovers = sorted(folder.absolute().parent.glob(f".{folder.absolute().name}.*.partial"))
     return [_check_table(path, record, leftovers) for path in paths.values()]
 
@@ -137,13 +138,3 @@ def _vital(values: np.ndarray[Any, np.dtype[np.float32]]) -> VitalNumbers:
         return VitalNumbers(0.0, None, None, None)
     low, median, high = (round(float(v), 2) for v in np.percentile(observed, (1, 50, 99)))
     return VitalNumbers(round(len(observed) / len(values), 4), median, low, high)
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    """Return what the ingest noted; None where the folder is a simulation's."""
-    path = folder / INGEST_FILE
-    if not path.is_file():
-        return None
-    # Not through client.ingest, whose libraries a site that only checks need not have.
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record

@@ -9,7 +9,6 @@ other. Neither file holds an id of the hospital's where the mapping asks for has
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 import tempfile
@@ -29,6 +28,7 @@ from client.ingest.cohort import choose_stays
 from client.ingest.hourly import count_dropped, keep_stays, stay_frame, step_means
 from client.ingest.ids import hash_ids, read_secret
 from client.ingest.mapping import SiteMapping
+from client.ingest.record import INGEST_SCHEMA_VERSION, read_record
 from client.ingest.reshape import stage
 from client.ingest.signs import read_signs, unknown_rows
 from client.ingest.source import Progress, Source, open_query, open_source
@@ -46,7 +46,6 @@ from common.flow import ExclusionFlow
 from common.site_summary import summarise
 from common.vitals import SiteTableInfo, make_site_table, write_site_table
 
-INGEST_SCHEMA_VERSION = 1
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
 
 
@@ -116,26 +115,6 @@ def ingest(
             hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
             made.steps[column] = made.steps[column].map(hashes)
     return _write(made, mapping, out, overwrite)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a folder that `ingest` wrote.
-
-    Raises:
-        CohortError: where there is none, or of another release.
-    """
-    path = folder / INGEST_FILE
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made_by = record["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CohortError(f"{path} cannot be read: {error}; ingest the table again") from error
-    if made_by != INGEST_SCHEMA_VERSION:
-        raise CohortError(
-            f"{path} has schema version {made_by}, this release reads {INGEST_SCHEMA_VERSION}; "
-            "ingest the table again"
-        )
-    return record
 
 
 def _open(

@@ -163,6 +163,18 @@ def test_a_folder_without_a_table_is_named(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["{half", "[]", '{"schema_version": 99}'])
+def test_a_record_that_cannot_be_read_is_named(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_with(tmp_path, believable())
+    (folder / "ingest.json").write_text(text)
+    assert run(app, ["check", str(folder)]) == 4
+    error = capsys.readouterr().err
+    assert "ingest.json" in error
+    assert error.count("\n") == 1
+
+
 def test_what_the_ingest_saw_is_told(tmp_path: Path) -> None:
     rows = []
     for number in range(20):

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from client.ingest.build import read_record
 from client.ingest.ids import hash_ids, read_secret
 from client.ingest.mapping import read_mapping
+from client.ingest.record import read_record
 from common.cohort_folder import site_table_paths
 from common.errors import CohortError, FedvitalsError, SourceError, UsageError
 from common.vitals import read_site_table

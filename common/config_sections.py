@@ -206,7 +206,9 @@ class AggregationConfig:
     optimizer: str = setting(
         "none", f"of the server, on the averaged update: {', '.join(OPTIMIZERS)}"
     )
-    learning_rate: float = setting(1.0, "of the server's optimizer")
+    learning_rate: float = setting(
+        0.0, "of the server's optimizer; 0 = 1 for fedavgm, 0.001 for fedadam and fedyogi"
+    )
     momentum: float = setting(0.9, "fedavgm's momentum, beta1 of fedadam and fedyogi")
     beta2: float = setting(0.99, "beta2 of fedadam and fedyogi")
     tau: float = setting(1e-3, "fedadam, fedyogi: what is added to the root of the second moment")
@@ -220,7 +222,7 @@ class AggregationConfig:
         within("aggregation.trim", self.trim, 0.0, 0.49)
         at_least("aggregation.byzantine", self.byzantine, 0)
         check_name("aggregation.optimizer", self.optimizer, OPTIMIZERS)
-        positive("aggregation.learning-rate", self.learning_rate)
+        at_least("aggregation.learning-rate", self.learning_rate, 0)
         within("aggregation.momentum", self.momentum, 0.0, 0.9999)
         within("aggregation.beta2", self.beta2, 0.0, 0.9999)
         positive("aggregation.tau", self.tau)
@@ -231,6 +233,13 @@ class AggregationConfig:
                 f"aggregation.rule = {self.rule} does not keep; take one of: "
                 f"{', '.join(BY_NAME_RULES)}"
             )
+
+    @property
+    def rate(self) -> float:
+        """The optimizer's learning rate; FedAdam and FedYogi move each number by about as much."""
+        if self.learning_rate > 0:
+            return self.learning_rate
+        return 1.0 if self.optimizer in ("none", "fedavgm") else 1e-3
 
 
 @dataclass(frozen=True)

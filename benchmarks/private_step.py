@@ -154,8 +154,8 @@ def private_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw, trained: st
 def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
     """Opacus' gradients per window, folded into patients and clipped as ours."""
     wrapped = opacus_model(adapted)
-    losses = adapted.backbone.window_loss(wrapped, batch)
-    losses.sum().backward()  # type: ignore[no-untyped-call]
+    loss = adapted.backbone.window_loss(wrapped, batch).sum() * draw.patients / len(draw.rows)
+    loss.backward()  # type: ignore[no-untyped-call]
     owner = torch.from_numpy(draw.owner)
     named: list[tuple[str, Any]] = [*lora_parameters(wrapped)]
     folded = {
@@ -187,9 +187,10 @@ def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
     with trained_parameters(adapted.model, "ab") as named:
         weights = [weight for _, weight in named]
         folded = [torch.zeros((draw.patients, *weight.shape)) for weight in weights]
+        share = draw.patients / len(draw.rows)  # a patient's loss is the mean of its windows'
         for row, owner in zip(draw.rows, draw.owner, strict=True):
             one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-            loss = adapted.backbone.window_loss(adapted.model, one).sum()
+            loss = adapted.backbone.window_loss(adapted.model, one).sum() * share
             for total, gradient in zip(folded, torch.autograd.grad(loss, weights), strict=True):
                 total[owner] += gradient
         clip_(dict(enumerate(folded)), CLIP)  # type: ignore[arg-type]

@@ -24,15 +24,24 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 
 from client.privacy.dpsgd import add_noise, clip_, sum_clipped
 from client.privacy.randomness import Randomness
 from client.privacy.sampling import Draw
 from common.backbones.base import Batch
-from common.backbones.lora import AdaptedBackbone, adapted_backbone, trained_parameters
+from common.backbones.lora import (
+    AdaptedBackbone,
+    adapted_backbone,
+    lora_parameters,
+    trained_parameters,
+)
 from common.config import LoraConfig
 from common.vitals import VITALS
 
@@ -144,29 +153,33 @@ def private_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw, trained: st
 
 def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
     """Opacus' gradients per window, folded into patients and clipped as ours."""
+    wrapped = opacus_model(adapted)
+    loss = adapted.backbone.window_loss(wrapped, batch).sum() * draw.patients / len(draw.rows)
+    loss.backward()  # type: ignore[no-untyped-call]
+    owner = torch.from_numpy(draw.owner)
+    named: list[tuple[str, Any]] = [*lora_parameters(wrapped)]
+    folded = {
+        name: torch.zeros((draw.patients, *weight.shape)).index_add_(0, owner, weight.grad_sample)
+        for name, weight in named
+    }
+    clip_(folded, CLIP)
+    sums = {name: gradient.sum(dim=0).double() for name, gradient in folded.items()}
+    add_noise(sums, SIGMA * CLIP, Randomness.of_system())
+    for _, weight in named:
+        weight.grad = weight.grad_sample = None
+
+
+@cache
+def opacus_model(adapted: AdaptedBackbone) -> PeftModel:
+    """Return a copy of the model with Opacus' hooks on it, made once: they are no step's cost."""
     from opacus.grad_sample import GradSampleModule
 
-    owner = torch.from_numpy(draw.owner)
-    wrapped = GradSampleModule(adapted.model, loss_reduction="sum", strict=False)
-    try:
-        for name, module in adapted.model.named_modules():
-            if "lora_" in name:
-                module.train()  # its hooks record nothing in eval mode
-        losses = adapted.backbone.window_loss(adapted.model, batch)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        with trained_parameters(adapted.model, "ab") as named:
-            folded = {
-                name: torch.zeros((draw.patients, *weight.shape)).index_add_(
-                    0, owner, vars(weight)["grad_sample"]
-                )
-                for name, weight in named
-            }
-        clip_(folded, CLIP)
-        sums = {name: gradient.sum(dim=0).double() for name, gradient in folded.items()}
-        add_noise(sums, SIGMA * CLIP, Randomness.of_system())
-    finally:
-        adapted.model.eval().zero_grad(set_to_none=True)
-        wrapped.to_standard_module()
+    model: PeftModel = deepcopy(adapted.model)
+    GradSampleModule(model, loss_reduction="sum", strict=False)
+    for name, module in model.named_modules():
+        if "lora_" in name:
+            module.train()  # the hooks record nothing in eval mode
+    return model
 
 
 def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
@@ -174,9 +187,10 @@ def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
     with trained_parameters(adapted.model, "ab") as named:
         weights = [weight for _, weight in named]
         folded = [torch.zeros((draw.patients, *weight.shape)) for weight in weights]
+        share = draw.patients / len(draw.rows)  # a patient's loss is the mean of its windows'
         for row, owner in zip(draw.rows, draw.owner, strict=True):
             one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-            loss = adapted.backbone.window_loss(adapted.model, one).sum()
+            loss = adapted.backbone.window_loss(adapted.model, one).sum() * share
             for total, gradient in zip(folded, torch.autograd.grad(loss, weights), strict=True):
                 total[owner] += gradient
         clip_(dict(enumerate(folded)), CLIP)  # type: ignore[arg-type]

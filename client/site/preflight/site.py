@@ -55,9 +55,7 @@ def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
     what = f"{path}: {patients} training patients"
     if policy is not None and patients < policy.min_patients:
         least = policy.min_patients
-        yield fail(
-            "table", f"{what}, the policy asks {least}", "this site is too small"
-        )
+        yield fail("table", f"{what}, the policy asks {least}", "this site is too small")
     else:
         yield ok("table", what)
     words = [text for text in (info.source, info.cohort_rule) if text]

@@ -206,7 +206,9 @@ class AggregationConfig:
     optimizer: str = setting(
         "none", f"of the server, on the averaged update: {', '.join(OPTIMIZERS)}"
     )
-    learning_rate: float = setting(1.0, "of the server's optimizer")
+    learning_rate: float = setting(
+        0.0, "of the server's optimizer; 0 = 1 for fedavgm, 0.001 for fedadam and fedyogi"
+    )
     momentum: float = setting(0.9, "fedavgm's momentum, beta1 of fedadam and fedyogi")
     beta2: float = setting(0.99, "beta2 of fedadam and fedyogi")
     tau: float = setting(1e-3, "fedadam, fedyogi: what is added to the root of the second moment")
@@ -220,7 +222,7 @@ class AggregationConfig:
         within("aggregation.trim", self.trim, 0.0, 0.49)
         at_least("aggregation.byzantine", self.byzantine, 0)
         check_name("aggregation.optimizer", self.optimizer, OPTIMIZERS)
-        positive("aggregation.learning-rate", self.learning_rate)
+        at_least("aggregation.learning-rate", self.learning_rate, 0)
         within("aggregation.momentum", self.momentum, 0.0, 0.9999)
         within("aggregation.beta2", self.beta2, 0.0, 0.9999)
         positive("aggregation.tau", self.tau)
@@ -232,6 +234,13 @@ class AggregationConfig:
                 f"{', '.join(BY_NAME_RULES)}"
             )
 
+    @property
+    def rate(self) -> float:
+        """The optimizer's learning rate; FedAdam and FedYogi move each number by about as much."""
+        if self.learning_rate > 0:
+            return self.learning_rate
+        return 1.0 if self.optimizer in ("none", "fedavgm") else 1e-3
+
 
 @dataclass(frozen=True)
 class PrivacyConfig:
@@ -240,9 +249,10 @@ class PrivacyConfig:
     epsilon: float = setting(0.0, "budget of a site's whole run; 0 = privacy is off")
     delta: float = setting(1e-5, "of the (epsilon, delta) guarantee")
     noise_multiplier: float = setting(0.0, "given in epsilon's place, which then follows; 0 = no")
-    clip_norm: float = setting(1.0, "largest norm C of a patient's gradient in a step")
-    sample_rate: float = setting(0.1, "chance q of each patient to be in a step")
-    patient_windows: int = setting(8, "most windows of a patient in a step, drawn anew each time")
+    learning_rate: float = setting(3.0, "of SGD in round 1, in place of train.learning-rate")
+    clip_norm: float = setting(0.05, "largest norm C of a patient's gradient in a step")
+    sample_rate: float = setting(1.0, "chance q of each patient to be in a step")
+    patient_windows: int = setting(16, "most windows of a patient in a step, drawn anew each time")
     chunk: int = setting(256, "windows whose gradients are held at once; bounds memory alone")
     noise_seed: int = setting(
         -1, "-1 = from the operating system; a seed is for simulations, no hospital takes one"
@@ -258,6 +268,7 @@ class PrivacyConfig:
             )
         positive("privacy.delta", self.delta)
         within("privacy.delta", self.delta, 0.0, 0.1)
+        positive("privacy.learning-rate", self.learning_rate)
         positive("privacy.clip-norm", self.clip_norm)
         positive("privacy.sample-rate", self.sample_rate)
         within("privacy.sample-rate", self.sample_rate, 0.0, 1.0)

@@ -37,7 +37,9 @@ class ForkServer:
             OSError: where the process cannot be had, for want of memory perhaps.
         """
         if self._process.poll() is not None:
-            log.warning("the warm process ended with %s; starting it anew", self._process.returncode)
+            log.warning(
+                "the warm process ended with %s; starting it anew", self._process.returncode
+            )
             self._process = self._start()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(arguments) + "\n")

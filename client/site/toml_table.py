@@ -136,6 +136,10 @@ class TomlTable:
             raise self.wrong(key, "names one thing twice")
         return tuple(value)
 
+    def raw(self, key: str) -> object:
+        """Return a value of any type."""
+        return self._get(key, None)
+
     def _get(self, key: str, default: object) -> Any:
         value = self._values.get(key, _REQUIRED if default is None else default)
         if value is _REQUIRED:

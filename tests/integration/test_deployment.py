@@ -22,7 +22,6 @@ from tests.integration.deployed import (
     kill,
     make_coordinator,
     make_site,
-    provision,
     script,
     wait_for,
 )
@@ -199,7 +198,9 @@ def test_who_is_not_registered_or_trusts_another_authority_stays_outside(
         )
         for site, command in commands.items()
     }
-    ends = {name: (process.communicate(timeout=60)[0], process) for name, process in started.items()}
+    ends = {
+        name: (process.communicate(timeout=60)[0], process) for name, process in started.items()
+    }
     assert all(process.returncode == 1 for _, process in ends.values())
     for name in ("stranger", "revoked"):
         assert "Failed to activate SuperNode" in ends[name][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch
 from common.adapter import Adapter, tensor_name
 from common.backbones.base import weights_digest
 from common.backbones.carried import carrying
+from common.backbones.catalog import CATALOG
 from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, add_adapter, lora_parameters
 from common.carried import folded
 from common.config import LoraConfig
 from common.errors import AdapterError
 from common.peft_adapter import load_into
+from tests.backbone_samples import windows
 
 LEVELS = (0.1, 0.5, 0.9)
 
@@ -27,14 +30,14 @@ def adapt(folder: Path, rank: int, alpha: float) -> AdaptedBackbone:
     return AdaptedBackbone(loaded.name, loaded.digest, loaded.backbone, model)
 
 
-def filled(like: Adapter, rank: int, alpha: float, seed: int) -> Adapter:
+def filled(like: Adapter, rank: int, alpha: float, seed: int, size: float = 0.3) -> Adapter:
     """A random adapter on the same layers."""
     random = np.random.default_rng(seed)
     tensors = {}
     for module in like.modules:
         a, b = like.pair(module)
         for factor, shape in (("A", (rank, a.shape[1])), ("B", (b.shape[0], rank))):
-            drawn = 0.3 * random.normal(size=shape)
+            drawn = size * random.normal(size=shape)
             tensors[tensor_name(module, factor)] = drawn.astype(np.float32)
     return Adapter(tensors, rank, alpha, like.target_modules, like.backbone, like.backbone_digest)
 
@@ -86,8 +89,8 @@ def test_gradients_are_those_of_the_folded_model(tiny_bolt: Path, adapted: Adapt
     other = adapt(tiny_bolt, rank=5, alpha=5.0)
     load_into(folded(trained, carried), other.model)
     random = np.random.default_rng(2)
-    windows = (80 + random.normal(size=(4, 28)).cumsum(axis=1)).astype(np.float32)
-    batch = adapted.backbone.collate(windows[:, :24], windows[:, 24:], np.zeros(4, np.int64))
+    values = (80 + random.normal(size=(4, 28)).cumsum(axis=1)).astype(np.float32)
+    batch = adapted.backbone.collate(values[:, :24], values[:, 24:], np.zeros(4, np.int64))
     with carrying(adapted.model, carried):
         adapted.backbone.window_loss(adapted.model, batch).sum().backward()  # type: ignore[no-untyped-call]
     other.backbone.window_loss(other.model, batch).sum().backward()  # type: ignore[no-untyped-call]
@@ -98,6 +101,29 @@ def test_gradients_are_those_of_the_folded_model(tiny_bolt: Path, adapted: Adapt
             grad = expected[name].grad
             assert grad is not None
             torch.testing.assert_close(parameter.grad, grad[:2], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.packaged])
+def test_every_family_carries(name: str) -> None:
+    if CATALOG[name].missing_extra:
+        pytest.skip(f"{name} needs the extra {CATALOG[name].missing_extra}")
+    loaded, other = load_backbone(name), load_backbone(name)
+    scope = LoraConfig(rank=2, alpha=2.0, scope="attention+feed-forward")
+    model = add_adapter(loaded.model, loaded.backbone, scope)
+    fresh = AdaptedBackbone(name, loaded.digest, loaded.backbone, model).adapter()
+    trained, carried = filled(fresh, 2, 2.0, 0, 0.1), filled(fresh, 3, 3.0, 1, 0.1)
+    load_into(trained, model)
+    whole = add_adapter(other.model, other.backbone, replace(scope, rank=5, alpha=5.0))
+    load_into(folded(trained, carried), whole)
+    batch = loaded.backbone.collate(*windows())
+    with torch.inference_mode():
+        without = loaded.backbone.window_loss(model, batch)
+        expected = other.backbone.window_loss(whole, batch)
+        with carrying(model, carried):
+            within = loaded.backbone.window_loss(model, batch)
+    torch.testing.assert_close(within, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(within, without, rtol=1e-3)
 
 
 def test_no_part_changes_nothing(adapted: AdaptedBackbone) -> None:

@@ -40,6 +40,7 @@ def honest() -> dict[str, Adapter]:
     }
 
 
+@settings(deadline=None)
 @given(rounds(least=2))
 def test_distances_equal_those_of_the_formed_products(
     given_: tuple[dict[str, Adapter], dict[str, float], Adapter],

@@ -85,6 +85,7 @@ def test_an_unknown_rule_names_the_near_one_and_all() -> None:
         run("fedaverage", sites_for("fedavg"))
 
 
+@settings(deadline=None)
 @given(rounds(mixed=True))
 def test_stacking_is_exact_for_unequal_ranks(given_: Given) -> None:
     adapters, weights, previous = given_
@@ -98,6 +99,7 @@ def test_stacking_is_exact_for_unequal_ranks(given_: Given) -> None:
             assert same_product(dense(whole(result), module), expected)
 
 
+@settings(deadline=None)
 @given(rounds())
 def test_fedex_is_exact(given_: Given) -> None:
     adapters, weights, previous = given_
@@ -110,6 +112,7 @@ def test_fedex_is_exact(given_: Given) -> None:
             assert same_product(dense(whole(result), module), expected)
 
 
+@settings(deadline=None)
 @given(rounds())
 def test_ffa_is_exact(given_: Given) -> None:
     adapters, weights, previous = given_

@@ -59,7 +59,7 @@ def config(tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path) -> RunConfig:
 
 
 def stop_at(config: RunConfig, number: int, place: str) -> None:
-    """Run until round `number`, then stop the server: as it averages, or before or after it writes.
+    """Run until round `number`, then stop the server before or after it has written the round.
 
     The folder's claim is let go, as the kernel does when a process ends.
     """
@@ -70,12 +70,8 @@ def stop_at(config: RunConfig, number: int, place: str) -> None:
         return claims[0]
 
     def stop(*arguments: Any, **more: Any) -> Any:
-        stop_here = {
-            "aggregate": lambda: False,
-            "save_checkpoint": lambda: arguments[2].round == number,
-            "log_round": lambda: arguments[0]["round"] == number,
-        }[place]
-        if stop_here():
+        written = arguments[2].round if place == "save_checkpoint" else arguments[0]["round"]
+        if written == number:
             raise StopError
         return kept(*arguments, **more)
 

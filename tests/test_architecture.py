@@ -17,6 +17,7 @@ ALLOWED = {
 OURS = {*ALLOWED, "tests", "benchmarks"}
 FLOWER_FILES = {
     "client/app.py",
+    "client/host",
     "client/site",
     "common/wire.py",
     "server/app.py",

@@ -37,9 +37,7 @@ class ForkServer:
             OSError: where the process cannot be had, for want of memory perhaps.
         """
         if self._process.poll() is not None:
-            log.warning(
-                "the warm process ended with %s; starting it anew", self._process.returncode
-            )
+            log.warning("the warm process ended (%s); starting anew", self._process.returncode)
             self._process = self._start()
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(arguments) + "\n")
@@ -96,9 +94,7 @@ def run_app_process(node: NodeSection) -> None:
         sys.argv += ["--superexec-auth-secret-file", str(node.secret)]
     os.environ |= _environment()
     server = ForkServer()
-    SubprocessExecutor.launch = (  # type: ignore[method-assign]
-        lambda executor, spec: launch(server, executor, spec)
-    )
+    setattr(SubprocessExecutor, "launch", lambda own, spec: launch(server, own, spec))  # noqa: B010
     flower_superexec()
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,7 +40,9 @@ def script(name: str, *arguments: str | Path) -> str:
 def request(role: str, name: str, folder: Path, *more: str) -> str:
     """Make keys and a request; return the fingerprint that is read over the telephone."""
     said = script("request.sh", role, name, folder, *more)
-    return re.findall(r"^fingerprint (\S+)$", said, re.MULTILINE)[0]
+    found = re.search(r"^fingerprint (\S+)$", said, re.MULTILINE)
+    assert found, said
+    return found[1]
 
 
 def provision(authority: Path, role: str, name: str, folder: Path, *more: str) -> Path:
@@ -62,23 +63,55 @@ def wait_for(what: str, condition: Callable[[], object], timeout_s: float = 120.
 
 @dataclass
 class Site:
-    """A hospital: its keys, its node and its app's process."""
+    """A hospital: its keys, its node and its app's process, by the commands that containers run."""
 
     name: str
     keys: Path
     table: Path
-    api: int
     superlink: str
     environment: dict[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
+    @property
+    def config(self) -> Path:
+        return self.keys.parent / "site.toml"
+
+    @property
+    def policy(self) -> Path:
+        return self.keys.parent / "policy.toml"
+
+    def configure(self, ca: str = "private/ca.crt") -> None:
+        """Write site.toml and policy.toml as deploy/site has them, with this site's own values."""
+        api, health = free_ports(2)
+        own = {
+            'id = "hospital-1"': f'id = "{self.name}"',
+            "/data/site.parquet": str(self.table),
+            "/var/lib/fedvitals": "state",
+            "gateway:9443": self.superlink,
+            "private/gateway.crt": ca,
+            "client-api:9094": f"127.0.0.1:{api}",
+            "127.0.0.1:9095": f"127.0.0.1:{health}",
+        }
+        self.config.write_text(replaced("site.toml", own))
+        allowed = {
+            "patients = -1": 'patients = "exact"',
+            "windows = -2": 'windows = "exact"',
+            "texts = []": 'texts = ["synthetic", "random walks"]',
+            "min-patients = 50": "min-patients = 5",
+            "required = true": "required = false",
+        }
+        # Rounded numbers would weigh the sites otherwise than the simulation does.
+        self.policy.write_text(replaced("policy.toml", allowed))
+
     def start(self, *names: str) -> None:
         """Start the node and the app's process, or the one of them that is named."""
-        commands = {"node": self.node_command(), "app": self._app_command()}
-        for name in names or commands:
+        for name in names or ("node", "app"):
             with (self.keys / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
-                    commands[name], env=self.environment, stdout=log, stderr=log
+                    self.command(name, "--config", str(self.config)),
+                    env=self.environment,
+                    stdout=log,
+                    stderr=log,
                 )
 
     def kill(self, *names: str) -> None:
@@ -86,32 +119,8 @@ class Site:
             self.processes[name].kill()
             self.processes.pop(name).wait()
 
-    def node_command(self, ca: Path | None = None, key: Path | None = None) -> list[str]:
-        settings = {
-            "site-id": self.name,
-            "data-path": self.table,
-            "state-path": self.keys / "state",
-        }
-        return [
-            str(BIN / "flower-supernode"),
-            *("--superlink", self.superlink),
-            *("--root-certificates", str(ca or self.keys / "ca.crt")),
-            *("--auth-supernode-private-key", str(key or self.keys / "node.key")),
-            *("--port", str(self.api), "--isolation", "process"),
-            *("--superexec-auth-secret-file", str(self.keys / "app.secret")),
-            *("--node-config", " ".join(f'{key}="{value}"' for key, value in settings.items())),
-        ]
-
-    def _app_command(self) -> list[str]:
-        (self.keys / "app.secret").write_bytes(secrets.token_bytes(32))
-        (self.keys / "site.toml").write_text(
-            f'[site]\nid = "{self.name}"\ntable = "{self.table}"\nstate = "state"\n'
-            f'policy = "policy.toml"\n[server]\naddress = "{self.superlink}"\nca = "ca.crt"\n'
-            f'[node]\nkey = "node.key"\nclient-api = "127.0.0.1:{self.api}"\n'
-            f'secret = "app.secret"\n'
-        )
-        config = str(self.keys / "site.toml")
-        return [sys.executable, "-m", "client", "app", "--config", config]
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "client", *arguments]
 
     def app_children(self) -> list[int]:
         """The processes in which the app works at this moment."""
@@ -186,7 +195,18 @@ def make_site(coordinator: Coordinator, name: str, table: Path) -> Site:
         "FEDVITALS_HOME": str(folder / "home"),
         "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
     }
-    return Site(name, keys, table, free_ports(1)[0], coordinator.address, environment)
+    site = Site(name, keys, table, coordinator.address, environment)
+    site.configure()
+    return site
+
+
+def replaced(file: str, values: Mapping[str, str]) -> str:
+    """A file of deploy/site with other values, each of which has to stand in it."""
+    text = (REPOSITORY / "deploy" / "site" / file).read_text()
+    for old, new in values.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    return text
 
 
 def children_of(pid: int) -> list[int]:

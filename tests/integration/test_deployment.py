@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,10 +56,17 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
 @pytest.fixture(scope="module")
 def sites(coordinator: Coordinator, cohort: Path) -> Iterator[dict[str, Site]]:
     sites = {}
+    bundle = coordinator.folder / "fedvitals.fab"
+    command = [sys.executable, "-m", "server", "bundle", "--out", str(bundle)]
+    subprocess.run(command, env=coordinator.environment, check=True)
     for name in SITES:
         sites[name] = make_site(coordinator, name, cohort / "sites" / f"{name}.parquet")
         public_key = str(coordinator.authority / "issued" / name / "node.pub")
         coordinator.call("sites", "add", name, public_key)
+        approved = sites[name].command("approve", str(bundle), "--yes", "--policy")
+        subprocess.run(
+            [*approved, str(sites[name].policy)], env=sites[name].environment, check=True
+        )
         sites[name].start()
     try:
         yield sites
@@ -181,30 +189,28 @@ def test_who_is_not_registered_or_trusts_another_authority_stays_outside(
     coordinator.call("sites", "add", "revoked", public_key)
     assert "never taken again" in coordinator.call("sites", "remove", "revoked")
     assert "was revoked" in coordinator.call("sites", "add", "again", public_key, code=2)
-    for site in (stranger, fooled, revoked):
-        (site.keys / "app.secret").write_bytes(bytes(32))
-    commands = {
-        stranger: stranger.node_command(),
-        fooled: fooled.node_command(ca=tmp_path / "other" / "ca.crt"),
-        revoked: revoked.node_command(),
-    }
+    shutil.copy(tmp_path / "other" / "ca.crt", fooled.keys / "other.crt")
+    fooled.configure(ca="private/other.crt")
     started = {
         site.name: subprocess.Popen(
-            command,
+            site.command("node", "--config", str(site.config)),
             env=site.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for site, command in commands.items()
+        for site in (stranger, fooled, revoked)
     }
-    ends = {
-        name: (process.communicate(timeout=60)[0], process) for name, process in started.items()
-    }
-    assert all(process.returncode == 1 for _, process in ends.values())
-    for name in ("stranger", "revoked"):
-        assert "Failed to activate SuperNode" in ends[name][0]
-    assert "certificate verify failed" in ends["fooled"][0]
+    said = {name: process.communicate(timeout=90)[0] for name, process in started.items()}
+    assert {name: process.returncode for name, process in started.items()} == dict.fromkeys(
+        started, 22
+    ), said
+    for text in said.values():
+        lines = [line for line in text.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, text
+    assert "key" in said["stranger"]
+    assert "key" in said["revoked"]
+    assert "certificate" in said["fooled"]
 
 
 def test_status_tells_services_sites_and_runs(

@@ -1,4 +1,4 @@
-"""`python -m server.deployment.health HOST:PORT ...`: ask gRPC health services; the probe of containers.
+"""`python -m server.deployment.health HOST:PORT ...`: what probes of containers ask.
 
 Ends with 0 where every one of them says SERVING, else with 1 and a line.
 """

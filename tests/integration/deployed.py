@@ -80,7 +80,7 @@ class Site:
     def policy(self) -> Path:
         return self.keys.parent / "policy.toml"
 
-    def configure(self, ca: str = "private/ca.crt") -> None:
+    def configure(self, digest: str, ca: str = "private/ca.crt") -> None:
         """Write site.toml and policy.toml as deploy/site has them, with this site's own values."""
         api, health = free_ports(2)
         own = {
@@ -96,7 +96,7 @@ class Site:
         allowed = {
             "patients = -1": 'patients = "exact"',
             "windows = -2": 'windows = "exact"',
-            "texts = []": 'texts = ["synthetic", "random walks"]',
+            "texts = []": f'texts = ["synthetic", "random walks", "{digest}"]',
             "min-patients = 50": "min-patients = 5",
             "required = true": "required = false",
         }
@@ -185,7 +185,7 @@ def make_coordinator(folder: Path) -> Coordinator:
     return Coordinator(folder, authority, f"localhost:{ports[0]}", environment)
 
 
-def make_site(coordinator: Coordinator, name: str, table: Path) -> Site:
+def make_site(coordinator: Coordinator, name: str, table: Path, digest: str = "any") -> Site:
     """Provision a site by nothing but its request and the coordinator's answer."""
     folder = coordinator.folder / "sites" / name
     keys = provision(coordinator.authority, "site", name, folder)
@@ -196,7 +196,7 @@ def make_site(coordinator: Coordinator, name: str, table: Path) -> Site:
         "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
     }
     site = Site(name, keys, table, coordinator.address, environment)
-    site.configure()
+    site.configure(digest)
     return site
 
 

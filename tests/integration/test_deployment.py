@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from common.backbones.loading import load_backbone
 from common.config import FederationConfig, LoraConfig, RunConfig, TrainConfig, WindowConfig
 from common.peft_adapter import load_peft_folder
 from server.deployment.services import running
@@ -54,18 +55,23 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
 
 
 @pytest.fixture(scope="module")
-def sites(coordinator: Coordinator, cohort: Path) -> Iterator[dict[str, Site]]:
+def sites(coordinator: Coordinator, cohort: Path, tiny_bolt: Path) -> Iterator[dict[str, Site]]:
     sites = {}
     bundle = coordinator.folder / "fedvitals.fab"
     command = [sys.executable, "-m", "server", "bundle", "--out", str(bundle)]
-    subprocess.run(command, env=coordinator.environment, check=True)
+    subprocess.run(command, env=coordinator.environment, check=True, capture_output=True)
+    digest = load_backbone(str(tiny_bolt)).digest
     for name in SITES:
-        sites[name] = make_site(coordinator, name, cohort / "sites" / f"{name}.parquet")
+        table = cohort / "sites" / f"{name}.parquet"
+        sites[name] = make_site(coordinator, name, table, digest)
         public_key = str(coordinator.authority / "issued" / name / "node.pub")
         coordinator.call("sites", "add", name, public_key)
         approved = sites[name].command("approve", str(bundle), "--yes", "--policy")
         subprocess.run(
-            [*approved, str(sites[name].policy)], env=sites[name].environment, check=True
+            [*approved, str(sites[name].policy)],
+            env=sites[name].environment,
+            check=True,
+            capture_output=True,
         )
         sites[name].start()
     try:
@@ -190,7 +196,7 @@ def test_who_is_not_registered_or_trusts_another_authority_stays_outside(
     assert "never taken again" in coordinator.call("sites", "remove", "revoked")
     assert "was revoked" in coordinator.call("sites", "add", "again", public_key, code=2)
     shutil.copy(tmp_path / "other" / "ca.crt", fooled.keys / "other.crt")
-    fooled.configure(ca="private/other.crt")
+    fooled.configure("digest", ca="private/other.crt")
     started = {
         site.name: subprocess.Popen(
             site.command("node", "--config", str(site.config)),

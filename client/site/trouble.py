@@ -9,6 +9,11 @@ UNAUTHORIZED = (
     "this machine's clock is more than five minutes off; compare the clock, then ask the "
     "coordinator for the key's state"
 )
+NOT_ACTIVATED = (
+    "the coordinator does not take this node: its key is not registered or was withdrawn, or a "
+    "node with this key was there less than a minute ago, which passes by itself; if it does not, "
+    "ask the coordinator for the key's state"
+)
 FORBIDDEN = (
     "the coordinator's proxy forbids this site; ask the coordinator whether its network and "
     "certificate are allowed"
@@ -45,7 +50,8 @@ _TLS = (
 def explain(error: httpx.HTTPError) -> str | None:
     """Return what has to be mended by somebody; None for what passes by itself."""
     if isinstance(error, httpx.HTTPStatusError):
-        return {401: UNAUTHORIZED, 403: None}.get(error.response.status_code)
+        # 412 is what Flower answers to an unknown key, and to a node that it still counts as there.
+        return {401: UNAUTHORIZED, 412: NOT_ACTIVATED}.get(error.response.status_code)
     return explain_tls(str(error))
 
 

@@ -103,29 +103,45 @@ class Site:
         # Rounded numbers would weigh the sites otherwise than the simulation does.
         self.policy.write_text(replaced("policy.toml", allowed))
 
-    def start(self, *names: str) -> None:
-        """Start the node and the app's process, or the one of them that is named."""
-        for name in names or ("node", "app"):
+    def start(self) -> None:
+        """Start the node and the app's process."""
+        for name in ("node", "app"):
+            command = self.command(name, "--config", str(self.config))
+            # As systemd and container engines do: a node that Flower still counts as there is
+            # turned away, and ends.
+            command = ["bash", "-c", 'while true; do "$@"; sleep 1; done', "restart", *command]
             with (self.keys / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
-                    self.command(name, "--config", str(self.config)),
+                    command,
+                    start_new_session=True,
                     env=self.environment,
                     stdout=log,
                     stderr=log,
                 )
 
-    def kill(self, *names: str) -> None:
-        for name in names or tuple(self.processes):
-            self.processes[name].kill()
-            self.processes.pop(name).wait()
+    def kill(self, name: str) -> None:
+        """Kill the node or the app's process, which is then started again."""
+        kill(children_of(self.processes[name].pid))
+
+    def stop(self) -> None:
+        """End both, and all that they started."""
+        for process in self.processes.values():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "client", *arguments]
 
-    def app_children(self) -> list[int]:
-        """The processes in which the app works at this moment."""
-        server = children_of(self.processes["app"].pid)
-        return [child for process in server for child in children_of(process)]
+    def next_app(self) -> list[int]:
+        """Wait until the app works on a new message; the last one's process ends with a delay."""
+        before = set(self._apps())
+        wait_for(f"the app works at {self.name}", lambda: set(self._apps()) - before)
+        return sorted(set(self._apps()) - before)
+
+    def _apps(self) -> list[int]:
+        superexec = children_of(self.processes["app"].pid)
+        servers = [child for process in superexec for child in children_of(process)]
+        return [child for process in servers for child in children_of(process)]
 
 
 @dataclass

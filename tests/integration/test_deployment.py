@@ -78,7 +78,7 @@ def sites(coordinator: Coordinator, cohort: Path, tiny_bolt: Path) -> Iterator[d
         yield sites
     finally:
         for site in sites.values():
-            site.kill()
+            site.stop()
 
 
 @pytest.fixture
@@ -164,12 +164,10 @@ def test_a_lost_app_and_a_lost_node_cost_their_rounds_and_no_more(
     run = start_run(coordinator, RunConfig.parse({**config.flat(), **flat(one), "rounds": 5}))
     # A run begins with its quorum; the other site joins the next round.
     wait_for("both sites take part", lambda: usable(folder)[-1:] == [set(SITES)])
-    wait_for("micu's app works", lambda: sites["micu"].app_children())
-    kill(sites["micu"].app_children())
+    kill(sites["micu"].next_app())
     wait_for("micu is missed", lambda: usable(folder)[-1:] == [{"ccu"}])
-    wait_for("ccu's app works", lambda: sites["ccu"].app_children())
+    sites["ccu"].next_app()
     sites["ccu"].kill("node")
-    sites["ccu"].start("node")
     code, said = finish(run)
     assert code == 0, said
     assert {"micu"} in usable(folder), "ccu is missed while its node starts"

@@ -4,8 +4,8 @@
                                       [--repeats 9]
 
 A step of each kind takes the same windows of the same patients. Times are interleaved, plain and
-the other in turn, and the median of the pairs' ratios is printed. Memory is the peak of a
-that takes steps of one kind alone, above one that has only loaded the model.
+the other in turn, and the median of the pairs' ratios is printed. Memory is the peak of a process
+that takes steps of one kind alone, above one that has only loaded the model; medians of five.
 
     plain           the mean loss of all windows, AdamW: `client.training`'s step
     A and B         this project's hooks: gradients per patient, clipped and noised

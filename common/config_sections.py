@@ -120,7 +120,7 @@ class TrainConfig:
         0.0, "FedProx's mu (arXiv 1812.06127): pull towards the round's adapter"
     )
     device: str = setting("auto", "auto (cuda, mps or cpu, as there is), cpu, cuda or mps")
-    threads: int = setting(1, "CPU threads; 1 makes bytes equal everywhere, 0 = torch's choice")
+    threads: int = setting(1, "CPU threads; 1 repeats bytes on like CPUs, 0 = torch's choice")
 
     def __post_init__(self) -> None:
         at_least("train.epochs", self.epochs, 0)

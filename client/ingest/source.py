@@ -1,8 +1,9 @@
 """Where the rows come from: a CSV or Parquet file, or a query of SQLite or PostgreSQL.
 
-Each kind is opened by its column names alone, then read once, as the relation `source_rows` of a
-DuckDB query that takes what it needs; rows are streamed, never held. A query runs in the database
-itself, in the database's own SQL, within a read-only connection; every field comes as text.
+Each kind is opened by its column names alone, then read once, part by part, as the relation
+`source_rows` of a DuckDB statement that takes what it needs; no more than a part is held. A query
+runs in the database itself, in the database's own SQL, within a read-only connection; every field
+comes as text.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 from client.ingest.sections import FileFormat, SqlSource
-from client.ingest.sql import TEXT, literal, literals, only_row, quoted, text_of
+from client.ingest.sql import TEXT, quoted
 from common.csv_stream import BLOCK_BYTES, CsvStream
 from common.errors import SourceError, UsageError
 from common.names import check_name
 
 ROWS = "source_rows"
 _FETCH_ROWS = 1 << 16
+LOAD_ROWS = 1 << 19
+"""Rows a part: some tens of megabytes, in which the cost a statement is nothing."""
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 Progress = Callable[[int, int], None]
@@ -57,10 +61,10 @@ class Source(Protocol):
         statement: str,
         only: Only | None = None,
     ) -> None:
-        """Run a statement that reads the given columns (lower case) from `ROWS`, once.
+        """Run a statement that reads the given columns (lower case) from `ROWS`, part by part.
 
-        Where `only` is given, the statement meets the rows alone whose column, without blanks
-        around it, holds one of the texts; `rows` counts all.
+        Each row is in one part. Where `only` is given, the statement meets the rows alone whose
+        column, without blanks around it, holds one of the texts; `rows` counts all.
         """
 
     def digest(self) -> dict[str, Any]:
@@ -109,51 +113,8 @@ def check_column(source: Source, column: str) -> str:
     return check_name(f"column of {source.name}", column.lower(), source.types)
 
 
-class _ParquetFile:
-    def __init__(self, path: Path) -> None:
-        self.name = path.name
-        self.rows = 0
-        self._path = path
-        self._relation = f"read_parquet({literal(str(path))})"
-        try:
-            with duckdb.connect() as connection:
-                found = connection.execute(f"DESCRIBE SELECT * FROM {self._relation}").fetchall()
-        except duckdb.Error as error:
-            raise self._unreadable(error) from error
-        self.types = {str(row[0]).lower(): str(row[1]) for row in found}
-
-    def load(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        columns: Sequence[str],
-        statement: str,
-        only: Only | None = None,
-    ) -> None:
-        chosen = ", ".join(map(quoted, columns))
-        rows = f"SELECT {chosen} FROM {self._relation}"
-        if only is not None:
-            column, texts = only
-            rows += f" WHERE {text_of(column)} IN ({literals(texts)})"
-        connection.execute(f"CREATE TEMP VIEW {ROWS} AS {rows}")
-        try:
-            (self.rows,) = only_row(connection, f"SELECT count(*) FROM {self._relation}")
-            connection.execute(statement)
-        except (duckdb.IOException, duckdb.InvalidInputException) as error:
-            raise self._unreadable(error) from error
-        finally:
-            connection.execute(f"DROP VIEW {ROWS}")
-
-    def digest(self) -> dict[str, Any]:
-        with self._path.open("rb") as file:
-            value = file_digest(file, "sha256").hexdigest()
-        return {"file": self.name, "bytes": self._path.stat().st_size, "sha256": value}
-
-    def _unreadable(self, error: Exception) -> SourceError:
-        return SourceError(f"{self._path} cannot be read as Parquet: {_first_line(error)}")
-
-
 class _Streamed:
-    """A source whose rows come as Arrow batches of text."""
+    """A source whose rows come as Arrow batches."""
 
     name: str
     types: dict[str, str]
@@ -166,34 +127,54 @@ class _Streamed:
         statement: str,
         only: Only | None = None,
     ) -> None:
-        failure: list[SourceError] = []
+        held: list[pa.RecordBatch] = []
+        with closing(self.batches(columns)) as batches:
+            for batch in batches:
+                self.rows += len(batch)
+                held.append(batch if only is None else _kept(batch, only))
+                if sum(map(len, held)) >= LOAD_ROWS:
+                    _execute(connection, held, statement)
+                    held = []
+        if held:
+            _execute(connection, held, statement)
 
-        def guarded() -> Generator[pa.RecordBatch, None, None]:
-            # DuckDB would wrap an error of the stream in one of its own.
-            try:
-                for batch in self.batches(columns):
-                    self.rows += len(batch)
-                    yield batch if only is None else _kept(batch, only)
-            except SourceError as error:
-                failure.append(error)
-                raise
-
-        batches = guarded()
-        schema = pa.schema([(column, pa.string()) for column in columns])
-        connection.register(ROWS, pa.RecordBatchReader.from_batches(schema, batches))
-        try:
-            connection.execute(statement)
-        except duckdb.Error:
-            if failure:
-                raise failure[0] from None
-            raise
-        finally:
-            connection.unregister(ROWS)
-            batches.close()
-
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         """Give the rows of the columns asked for."""
         raise NotImplementedError
+
+
+class _ParquetFile(_Streamed):
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self.rows = 0
+        self._path = path
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(error) from error
+        self._names = {name.lower(): name for name in schema.names}
+        if len(self._names) < len(schema.names):
+            raise UsageError(f"{path.name} has columns that differ in upper and lower case alone")
+        self.types = _duckdb_types(schema)
+
+    def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
+        own = [self._names[column] for column in columns]
+        try:
+            with pq.ParquetFile(self._path) as file:
+                for batch in file.iter_batches(_FETCH_ROWS, columns=own):
+                    # In the order asked for, whatever that of the file is.
+                    fields = [batch[name] for name in own]
+                    yield pa.RecordBatch.from_arrays(fields, names=list(columns))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def digest(self) -> dict[str, Any]:
+        with self._path.open("rb") as file:
+            value = file_digest(file, "sha256").hexdigest()
+        return {"file": self.name, "bytes": self._path.stat().st_size, "sha256": value}
+
+    def _unreadable(self, error: Exception) -> SourceError:
+        return SourceError(f"{self._path} cannot be read as Parquet: {_first_line(error)}")
 
 
 class _CsvFile(_Streamed):
@@ -211,7 +192,7 @@ class _CsvFile(_Streamed):
         self.types = dict.fromkeys((name.lower() for name in self._open([]).header), TEXT)
         self._digest: dict[str, Any] = {}
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         stream = self._open(columns)
         yield from stream.batches()
         self._digest = stream.digest()
@@ -232,7 +213,7 @@ class _SqliteQuery(_Streamed):
             cursor = self._execute(connection, f"SELECT * FROM (\n{self._query}\n) LIMIT 0")
             self.types = _text_types([column[0] for column in cursor.description])
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         chosen = ", ".join(map(quoted, columns))
         with closing(self._connect()) as connection:
             cursor = self._execute(connection, f"SELECT {chosen} FROM (\n{self._query}\n)")
@@ -272,7 +253,7 @@ class _PostgresQuery(_Streamed):
             cursor = self._run(connection, f"SELECT * FROM (\n{self._query}\n) AS q LIMIT 0")
             self.types = _text_types([column.name for column in cursor.description])
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
         # The names of `types` are in lower case, which PostgreSQL's own quoting would take exactly.
         names = list(self.types)
         places = [names.index(column) for column in columns]
@@ -360,10 +341,28 @@ def _parse_copy(block: bytes, names: list[str]) -> pa.RecordBatch:
     return table.combine_chunks().to_batches()[0]
 
 
+def _execute(
+    connection: duckdb.DuckDBPyConnection, batches: list[pa.RecordBatch], statement: str
+) -> None:
+    # Part by part, since DuckDB holds in memory what one transaction of everything would write.
+    connection.register(ROWS, pa.Table.from_batches(batches))
+    try:
+        connection.execute(statement)
+    finally:
+        connection.unregister(ROWS)
+
+
 def _kept(batch: pa.RecordBatch, only: Only) -> pa.RecordBatch:
     column, texts = only
-    codes = pc.utf8_trim(batch[column], characters=" ")
+    codes = pc.utf8_trim(pc.cast(batch[column], pa.string()), characters=" ")
     return batch.filter(pc.is_in(codes, value_set=pa.array(texts, pa.string())))
+
+
+def _duckdb_types(schema: pa.Schema) -> dict[str, str]:
+    with duckdb.connect() as connection:
+        connection.register(ROWS, schema.empty_table())
+        found = connection.execute(f"DESCRIBE SELECT * FROM {ROWS}").fetchall()
+    return {str(row[0]).lower(): str(row[1]) for row in found}
 
 
 def _text_batch(columns: Sequence[str], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

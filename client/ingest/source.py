@@ -63,8 +63,8 @@ class Source(Protocol):
     ) -> None:
         """Run a statement that reads the given columns (lower case) from `ROWS`, part by part.
 
-        Each row is in one part. Where `only` is given, the statement meets the rows alone whose
-        column, without blanks around it, holds one of the texts; `rows` counts all.
+        Each row is in one part; `rows` counts all. Where `only` is given, rows whose column,
+        without blanks around it, holds none of the texts may be kept from the statement.
         """
 
     def digest(self) -> dict[str, Any]:
@@ -163,7 +163,7 @@ class _ParquetFile(_Streamed):
             with pq.ParquetFile(self._path) as file:
                 for batch in file.iter_batches(_FETCH_ROWS, columns=own):
                     # In the order asked for, whatever that of the file is.
-                    fields = [batch[name] for name in own]
+                    fields = [pc.cast(batch[name], _taken(batch[name].type)) for name in own]
                     yield pa.RecordBatch.from_arrays(fields, names=list(columns))
         except (pa.ArrowInvalid, OSError) as error:
             raise self._unreadable(error) from error
@@ -354,13 +354,24 @@ def _execute(
 
 def _kept(batch: pa.RecordBatch, only: Only) -> pa.RecordBatch:
     column, texts = only
+    if pa.types.is_floating(batch[column].type):
+        # Arrow writes numbers otherwise than DuckDB does.
+        return batch
     codes = pc.utf8_trim(pc.cast(batch[column], pa.string()), characters=" ")
     return batch.filter(pc.is_in(codes, value_set=pa.array(texts, pa.string())))
 
 
+def _taken(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column as DuckDB takes it from Arrow: two numeric ones it refuses."""
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    return pa.float64() if pa.types.is_decimal256(kind) else kind
+
+
 def _duckdb_types(schema: pa.Schema) -> dict[str, str]:
+    taken = pa.schema([(field.name, _taken(field.type)) for field in schema])
     with duckdb.connect() as connection:
-        connection.register(ROWS, schema.empty_table())
+        connection.register(ROWS, taken.empty_table())
         found = connection.execute(f"DESCRIBE SELECT * FROM {ROWS}").fetchall()
     return {str(row[0]).lower(): str(row[1]) for row in found}
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from client.ingest import source
 from client.ingest.mapping import SiteMapping
+from client.ingest.source import Source
 from common import csv_stream
 from common.errors import SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, hours_of, long_mapping, run, write_rows
@@ -48,8 +48,8 @@ def test_gzip_a_byte_order_mark_and_another_case_of_names(tmp_path: Path, expect
 def test_parts_change_nothing(
     tmp_path: Path, expected: bytes, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source, "LOAD_ROWS", 1)
-    monkeypatch.setattr(source, "_FETCH_ROWS", 1)
+    monkeypatch.setattr(Source, "load_rows", 1)
+    monkeypatch.setattr(Source, "fetch_rows", 1)
     monkeypatch.setattr(csv_stream, "BLOCK_BYTES", 40)
     path = tmp_path / "expected.csv"
     if kind == "parquet":

@@ -1,11 +1,11 @@
 """What a private step costs beside a plain LoRA step: time and peak memory, in ratios.
 
-    python benchmarks/private_step.py [--backbone chronos-bolt-nano] [--patients 32] [--windows 4]
+    python benchmarks/private_step.py [--backbone chronos-bolt-nano] [--patients 16] [--windows 16]
                                       [--repeats 9]
 
 A step of each kind takes the same windows of the same patients. Times are interleaved, plain and
 the other in turn, and the median of the pairs' ratios is printed. Memory is the peak of a process
-that takes steps of one kind alone, above one that has only loaded the model.
+that takes steps of one kind alone, above one that has only loaded the model; medians of five.
 
     plain           the mean loss of all windows, AdamW: `client.training`'s step
     A and B         this project's hooks: gradients per patient, clipped and noised
@@ -46,41 +46,47 @@ from common.config import LoraConfig
 from common.vitals import VITALS
 
 CLIP, SIGMA = 0.05, 1.0
+KINDS = ("plain", "A and B", "B (FFA-LoRA)", "opacus hooks", "one at a time")
 TARGETS = {"A and B": 1.35, "B (FFA-LoRA)": 1.15}
 MEMORY_TARGET = 1.2
 Step = Callable[[], None]
 
 
 def main() -> None:
-    """Measure every kind and print the table; or be the process of one kind."""
+    """Measure every kind and print the table."""
     parser = argparse.ArgumentParser(description="The cost of a private step.")
     parser.add_argument("--backbone", default="chronos-bolt-nano")
-    parser.add_argument("--patients", type=int, default=32)
-    parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--windows", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    steps = make_steps(options.backbone, options.patients, options.windows)
     if options.kind:
-        for _ in range(3 if options.kind != "nothing" else 0):
-            steps[options.kind]()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        take_alone(options)
         return
-    base = memory(options, "nothing")
-    plain = memory(options, "plain") - base
+    # Before this process grows: Linux lets a child's peak begin at its parent's.
+    peak = {kind: memory(options, kind) for kind in ("nothing", *KINDS)}
+    steps = make_steps(options.backbone, options.patients, options.windows)
     print("| step | time / plain | target | memory / plain | target |")
     print("|---|--:|--:|--:|--:|")
-    for kind in steps:
-        if kind == "plain":
-            continue
+    for kind in KINDS[1:]:
         repeats = 3 if kind == "one at a time" else options.repeats
         ratio = statistics.median(paired(steps["plain"], steps[kind], repeats))
-        size = (memory(options, kind) - base) / plain
+        size = (peak[kind] - peak["nothing"]) / (peak["plain"] - peak["nothing"])
         target = f"{TARGETS[kind]}" if kind in TARGETS else ""
         limit = f"{MEMORY_TARGET}" if kind in TARGETS else ""
         print(f"| {kind} | {ratio:.2f} | {target} | {size:.2f} | {limit} |", flush=True)
+
+
+def take_alone(options: argparse.Namespace) -> None:
+    """Take three steps of one kind, or none, and print the peak kB of this process."""
+    steps = make_steps(options.backbone, options.patients, options.windows)
+    if options.kind != "nothing":
+        for _ in range(3):
+            steps[options.kind]()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def paired(plain: Step, other: Step, repeats: int) -> list[float]:
@@ -96,12 +102,15 @@ def paired(plain: Step, other: Step, repeats: int) -> list[float]:
     return ratios[1:]  # the first of each warms up
 
 
-def memory(options: argparse.Namespace, kind: str) -> int:
-    """Return the peak kB of a process that takes three steps of a kind."""
+def memory(options: argparse.Namespace, kind: str) -> float:
+    """Return the peak kB of a process that takes three steps of a kind, the median of five."""
     command = [sys.executable, __file__, "--kind", kind, "--backbone", options.backbone]
     command += ["--patients", str(options.patients), "--windows", str(options.windows)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(result.stdout.split()[-1])
+    peaks = []
+    for _ in range(5):
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(result.stdout.split()[-1]))
+    return statistics.median(peaks)
 
 
 def make_steps(backbone: str, patients: int, windows: int) -> dict[str, Step]:

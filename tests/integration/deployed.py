@@ -112,9 +112,9 @@ class Site:
         # Rounded numbers would weigh the sites otherwise than the simulation does.
         self.policy.write_text(replaced("policy.toml", allowed))
 
-    def start(self) -> None:
-        """Start the node and the app's process."""
-        for name in ("node", "app"):
+    def start(self, *names: str) -> None:
+        """Start processes by name: the node, the app."""
+        for name in names:
             command = self.command(name, "--config", str(self.config))
             # As systemd and container engines do: a node that Flower still counts as there is
             # turned away, and ends.
@@ -133,9 +133,9 @@ class Site:
         kill(children_of(self.processes[name].pid))
 
     @contextmanager
-    def started(self) -> Iterator[None]:
-        """Run both for as long as the block lasts."""
-        self.start()
+    def started(self, *names: str) -> Iterator[None]:
+        """Run the node and the app's process, or those named, for as long as the block lasts."""
+        self.start(*(names or ("node", "app")))
         try:
             yield
         finally:

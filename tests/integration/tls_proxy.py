@@ -64,7 +64,9 @@ class TlsProxy:
 
     def close(self) -> None:
         """Pass nothing on any more."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.cut()
+        # A turn later, or the SuperLink would wait for what is still open.
+        self._loop.call_soon_threadsafe(self._loop.call_later, 0.1, self._loop.stop)
 
     async def _serve(self, site: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         if self._cut:

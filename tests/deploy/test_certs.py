@@ -58,7 +58,9 @@ def test_an_authority_is_never_replaced(authority: Path) -> None:
     assert (authority / "ca.key").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("name", ["", "two words", "../up", "-x", "n\u00f6rd", "x" * 65, "a/b", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["", "two words", "../up", "-x", "n\u00f6rd", "x" * 65, "a/b", "a\nb"]
+)
 def test_a_bad_name_makes_no_key(tmp_path: Path, name: str) -> None:
     assert "a name is 1 to 64" in refused("request.sh", "site", name, tmp_path / "keys")
     assert not (tmp_path / "keys").exists()
@@ -144,7 +146,9 @@ def test_a_second_certificate_is_a_rotation(authority: Path, tmp_path: Path) -> 
     script("rotate.sh", *sign)
     new = authority / "issued" / "renewed" / "tls.crt"
     given = ("--ca", authority / "ca.crt", "--crl", authority / "crl.pem")
-    assert call("verify.sh", old / "tls.crt", *given).code == 0, "both work until the old is retired"
+    assert call("verify.sh", old / "tls.crt", *given).code == 0, (
+        "both work until the old is retired"
+    )
     script("rotate.sh", authority, "--retire", "renewed")
     assert "was revoked" in refused("verify.sh", old / "tls.crt", *given, code=1)
     assert call("verify.sh", new, *given).code == 0
@@ -158,7 +162,9 @@ def test_a_rotation_needs_something_to_rotate(authority: Path, tmp_path: Path) -
 
 def test_revocation_names_who_could_be_meant(authority: Path, site: Path, tmp_path: Path) -> None:
     gone = provision(authority, "site", "gone", tmp_path)
-    assert "'nroth' has no valid certificate; known are:" in refused("revoke.sh", authority, "nroth")
+    assert "'nroth' has no valid certificate; known are:" in refused(
+        "revoke.sh", authority, "nroth"
+    )
     assert "north" in refused("revoke.sh", authority, "nroth")
     script("revoke.sh", authority, "gone")
     given = ("--ca", authority / "ca.crt", "--crl", authority / "crl.pem")

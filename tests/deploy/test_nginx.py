@@ -21,6 +21,8 @@ from pathlib import Path
 
 import pytest
 
+from client.site.config import Address, ServerSection
+from client.site.preflight.network import check_network
 from tests.integration.deployed import REPOSITORY, free_ports, provision, script
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
@@ -276,6 +278,19 @@ def test_the_gateway_takes_nobody_but_its_coordinator(
         listening.shutdown()
     assert impostor.paths == []
     assert "certificate verify error" in (tmp_path / "gateway.log").read_text()
+
+
+def test_preflight_sees_through_the_gateway_whether_the_door_is_open(
+    federation: Federation, tmp_path: Path
+) -> None:
+    def found(port: int, keys: Path) -> list[tuple[str, str]]:
+        server = ServerSection(Address("localhost", port), keys / "gateway.crt")
+        return [(finding.code, finding.level) for finding in check_network(server)]
+
+    assert found(federation.gateway, federation.site)[-1] == ("clock", "OK")
+    revoked = federation.folder / "gone" / "private"
+    with gateway_before(federation.door, revoked, tmp_path) as port:
+        assert found(port, revoked)[-1] == ("door", "FAIL")
 
 
 def test_preflight_is_told_the_coordinators_time_and_not_the_gateways(

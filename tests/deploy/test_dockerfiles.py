@@ -87,6 +87,11 @@ def test_flower_fetches_and_reports_nothing(role: str) -> None:
         assert setting in environment
 
 
+def test_the_policy_is_found_in_the_folder_that_compose_mounts() -> None:
+    (made,) = [text for text in texts("site", "RUN") if "useradd" in text]
+    assert "ln --symbolic policy/policy.toml /etc/fedvitals/policy.toml" in made
+
+
 def test_the_entrypoints_are_the_commands_that_the_integration_tests_run() -> None:
     (site,) = texts("site", "ENTRYPOINT")
     command = Site.command(None, "node")  # type: ignore[arg-type]

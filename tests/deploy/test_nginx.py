@@ -131,7 +131,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         write_config("server", folder / "door", {
             "listen 8443": f"listen 127.0.0.1:{door}",
             "127.0.0.1:8000": f"127.0.0.1:{link}",
-            "/etc/fedvitals/crl.pem": str(authority / "crl.pem"),
+            "/etc/fedvitals/revoked/crl.pem": str(authority / "crl.pem"),
             "/etc/fedvitals/private": str(server),
         }),
         write_config("site", folder / "gateway", {

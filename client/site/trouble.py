@@ -24,8 +24,8 @@ NOT_ACTIVATED = (
     "ask the coordinator for the key's state"
 )
 NO_CERTIFICATE = (
-    "the coordinator's proxy does not take this site's certificate: it has expired, was revoked, or "
-    "is of another federation; deploy/certs/verify.sh tells, deploy/certs/request.sh makes a new one"
+    "the coordinator's proxy does not take this site's certificate: it has expired, was revoked or "
+    "is of another federation; see with deploy/certs/verify.sh, make a new one with request.sh"
 )
 
 _TLS = (

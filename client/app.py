@@ -23,6 +23,7 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 
 from client.node_settings import NodeSettings, read_node_settings
+from client.phases import Phases
 from client.privacy.release import parse_allow, release
 from client.privacy.session import (
     Limit,
@@ -103,11 +104,16 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def _round(message: Message, context: Context, *, train: bool) -> Message:
+    phases = Phases()
     config, node = _prepare(context)
-    order = _order(message, config, node, train)
-    data = load_site(node, config, order.site, config.windows)
+    with phases.phase("model"):
+        order = _order(message, config, node, train)
+    with phases.phase("table"):
+        data = load_site(node, config, order.site, config.windows)
     session = _session(order, data, config, node)
     adapter, report = take_part(order, data, config, node, session)
+    if not node.simulated:
+        log.info("round %d: %s", order.number, phases.text(report.seconds))
     told = release(report.numbers(), node.allow, private=session is not None, site=order.site)
     numbers = told.numbers
     if session is not None:

@@ -86,16 +86,17 @@ def _number(value: Any, form: str) -> str:
 
 
 def _log_path(config: Path | None, log: Path | None) -> Path:
-    if (config is None) == (log is None):
-        raise UsageError("give either --config site.toml or --log audit.jsonl")
-    if config is not None:
+    if config is not None and log is None:
         from client.site.config import load_site_config
 
-        log = load_site_config(config).audit_log
-    assert log is not None
-    if not log.is_file():
-        raise AuditError(f"there is no audit log at {log}; has a node ever run here?")
-    return log
+        path = load_site_config(config).audit_log
+    elif log is not None and config is None:
+        path = log
+    else:
+        raise UsageError("give either --config site.toml or --log audit.jsonl")
+    if not path.is_file():
+        raise AuditError(f"there is no audit log at {path}; has a node ever run here?")
+    return path
 
 
 def _say(text: str) -> None:

@@ -38,7 +38,9 @@ def main() -> None:
     preload()
     # The kernel takes the dead children away; nobody asks how they ended but the node.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for line in iter(sys.stdin.readline, ""):
+    # Unbuffered, or a child would hold the lines, and so the tokens, of the messages after its own.
+    lines = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
+    for line in iter(lines.readline, b""):
         if os.fork() == 0:
             _work(json.loads(line))
             return

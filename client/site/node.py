@@ -39,6 +39,7 @@ from client.site.policy import Policy, PolicyFile
 from client.site.rules import Site
 from client.site.seams import Trouble, check_release, gated
 from client.site.table_facts import training_patients
+from common.backbones.store import install_packaged
 from common.errors import NodeError, PolicyError
 
 LOST = 70
@@ -150,6 +151,7 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
         serve_local_api(node.client_api, state, secret)
         yield
         return
+    install_packaged()  # an app bundle carries no weights
     config.site.state.mkdir(parents=True, exist_ok=True)
     secret_file = config.site.state / "app.secret"
     with _private(secret_file) as file:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
@@ -30,6 +32,10 @@ from common.errors import NodeError, PolicyError
 RELEASE = "1.41.0"
 CONNECTION, VERIFY, CLIENT = "_init_connection", "_verify_fab", "FleetHttpClient"
 """In `start_client_internal` the first two, in `fleet_http_connection` the third."""
+PAUSES_AFTER_500_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Then the node ends, and is started again."""
+
+log = logging.getLogger("fedvitals.node")
 
 
 class Trouble:
@@ -111,16 +117,35 @@ def _approved_by(policy: Callable[[], Policy]) -> Callable[[Fab, Any], bool]:
 
 def _watched_client(pulse: Pulse, trouble: Trouble) -> type[FleetHttpClient]:
     class WatchedClient(FleetHttpClient):
-        """Flower's client, noting each answer of the coordinator and each lasting refusal."""
+        """Flower's client, noting each answer of the coordinator and each lasting refusal.
+
+        Flower calls again after 502 to 504 and where the connection breaks, for as long as it
+        takes. After a 500 it would never ask again; here it does a few times, so that one passing
+        fault costs no round.
+        """
 
         def _unary_unary(self, **call: Any) -> Any:
-            try:
-                response = super()._unary_unary(**call)
-            except httpx.HTTPError as error:
-                trouble.reason = explain(error)
-                raise
-            pulse.beat()
-            trouble.reason = None
-            return response
+            pauses = iter(PAUSES_AFTER_500_S)
+            while True:
+                try:
+                    response = super()._unary_unary(**call)
+                except httpx.HTTPError as error:
+                    trouble.reason = explain(error)
+                    pause = next(pauses, None) if _internal_error(error) else None
+                    if pause is None:
+                        raise
+                    log.warning("the coordinator answers HTTP 500; asking again in %.0f s", pause)
+                    time.sleep(pause)
+                else:
+                    pulse.beat()
+                    trouble.reason = None
+                    return response
 
     return WatchedClient
+
+
+def _internal_error(error: httpx.HTTPError) -> bool:
+    return (
+        isinstance(error, httpx.HTTPStatusError)
+        and error.response.status_code == httpx.codes.INTERNAL_SERVER_ERROR
+    )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from email.utils import parsedate_to_datetime
+
 import httpx
 
 UNAUTHORIZED = (
@@ -9,14 +12,20 @@ UNAUTHORIZED = (
     "this machine's clock is more than five minutes off; compare the clock, then ask the "
     "coordinator for the key's state"
 )
+CLOCK = (
+    "this machine's clock is {minutes} minutes {direction} the coordinator's, which accepts five; "
+    "set it, and let NTP keep it"
+)
+TOLERATED = dt.timedelta(minutes=5)
+"""How old the time may be that a node signs with each call, by Flower's interceptor."""
 NOT_ACTIVATED = (
     "the coordinator does not take this node: its key is not registered or was withdrawn, or a "
     "node with this key was there less than a minute ago, which passes by itself; if it does not, "
     "ask the coordinator for the key's state"
 )
-FORBIDDEN = (
-    "the coordinator's proxy forbids this site; ask the coordinator whether its network and "
-    "certificate are allowed"
+NO_CERTIFICATE = (
+    "the coordinator's proxy does not take this site's certificate: it has expired, was revoked or "
+    "is of another federation; see with deploy/certs/verify.sh, make a new one with request.sh"
 )
 
 _TLS = (
@@ -49,10 +58,32 @@ _TLS = (
 
 def explain(error: httpx.HTTPError) -> str | None:
     """Return what has to be mended by somebody; None for what passes by itself."""
-    if isinstance(error, httpx.HTTPStatusError):
-        # 412 is what Flower answers to an unknown key, and to a node that it still counts as there.
-        return {401: UNAUTHORIZED, 412: NOT_ACTIVATED}.get(error.response.status_code)
-    return explain_tls(str(error))
+    if not isinstance(error, httpx.HTTPStatusError):
+        return explain_tls(str(error))
+    # 412 is what Flower answers to an unknown key, and to a node that it still counts as there.
+    match error.response.status_code:
+        case 400 if "SSL certificate" in error.response.text:  # nginx's own words
+            return NO_CERTIFICATE
+        case 401:
+            return explain_clock(error.response.headers.get("date")) or UNAUTHORIZED
+        case 412:
+            return NOT_ACTIVATED
+    return None
+
+
+def explain_clock(stated: str | None) -> str | None:
+    """Return by how much this clock is off, from the `Date` of an answer that just came.
+
+    None where the two agree well enough, or the coordinator states no time.
+    """
+    try:
+        ahead = dt.datetime.now(dt.UTC) - parsedate_to_datetime(stated or "")
+    except (TypeError, ValueError):  # nothing stated, no date, or one without its time zone
+        return None
+    if abs(ahead) < TOLERATED:
+        return None
+    direction = "ahead of" if ahead > dt.timedelta() else "behind"
+    return CLOCK.format(minutes=round(abs(ahead).total_seconds() / 60), direction=direction)
 
 
 def explain_tls(text: str) -> str | None:

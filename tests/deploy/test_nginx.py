@@ -7,12 +7,9 @@ paths, ports and names are replaced in the two nginx.conf.
 from __future__ import annotations
 
 import http.client
-import shutil
-import socket
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,23 +20,12 @@ import pytest
 
 from client.site.config import Address, ServerSection
 from client.site.preflight.network import check_network
-from tests.integration.deployed import REPOSITORY, free_ports, provision, script
+from tests.deploy.nginx import NGINX, command_of, wait_for_port, write_config
+from tests.integration.deployed import free_ports, provision, script
 
-NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not here")
 
 COORDINATORS_DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
-
-
-def write_config(role: str, folder: Path, values: dict[str, str]) -> Path:
-    """nginx.conf of a role with other paths, ports and names, each of which has to stand in it."""
-    text = (REPOSITORY / "deploy" / role / "nginx.conf").read_text()
-    for old, new in {"/tmp/fedvitals": f"{folder}/fedvitals", **values}.items():
-        assert old in text, old
-        text = text.replace(old, new)
-    path = folder / "nginx.conf"
-    path.write_text(text)
-    return path
 
 
 @dataclass
@@ -156,22 +142,6 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             process.terminate()
             process.wait(20)
         listening.shutdown()
-
-
-def command_of(config: Path) -> list[str]:
-    """The command of containers and units, less what tells it to stay in the foreground."""
-    return [str(NGINX), "-e", "stderr", "-c", str(config)]
-
-
-def wait_for_port(port: int) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, f"nothing listens on {port}"
-            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("role", ["site", "server"])

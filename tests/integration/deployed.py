@@ -9,9 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from common.config import FederationConfig, RunConfig
+from server.run_folder import read_rounds
+from simulation.federate import federate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).absolute().parent
@@ -45,10 +51,13 @@ def request(role: str, name: str, folder: Path, *more: str) -> str:
     return found[1]
 
 
-def provision(authority: Path, role: str, name: str, folder: Path, *more: str) -> Path:
+def provision(
+    authority: Path, role: str, name: str, folder: Path, *more: str, days: str = "365"
+) -> Path:
     """Make keys, have them signed, and put what comes back beside them; return the folder."""
     fingerprint = request(role, name, folder, *more)
-    script("approve.sh", authority, folder / "request", "--fingerprint", fingerprint)
+    signing = (folder / "request", "--fingerprint", fingerprint, "--days", days)
+    script("approve.sh", authority, *signing)
     for file in ("tls.crt", "ca.crt"):
         (folder / "private" / file).write_bytes((authority / "issued" / name / file).read_bytes())
     return folder / "private"
@@ -103,9 +112,9 @@ class Site:
         # Rounded numbers would weigh the sites otherwise than the simulation does.
         self.policy.write_text(replaced("policy.toml", allowed))
 
-    def start(self) -> None:
-        """Start the node and the app's process."""
-        for name in ("node", "app"):
+    def start(self, *names: str) -> None:
+        """Start processes by name: the node, the app."""
+        for name in names:
             command = self.command(name, "--config", str(self.config))
             # As systemd and container engines do: a node that Flower still counts as there is
             # turned away, and ends.
@@ -123,6 +132,15 @@ class Site:
         """Kill the node or the app's process, which is then started again."""
         kill(children_of(self.processes[name].pid))
 
+    @contextmanager
+    def started(self, *names: str) -> Iterator[None]:
+        """Run the node and the app's process, or those named, for as long as the block lasts."""
+        self.start(*(names or ("node", "app")))
+        try:
+            yield
+        finally:
+            self.stop()
+
     def stop(self) -> None:
         """End both, and all that they started."""
         for process in self.processes.values():
@@ -131,6 +149,10 @@ class Site:
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "client", *arguments]
+
+    def client(self, *arguments: str, code: int = 0) -> str:
+        """Call a command of the site's; return what it prints."""
+        return call(self.command(*arguments), self.environment, code)
 
     def next_app(self) -> list[int]:
         """Wait until the app works on a new message; the last one's process ends with a delay."""
@@ -163,16 +185,27 @@ class Coordinator:
 
     def call(self, *arguments: str, code: int = 0) -> str:
         """Call a command of the coordinator's; return what it prints."""
-        result = subprocess.run(
-            self.command(*arguments),
+        return call(self.command(*arguments), self.environment, code)
+
+    def bundle(self) -> Path:
+        """The app as the sites get it."""
+        file = self.folder / "fedvitals.fab"
+        if not file.exists():
+            command = [sys.executable, "-m", "server", "bundle", "--out", str(file)]
+            call(command, self.environment, 0)
+        return file
+
+    def start_run(self, config: RunConfig) -> subprocess.Popen[str]:
+        """Start `python -m server run` with what a configuration has beyond the defaults."""
+        defaults = RunConfig().flat()
+        pairs = [f"{key}={v}" for key, v in config.flat().items() if v != defaults[key]]
+        return subprocess.Popen(
+            self.command("run", *(part for pair in pairs for part in ("-c", pair))),
             env=self.environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
-            timeout=240,
-            check=False,
         )
-        assert result.returncode == code, result.stdout + result.stderr
-        return result.stdout + result.stderr
 
 
 def make_coordinator(folder: Path) -> Coordinator:
@@ -201,8 +234,18 @@ def make_coordinator(folder: Path) -> Coordinator:
     return Coordinator(folder, authority, f"localhost:{ports[0]}", environment)
 
 
-def make_site(coordinator: Coordinator, name: str, table: Path, digest: str = "any") -> Site:
-    """Provision a site by nothing but its request and the coordinator's answer."""
+def make_site(
+    coordinator: Coordinator, name: str, table: Path, digest: str = "any", address: str = ""
+) -> Site:
+    """Provision a site by nothing but its request and the coordinator's answer.
+
+    Args:
+        coordinator: who signs.
+        name: the site's.
+        table: its site table.
+        digest: of the backbone that its policy allows.
+        address: where its node finds the coordinator; left out, the SuperLink itself.
+    """
     folder = coordinator.folder / "sites" / name
     keys = provision(coordinator.authority, "site", name, folder)
     environment = {
@@ -211,9 +254,16 @@ def make_site(coordinator: Coordinator, name: str, table: Path, digest: str = "a
         "FEDVITALS_HOME": str(folder / "home"),
         "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
     }
-    site = Site(name, keys, table, coordinator.address, environment)
+    site = Site(name, keys, table, address or coordinator.address, environment)
     site.configure(digest)
     return site
+
+
+def admit(coordinator: Coordinator, site: Site) -> None:
+    """Let the site join, and the coordinator's app run at the site."""
+    public_key = str(coordinator.authority / "issued" / site.name / "node.pub")
+    coordinator.call("sites", "add", site.name, public_key)
+    site.client("approve", str(coordinator.bundle()), "--yes", "--policy", str(site.policy))
 
 
 def replaced(file: str, values: Mapping[str, str]) -> str:
@@ -223,6 +273,52 @@ def replaced(file: str, values: Mapping[str, str]) -> str:
         assert old in text, old
         text = text.replace(old, new)
     return text
+
+
+def call(command: Sequence[str], environment: Mapping[str, str], code: int) -> str:
+    """Run a command to its end; return what it prints, once its exit code is the right one."""
+    result = subprocess.run(
+        list(command), env=dict(environment), capture_output=True, text=True, timeout=240,
+        check=False,
+    )  # fmt: skip
+    assert result.returncode == code, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def finish(run: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait for a run's end; return its exit code and what it said."""
+    said, _ = run.communicate(timeout=300)
+    return run.returncode, said
+
+
+def digests(folder: Path) -> list[Any]:
+    """The global adapter's SHA-256 after each round of a run folder."""
+    return [entry.get("adapter_digest") for entry in read_rounds(folder)]
+
+
+def usable(folder: Path) -> list[set[str]]:
+    """The sites whose replies were used, a round each."""
+    return [
+        {name for name, site in entry["sites"].items() if "refused" not in site}
+        for entry in read_rounds(folder)
+    ]
+
+
+def assert_as_simulated(config: RunConfig, cohort: Path, out: Path) -> None:
+    """Run the same settings in the simulation; the adapters have to be the same, byte for byte."""
+    federate(RunConfig.parse({**config.flat(), "data": str(cohort), "out": str(out)}))
+    real = Path(config.out)
+    assert len(digests(out)) == config.rounds + 1
+    assert digests(real) == digests(out)
+    name = "adapter/adapter_model.safetensors"
+    assert (real / name).read_bytes() == (out / name).read_bytes()
+
+
+def with_federation(config: RunConfig, federation: FederationConfig, rounds: int) -> RunConfig:
+    """The configuration with another `federation.*`."""
+    flat = RunConfig(federation=federation).flat()
+    other = {key: value for key, value in flat.items() if key.startswith("federation.")}
+    return RunConfig.parse({**config.flat(), **other, "rounds": rounds})
 
 
 def children_of(pid: int) -> list[int]:

@@ -1,20 +1,13 @@
-"""A coordinator on loopback for the gate's test: certificates, SuperLink, and a proxy that listens.
-
-Everything between a site and the SuperLink passes the proxy, which ends the TLS of both sides and
-keeps what the site sends.
-"""
+"""A coordinator on loopback for the gate's test: certificates, keys, and the hostile app."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import ipaddress
 import os
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -168,50 +161,3 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> Non
             return
         time.sleep(0.2)
     raise AssertionError(f"nobody listens on {port}: {log.read_text()[-3000:]}")
-
-
-class RecordingProxy:
-    """Ends TLS towards the site, speaks TLS to the SuperLink, keeps what the site says.
-
-    Args:
-        port: where to listen.
-        upstream: the SuperLink's port.
-        certificates: folder of `make_certificates`.
-    """
-
-    def __init__(self, port: int, upstream: int, certificates: Path) -> None:
-        self._upstream = upstream
-        self._recorded: list[bytes] = []
-        self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._server.load_cert_chain(certificates / "server.crt", certificates / "server.key")
-        self._client = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        listening = asyncio.start_server(self._serve, "127.0.0.1", port, ssl=self._server)
-        asyncio.run_coroutine_threadsafe(listening, self._loop).result(10)
-
-    @property
-    def recorded(self) -> bytes:
-        """All that the site has sent so far, decrypted."""
-        return b"".join(self._recorded)
-
-    def close(self) -> None:
-        """Pass nothing on any more."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    async def _serve(self, site: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
-        link, on = await asyncio.open_connection(
-            "127.0.0.1", self._upstream, ssl=self._client, server_hostname="localhost"
-        )
-        await asyncio.gather(self._pass(site, on, True), self._pass(link, back, False))
-
-    async def _pass(
-        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, keep: bool
-    ) -> None:
-        with suppress(OSError):
-            while data := await source.read(65536):
-                if keep:
-                    self._recorded.append(data)
-                target.write(data)
-                await target.drain()
-        target.close()

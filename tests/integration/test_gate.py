@@ -27,7 +27,6 @@ from client.site.policy import load_policy
 from tests.integration.gate_setting import (
     BIN,
     REPOSITORY,
-    RecordingProxy,
     environment,
     free_port,
     make_app,
@@ -37,6 +36,7 @@ from tests.integration.gate_setting import (
     wait_for_port,
 )
 from tests.integration.hostile_app import CASES, MARKER
+from tests.integration.tls_proxy import TlsProxy
 
 pytestmark = pytest.mark.slow
 
@@ -66,7 +66,7 @@ class Setting:
     """What the cases share: a coordinator, a site whose node runs, and what was heard of it."""
 
     folder: Path
-    proxy: RecordingProxy
+    proxy: TlsProxy
     health: Address
 
     @property
@@ -104,7 +104,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     make_certificates(folder)
     make_node_key(folder / "node.key")
     write_settings(folder, link, proxied, health)
-    proxy = RecordingProxy(proxied, link, folder)
+    proxy = TlsProxy(proxied, link, folder / "server.crt", folder / "server.key", folder / "ca.crt")
     shared = Setting(folder, proxy, health)
     command = [str(BIN / "flower-superlink"), "--host", "127.0.0.1", "--port", str(link)]
     command += ["--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"]

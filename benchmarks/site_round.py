@@ -1,0 +1,136 @@
+"""What a round costs a site beside the training, by phase: the app forked warm, or started cold.
+
+    python benchmarks/site_round.py [--rounds 5] [--stays 400]
+
+Provisions a coordinator and one site by deploy/certs, starts them by the commands that the
+containers run, with TLS and keys on loopback, and trains the default backbone for a few rounds:
+first with `python -m client app`, which forks the app from a process that has torch loaded, then as
+Flower does it, with a new process for each message. The overhead of a round is its wall time at the
+server less the site's validation and training. Its phases, from the line that the app writes into
+the site's own log:
+
+    start      start of the process, imports, fetching of the message
+    model      loading of the backbone, its digest, the adapter
+    table      reading of the site table, cutting into windows
+    messages   the rest: announcing, transfer and polling on both sides, gate, averaging, checkpoint
+
+Prints the medians over the rounds and the ratio of the two; the target is at most 8 s.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
+
+from common.backbones.loading import load_backbone
+from common.config import FederationConfig, RunConfig
+from common.vitals import read_site_table
+from server.run_folder import read_rounds
+from simulation.mimic3.cohort import Mimic3Settings, mimic3_cohort
+from simulation.sites import write_cohort
+from simulation.synthetic import write_synthetic_mimic
+from tests.integration.deployed import (
+    Coordinator,
+    Site,
+    admit,
+    finish,
+    make_coordinator,
+    make_site,
+)
+
+TARGET_S = 8.0
+OVERHEAD = ("start", "model", "table")
+WORK = ("validation", "training")
+LOGS = {"warm": ("private", "app.log"), "cold": ("state", "app.log")}
+"""Where the app's output goes, below the site's folder: by the tests' helper, by the node."""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="A site's overhead of a round, by phase.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--stays", type=int, default=400)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="fedvitals-benchmark-") as scratch:
+        folder = Path(scratch)
+        table = make_table(folder, options.stays)
+        coordinator = make_coordinator(folder / "deployed")
+        coordinator.call("start", "--background")
+        try:
+            found = {how: measure(coordinator, table, how, options.rounds) for how in LOGS}
+        finally:
+            coordinator.call("stop")
+    report(found)
+
+
+def make_table(folder: Path, stays: int) -> Path:
+    """Prepare one synthetic hospital."""
+    write_synthetic_mimic(folder / "mimic", stays=stays)
+    cohort = mimic3_cohort(folder / "mimic", Mimic3Settings(), source="synthetic")
+    write_cohort(cohort, folder / "cohort")
+    return folder / "cohort" / "sites" / "micu.parquet"
+
+
+def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dict[str, float]:
+    """Run a few rounds with one site; return the median seconds by phase."""
+    config = RunConfig(
+        rounds=rounds,
+        out=str(coordinator.folder / f"run-{how}"),
+        federation=FederationConfig(min_sites=1),
+    )
+    site = make_site(coordinator, how, table, load_backbone(config.backbone).digest)
+    settle(site, how)
+    admit(coordinator, site)
+    # Cold, the node starts the app itself.
+    with site.started("node", "app") if how == "warm" else site.started("node"):
+        code, said = finish(coordinator.start_run(config))
+    coordinator.call("sites", "remove", how)
+    if code:
+        raise SystemExit(said)
+    # The last entry is the validation of the result, without a training.
+    walls = [entry["seconds"] for entry in read_rounds(Path(config.out))[:rounds]]
+    log = site.config.parent.joinpath(*LOGS[how])
+    parts = [phases(line) for line in log.read_text().splitlines() if "INFO" in line]
+    parts = [found for found in parts if found][:rounds]
+    for wall, found in zip(walls, parts, strict=True):
+        found["messages"] = wall - sum(found.values())
+        found["overhead"] = wall - sum(found[name] for name in WORK)
+    return {name: statistics.median(found[name] for found in parts) for name in parts[0]}
+
+
+def settle(site: Site, how: str) -> None:
+    """Let the policy know the table's rule; let the node start the app itself where it is cold."""
+    rule = read_site_table(site.table).info.cohort_rule
+    text = site.policy.read_text()
+    site.policy.write_text(text.replace('"random walks"', json.dumps(rule)))
+    if how == "cold":
+        text = site.config.read_text()
+        site.config.write_text(text.replace('isolation = "process"', 'isolation = "subprocess"'))
+
+
+def phases(line: str) -> dict[str, float]:
+    """Read the phases of a round from a line of the app's log; empty where it is another line."""
+    said = re.search(r"round \d+: (start .*)", line)
+    return {n: float(s) for n, s in re.findall(r"(\w+) ([\d.]+) s", said[1])} if said else {}
+
+
+def report(found: dict[str, dict[str, float]]) -> None:
+    """Print a table of seconds, and the ratio."""
+    print(f"{'':12}" + "".join(f"{how:>9}" for how in found) + "   seconds, median of the rounds")
+    for name in (*OVERHEAD, "messages", "overhead", *WORK):
+        print(f"{name:12}" + "".join(f"{seconds[name]:9.2f}" for seconds in found.values()))
+    print(f"overhead, warm / cold: {found['warm']['overhead'] / found['cold']['overhead']:.2f}")
+    print(
+        f"overhead, warm / target: {found['warm']['overhead'] / TARGET_S:.2f} of {TARGET_S:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""The warm process: libraries are there before the message, our own modules are not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PRELOAD = """
+import json, sys
+from client.host.fork_server import OURS, preload
+preload()
+ours = sorted(name for name in sys.modules if name.partition(".")[0] in OURS)
+print(json.dumps({"ours": ours, "torch": "torch" in sys.modules, "peft": "peft" in sys.modules}))
+"""
+FORK = """
+import json, os, sys
+from client.host import fork_server
+fork_server.preload = lambda: None
+def app():
+    text = sys.stdin.read()
+    said = {"arguments": sys.argv, "pid": os.getpid(), "stdin": text}
+    os.write(1, f"{json.dumps(said)}\\n".encode())
+fork_server.flwr_clientapp = app
+fork_server.main()
+"""
+
+
+def python(code: str, given: str = "") -> str:
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, input=given, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_libraries_are_loaded_and_our_own_modules_forgotten() -> None:
+    assert json.loads(python(PRELOAD)) == {"ours": [], "torch": True, "peft": True}
+
+
+def test_each_line_is_a_process_of_its_own_that_cannot_read_the_next() -> None:
+    lines = [["flwr-clientapp", "--token", str(number)] for number in range(3)]
+    said = python(FORK, "".join(f"{json.dumps(line)}\n" for line in lines)).splitlines()
+    apps = [json.loads(line) for line in said]
+    assert sorted(app["arguments"] for app in apps) == lines
+    assert len({app["pid"] for app in apps}) == 3
+    assert {app["stdin"] for app in apps} == {""}

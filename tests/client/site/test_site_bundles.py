@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import datetime as dt
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from client.site import bundles
+from client.site.bundles import BundleContents, approve_bundle, read_bundle, unpack_bundle
+from client.site.policy import load_policy
+from common.errors import PolicyError, UsageError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+PROJECT = """[project]
+name = "app"
+version = "1.0"
+[tool.flwr.app]
+publisher = "us"
+[tool.flwr.app.components]
+clientapp = "client.app:app"
+"""
+NOW = dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)
+
+
+def make_bundle(folder: Path, **files: str | bytes) -> Path:
+    path = folder / "app.fab"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("pyproject.toml", PROJECT)
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.toml"
+    path.write_text((REPOSITORY / "deploy" / "site" / "policy.toml").read_text())
+    path.chmod(0o640)
+    return path
+
+
+def approve(policy: Path, bundle: BundleContents, by: str = "A. Meyer") -> bool:
+    return approve_bundle(policy, bundle, by, NOW)
+
+
+def test_a_bundle_tells_what_is_in_it(tmp_path: Path) -> None:
+    bundle = read_bundle(make_bundle(tmp_path, **{"client/app.py": "app = 1\n"}))
+    assert bundle.name == "us/app 1.0"
+    assert bundle.client_app == "client.app:app"
+    assert [file.path for file in bundle.files] == ["client/app.py", "pyproject.toml"]
+    assert bundle.remarks == ()
+
+
+def test_what_should_be_looked_at_is_remarked(tmp_path: Path) -> None:
+    odd: dict[str, str | bytes] = {
+        "weights.bin": b"\0",
+        "../evil.py": "",
+        "/abs.py": "",
+        "a\\b.py": "",
+    }
+    remarks = read_bundle(make_bundle(tmp_path, **odd)).remarks
+    assert "weights.bin: neither Python nor text" in remarks
+    assert sum("leads out" in remark for remark in remarks) == 3
+
+
+@pytest.mark.parametrize("path", ["../evil.py", "/abs.py", "a/../../b.py", "a\\b.py"])
+def test_nothing_is_unpacked_outside_its_folder(tmp_path: Path, path: str) -> None:
+    bundle = read_bundle(make_bundle(tmp_path, **{path: "print()"}))
+    with pytest.raises(UsageError, match="leads out of its folder"):
+        unpack_bundle(bundle, tmp_path / "inner")
+
+
+def test_what_is_unpacked_is_what_was_read(tmp_path: Path) -> None:
+    bundle = read_bundle(make_bundle(tmp_path, **{"client/app.py": "app = 1\n"}))
+    unpack_bundle(bundle, tmp_path / "inner")
+    assert (tmp_path / "inner" / "client" / "app.py").read_text() == "app = 1\n"
+
+
+def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
+    text = tmp_path / "text.fab"
+    text.write_text("not a zip")
+    with pytest.raises(UsageError, match="is no app bundle"):
+        read_bundle(text)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_bundle(tmp_path / "absent.fab")
+    empty = tmp_path / "empty.fab"
+    with zipfile.ZipFile(empty, "w") as archive:
+        archive.writestr("readme.md", "")
+    with pytest.raises(UsageError, match="is no app bundle"):
+        read_bundle(empty)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundles, "MAX_UNPACKED_BYTES", 1000)
+    with pytest.raises(UsageError, match="as no bundle does"):
+        read_bundle(make_bundle(tmp_path, zeros=b"\0" * 2000))
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("pyproject.toml", PROJECT)
+        with pytest.warns(UserWarning, match="Duplicate"):
+            archive.writestr("pyproject.toml", PROJECT)
+    path = tmp_path / "twice.fab"
+    path.write_bytes(data.getvalue())
+    with pytest.raises(UsageError, match="as no bundle does"):
+        read_bundle(path)
+
+
+def test_an_approval_stands_in_the_policy_and_changes_nothing_else(
+    tmp_path: Path, policy: Path
+) -> None:
+    before = policy.read_text()
+    bundle = read_bundle(make_bundle(tmp_path))
+    assert approve(policy, bundle)
+    assert policy.read_text().startswith(before.rstrip())
+    assert load_policy(policy).bundles.keys() == {bundle.sha256}
+    assert policy.stat().st_mode & 0o777 == 0o640
+    assert not approve(policy, bundle), "it is approved already"
+    assert policy.read_text().count(bundle.sha256) == 1
+
+
+@pytest.mark.parametrize("by", ["", "  ", "two\nlines"])
+def test_an_approval_needs_a_name(tmp_path: Path, policy: Path, by: str) -> None:
+    before = policy.read_text()
+    with pytest.raises(PolicyError, match="name of who gives it"):
+        approve(policy, read_bundle(make_bundle(tmp_path)), by)
+    assert policy.read_text() == before
+
+
+def test_one_changed_character_is_another_bundle(tmp_path: Path, policy: Path) -> None:
+    approve(policy, read_bundle(make_bundle(tmp_path, **{"app.py": "x = 1"})))
+    other = read_bundle(make_bundle(tmp_path, **{"app.py": "x = 2"}))
+    assert other.sha256 not in load_policy(policy).bundles

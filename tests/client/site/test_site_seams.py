@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from typing import Any
+
+import flwr
+import httpx
+import pytest
+from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.supernode import fleet_http_connection, start_client_internal
+
+from client.site import seams
+from client.site.health import Pulse
+from client.site.seams import PAUSES_AFTER_500_S, Trouble, check_release
+from common.errors import NodeError
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    return slept
+
+
+@contextmanager
+def coordinator(statuses: list[int]) -> Iterator[str]:
+    """A web server on loopback that answers with these, one after the other; the last for ever."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(statuses.pop(0) if len(statuses) > 1 else statuses[0])
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def call(address: str, pulse: Pulse, trouble: Trouble) -> None:
+    client = seams._watched_client(pulse, trouble)
+    with client.from_server_address(address, True, None, []) as connected:
+        connected.PullMessages(PullMessagesRequest())
+
+
+def test_one_internal_error_passes(pauses: list[float]) -> None:
+    pulse, trouble = Pulse(), Trouble()
+    with coordinator([500, 500, 200]) as address:
+        call(address, pulse, trouble)
+    assert pauses == list(PAUSES_AFTER_500_S[:2])
+    assert pulse.age_s() < 60
+    assert trouble.reason is None
+
+
+def test_an_internal_error_that_stays_is_raised(pauses: list[float]) -> None:
+    pulse = Pulse()
+    with coordinator([500]) as address, pytest.raises(httpx.HTTPStatusError):
+        call(address, pulse, Trouble())
+    assert pauses == list(PAUSES_AFTER_500_S)
+    assert pulse.age_s() == float("inf")
+
+
+def test_what_somebody_has_to_mend_is_raised_at_once(pauses: list[float]) -> None:
+    trouble = Trouble()
+    with coordinator([401]) as address, pytest.raises(httpx.HTTPStatusError):
+        call(address, Pulse(), trouble)
+    assert pauses == []
+    assert "does not accept this site's key" in str(trouble.reason)
+
+
+def test_this_release_of_flower_is_the_one_that_the_gate_is_made_for() -> None:
+    check_release()
+
+
+def test_another_release_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flwr, "__version__", "1.42.0")
+    with pytest.raises(NodeError, match=r"1\.42\.0 is installed"):
+        check_release()
+
+
+def other_source(original: Callable[[Any], str], name: str) -> Callable[[Any], str]:
+    return lambda module: original(module).replace(name, f"{name}_renamed")
+
+
+@pytest.mark.parametrize("name", [seams.CONNECTION, seams.VERIFY, seams.CLIENT])
+def test_a_name_that_is_gone_keeps_the_node_from_starting(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspect, "getsource", other_source(inspect.getsource, name))
+    with pytest.raises(NodeError, match=f"Flower's {name} is not where it was"):
+        check_release()
+
+
+def test_the_seams_are_where_the_gate_takes_hold() -> None:
+    assert callable(getattr(start_client_internal, seams.CONNECTION))
+    assert callable(getattr(start_client_internal, seams.VERIFY))
+    assert isinstance(getattr(fleet_http_connection, seams.CLIENT), type)

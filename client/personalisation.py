@@ -1,9 +1,13 @@
 """A released adapter, trained further at one site for that site alone.
 
-The site trains some passes over its own training patients, keeps of all passes, the untrained one
-included, the one with the lowest validation WQL, and compares it with the release on its own test
-patients, which chose nothing. What comes out stays at the site: it has seen the site's patients
-without the privacy of a run, and no part of fedvitals sends it.
+The site passes some times over its own training patients. Its validation patients choose: of all
+passes, the untrained release included, the one with the lowest validation WQL is kept. Its test
+patients judge: the release and the best pass are both scored on them, and nothing follows from it.
+Were the better of the two on the test patients kept, its score there would be too good by the
+choice, and nobody could say what to expect of the next patient.
+
+What comes out stays at the site: it has seen the site's patients without the privacy of a run, and
+no part of fedvitals sends it.
 """
 
 from __future__ import annotations
@@ -34,6 +38,13 @@ ADAPTER_FOLDER = "adapter"
 GLOBAL, PERSONAL = "global", "personal"
 SCHEMA_VERSION = 1
 
+OVERRIDES = ("train.", "seed")
+"""What may be set otherwise than in the release: the rest is part of what the adapter means."""
+PASSES = ("train.epochs", "train.steps")
+"""Said by the number of passes instead."""
+
+_FEDERATED = ("federation.", "aggregation.", "privacy.", "wire.", "lora.train", "lora.min-rank")
+"""A private run's learning rate, its frozen A and its rules are for what leaves a site."""
 _METRICS = ("mae", "wql")
 _CARD = """# A personalised adapter of {site}
 
@@ -73,19 +84,28 @@ def read_release(
         backbone: name or folder of the backbone, where the weights lie elsewhere here.
 
     Returns:
-        The adapter, the settings, and the step length in minutes where the release tells one.
+        The adapter, the settings of a training at one site (both matrices, one epoch a pass), and
+        the step length in minutes where the release tells one.
 
     Raises:
         AdapterError: where the folder is none, damaged, or the adapter is not finite.
-        UsageError: where a setting cannot be.
+        UsageError: where a setting cannot be, or is not to be changed.
     """
+    for key in overrides:
+        if not key.startswith(OVERRIDES) or key in PASSES:
+            raise UsageError(
+                f"personalise takes settings train.* and seed, and --passes in place of "
+                f"{' and '.join(PASSES)}; got {key}"
+            )
     adapter = load_peft_folder(folder)
     if (name := adapter.first_nonfinite()) is not None:
         raise AdapterError(f"{folder} holds NaN or infinity in {name}; get the release again")
     settings = read_settings(folder)
     step_minutes = settings.pop("step_minutes", None)
+    settings = {k: value for k, value in settings.items() if not k.startswith(_FEDERATED)}
     settings.setdefault("backbone", adapter.backbone)
-    settings |= {"lora.rank": adapter.rank, "lora.alpha": adapter.alpha, "lora.min-rank": 0}
+    settings |= {"lora.rank": adapter.rank, "lora.alpha": adapter.alpha}
+    settings |= {"train.epochs": 1, "train.steps": 0}
     if backbone is not None:
         settings["backbone"] = backbone
     return adapter, RunConfig.parse({**settings, **overrides}), step_minutes
@@ -103,7 +123,7 @@ def personalise(
 
     Args:
         release: the released adapter.
-        config: windows and training; the learning rate falls over the passes as over rounds.
+        config: of `read_release`; the learning rate falls over the passes as over rounds.
         table: the site's own.
         passes: how often the site's training windows are passed over.
         progress: told what is being done.
@@ -131,7 +151,6 @@ def personalise(
             config.train,
             learning_rate=config.learning_rate(number),
             seed=derive_seed(config.seed, "personalise", table.info.site, number),
-            trained=config.trained,
         )
         candidates.append(adapted.adapter())
         wql.append(_score(adapted, candidates[-1], windows["validation"]).metric("wql"))
@@ -144,6 +163,11 @@ def personalise(
         "kept": kept,
         "pass": best,
         "validation_wql": wql,
+        "chosen_on": {
+            "split": "validation",
+            "patients": len(windows["validation"].patient_ids),
+            "windows": len(windows["validation"]),
+        },
         "settings": config.flat(),
         "release": {"digest": release.digest(), "backbone": release.backbone},
         "test": _compare(adapted, candidates[best], release, windows["test"]),
@@ -178,6 +202,7 @@ def write_personalised(made: Personalised, table: SiteTable, out: Path) -> None:
     text = json.dumps(made.record, indent=2, sort_keys=True) + "\n"
     try:
         with atomic_folder(out) as partial:
+            partial.chmod(0o700)  # what it holds may tell of single patients
             save_peft_folder(
                 made.adapter, partial / ADAPTER_FOLDER, model_card=card, settings=settings
             )

@@ -28,30 +28,25 @@ Backbone = Annotated[
     str | None,
     typer.Option(help="Name or folder of the backbone, where its weights lie elsewhere here."),
 ]
-Config = Annotated[
+Settings = Annotated[
     list[str] | None,
-    typer.Option(
-        "-c", "--config", metavar="KEY=VALUE", help="A setting train.* or seed; repeatable."
-    ),
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting train.* or seed; repeatable."),
 ]
 
 
 def personalise(
     adapter: AdapterFolder,
-    data: Data,
-    out: Out,
+    data: Data = Path("site"),
+    out: Out = Path("personal"),
     passes: Passes = 5,
     backbone: Backbone = None,
-    config: Config = None,
+    settings: Settings = None,
 ) -> None:
     """Train a released adapter further on this site's patients, and keep the better of the two.
 
     The validation patients choose, the test patients judge. Nothing is sent.
     """
-    overrides = split_pairs(config or [], {})
-    for key in overrides:
-        if not key.startswith("train.") and key != "seed":
-            raise UsageError(f"personalise takes settings train.* and seed only, got {key}")
+    overrides = split_pairs(settings or [], {})
     with Console(stderr=True).status("loading") as status:
         import torch
 
@@ -65,13 +60,13 @@ def personalise(
         from common.vitals import read_site_table
 
         check_empty(out)
-        release, settings, step_minutes = read_release(adapter, overrides, backbone)
+        release, config, step_minutes = read_release(adapter, overrides, backbone)
         table = read_site_table(_table_path(data))
         check_steps(table, step_minutes)
-        if settings.train.threads:
-            torch.set_num_threads(settings.train.threads)
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
         made = run_personalise(
-            release, settings, table, passes=passes, progress=lambda doing: status.update(doing)
+            release, config, table, passes=passes, progress=lambda doing: status.update(doing)
         )
         write_personalised(made, table, out)
     console = output_console()
@@ -97,8 +92,8 @@ def _comparison_table(record: Mapping[str, Any]) -> Table:
     test = record["test"]
     counts = test["global"]["mean"]
     table = narrow_table(
-        f"WQL (lower is better) of {counts['patients']:,} test patients, "
-        f"{counts['windows']:,} windows",
+        f"WQL (lower is better) of {counts['patients']:,} test patients, {counts['windows']:,} "
+        "windows, which chose nothing",
         ["vital sign"],
         ("global", "personal", "difference", "95 % interval"),
     )
@@ -127,7 +122,10 @@ def _percents(interval: Mapping[str, float | None]) -> tuple[str, str]:
 
 def _verdict(record: Mapping[str, Any]) -> str:
     before, best = record["validation_wql"][0], record["validation_wql"][record["pass"]]
-    figures = f"validation WQL {before:.4f} released, {best:.4f} after pass {record['pass']}"
+    chosen = (
+        f"chosen by {record['chosen_on']['patients']:,} validation patients: WQL {before:.4f} "
+        f"released, {best:.4f} after pass {record['pass']}"
+    )
     if record["kept"] == "personal":
-        return f"Kept: the personal adapter ({figures})."
-    return f"Kept: the released adapter, which training here did not better ({figures})."
+        return f"Kept: the personal adapter ({chosen})."
+    return f"Kept: the released adapter, which training here did not better ({chosen})."

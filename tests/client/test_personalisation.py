@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from common.backbones.lora import adapted_backbone, lora_parameters
 from common.cli import run
 from common.config import LoraConfig
 from common.peft_adapter import load_peft_folder, save_peft_folder
-from common.vitals import VITALS, SiteTableInfo, make_site_table, write_site_table
+from common.vitals import VITALS, SiteTable, SiteTableInfo, make_site_table, write_site_table
+from common.windows import Windows, make_windows
 
 SETTINGS: dict[str, Any] = {
     "windows.context": 24,
@@ -89,6 +91,42 @@ def test_what_helps_on_validation_patients_is_kept(
     assert "must not leave" in (out / "adapter" / "README.md").read_text()
 
 
+def test_a_private_release_is_trained_as_any_other(
+    release: Path, site: Path, tiny_bolt: Path, tmp_path: Path
+) -> None:
+    """A private run's rate is for SGD on noisy gradients, a hundred times what AdamW bears."""
+    private = {"privacy.epsilon": 8.0, "aggregation.rule": "ffa", "lora.train": "b"}
+    settings = {**SETTINGS, **private, "train.steps": 1, "backbone": str(tiny_bolt)}
+    save_peft_folder(load_peft_folder(release), tmp_path / "private", settings=settings)
+    for folder in ("release", "private"):
+        assert personalise(tmp_path / folder, site, tmp_path / f"of-{folder}", "--passes", "1") == 0
+    records = [
+        json.loads((tmp_path / f"of-{folder}" / "comparison.json").read_text())
+        for folder in ("release", "private")
+    ]
+    assert records[0] == records[1]
+    assert records[0]["chosen_on"]["split"] == "validation"
+    assert (tmp_path / "of-private").stat().st_mode & 0o077 == 0
+
+
+def test_the_test_patients_choose_nothing(
+    release: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other test patients the same adapter is kept."""
+    assert personalise(release, site, tmp_path / "a", "--passes", "2") == 0
+
+    def mirrored(table: SiteTable, split: str, *rest: Any) -> Windows:
+        windows = make_windows(table, split, *rest)
+        return replace(windows, target=-windows.target) if split == "test" else windows
+
+    monkeypatch.setattr("client.personalisation.make_windows", mirrored)
+    assert personalise(release, site, tmp_path / "b", "--passes", "2") == 0
+    one, other = (json.loads((tmp_path / out / "comparison.json").read_text()) for out in "ab")
+    assert one["test"] != other["test"]
+    assert {**one, "test": None} == {**other, "test": None}
+    assert load_peft_folder(tmp_path / "a/adapter") == load_peft_folder(tmp_path / "b/adapter")
+
+
 def test_what_harms_is_not_kept(
     release: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,7 +158,8 @@ def test_the_same_command_gives_the_same_bytes(release: Path, site: Path, tmp_pa
     ("options", "code", "message"),
     [
         (["--passes", "0"], 2, "--passes must be at least 1"),
-        (["-c", "lora.rank=4"], 2, "takes settings train.* and seed only, got lora.rank"),
+        (["-c", "lora.rank=4"], 2, "takes settings train.* and seed, and --passes"),
+        (["-c", "train.steps=4"], 2, "got train.steps"),
         (["--adapter", "/nowhere"], 7, "/nowhere"),
         (["--data", "/nowhere"], 4, "/nowhere"),
         (["--backbone", "chronos-bolt-nano"], 7, "the release sent an adapter for backbone"),

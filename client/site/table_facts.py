@@ -8,6 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from client.site.config import SiteConfig
+from client.site.policy import Policy
+from common.errors import PolicyError
+
 
 def training_patients(table: Path) -> int | None:
     """Return the number of training patients; None where the table is not there or not readable.
@@ -20,3 +24,18 @@ def training_patients(table: Path) -> int | None:
         return None
     training = rows.filter(pc.equal(rows["split"], "train"))
     return len(training["patient_id"].unique())
+
+
+def check_patients(config: SiteConfig, policy: Policy) -> None:
+    """Raise `PolicyError` where the site is too small; where the app alone has the table, it says.
+
+    Args:
+        config: the site's settings, which name the table.
+        policy: what the site lets out, and of how many patients at least.
+    """
+    patients = training_patients(config.site.table)
+    if patients is not None and patients < policy.min_patients:
+        raise PolicyError(
+            f"{config.site.table} has {patients} training patients, limits.min-patients in "
+            f"{config.site.policy} is {policy.min_patients}; the site does not take part"
+        )

@@ -168,7 +168,7 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
     """
     check_release()
     policy = PolicyFile(config.site.policy)
-    check_patients(config, policy.current())
+    patients = check_patients(config, policy.current())
     verify(config.audit_log)
     if not os.access(config.site.table, os.R_OK):
         raise SiteTableError(
@@ -176,7 +176,7 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
         )
     install_packaged()
     began, transcript = datetime.now(UTC), Transcript(config.audit_log)
-    gate = Gate(site_of(config), policy.current, transcript)
+    gate = Gate(site_of(config, patients), policy.current, transcript)
     questions = {
         "join": join_question(settings),
         "round": round_question(settings, config.site.id, config.site.lora_rank),

@@ -43,16 +43,10 @@ from client.site.seams import Trouble, check_release, gated
 from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
 from common.errors import AuditError, NodeError
+from common.flower_environment import flower_environment
 
 LOST = 70
 """Exit code where the connection is lost for good: start the node again."""
-
-ENVIRONMENT = {
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-}
-"""Flower fetches nothing, reports nothing and asks for no update."""
 
 _LOOK_S = 1.0
 
@@ -71,7 +65,7 @@ def run_node(config: SiteConfig) -> NoReturn:
             accept this site.
     """
     check_release()
-    os.environ |= ENVIRONMENT
+    os.environ.update(flower_environment())
     policy = PolicyFile(config.site.policy)
     patients = check_patients(config, policy.current())
     key, ca = _read_key(config.node.key), _read(config.server.ca, "server.ca")
@@ -160,7 +154,7 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_app_environment(),
+            env=flower_environment(),
         )
     threading.Thread(target=_watch, args=(process,), name="app-watch", daemon=True).start()
     try:
@@ -176,12 +170,6 @@ def _app_command(config: SiteConfig, secret: Path) -> list[str]:
         *("--superexec-auth-secret-file", str(secret)),
         *("--parent-pid", str(os.getpid())),
     ]
-
-
-def _app_environment() -> dict[str, str]:
-    # Flower starts `flwr-clientapp` by name.
-    tools = str(Path(sys.executable).absolute().parent)
-    return {**os.environ, "PATH": os.pathsep.join([tools, os.environ.get("PATH", "")])}
 
 
 def _private(path: Path) -> IO[bytes]:

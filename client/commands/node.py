@@ -42,6 +42,10 @@ Settings = Annotated[
         "-c", "--set", metavar="KEY=VALUE", help="Dry run: a setting of the run; repeatable."
     ),
 ]
+Unconfined = Annotated[
+    bool,
+    typer.Option("--unconfined", help="Dry run: let the bundle use this user's network and files."),
+]
 
 
 def node(
@@ -50,6 +54,7 @@ def node(
     bundle: Bundle = None,
     out: Out = None,
     settings: Settings = None,
+    unconfined: Unconfined = False,
 ) -> None:
     """Run the site's node until it is told to stop.
 
@@ -57,17 +62,35 @@ def node(
     container engine, and with 22 where somebody has to mend something first.
 
     With --dry-run it trains one round, writes what would leave and ends: with 0 where the round
-    would leave, with 20 where the policy keeps it.
+    would leave, with 20 where the policy keeps it. The bundle runs without a network, or with
+    --unconfined as any program of this user's.
     """
     if not dry_run:
-        if bundle or out or settings:
-            raise UsageError("--bundle, --out and -c belong to --dry-run")
+        if bundle or out or settings or unconfined:
+            raise UsageError("--bundle, --out, -c and --unconfined belong to --dry-run")
         from client.site.config import load_site_config
         from client.site.node import run_node
 
         run_node(load_site_config(config))
     else:
-        _rehearse(config, bundle, out, settings or [])
+        from client.site.config import load_site_config
+        from client.site.shut_in import run_shut_in, shut_in
+
+        if unconfined or shut_in():
+            _rehearse(config, bundle, out, settings or [])
+        else:
+            again = _arguments(config, bundle, out, settings or [])
+            raise typer.Exit(run_shut_in(again, load_site_config(config).node.key))
+
+
+def _arguments(
+    config: Path, bundle: Path | None, out: Path | None, settings: list[str]
+) -> list[str]:
+    """The command line of a dry run."""
+    line = ["node", "--dry-run", "--config", str(config)]
+    line += ["--bundle", str(bundle)] if bundle else []
+    line += ["--out", str(out)] if out else []
+    return line + [part for setting in settings for part in ("-c", setting)]
 
 
 def _rehearse(config: Path, bundle: Path | None, out: Path | None, settings: list[str]) -> None:

@@ -32,6 +32,7 @@ from client.site.node import site_of
 from client.site.policy import PolicyFile
 from client.site.rehearsal import Kept, Rehearsal
 from client.site.seams import check_release
+from client.site.shut_in import can_read, shut_in
 from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
 from common.config import RunConfig
@@ -72,6 +73,8 @@ class DryRun:
         settings: the run's.
         began: the time, UTC.
         ledger: whether the site had a ledger, of which a copy was used.
+        shut_in: whether the app had no network but a loopback interface.
+        saw_key: whether the app could have read the node's key.
         outcomes: join first, then the round.
     """
 
@@ -80,6 +83,8 @@ class DryRun:
     settings: RunConfig
     began: datetime
     ledger: bool
+    shut_in: bool
+    saw_key: bool
     outcomes: Sequence[Outcome]
 
     def check(self, out: Path) -> None:
@@ -199,7 +204,16 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
         Outcome(name, entry, kept[name])
         for name, entry in zip(questions, transcript.entries, strict=True)
     ]
-    return DryRun(config.site.id, bundle, settings, began, ledger, outcomes)
+    return DryRun(
+        site=config.site.id,
+        bundle=bundle,
+        settings=settings,
+        began=began,
+        ledger=ledger,
+        shut_in=shut_in(),
+        saw_key=can_read(config.node.key),
+        outcomes=outcomes,
+    )
 
 
 @contextmanager

@@ -217,6 +217,7 @@ class Rehearsal:
             stderr=subprocess.STDOUT,
             env=self._environment,
             cwd=self._environment["FLWR_HOME"],
+            start_new_session=True,  # away from the terminal, into which it could type
             check=False,
         )
 

@@ -45,6 +45,8 @@ def write_dry_run(run: DryRun, out: Path) -> None:
         "settings": settings,
         "given": {key: value for key, value in settings.items() if value != usual[key]},
         "copied-ledger": run.ledger,
+        "shut-in": run.shut_in,
+        "saw-key": run.saw_key,
         "answers": {outcome.name: _write_answer(outcome, out) for outcome in run.outcomes},
     }
     (out / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -105,8 +107,8 @@ def _page(record: Mapping[str, Any]) -> Iterator[str]:
     yield from (
         f"# What would leave {record['site']}",
         "",
-        f"A dry run of {record['began']}. Nothing was sent. The audit log and the privacy ledger",
-        "are as they were.",
+        f"A dry run of {record['began']}. The node sent nothing, and wrote neither to the audit",
+        "log nor to the privacy ledger.",
         "",
         f"- App bundle: {record['bundle']['name']}, SHA-256 {record['bundle']['sha256']}",
         f"- With these settings: {', '.join(given) or 'none'}; all others as in this release.",
@@ -114,6 +116,7 @@ def _page(record: Mapping[str, Any]) -> Iterator[str]:
         "  and give each with -c.",
         "- Round 1, from a fresh adapter. The names and shapes of later rounds are the same.",
         f"- The privacy budget: {ledger}.",
+        *_confinement(record),
     )
     for name, answer in record["answers"].items():
         yield ""
@@ -126,6 +129,20 @@ def _page(record: Mapping[str, Any]) -> Iterator[str]:
         "a real run), the time, and the seconds that the app worked. Beside its answers the node",
         "sends its public key, the version of Flower, and a sign of life every half minute.",
     )
+
+
+def _confinement(record: Mapping[str, Any]) -> Iterator[str]:
+    """What the app's process could have done beside its work."""
+    if record["shut-in"]:
+        yield "- The app was shut in: its process had no network but a loopback interface."
+    else:
+        yield "- The app was NOT shut in: its process could reach what this machine reaches, and"
+        yield "  what it may have sent is not known here."
+    if record["saw-key"]:
+        yield "  It could have read the node's key: if you do not trust the bundle, make a new one."
+    else:
+        yield "  It could not read the node's key where site.toml has it."
+    yield "  It was free to read and write the files of the user who started this."
 
 
 def _answer(name: str, answer: Mapping[str, Any]) -> Iterator[str]:

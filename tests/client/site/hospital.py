@@ -25,6 +25,7 @@ APP = """from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
 app = ClientApp()
+{first}
 
 
 @app.query()
@@ -62,7 +63,10 @@ class Hospital:
         return path
 
     def command(self, *more: str) -> list[str]:
-        """The command line of a dry run with the run's settings, written to `out`."""
+        """The command line of a dry run with the run's settings, written to `out`.
+
+        Unconfined: it stays in this process. `shut_in` gives one that does not.
+        """
         changed = self.settings.flat()
         usual = RunConfig().flat()
         pairs = [
@@ -70,7 +74,11 @@ class Hospital:
         ]
         settings = [part for pair in pairs for part in ("-c", pair)]
         node = ["node", "--config", str(self.folder / "site.toml"), "--dry-run"]
-        return [*node, "--out", str(self.folder / "out"), *settings, *more]
+        return [*node, "--unconfined", "--out", str(self.folder / "out"), *settings, *more]
+
+    def shut_in(self) -> list[str]:
+        """The command line of a dry run whose app is shut in."""
+        return [part for part in self.command() if part != "--unconfined"]
 
     def call(self, *more: str) -> int:
         """Make a dry run; return the exit code."""
@@ -108,9 +116,17 @@ def make_hospital(
     return Hospital(folder, settings)
 
 
-def other_bundle(folder: Path, query: str = ANSWER, train: str = ANSWER) -> bytes:
-    """A bundle whose client.app is another one than what is installed."""
-    files = {"client": APP.format(query=query, train=train), "common": "", "server": "app = None\n"}
+def other_bundle(folder: Path, query: str = ANSWER, train: str = ANSWER, first: str = "") -> bytes:
+    """A bundle whose client.app is another one than what is installed.
+
+    Args:
+        folder: where it is put together.
+        query: what it does when it is asked to join.
+        train: what it does when it is asked to train.
+        first: what it does when it is imported.
+    """
+    app = APP.format(query=query, train=train, first=first)
+    files = {"client": app, "common": "", "server": "app = None\n"}
     for package, source in files.items():
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text("")  # or the installed package goes before

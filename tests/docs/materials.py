@@ -1,0 +1,209 @@
+"""What the documents' commands find in their folder: small archives, tables, policies, a bundle."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+from client.commands import app as client
+from client.site.audit import AuditLog
+from common.cli import run
+from server.commands import app as server
+from simulation.commands import app as simulation
+from simulation.synthetic import write_synthetic_mimic
+from tests.client.ingest.example_tables import write_long, write_sql
+from tests.docs.documents import REPOSITORY
+from tests.simulation.challenge.test_challenge2012 import record as record_2012
+from tests.simulation.challenge.test_challenge2019 import HEADER
+from tests.simulation.challenge.test_challenge_archive import pack
+
+EXAMPLES = REPOSITORY / "deploy" / "site"
+UNITS = {"1|0": 12, "0|1": 12, "NaN|NaN": 12}
+"""Patients of the 2019 archive by the columns Unit1 and Unit2."""
+
+
+@dataclass
+class Materials:
+    """Made once for all documents, each thing when a command first asks for it.
+
+    Attributes:
+        folder: where they lie.
+        backbone: a tiny one.
+        cohort: three sites of a few patients, ccu, micu and sicu.
+    """
+
+    folder: Path
+    backbone: Path
+    cohort: Path
+
+    @cached_property
+    def mimic(self) -> Path:
+        """MIMIC-III's tables of a hundred synthetic stays."""
+        folder = self.folder / "mimic"
+        write_synthetic_mimic(folder, stays=100, seed=0)
+        return folder
+
+    @cached_property
+    def archive_2019(self) -> Path:
+        draw = random.Random(0)
+        files = {}
+        for number, units in enumerate(unit for unit, count in UNITS.items() for _ in range(count)):
+            rows = [
+                f"{draw.gauss(85, 9):.0f}|{draw.randint(93, 99)}|{draw.gauss(37, 0.4):.1f}|"
+                f"{draw.gauss(120, 9):.0f}|{draw.gauss(80, 6):.0f}|{draw.gauss(60, 5):.0f}|"
+                f"{draw.gauss(18, 3):.0f}|NaN|60|{units}|{hour}|{int(hour > 20)}"
+                for hour in range(1, 37)
+            ]
+            text = "\n".join((HEADER, *rows)) + "\n"
+            files[f"training_setB/p1000{number:02d}.psv"] = text.encode()
+        return pack(self.folder / "challenge-2019.tar.xz", files, "w:xz")
+
+    @cached_property
+    def archive_2012(self) -> Path:
+        draw = random.Random(0)
+        files = {}
+        for number in range(48):
+            rows = [
+                f"{hour:02d}:00,{name},{draw.gauss(level, 5):.0f}"
+                for hour in range(36)
+                for name, level in (("HR", 85), ("NISysABP", 120), ("NIMAP", 80), ("RespRate", 18))
+            ]
+            text = record_2012(*rows, icu_type=1 + number % 4)
+            files[f"set-a/{number}.txt"] = text.encode()
+        return pack(self.folder / "challenge-2012.tar.xz", files, "w:xz")
+
+    @cached_property
+    def challenge_cohort(self) -> Path:
+        """The 2019 archive, prepared."""
+        out = self.folder / "c19"
+        command = ["prepare", "challenge-2019", "--source", str(self.archive_2019)]
+        assert run(simulation, [*command, "--out", str(out)]) == 0
+        return out
+
+    @cached_property
+    def export(self) -> Path:
+        """A folder with a hospital's own tables, as the example mappings describe them."""
+        folder = self.folder / "export"
+        folder.mkdir()
+        write_long(folder)
+        write_sql(folder)
+        return folder
+
+    @cached_property
+    def site(self) -> Path:
+        """The folder that `ingest` makes of the export."""
+        out = self.folder / "site"
+        mapping = shutil.copy(EXAMPLES / "mapping.long.toml", self.export / "mapping.toml")
+        command = ["ingest", "--table", str(self.export / "observations.csv.gz")]
+        assert run(client, [*command, "--mapping", str(mapping), "--out", str(out)]) == 0
+        return out
+
+    @cached_property
+    def table(self) -> Path:
+        (table,) = (self.site / "sites").glob("*.parquet")
+        return table
+
+    @cached_property
+    def bundle(self) -> Path:
+        """The app as sites get it."""
+        file = self.folder / "fedvitals.fab"
+        assert run(server, ["bundle", "--app", str(REPOSITORY), "--out", str(file)]) == 0
+        return file
+
+    @cached_property
+    def run(self) -> Path:
+        """The folder of a run of one round."""
+        out = self.folder / "run"
+        command = ["run", "--data", str(self.cohort), "--backbone", str(self.backbone)]
+        small = ["--rounds", "1", "-c", "train.steps=1"]
+        assert run(simulation, [*command, *small, "--out", str(out)]) == 0
+        return out
+
+
+Maker = Callable[[Materials, Path], object]
+
+
+def copied(name: str) -> Maker:
+    """Give a copy of one of the materials, by the attribute's name."""
+
+    def make(materials: Materials, place: Path) -> None:
+        source = getattr(materials, name)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, place)
+
+    return make
+
+
+def example(name: str) -> Maker:
+    """Give a copy of one of the files in deploy/."""
+
+    def make(materials: Materials, place: Path) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / "deploy" / name, place)
+
+    return make
+
+
+def tables_beside(materials: Materials, place: Path) -> None:
+    """Give a hospital's tables; the mapping names some, which have to lie beside it."""
+    for path in materials.export.iterdir():
+        if path.suffix != ".toml":
+            shutil.copy(path, place.parent)
+    if not place.exists():
+        shutil.copy(place.parent / "observations.csv.gz", place)
+
+
+def mapping_beside(materials: Materials, place: Path) -> None:
+    """Give the example mapping of a long table, with what it names."""
+    tables_beside(materials, place.parent / "observations.csv.gz")
+    shutil.copy(EXAMPLES / "mapping.long.toml", place)
+
+
+def query_beside(materials: Materials, place: Path) -> None:
+    """Give the example mapping of a query, with its database."""
+    tables_beside(materials, place.parent / "observations.csv.gz")
+    shutil.copy(EXAMPLES / "mapping.sql.toml", place)
+
+
+def site_settings(materials: Materials, place: Path) -> None:
+    """Give site.toml with a table and a log of one message that left."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    text = (EXAMPLES / "site.toml").read_text(encoding="utf-8")
+    for old, new in {
+        "/data/site.parquet": str(materials.table),
+        "/var/lib/fedvitals": "state",
+    }.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    place.write_text(text, encoding="utf-8")
+    log = AuditLog(place.parent / "state" / "audit.jsonl")
+    entry = {"kind": "train", "round": 1, "decision": "sent", "reason": "allowed", "bytes": 148_000}
+    log.append(entry, datetime(2026, 3, 2, tzinfo=UTC))
+    if not (place.parent / "policy.toml").exists():
+        shutil.copy(EXAMPLES / "policy.toml", place.parent)
+
+
+GIVEN: Mapping[str, Maker] = {
+    "cohort": copied("cohort"),
+    "c19": copied("challenge_cohort"),
+    "run": copied("run"),
+    "mimic-iii": copied("mimic"),
+    "mimic3-demo-grafted": copied("mimic"),
+    "challenge-2019-training_setB-even.tar.xz": copied("archive_2019"),
+    "challenge-2012-set-a.tar.xz": copied("archive_2012"),
+    "export.csv.gz": tables_beside,
+    "observations.csv.gz": tables_beside,
+    "mapping.toml": mapping_beside,
+    "mapping.sql.toml": query_beside,
+    "site-table": copied("site"),
+    "fedvitals.fab": copied("bundle"),
+    "policy.toml": example("site/policy.toml"),
+    "site.toml": site_settings,
+    "server.toml": example("server/server.toml"),
+}
+"""What a command finds under a name that no command before it has made."""

@@ -1,0 +1,93 @@
+"""How each command of the documents is tested: run small, or by which other test.
+
+A command is run where `RUN` knows it, made small by `SMALLER`. What needs services, a service
+manager, a container engine or root stands in `ELSEWHERE`, with the test that runs it. Nothing else
+may stand in a document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RUN = (
+    r"python -m (simulation|client|server) ",
+    r"python benchmarks/",
+    r"deploy/certs/\w+\.sh ",
+    r"(cp|mv|mkdir|cd|sed|install|chmod|sha256sum|ls|cat|echo|head) ",
+    r"([a-z_]+=\S* *)+$",
+    r"#!python",
+)
+"""What is run for real. Python blocks begin with `#!python` here."""
+
+_TRAIN = r"^(python -m simulation run (?!.*--resume).*)"
+
+SMALLER: tuple[tuple[str, str], ...] = (
+    # Folders of a machine lie in the test's own.
+    (r"(?<![\w.$/}-])/(etc|srv|var|data|opt)/", r"{folder}/\1/"),
+    (r"/path/to/mimic-iii", "mimic-iii"),
+    (r"FEDVITALS_HOME/runs/<run id>", "run"),
+    (r"(?<=runs/)RUN\b", "latest"),
+    # A federation: one round of one step with a tiny backbone.
+    (r"^(python -m simulation run .*?) (-c|--config) (rounds|backbone|train\.steps)=\S+", r"\1"),
+    (_TRAIN, r"\1 --backbone {backbone} --rounds 1 -c train.steps=1"),
+    (r"(prepare synthetic)", r"\1 --stays 100"),
+    (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
+    (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
+    (
+        r"^(python benchmarks/privacy_cost\.py .*)",
+        r"\1 --seeds 0 --epsilons 3 --trained b -c rounds=1 -c train.steps=1 -c backbone={backbone}"
+        r" -c privacy.sample-rate=0.5",
+    ),
+    # Nobody is there to answer.
+    (r"^(python -m client approve .*)", r"\1 --yes"),
+)
+"""Replacements, each a regular expression and what comes in its place, in this order."""
+
+SAID: Mapping[str, str] = {
+    r"(XXXX-){7}XXXX": r"^fingerprint (\S+)$",
+    "NUMBER:SHA256": r"^anchor: (\S+)$",
+}
+"""Placeholders, and where what a reader puts in their place stood in the output before."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Commands that another test runs.
+
+    Attributes:
+        pattern: the commands.
+        test: the file of the test.
+        words: what of the commands stands in it.
+    """
+
+    pattern: str
+    test: str
+    words: tuple[str, ...]
+
+    def covers(self, command: str) -> bool:
+        return re.match(self.pattern, command) is not None
+
+
+_DEPLOYED = "tests/integration/deployed.py"
+_PREFLIGHT = "tests/client/site/preflight/test_preflight_site.py"
+_FLOWER = "tests/integration/test_flower.py"
+
+ELSEWHERE = (
+    # Continuous integration is these commands.
+    Elsewhere(r"make (setup|lint|test|test-fast|lint test|help)$", ".ci/run", ("make lint", "test")),
+    Elsewhere(
+        r"(MIMIC3_DIR=\S+ )?make demo$",
+        "tests/docs/test_commands.py",
+        ('"make", "--dry-run", "demo"',),
+    ),
+    # A SuperLink, SuperExec, nodes and apps in processes of their own.
+    Elsewhere(r"flwr run \.", _FLOWER, ('"run", ".", "--stream", "-c"',)),
+    Elsewhere(r"python -m server start", "tests/integration/conftest.py", ('"start"',)),
+    Elsewhere(r"python -m server stop( |$)", "tests/integration/conftest.py", ('"stop"',)),
+    Elsewhere(r"python -m server status", "tests/integration/test_deployment.py", ('"status"',)),
+    Elsewhere(r"python -m server run ", _DEPLOYED, ('self.command("run"',)),
+    Elsewhere(r"python -m client (node|app) (?!.*--dry-run)", _DEPLOYED, ('"node", "app"',)),
+    Elsewhere(r"python -m client preflight ", _PREFLIGHT, ('"preflight"',)),
+)

@@ -75,7 +75,7 @@ def prose(text: str) -> str:
     lines = text.splitlines()
     for block in blocks(text):
         begin, end = block.line - 2, block.line + len(block.lines)
-        lines[begin : end + 1] = [""] * (end + 1 - begin)
+        lines[begin:end] = [""] * (end - begin)
     return "\n".join(lines)
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from client.commands import app as client
 from client.site.audit import AuditLog
+from client.site.config import Address
+from client.site.health import Pulse, serve_health
 from common.cli import run
 from server.commands import app as server
 from simulation.commands import app as simulation
 from simulation.synthetic import write_synthetic_mimic
 from tests.client.ingest.example_tables import write_long, write_sql
 from tests.docs.documents import REPOSITORY
+from tests.integration.gate_setting import free_port
 from tests.simulation.challenge.test_challenge2012 import record as record_2012
 from tests.simulation.challenge.test_challenge2019 import HEADER
 from tests.simulation.challenge.test_challenge_archive import pack
@@ -35,11 +39,13 @@ class Materials:
         folder: where they lie.
         backbone: a tiny one.
         cohort: three sites of a few patients, ccu, micu and sicu.
+        servers: what has been started; held, since gRPC ends a server that nobody refers to.
     """
 
     folder: Path
     backbone: Path
     cohort: Path
+    servers: list[Any] = field(default_factory=list)
 
     @cached_property
     def mimic(self) -> Path:
@@ -107,6 +113,14 @@ class Materials:
     def table(self) -> Path:
         (table,) = (self.site / "sites").glob("*.parquet")
         return table
+
+    @cached_property
+    def health(self) -> Address:
+        """Where a connected node's health is asked for; it answers until the process ends."""
+        address, pulse = Address("127.0.0.1", free_port()), Pulse()
+        pulse.beat()
+        self.servers.append(serve_health(address, pulse))
+        return address
 
     @cached_property
     def bundle(self) -> Path:
@@ -177,6 +191,7 @@ def site_settings(materials: Materials, place: Path) -> None:
     for old, new in {
         "/data/site.parquet": str(materials.table),
         "/var/lib/fedvitals": "state",
+        "127.0.0.1:9095": str(materials.health),
     }.items():
         assert old in text, old
         text = text.replace(old, new)
@@ -188,10 +203,19 @@ def site_settings(materials: Materials, place: Path) -> None:
         shutil.copy(EXAMPLES / "policy.toml", place.parent)
 
 
+def server_settings(materials: Materials, place: Path) -> None:
+    """Give server.toml with its state beside it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    text = (REPOSITORY / "deploy" / "server" / "server.toml").read_text(encoding="utf-8")
+    assert "/var/lib/fedvitals/server" in text
+    place.write_text(text.replace("/var/lib/fedvitals/server", "state"), encoding="utf-8")
+
+
 GIVEN: Mapping[str, Maker] = {
     "cohort": copied("cohort"),
     "c19": copied("challenge_cohort"),
     "run": copied("run"),
+    "my-weights": copied("backbone"),
     "mimic-iii": copied("mimic"),
     "mimic3-demo-grafted": copied("mimic"),
     "challenge-2019-training_setB-even.tar.xz": copied("archive_2019"),
@@ -204,6 +228,6 @@ GIVEN: Mapping[str, Maker] = {
     "fedvitals.fab": copied("bundle"),
     "policy.toml": example("site/policy.toml"),
     "site.toml": site_settings,
-    "server.toml": example("server/server.toml"),
+    "server.toml": server_settings,
 }
 """What a command finds under a name that no command before it has made."""

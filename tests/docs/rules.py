@@ -16,22 +16,24 @@ RUN = (
     r"python benchmarks/",
     r"deploy/certs/\w+\.sh ",
     r"(cp|mv|mkdir|cd|sed|install|chmod|sha256sum|ls|cat|echo|head) ",
-    r"([a-z_]+=\S* *)+$",
+    r"([a-z_]+=('[^']*'|\S*) *)+$",
     r"#!python",
 )
 """What is run for real. Python blocks begin with `#!python` here."""
 
+MACHINE = r"(?<![\w.$/}-])/(etc|srv|var|data|opt)/"
+"""Folders of a machine, in commands and in the examples of deploy/; here they lie in the test's."""
+
 _TRAIN = r"^(python -m simulation run (?!.*--resume).*)"
 
 SMALLER: tuple[tuple[str, str], ...] = (
-    # Folders of a machine lie in the test's own.
-    (r"(?<![\w.$/}-])/(etc|srv|var|data|opt)/", r"{folder}/\1/"),
     (r"/path/to/mimic-iii", "mimic-iii"),
     (r"FEDVITALS_HOME/runs/<run id>", "run"),
-    (r"(?<=runs/)RUN\b", "latest"),
     # A federation: one round of one step with a tiny backbone.
     (r"^(python -m simulation run .*?) (-c|--config) (rounds|backbone|train\.steps)=\S+", r"\1"),
-    (_TRAIN, r"\1 --backbone {backbone} --rounds 1 -c train.steps=1"),
+    (_TRAIN, r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"),
+    (r'(?<=load_backbone\()"chronos-bolt-nano"', '"{backbone}"'),
+    (r"^(python -m server evaluate .*)", r"\1 --backbone {backbone}"),
     (r"(prepare synthetic)", r"\1 --stays 100"),
     (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
     (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
@@ -71,6 +73,7 @@ class Elsewhere:
 
 
 _DEPLOYED = "tests/integration/deployed.py"
+_DEPLOYMENT = "tests/integration/test_deployment.py"
 _PREFLIGHT = "tests/client/site/preflight/test_preflight_site.py"
 _FLOWER = "tests/integration/test_flower.py"
 
@@ -86,8 +89,20 @@ ELSEWHERE = (
     Elsewhere(r"flwr run \.", _FLOWER, ('"run", ".", "--stream", "-c"',)),
     Elsewhere(r"python -m server start", "tests/integration/conftest.py", ('"start"',)),
     Elsewhere(r"python -m server stop( |$)", "tests/integration/conftest.py", ('"stop"',)),
-    Elsewhere(r"python -m server status", "tests/integration/test_deployment.py", ('"status"',)),
+    Elsewhere(r"python -m server status", _DEPLOYMENT, ('"status"',)),
+    Elsewhere(r"python -m server run --attach ", _DEPLOYMENT, ('"run", "--attach"',)),
     Elsewhere(r"python -m server run ", _DEPLOYED, ('self.command("run"',)),
     Elsewhere(r"python -m client (node|app) (?!.*--dry-run)", _DEPLOYED, ('"node", "app"',)),
     Elsewhere(r"python -m client preflight ", _PREFLIGHT, ('"preflight"',)),
+    Elsewhere(
+        r"python -m client ledger ",
+        "tests/client/commands/test_ledger_command.py",
+        ('run(app, ["ledger", *arguments])', '"--limit"'),
+    ),
+    # The published checkpoint is not here; the test makes one of its layout.
+    Elsewhere(
+        r"python -m client convert lag-llama ",
+        "tests/client/convert/test_convert_lag_llama.py",
+        ('run(app, ["convert", "lag-llama", str(checkpoint)])',),
+    ),
 )

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
@@ -21,7 +22,7 @@ from server.commands import app as server
 from simulation.commands import app as simulation
 from tests.docs.documents import REPOSITORY, Command, commands_of, documents
 from tests.docs.materials import GIVEN, Materials
-from tests.docs.rules import ELSEWHERE, RUN, SAID, SMALLER, Elsewhere
+from tests.docs.rules import ELSEWHERE, MACHINE, RUN, SAID, SMALLER, Elsewhere
 
 PROGRAMS: dict[str, typer.Typer] = {
     "client": client,
@@ -63,13 +64,21 @@ class Reader:
 
     def __post_init__(self) -> None:
         self.where = self.folder
-        for name in ("deploy", "benchmarks"):
-            (self.folder / name).symlink_to(REPOSITORY / name)
+        (self.folder / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
+        shutil.copytree(REPOSITORY / "deploy", self.folder / "deploy")
+        # As in the commands: a path of a machine means one in this folder.
+        for path in (self.folder / "deploy").rglob("*.toml"):
+            path.write_text(self._here(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def _here(self, text: str) -> str:
+        """Return a text in which folders of a machine are folders of the test."""
+        return re.sub(MACHINE, rf"{self.folder}/\1/", text)
 
     def small(self, text: str) -> str:
         """Return a command as it is run here."""
+        text = self._here(text)
         for pattern, instead in SMALLER:
-            filled = instead.format(folder=self.folder, backbone=self.materials.backbone)
+            filled = instead.format(backbone=self.materials.backbone)
             text = re.sub(pattern, filled, text)
         for placeholder, printed in SAID.items():
             if re.search(placeholder, text):

@@ -14,6 +14,7 @@ from client.commands import (
     ingest,
     ledger,
     node,
+    personalise,
     preflight,
 )
 
@@ -41,3 +42,4 @@ app.command(name="preflight")(preflight.preflight)
 app.command(name="health")(health.health)
 app.add_typer(audit.app, name="audit")
 app.command(name="ledger")(ledger.ledger)
+app.command(name="personalise")(personalise.personalise)

@@ -103,9 +103,7 @@ class AuditLog:
 
     def since(self, moment: datetime) -> Iterator[dict[str, Any]]:
         """Give the entries from a moment on, the oldest first."""
-        for entry in read_entries(self._path):
-            if datetime.fromisoformat(entry["time"]) >= moment:
-                yield entry
+        return entries_since(self._path, moment)
 
     def _check_untouched(self) -> None:
         last = _last_line(self._path)
@@ -168,6 +166,13 @@ def read_entries(path: Path) -> Iterator[dict[str, Any]]:
     """Give the entries of a log, the oldest first, without checking their chain."""
     for number, line in enumerate(_lines(path), start=1):
         yield _decode(path, number, line)
+
+
+def entries_since(path: Path, moment: datetime) -> Iterator[dict[str, Any]]:
+    """Give the entries of a log from a moment on, without checking their chain."""
+    for entry in read_entries(path):
+        if datetime.fromisoformat(entry["time"]) >= moment:
+            yield entry
 
 
 def anchor_path(path: Path) -> Path:

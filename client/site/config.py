@@ -5,6 +5,7 @@
     table = "/data/site.parquet"           # the site table, as `python -m client ingest` writes it
     state = "/var/lib/fedvitals"           # privacy ledger, audit log, kept answers
     policy = "/etc/fedvitals/policy.toml"  # what may leave
+    patients = 812                         # of its training split, where the node cannot read it
     lora-rank = 8                          # optional: a rank of the site's own
     epsilon-limit = 8.0                    # optional: budget of the site over all runs
     epsilon-limit-delta = 1e-5             # optional
@@ -44,6 +45,7 @@ SITE_KEYS = (
     "table",
     "state",
     "policy",
+    "patients",
     "lora-rank",
     "epsilon-limit",
     "epsilon-limit-delta",
@@ -81,6 +83,7 @@ class SiteSection:
         table: the site table.
         state: folder of everything that has to survive a restart.
         policy: what may leave.
+        patients: training patients of the table, as the site states them; 0 = not stated.
         lora_rank: rank of the site's adapter; 0 = the run's.
         epsilon_limit: budget over all runs; 0 = none.
         epsilon_limit_delta: the delta at which the budget counts.
@@ -91,6 +94,7 @@ class SiteSection:
     table: Path
     state: Path
     policy: Path
+    patients: int = 0
     lora_rank: int = 0
     epsilon_limit: float = 0.0
     epsilon_limit_delta: float = 1e-5
@@ -194,6 +198,7 @@ def _site(table: TomlTable, base: Path) -> SiteSection:
         table=base / table.text("table"),
         state=base / table.text("state"),
         policy=base / table.text("policy"),
+        patients=table.whole("patients", 0),
         lora_rank=table.whole("lora-rank", 0),
         epsilon_limit=table.number("epsilon-limit", 0.0),
         epsilon_limit_delta=delta,

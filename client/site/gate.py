@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from client.site.audit import AuditLog
 from client.site.inventory import MAX_OBJECT_BYTES, Inventory, Read, take_inventory
 from client.site.policy import Policy
 from client.site.question import Question
@@ -43,6 +42,18 @@ ROUNDS = ("train", "evaluate")
 log = logging.getLogger("fedvitals.gate")
 
 
+class Record(Protocol):
+    """Where decisions are recorded: the audit log, or what stands for it in a dry run."""
+
+    def append(self, entry: Mapping[str, Any]) -> int:
+        """Take a decision; return its number."""
+        ...
+
+    def since(self, moment: datetime) -> Iterable[dict[str, Any]]:
+        """Give the decisions from a moment on, the oldest first."""
+        ...
+
+
 class Gate:
     """Decides about every answer of a site.
 
@@ -52,7 +63,7 @@ class Gate:
         audit: where every decision is recorded.
     """
 
-    def __init__(self, site: Site, policy: Callable[[], Policy], audit: AuditLog) -> None:
+    def __init__(self, site: Site, policy: Callable[[], Policy], audit: Record) -> None:
         self._site = site
         self._policy = policy
         self._audit = audit

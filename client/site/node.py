@@ -35,12 +35,12 @@ from client.site.gate import Gate
 from client.site.health import Pulse, serve_health
 from client.site.local_api import serve_local_api
 from client.site.node_log import set_up_log
-from client.site.policy import Policy, PolicyFile
+from client.site.policy import PolicyFile
 from client.site.rules import Site
 from client.site.seams import Trouble, check_release, gated
-from client.site.table_facts import training_patients
+from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
-from common.errors import NodeError, PolicyError
+from common.errors import NodeError
 
 LOST = 70
 """Exit code where the connection is lost for good: start the node again."""
@@ -69,7 +69,7 @@ def run_node(config: SiteConfig) -> NoReturn:
     check_release()
     os.environ |= ENVIRONMENT
     policy = PolicyFile(config.site.policy)
-    _check_patients(config, policy.current())
+    check_patients(config, policy.current())
     key, ca = _read_key(config.node.key), _read(config.server.ca, "server.ca")
     audit = AuditLog(config.audit_log)
     set_up_log(config.log)
@@ -108,16 +108,6 @@ def site_of(config: SiteConfig) -> Site:
 
 def _approved(policy: PolicyFile) -> int:
     return len(policy.current().bundles)
-
-
-def _check_patients(config: SiteConfig, policy: Policy) -> None:
-    """Refuse to start a site that is too small; where the app alone has the table, it says so."""
-    patients = training_patients(config.site.table)
-    if patients is not None and patients < policy.min_patients:
-        raise PolicyError(
-            f"{config.site.table} has {patients} training patients, limits.min-patients in "
-            f"{config.site.policy} is {policy.min_patients}; the site does not take part"
-        )
 
 
 def _read(path: Path, what: str) -> bytes:

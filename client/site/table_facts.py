@@ -8,6 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from client.site.config import SiteConfig
+from client.site.policy import Policy
+from common.errors import PolicyError
+
 
 def training_patients(table: Path) -> int | None:
     """Return the number of training patients; None where the table is not there or not readable.
@@ -20,3 +24,29 @@ def training_patients(table: Path) -> int | None:
         return None
     training = rows.filter(pc.equal(rows["split"], "train"))
     return len(training["patient_id"].unique())
+
+
+def check_patients(config: SiteConfig, policy: Policy) -> None:
+    """Raise `PolicyError` where the site is too small, or nobody can tell whether it is.
+
+    Under privacy the number is not in what leaves, so the gate cannot judge it: it is judged here,
+    from the table, or from what the site states where only the app's process reads the table.
+
+    Args:
+        config: the site's settings, which name the table.
+        policy: what the site lets out, and of how many patients at least.
+    """
+    counted = training_patients(config.site.table)
+    patients = config.site.patients if counted is None else counted
+    if patients >= policy.min_patients:
+        return
+    if counted is None and not patients:
+        raise PolicyError(
+            f"the node cannot read {config.site.table}, and so not judge limits.min-patients = "
+            f"{policy.min_patients}; set site.patients in site.toml to the training patients that "
+            "`python -m client check` counts"
+        )
+    raise PolicyError(
+        f"{config.site.table} has {patients} training patients, limits.min-patients in "
+        f"{config.site.policy} is {policy.min_patients}; the site does not take part"
+    )

@@ -23,9 +23,9 @@ NOT_ACTIVATED = (
     "node with this key was there less than a minute ago, which passes by itself; if it does not, "
     "ask the coordinator for the key's state"
 )
-FORBIDDEN = (
-    "the coordinator's proxy forbids this site; ask the coordinator whether its network and "
-    "certificate are allowed"
+NO_CERTIFICATE = (
+    "the coordinator's proxy does not take this site's certificate: it has expired, was revoked or "
+    "is of another federation; see with deploy/certs/verify.sh, make a new one with request.sh"
 )
 
 _TLS = (
@@ -62,6 +62,8 @@ def explain(error: httpx.HTTPError) -> str | None:
         return explain_tls(str(error))
     # 412 is what Flower answers to an unknown key, and to a node that it still counts as there.
     match error.response.status_code:
+        case 400 if "SSL certificate" in error.response.text:  # nginx's own words
+            return NO_CERTIFICATE
         case 401:
             return explain_clock(error.response.headers.get("date")) or UNAUTHORIZED
         case 412:

@@ -57,7 +57,8 @@ trap 'rm -f "$extensions"' EXIT
   echo "authorityKeyIdentifier = keyid"
   if [[ $role == server ]]; then
     echo "extendedKeyUsage = serverAuth"
-    while read -r san; do check_san "$san"; done <"$request/names"
+    # Also a last line without its end, which `read` alone would leave unchecked.
+    while read -r san || [[ -n $san ]]; do check_san "$san"; done <"$request/names"
     echo "subjectAltName = $(paste -sd, "$request/names")"
   else
     # With it a site can prove itself, but never play the coordinator to another site.
@@ -66,7 +67,7 @@ trap 'rm -f "$extensions"' EXIT
 } >"$extensions"
 issued=$authority/issued/$name
 mkdir -p "$issued"
-# From a day ago, or a site whose clock is a little behind would refuse it.
+# From two days ago, or a site whose clock is a little behind would refuse it.
 # The end is counted from now, which lets a test make one that has run out.
 openssl ca -batch -notext -config "$authority/openssl.cnf" -in "$request/request.csr" \
   -startdate "$(date -u -d '-2 days' +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d "$days days" +%Y%m%d%H%M%SZ)" \

@@ -14,7 +14,7 @@ folder=$1
 shift
 days=3650 crl_days=45
 while [[ $# -gt 0 ]]; do
-  [[ $# -ge 2 && $2 =~ ^[0-9]+$ ]] || usage
+  [[ $# -ge 2 && $2 =~ ^[1-9][0-9]*$ ]] || usage
   case $1 in
     --days) days=$2 ;;
     --crl-days) crl_days=$2 ;;

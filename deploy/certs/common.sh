@@ -16,12 +16,12 @@ need() {
 # The same rule as server/sites.py has for a site's name.
 check_name() {
   [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$ ]] ||
-    fail "a name is 1 to 64 of A-Z a-z 0-9 . _ -, got '$1'"
+    fail "a name is 1 to 64 of A-Z a-z 0-9 . _ -, got ${1@Q}"
 }
 
 check_san() {
   [[ $1 =~ ^DNS:[A-Za-z0-9.-]+$ || $1 =~ ^IP:[0-9a-fA-F.:]+$ ]] ||
-    fail "a subject name is DNS:host or IP:address, got '$1'"
+    fail "a subject name is DNS:host or IP:address, got ${1@Q}"
 }
 
 # SHA-256 of the public key in a request or certificate: what two people read to each other.

@@ -16,12 +16,13 @@ Markdown = Annotated[
 
 INTRODUCTION = """# Settings of a run
 
-Made from the code by `python -m simulation settings --markdown`; a test keeps the two in step. Each key can be given
-as `-c key=value` to `python -m simulation run`, `flwr run .` (there in one text) and `python -m server run`. A key that
-is not known is refused, with the nearest known one.
+Made from the code by `python -m simulation settings --markdown`; a test keeps the two in step.
+Each key can be given as `-c key=value` to `python -m simulation run`, `python -m server run`, and
+`flwr run .` (there in one text). A key that is not known is refused, with the nearest known one.
 
 A site's own settings, which no run can change, are in [site.toml](../../deploy/site/site.toml) and
-[policy.toml](../../deploy/site/policy.toml); the coordinator's in [server.toml](../../deploy/server/server.toml).
+[policy.toml](../../deploy/site/policy.toml); the coordinator's are in
+[server.toml](../../deploy/server/server.toml).
 """
 
 

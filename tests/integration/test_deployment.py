@@ -70,6 +70,29 @@ def test_a_killed_superlink_comes_back_and_the_adapter_is_the_simulations(
     assert load_peft_folder(folder / "adapter").is_finite()
 
 
+def test_a_run_that_was_stopped_is_resumed_to_the_same_bytes(
+    coordinator: Coordinator,
+    sites: dict[str, Site],
+    deployed_run: RunConfig,
+    two_sites: Path,
+    tmp_path: Path,
+) -> None:
+    folder = Path(deployed_run.out)
+    run = coordinator.start_run(deployed_run)
+    wait_for("round 1 has ended", lambda: len(read_rounds(folder)) == 1)
+    (number,) = [n for n, state in status(coordinator)["runs"].items() if state == "running"]
+    coordinator.call("stop-run", number)
+    code, said = finish(run)
+    assert code == 10
+    assert "finished:stopped" in said
+    assert len(read_rounds(folder)) < 4
+
+    again = RunConfig.parse({**deployed_run.flat(), "resume": True})
+    code, said = finish(coordinator.start_run(again))
+    assert code == 0, said
+    assert_as_simulated(deployed_run, two_sites, tmp_path / "simulated")
+
+
 def test_the_app_runs_from_the_bundle_alone(sites: dict[str, Site]) -> None:
     # After the run above: the libraries were loaded before, our own modules were not.
     for site in sites.values():

@@ -1,6 +1,7 @@
-"""The way to the coordinator: name, port, TLS, the certificate's life, and the clocks.
+"""The way to the coordinator: name, port, TLS, the certificate's life, the door, and the clocks.
 
-Each step needs the one before; the first that fails is the last that is reported.
+Each step needs the one before; the first that fails is the last that is reported. Where a gateway
+stands between, name, port and certificate are the gateway's; what it answers tells of the rest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,19 @@ EXPIRES_SOON_DAYS = 30
 CLOCK_FAIL_S = 300.0
 """Flower refuses a node whose signed time is further off."""
 CLOCK_WARN_S = 60.0
+_CLOSED = {
+    400: (
+        "this site's certificate is not accepted",
+        "see with deploy/certs/verify.sh whether tls.crt has run out, else ask the coordinator "
+        "whether it was revoked",
+    ),
+    502: (
+        "the gateway does not reach the coordinator, or does not trust it",
+        "the gateway's log says why: its name, the firewall, or a ca.crt of another federation",
+    ),
+    504: ("the coordinator does not answer the gateway", "ask the coordinator"),
+}
+"""What a proxy answers for itself. A coordinator's own answer to such a question is 403 or 404."""
 _FIREWALL = "ask the network's administrators to allow this machine to reach it"
 
 
@@ -77,31 +91,42 @@ def _check_tls(server: ServerSection) -> Iterator[Finding]:
         yield fail("tls", str(problem.strerror or problem)[:200], meaning)
         return
     yield _expiry(str(certificate.get("notAfter", "")))
-    yield _clock(server, context)
+    status, stated = _knock(server, context)
+    if status in _CLOSED:
+        what, remedy = _CLOSED[status]
+        yield fail("door", f"{address} answers with {status}: {what}", remedy)
+        return
+    yield _clock(stated)
 
 
 def _expiry(until: str) -> Finding:
     days = (ssl.cert_time_to_seconds(until) - time.time()) / 86400
-    what = f"the coordinator's certificate is valid until {until}, {days:.0f} days"
+    what = f"the certificate of server.address is valid until {until}, {days:.0f} days"
     if days < EXPIRES_SOON_DAYS:
         return warn("certificate", what, "remind the coordinator to renew it")
     return ok("certificate", what)
 
 
-def _clock(server: ServerSection, context: ssl.SSLContext) -> Finding:
-    """Compare with the Date that a web server states: to the second, less the way there."""
-    address = server.address
+def _knock(server: ServerSection, context: ssl.SSLContext) -> tuple[int, float | None]:
+    """Ask for nothing; return the answer's status, 0 for none, and the time that it states."""
+    status, there, address = 0, None, server.address
     connection = http.client.HTTPSConnection(
         address.host, address.port, timeout=TIMEOUT_S, context=context
     )
     try:
         connection.request("HEAD", "/v1/fleet/")
-        stated = connection.getresponse().getheader("Date")
+        response = connection.getresponse()
+        status, stated = response.status, response.getheader("Date")
         there = None if stated is None else parsedate_to_datetime(stated).timestamp()
     except (OSError, ValueError, http.client.HTTPException):
-        there = None
+        pass
     finally:
         connection.close()
+    return status, there
+
+
+def _clock(there: float | None) -> Finding:
+    """Compare with the Date that a web server states: to the second, less the way there."""
     if there is None:
         return warn("clock", "the coordinator states no time", "see that this machine uses NTP")
     off = time.time() - there

@@ -53,7 +53,13 @@ def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
         return
     patients = training_patients(path) or 0
     what = f"{path}: {patients} training patients"
-    if policy is not None and patients < policy.min_patients:
+    if config.site.patients not in (0, patients):
+        yield fail(
+            "table",
+            f"{what}, site.patients states {config.site.patients}",
+            f"set it to {patients}",
+        )
+    elif policy is not None and patients < policy.min_patients:
         least = policy.min_patients
         yield fail("table", f"{what}, the policy asks {least}", "this site is too small")
     else:

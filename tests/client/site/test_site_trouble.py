@@ -6,7 +6,7 @@ from email.utils import format_datetime
 import httpx
 import pytest
 
-from client.site.trouble import NOT_ACTIVATED, UNAUTHORIZED, explain
+from client.site.trouble import NO_CERTIFICATE, NOT_ACTIVATED, UNAUTHORIZED, explain
 
 
 def answered(status: int, ahead: dt.timedelta | None = None) -> httpx.HTTPStatusError:
@@ -60,3 +60,13 @@ def test_what_passes_by_itself_is_nobodys_to_mend() -> None:
 )
 def test_a_failed_handshake(text: str, said: str) -> None:
     assert said in str(explain(httpx.ConnectError(text)))
+
+
+@pytest.mark.parametrize("said", ["The SSL certificate error", "No required SSL certificate"])
+def test_a_certificate_that_the_proxy_does_not_take(said: str) -> None:
+    page = f"<html><head><title>400 {said}</title></head></html>"
+    request = httpx.Request("POST", "https://coordinator/v1/fleet/activate-node")
+    response = httpx.Response(400, text=page)
+    refused = httpx.HTTPStatusError("", request=request, response=response)
+    assert explain(refused) == NO_CERTIFICATE
+    assert explain(answered(400)) is None

@@ -19,7 +19,12 @@ VALID_DAYS = 90
 
 @contextmanager
 def coordinator(
-    folder: Path, *, days: int = VALID_DAYS, clock_off_s: float | None = 0.0, tls: bool = True
+    folder: Path,
+    *,
+    days: int = VALID_DAYS,
+    clock_off_s: float | None = 0.0,
+    tls: bool = True,
+    status: int = 404,
 ) -> Iterator[ServerSection]:
     """Run it for as long as the block lasts; give the site's `[server]` for it.
 
@@ -29,12 +34,13 @@ def coordinator(
         clock_off_s: how far its clock is ahead of this machine's, in seconds; None: it states
             no time.
         tls: whether it speaks TLS at all.
+        status: what it answers.
     """
     make_certificates(folder, days)
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
-            self.send_response_only(404)
+            self.send_response_only(status)
             if clock_off_s is not None:
                 self.send_header("Date", formatdate(time.time() + clock_off_s, usegmt=True))
             self.end_headers()

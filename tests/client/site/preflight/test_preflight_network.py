@@ -94,3 +94,24 @@ def test_a_clock_that_differs(tmp_path: Path, off: float | None, level: str, wor
         finding = last(server)
     assert (finding.code, finding.level) == ("clock", level)
     assert words in finding.what
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "this site's certificate is not accepted"),
+        (502, "the gateway does not reach the coordinator"),
+        (504, "does not answer the gateway"),
+    ],
+)
+def test_a_door_that_is_closed(tmp_path: Path, status: int, words: str) -> None:
+    """Else the gateway's own clock would be taken for the coordinator's, and all be well."""
+    with coordinator(tmp_path, status=status) as server:
+        finding = last(server)
+    assert (finding.code, finding.level) == ("door", "FAIL")
+    assert words in finding.what
+
+
+def test_the_coordinators_own_refusal_is_an_open_door(tmp_path: Path) -> None:
+    with coordinator(tmp_path, status=403) as server:
+        assert levels(server)[-1] == ("clock", "OK")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,13 @@ def test_a_table_that_is_missing_or_too_small(config: SiteConfig, tmp_path: Path
     assert found(config)["table"].level == "FAIL"
     write_settings(tmp_path, tmp_path / "absent.parquet", "localhost:443")
     assert found(load_site_config(tmp_path / "site.toml"))["table"].level == "FAIL"
+
+
+def test_a_number_of_patients_that_the_table_does_not_have(config: SiteConfig) -> None:
+    stated = replace(config, site=replace(config.site, patients=7))
+    finding = found(stated)["table"]
+    assert finding.level == "FAIL"
+    assert "site.patients states 7" in finding.what
 
 
 def test_a_source_that_the_policy_does_not_say(config: SiteConfig) -> None:

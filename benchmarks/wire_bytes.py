@@ -1,0 +1,206 @@
+"""How many bytes leave a site: what its gate sends and its audit log states, message by message.
+
+    python benchmarks/wire_bytes.py [--backbone NAME] [--ranks 2 8 16]
+
+A network of the size of amazon/chronos-bolt-small is made with random weights (the bytes depend on
+names and shapes alone; give --backbone for weights that are here). A site's answers are made as
+`client.app` makes them and passed through the real gate with the policy of deploy/site, widened by
+what a site has to add itself. Printed are the tables of deploy/governance/data-flow.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import ConfigRecord, Message, Metadata, MetricRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+
+from client.round import VALIDATION_METRICS, RoundReport
+from client.site.audit import AuditLog, read_entries
+from client.site.gate import Gate
+from client.site.policy import load_policy
+from client.site.question import read_question
+from client.site.rules import Site
+from common.adapter import Adapter
+from common.backbones.lora import adapted_backbone
+from common.config import LoraConfig
+from common.vitals import VITAL_NAMES
+from common.wire import WireDtype, encode, record_of
+
+SMALL = "amazon/chronos-bolt-small"
+BUNDLE = "ab" * 32
+SITE = "hospital-1"
+SOURCE, RULE = "own data", "sepsis by ICD-10 A40, A41, R65.2; adults; 24 h or more"
+POLICY = Path(__file__).resolve().parents[1] / "deploy" / "site" / "policy.toml"
+DTYPES: tuple[WireDtype, ...] = ("float32", "float16", "int8")
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description="The bytes that leave a site.")
+    parser.add_argument("--backbone", default="")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[2, 8, 16])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        name = options.backbone or str(make_small(folder / "chronos-bolt-small"))
+        print("adapter and message of a training round, bytes (privacy on, nothing allowed)")
+        for rank in options.ranks:
+            adapter = make_adapter(name, rank, not options.backbone)
+            door = Door(folder / f"rank-{rank}", adapter)
+            print(f"rank {rank}, {adapter.num_parameters:,} numbers in {len(adapter.tensors)}:")
+            for dtype in DTYPES:
+                line = door.train(dtype, private_report())
+                print(f"  {dtype}: {line['adapter']['bytes']:,} and {line['bytes']:,}")
+        print(f"requests of a round: {door.requests}; beside the adapter, bytes:")
+        for what, report in REPORTS.items():
+            line = door.train("float32", report())
+            rest = line["bytes"] - line["adapter"]["bytes"]
+            print(f"  {what}: {len(report())} numbers, {rest:,} with names and envelope")
+        print(f"answer without an adapter: {door.evaluate(open_report())['bytes']:,}")
+        print(f"what the site says when it joins: {door.join()['bytes']:,}")
+        print(f"an error: {door.fail()['bytes']:,}")
+
+
+def make_small(folder: Path) -> Path:
+    """Write a network of the size of amazon/chronos-bolt-small, which is T5-efficient-small's."""
+    from chronos.chronos_bolt import ChronosBoltModelForForecasting
+    from transformers import T5Config
+
+    config = T5Config(
+        d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_decoder_layers=6, num_heads=8,
+        feed_forward_proj="relu", vocab_size=2, pad_token_id=0,
+    )  # fmt: skip
+    config.decoder_start_token_id = 0
+    config.chronos_pipeline_class = "ChronosBoltPipeline"
+    config.chronos_config = {
+        "context_length": 2048,
+        "prediction_length": 64,
+        "input_patch_size": 16,
+        "input_patch_stride": 16,
+        "quantiles": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
+        "use_reg_token": True,
+    }
+    torch.manual_seed(0)
+    ChronosBoltModelForForecasting(config).save_pretrained(folder)
+    return folder
+
+
+def make_adapter(name: str, rank: int, stands_in: bool) -> Adapter:
+    """An adapter with A and B drawn; a stand-in's carries the real model's name, which is sent."""
+    adapter = adapted_backbone(name, LoraConfig(rank=rank), torch.device("cpu")).fresh_adapter(0)
+    return Adapter(
+        adapter.tensors,
+        rank=adapter.rank,
+        alpha=adapter.alpha,
+        target_modules=adapter.target_modules,
+        backbone=SMALL if stands_in else adapter.backbone,
+        backbone_digest=adapter.backbone_digest,
+        dropout=adapter.dropout,
+    )
+
+
+def open_report() -> dict[str, float | int]:
+    """All that a site reports with privacy off."""
+    scores = {f"{metric}.{vital}": 1 / 3 for vital in VITAL_NAMES for metric in VALIDATION_METRICS}
+    seconds = {"validation": 12.3, "training": 45.6}
+    return RoundReport(240, 9876, 155, 1 / 3, {"wql": 1 / 3, **scores}, seconds).numbers()
+
+
+def private_report() -> dict[str, float | int]:
+    """All that it reports with privacy on, where its `allow` names nothing."""
+    figures = {"epsilon": 7.9, "epsilon-rdp": 7.99, "delta": 1e-5, "noise-multiplier": 1.1}
+    figures |= {"sample-rate": 0.1, "clip-norm": 0.05, "steps": 100}
+    return {"steps": 10, **{f"privacy.{name}": value for name, value in figures.items()}}
+
+
+REPORTS = {"privacy on": private_report, "privacy off": open_report}
+
+
+@dataclass
+class Door:
+    """A site's gate and what passes it.
+
+    Args:
+        folder: for policy and audit log.
+        adapter: what the rounds are about.
+    """
+
+    folder: Path
+    adapter: Adapter
+    requests: int = 0
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir()
+        digest = self.adapter.backbone_digest
+        added = POLICY.read_text().replace(
+            "texts = []", f'texts = ["{SOURCE}", "{RULE}", "{digest}"]'
+        )
+        added = added.replace("required = true", "required = false")
+        approval = f'[[bundles]]\nsha256 = "{BUNDLE}"\nname = "fedvitals"\napproved-by = "a"\n'
+        path = self.folder / "policy.toml"
+        path.write_text(f"{added}\n{approval}approved-at = '2026-03-02T09:30:00+01:00'\n")
+        policy = load_policy(path)
+        self._log = self.folder / "audit.jsonl"
+        self._gate = Gate(Site(SITE), lambda: policy, AuditLog(self._log))
+
+    def train(self, dtype: WireDtype, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the audit log's line about an answer with an adapter."""
+        return self._pass("train", dtype, {"report": MetricRecord(dict(report))})
+
+    def evaluate(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """The same of an answer without one."""
+        return self._pass("evaluate", "float32", {"report": MetricRecord(dict(report))})
+
+    def join(self) -> dict[str, Any]:
+        """The same of what the site says of itself."""
+        said = {
+            "patients": 240, "windows": 9876, "validation-windows": 1234, "usable": True,
+            "rank": self.adapter.rank, "source": SOURCE, "rule": RULE, "step-minutes": 60,
+            "backbone-digest": self.adapter.backbone_digest, "outside": "",
+        }  # fmt: skip
+        site = ConfigRecord(said)  # type: ignore[arg-type]
+        return self._pass(
+            "query", "float32", {f"site.{SITE}": site, "node": ConfigRecord({"nodes": 0})}
+        )
+
+    def fail(self) -> dict[str, Any]:
+        """The same of an answer that may not leave."""
+        return self._pass("query", "float32", {"report": MetricRecord({"patients": 1})}, "refused")
+
+    def _pass(
+        self, kind: str, dtype: WireDtype, content: dict[str, Any], decision: str = "sent"
+    ) -> dict[str, Any]:
+        name = ConfigRecord({"site": SITE, "round": 1, "run": "ab" * 8})
+        # Down comes float32, or float16 where less than that goes up.
+        down: WireDtype = "float32" if dtype == "float32" else "float16"
+        given: dict[str, Any] = {"adapter": record_of(encode(self.adapter, down)), "round": name}
+        metadata = Metadata(1, "question", 1, 2, "", "", 1.0, 3600.0, kind, 1, 1)
+        asked = Message(content=RecordDict(given), metadata=metadata)  # type: ignore[call-overload]
+        if kind != "query":
+            content = {**content, "round": name}
+        if kind == "train":
+            content["adapter"] = record_of(encode(self.adapter, dtype))
+        answer = Message(RecordDict(content), reply_to=asked)
+        question = read_question(asked, *_stored(asked))
+        sent = self._gate.pass_on(question, answer, *_stored(answer), BUNDLE)
+        (*_, line) = read_entries(self._log)
+        assert line["decision"] == decision, line
+        # One announces the message, each object is a request of its own.
+        self.requests = 1 + len(get_all_nested_objects(sent))
+        return line
+
+
+def _stored(message: Message) -> tuple[Any, Any]:
+    contents = {name: one.deflate() for name, one in get_all_nested_objects(message).items()}
+    return get_object_tree(message), contents.__getitem__
+
+
+if __name__ == "__main__":
+    main()

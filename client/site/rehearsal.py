@@ -1,0 +1,229 @@
+"""A node without a coordinator: the same worker, app process and gate, and nothing beyond them.
+
+Flower's own functions take each question in, start nothing over the network, and hand the app's
+answer to `send`, as in a node that is connected. Only the connection is another one: its questions
+come from this process, and what it is given to send it keeps. The app's process is Flower's own
+`flwr-clientapp`, which unpacks the bundle and runs the code in it; it reaches the node at a port of
+the loopback interface that is open for as long as the rehearsal lasts.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from flwr.app import Error, Message
+from flwr.app.message import remove_content_from_message
+from flwr.cli.config_utils import get_fab_metadata
+from flwr.common.constant import ErrorCode, Status
+from flwr.common.serde import message_to_proto
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.run import Run
+from flwr.supernode import start_client_internal as worker
+from flwr.supernode.nodestate import NodeStateFactory
+
+from client.site.bundles import BundleContents
+from client.site.config import Address
+from client.site.connection import Connection, GatedConnection
+from client.site.first_round import NODE_ID, RUN_ID
+from client.site.gate import Gate
+from client.site.local_api import serve_local_api
+from common.errors import UsageError
+
+APP = "from flwr.supernode.cli import flwr_clientapp; flwr_clientapp()"
+
+
+@dataclass
+class Kept:
+    """What would have been sent as one answer.
+
+    Attributes:
+        announcement: Flower's request that announces it.
+        worked_s: seconds of the app's work, which the announcement tells.
+        objects: the pieces that follow, by id, in the order of their going.
+    """
+
+    announcement: bytes = b""
+    worked_s: float = 0.0
+    objects: dict[str, bytes] = field(default_factory=dict)
+
+
+class NoCoordinator:
+    """The functions of a connection, without one.
+
+    Args:
+        run: the run that questions belong to.
+        bundle: the app bundle that it brings.
+    """
+
+    def __init__(self, run: Run, bundle: Fab) -> None:
+        self._run = run
+        self._bundle = bundle
+        self._question: Message | None = None
+        self._contents: dict[str, bytes] = {}
+        self.kept = Kept()
+
+    def ask(self, question: Message) -> None:
+        """Lay a question ready to be received."""
+        self._question = question
+        self._contents = {
+            name: one.deflate() for name, one in get_all_nested_objects(question).items()
+        }
+        self.kept = Kept()
+
+    def functions(self) -> Connection:
+        """Return what the gate's connection wraps."""
+        return Connection(
+            NODE_ID,
+            self._receive,
+            self._send,
+            lambda _run: self._run,
+            lambda _digest, _run: self._bundle,
+            lambda _run, name: self._contents[name],
+            self._push_object,
+            lambda _run, _name: None,
+        )
+
+    def _receive(self) -> tuple[Message, ObjectTree] | None:
+        question, self._question = self._question, None
+        if question is None:
+            return None
+        return remove_content_from_message(question), get_object_tree(question)
+
+    def _send(self, message: Message, tree: ObjectTree, worked_s: float) -> tuple[set[str], str]:
+        bare = remove_content_from_message(message) if message.has_content() else message
+        request = PushMessagesRequest(
+            node=Node(node_id=NODE_ID),
+            messages_list=[message_to_proto(bare)],
+            message_object_trees=[tree],
+            clientapp_runtime_list=[worked_s],
+        )
+        self.kept = Kept(request.SerializeToString(deterministic=True), worked_s)
+        return set(get_all_nested_objects(message)), ""
+
+    def _push_object(self, _run: int, _session: str, name: str, content: bytes) -> None:
+        self.kept.objects[name] = content
+
+
+class Rehearsal:
+    """A node that is asked by this process.
+
+    Args:
+        gate: decides about every answer.
+        bundle: the app.
+        settings: the run's settings, as flat pairs.
+        node_config: the site's own settings, as the app is handed them.
+        environment: of the app's process.
+        output: takes what the app's process prints.
+    """
+
+    def __init__(
+        self,
+        gate: Gate,
+        bundle: BundleContents,
+        settings: Mapping[str, Any],
+        node_config: Mapping[str, Any],
+        environment: Mapping[str, str],
+        output: IO[bytes],
+    ) -> None:
+        self._node_config = dict(node_config)
+        self._environment = dict(environment)
+        self._output = output
+        objects = ObjectStoreFactory()
+        self._states = NodeStateFactory(objectstore_factory=objects)
+        self._state, self._store = self._states.state(), objects.store()
+        self._state.set_node_id(NODE_ID)
+        run = Run.create_empty(RUN_ID)
+        run.fab_id, run.fab_version = get_fab_metadata(bundle.data)
+        run.fab_hash, run.override_config = bundle.sha256, dict(settings)
+        self._outside = NoCoordinator(run, Fab(bundle.sha256, bundle.data, {}))
+        self._gated = GatedConnection(self._outside.functions(), gate, self._store).functions()
+        self._address: Address | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[Rehearsal]:
+        """Serve the app's process for as long as the block lasts."""
+        # Nobody knows the secret: the one task is given out here, and to nobody who asks for one.
+        server, thread = serve_local_api(
+            Address("127.0.0.1", 0), self._states, secrets.token_bytes(32)
+        )
+        self._address = Address("127.0.0.1", server.servers[0].sockets[0].getsockname()[1])
+        try:
+            yield self
+        finally:
+            server.should_exit = True
+            thread.join()
+
+    def ask(self, question: Message) -> Kept:
+        """Let the app answer a question and the gate decide.
+
+        Returns:
+            What would have been sent.
+
+        Raises:
+            UsageError: where the bundle does not know the run's settings.
+        """
+        self._outside.ask(question)
+        self._take_in()
+        self._work()
+        answer = self._answer(question)
+        ids = [answer.metadata.message_id, answer.metadata.reply_to_message_id]
+        tree = self._store.get_object_tree(ids[0])
+        self._gated.send(answer, tree, self._state.get_message_processing_duration(ids[1]))
+        self._state.delete_messages(message_ids=ids)
+        return self._outside.kept
+
+    def _take_in(self) -> None:
+        try:
+            worker._pull_and_store_message(
+                state=self._state,
+                object_store=self._store,
+                node_config=self._node_config,
+                receive=self._gated.receive,
+                get_run=self._gated.get_run,
+                get_fab=self._gated.get_fab,
+                pull_object=self._gated.pull_object,
+                confirm_message_received=self._gated.confirm_message_received,
+                trusted_entities=None,  # approved before anything began, and asked for by the gate
+            )
+        except ValueError as problem:
+            raise UsageError(
+                f"the bundle does not know a setting of this release ({problem}); "
+                "is it of another release?"
+            ) from problem
+
+    def _work(self) -> None:
+        (task,) = self._state.get_tasks(run_ids=[RUN_ID], statuses=[Status.PENDING])
+        token = str(self._state.claim_task(task.task_id))
+        command = [sys.executable, "-c", APP, "--insecure", "--parent-pid", str(os.getpid())]
+        command += ["--runtime-api-address", str(self._address), "--token", token]
+        subprocess.run(  # noqa: S603 (our own interpreter and our own arguments)
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=subprocess.STDOUT,
+            env=self._environment,
+            cwd=self._environment["FLWR_HOME"],
+            start_new_session=True,  # away from the terminal, into which it could type
+            check=False,
+        )
+
+    def _answer(self, question: Message) -> Message:
+        """The app's answer; where its process ended without, the error that Flower gives."""
+        answers = self._state.get_messages_legacy(is_reply=True)
+        if not answers:
+            stopped = Error(ErrorCode.CLIENT_APP_CRASHED, "the app's process ended")
+            worker._insert_message(Message(stopped, reply_to=question), self._state, self._store)
+            answers = self._state.get_messages_legacy(is_reply=True)
+        return answers[0]

@@ -1,0 +1,252 @@
+"""deploy/certs: what each script refuses, and what `verify.sh` says of a certificate."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration.deployed import CERTS, provision, request, script
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not here")
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    error: str
+
+
+def call(name: str, *arguments: str | Path) -> Said:
+    command = [str(CERTS / name), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return Said(result.returncode, result.stdout, result.stderr)
+
+
+def refused(name: str, *arguments: str | Path, code: int = 2) -> str:
+    """The one line with which a script refuses."""
+    said = call(name, *arguments)
+    assert said.code == code, said
+    lines = said.error.splitlines()
+    assert len(lines) == 1, said.error
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("federation") / "authority"
+    script("authority.sh", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(authority: Path) -> Path:
+    """The private folder of a site whose certificate is good."""
+    return provision(authority, "site", "north", authority.parent / "north")
+
+
+def test_an_authority_is_never_replaced(authority: Path) -> None:
+    before = (authority / "ca.key").read_bytes()
+    assert "is not replaced" in refused("authority.sh", authority)
+    assert (authority / "ca.key").read_bytes() == before
+    assert (authority / "ca.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "name", ["", "two words", "../up", "-x", "n\u00f6rd", "x" * 65, "a/b", "a\nb"]
+)
+def test_a_bad_name_makes_no_key(tmp_path: Path, name: str) -> None:
+    assert "a name is 1 to 64" in refused("request.sh", "site", name, tmp_path / "keys")
+    assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("server", "c"), "at least one --san"),
+        (("server", "c", "--san", "coordinator.example.org"), "DNS:host or IP:address"),
+        (("server", "c", "--san", "DNS:a,CA:TRUE"), "DNS:host or IP:address"),
+        (("site", "s", "--san", "DNS:a"), "carries no --san"),
+        (("hospital", "s"), "usage: request.sh"),
+    ],
+)
+def test_a_request_that_does_not_fit_makes_no_key(
+    tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    role, name, *more = arguments
+    assert reason in refused("request.sh", role, name, tmp_path / "keys", *more)
+    assert not (tmp_path / "keys").exists()
+
+
+def test_keys_are_their_owners_and_not_in_the_request(site: Path) -> None:
+    for name in ("tls.key", "node.key", "gateway.key", "app.secret"):
+        assert (site / name).stat().st_mode & 0o777 == 0o600
+    sent = sorted(path.name for path in (site.parent / "request").iterdir())
+    assert sent == ["name", "node.pub", "request.csr", "role"]
+    assert "keys are not replaced" in refused("request.sh", "site", "north", site.parent)
+
+
+def test_only_the_fingerprint_that_was_read_out_is_signed(authority: Path, tmp_path: Path) -> None:
+    fingerprint = request("site", "west", tmp_path)
+    folder = tmp_path / "request"
+    assert fingerprint in refused("approve.sh", authority, folder)
+    other = f"{'0' * 4}{fingerprint[4:]}"
+    assert "do not sign it" in refused("approve.sh", authority, folder, "--fingerprint", other)
+    # The node's key changed on its way: the same fingerprint does not cover it.
+    request("site", "west", tmp_path / "stranger")
+    shutil.copy(tmp_path / "stranger" / "request" / "node.pub", folder)
+    said = refused("approve.sh", authority, folder, "--fingerprint", fingerprint)
+    assert "was changed on its way" in said
+    assert not (authority / "issued" / "west").exists()
+
+
+def test_a_key_that_was_sent_along_is_refused(authority: Path, tmp_path: Path) -> None:
+    fingerprint = request("site", "south", tmp_path)
+    shutil.copy(tmp_path / "private" / "tls.key", tmp_path / "request" / "notes.txt")
+    said = refused("approve.sh", authority, tmp_path / "request", "--fingerprint", fingerprint)
+    assert "must never leave its site" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "reason"),
+    [
+        ("name", "another\n", "the request's subject is 'CN=east', expected CN=another"),
+        ("role", "authority\n", "it is site or server"),
+        ("request.csr", "no request\n", "is damaged"),
+        ("names", "DNS:ok\nDNS:x,dirName:y", "DNS:host or IP:address"),
+    ],
+)
+def test_a_tampered_request_is_refused_though_its_fingerprint_fits(
+    authority: Path, tmp_path: Path, file: str, text: str, reason: str
+) -> None:
+    role, more = ("server", ("--san", "DNS:east")) if file == "names" else ("site", ())
+    request(role, "east", tmp_path, *more)
+    folder = tmp_path / "request"
+    (folder / file).write_text(text)
+    said = call("approve.sh", authority, folder)
+    found = said.error.split("has the fingerprint ")
+    # A damaged request is refused before there is a fingerprint to agree on.
+    agreed = found[1].split(";")[0] if len(found) == 2 else "none"
+    assert reason in refused("approve.sh", authority, folder, "--fingerprint", agreed)
+    assert not (authority / "issued" / "east" / "tls.crt").exists()
+
+
+def test_a_second_certificate_is_a_rotation(authority: Path, tmp_path: Path) -> None:
+    old = provision(authority, "site", "renewed", tmp_path / "old")
+    fingerprint = request("site", "renewed", tmp_path / "new")
+    sign = (authority, tmp_path / "new" / "request", "--fingerprint", fingerprint)
+    assert "has a valid certificate" in refused("approve.sh", *sign)
+    assert "there is no older one" in refused("rotate.sh", authority, "--retire", "renewed")
+    script("rotate.sh", *sign)
+    new = authority / "issued" / "renewed" / "tls.crt"
+    given = ("--ca", authority / "ca.crt", "--crl", authority / "crl.pem")
+    assert call("verify.sh", old / "tls.crt", *given).code == 0, (
+        "both work until the old is retired"
+    )
+    script("rotate.sh", authority, "--retire", "renewed")
+    assert "was revoked" in refused("verify.sh", old / "tls.crt", *given, code=1)
+    assert call("verify.sh", new, *given).code == 0
+
+
+def test_a_rotation_needs_something_to_rotate(authority: Path, tmp_path: Path) -> None:
+    fingerprint = request("site", "never", tmp_path)
+    sign = (authority, tmp_path / "request", "--fingerprint", fingerprint)
+    assert "use approve.sh" in refused("rotate.sh", *sign)
+
+
+def test_revocation_names_who_could_be_meant(authority: Path, site: Path, tmp_path: Path) -> None:
+    gone = provision(authority, "site", "gone", tmp_path)
+    assert "'nroth' has no valid certificate; known are:" in refused(
+        "revoke.sh", authority, "nroth"
+    )
+    assert "north" in refused("revoke.sh", authority, "nroth")
+    script("revoke.sh", authority, "gone")
+    given = ("--ca", authority / "ca.crt", "--crl", authority / "crl.pem")
+    assert "was revoked" in refused("verify.sh", gone / "tls.crt", *given, code=1)
+    assert "no valid certificate" in refused("revoke.sh", authority, "gone")
+    assert call("verify.sh", site / "tls.crt", *given).code == 0, "the others go on"
+
+
+def test_verify_says_what_a_good_certificate_is_for(authority: Path, site: Path) -> None:
+    said = call(
+        "verify.sh", site / "tls.crt", "--ca", site / "ca.crt", "--key", site / "tls.key",
+        "--crl", authority / "crl.pem",
+    )  # fmt: skip
+    assert said.code == 0, said
+    assert "is good for TLS Web Client Authentication, until" in said.out
+
+
+def test_verify_tells_the_ways_in_which_one_is_bad(
+    authority: Path, site: Path, tmp_path: Path
+) -> None:
+    ca, good = ("--ca", site / "ca.crt"), site / "tls.crt"
+    expired = tmp_path / "expired"
+    fingerprint = request("site", "late", expired)
+    sign = (authority, expired / "request", "--fingerprint", fingerprint, "--days", "-1")
+    script("approve.sh", *sign)
+    late = authority / "issued" / "late" / "tls.crt"
+    assert "expired on" in refused("verify.sh", late, *ca, code=1)
+    assert "within 400 days" in refused("verify.sh", good, *ca, "--days", "400", code=1)
+
+    script("authority.sh", tmp_path / "other")
+    wrong = tmp_path / "other" / "ca.crt"
+    assert "was not signed by" in refused("verify.sh", good, "--ca", wrong, code=1)
+    foreign = tmp_path / "other" / "crl.pem"
+    said = refused("verify.sh", good, *ca, "--crl", foreign, code=1)
+    assert "not a revocation list of this authority" in said
+
+    said = refused("verify.sh", good, *ca, "--key", site / "gateway.key", code=1)
+    assert "is not the key of" in said
+    loose = tmp_path / "tls.key"
+    shutil.copy(site / "tls.key", loose)
+    loose.chmod(0o644)
+    assert "may be read by others" in refused("verify.sh", good, *ca, "--key", loose, code=1)
+    assert "no PEM certificate" in refused("verify.sh", loose, *ca, code=1)
+    assert "is not there" in refused("verify.sh", tmp_path / "none", *ca, code=1)
+
+
+def test_verify_compares_the_names_of_a_server(authority: Path, tmp_path: Path) -> None:
+    keys = provision(
+        authority, "server", "coordinator", tmp_path, "--san", "DNS:fed.example.org", "--san",
+        "IP:192.0.2.7",
+    )  # fmt: skip
+    given = (keys / "tls.crt", "--ca", keys / "ca.crt", "--san")
+    assert call("verify.sh", *given, "DNS:fed.example.org").code == 0
+    assert call("verify.sh", *given, "IP:192.0.2.7").code == 0
+    said = refused("verify.sh", *given, "DNS:other.example.org", code=1)
+    assert "is not for other.example.org; its names are: DNS:fed.example.org" in said
+
+
+def test_a_list_that_has_run_out_is_named_as_such(
+    authority: Path, site: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "crl.pem"
+    command = ["openssl", "ca", "-gencrl", "-config", str(authority / "openssl.cnf")]
+    dates = ["-crl_lastupdate", "20250101000000Z", "-crl_nextupdate", "20250201000000Z"]
+    environment = {**os.environ, "AUTHORITY": str(authority)}
+    subprocess.run([*command, *dates, "-out", str(old)], env=environment, check=True)
+    given = (site / "tls.crt", "--ca", site / "ca.crt", "--crl")
+    assert "revoke.sh --refresh" in refused("verify.sh", *given, old, code=1)
+    script("revoke.sh", authority, "--refresh")
+    assert call("verify.sh", *given, authority / "crl.pem").code == 0
+
+
+def test_an_authority_whose_list_would_be_old_at_once_is_not_made(tmp_path: Path) -> None:
+    assert "usage" in refused("authority.sh", tmp_path / "new", "--crl-days", "0")
+    assert not (tmp_path / "new").exists()
+
+
+def test_shellcheck_finds_nothing() -> None:
+    if shutil.which("shellcheck") is None:
+        pytest.skip("shellcheck is not here")
+    files = sorted(CERTS.glob("*.sh"))
+    assert len(files) == 7
+    command = ["shellcheck", "--external-sources", f"--source-path={CERTS}", *map(str, files)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout

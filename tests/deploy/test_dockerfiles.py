@@ -1,0 +1,114 @@
+"""The Dockerfiles, by the rules of hadolint that matter here and some of our own.
+
+Nothing is built: no container engine runs here. Where the binary `hadolint` is on the path, it is
+asked too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.deployed import REPOSITORY, Site
+
+ROLES = ("site", "server")
+
+
+def path(role: str) -> Path:
+    return REPOSITORY / "deploy" / role / "Dockerfile"
+
+
+def instructions(role: str) -> list[tuple[str, str]]:
+    """Each instruction with its text; comments left out, continued lines joined."""
+    text = path(role).read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    split = [line.split(maxsplit=1) for line in joined.splitlines() if line.strip()]
+    return [(word, text) for word, text in split]
+
+
+def texts(role: str, word: str) -> list[str]:
+    return [text for name, text in instructions(role) if name == word]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_base_images_have_a_whole_version(role: str) -> None:
+    bases = [text.split()[0] for text in texts(role, "FROM")]
+    assert len(set(bases)) == 1, "one base, so that the copied environment fits"
+    assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-[a-z]+", bases[0])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_it_runs_as_a_user_by_number_who_is_not_root(role: str) -> None:
+    words = [word for word, _ in instructions(role)]
+    assert texts(role, "USER") == ["10001"]
+    last_build_step = max(i for i, word in enumerate(words) if word in ("RUN", "COPY"))
+    assert words.index("USER") > last_build_step, "nothing is written as the user"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_nothing_is_fetched_but_by_pip_and_nothing_secret_comes_in(role: str) -> None:
+    assert texts(role, "ADD") == []
+    assert texts(role, "EXPOSE") == []
+    run = " ".join(texts(role, "RUN"))
+    assert not re.search(r"\b(sudo|curl|wget|apt-get|chmod 777)\b", run)
+    assert run.count("pip install") == run.count("pip install --no-cache-dir")
+    given = " ".join(texts(role, "COPY"))
+    assert not re.search(r"(^| )\.( |$)|private|\.key|\.toml/|secret", given)
+    assert set(texts(role, "ARG")) == {'TORCH_INDEX=""'}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_what_is_copied_is_there_and_not_ignored(role: str) -> None:
+    ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    for text in texts(role, "COPY"):
+        if text.startswith("--from="):
+            continue
+        for source in text.split()[:-1]:
+            assert (REPOSITORY / source).exists()
+            assert f"!{source}" in ignored
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_flower_fetches_and_reports_nothing(role: str) -> None:
+    environment = " ".join(texts(role, "ENV"))
+    for setting in (
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1",
+        "FLWR_TELEMETRY_ENABLED=0",
+        "FLWR_DISABLE_UPDATE_CHECK=1",
+        "HF_HUB_OFFLINE=1",
+    ):
+        assert setting in environment
+
+
+def test_the_policy_is_found_in_the_folder_that_compose_mounts() -> None:
+    (made,) = [text for text in texts("site", "RUN") if "useradd" in text]
+    assert "ln --symbolic policy/policy.toml /etc/fedvitals/policy.toml" in made
+
+
+def test_the_entrypoints_are_the_commands_that_the_integration_tests_run() -> None:
+    (site,) = texts("site", "ENTRYPOINT")
+    command = Site.command(None, "node")  # type: ignore[arg-type]
+    assert command[0] == sys.executable
+    assert json.loads(site) == ["python", *command[1:-1]]
+    (server,) = texts("server", "ENTRYPOINT")
+    assert json.loads(server) == ["python", "-m", "server"]
+    assert json.loads(texts("site", "CMD")[-1])[0] == "node"
+    assert json.loads(texts("server", "CMD")[-1])[0] == "start"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_hadolint_finds_nothing(role: str) -> None:
+    hadolint = shutil.which("hadolint")
+    if hadolint is None:
+        pytest.skip("hadolint is not here")
+    # DL3013: the version of torch stands in pyproject.toml, from which it is read.
+    command = [hadolint, "--ignore", "DL3013", str(path(role))]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout

@@ -21,7 +21,7 @@ from simulation.commands import app as simulation
 from simulation.synthetic import write_synthetic_mimic
 from tests.client.ingest.example_tables import write_long, write_sql
 from tests.docs.documents import REPOSITORY
-from tests.integration.gate_setting import free_port
+from tests.integration.gate_setting import free_port, make_node_key
 from tests.simulation.challenge.test_challenge2012 import record as record_2012
 from tests.simulation.challenge.test_challenge2019 import HEADER
 from tests.simulation.challenge.test_challenge_archive import pack
@@ -138,6 +138,18 @@ class Materials:
         assert run(simulation, [*command, *small, "--out", str(out)]) == 0
         return out
 
+    @property
+    def release(self) -> Path:
+        """The adapter that it released."""
+        return self.run / "adapter"
+
+    @cached_property
+    def public_key(self) -> Path:
+        """A node's public key."""
+        key = self.folder / "node.key"
+        make_node_key(key)
+        return key.with_suffix(".key.pub")
+
 
 Maker = Callable[[Materials, Path], object]
 
@@ -229,5 +241,7 @@ GIVEN: Mapping[str, Maker] = {
     "policy.toml": example("site/policy.toml"),
     "site.toml": site_settings,
     "server.toml": server_settings,
+    "GLOBAL": copied("release"),
+    "node.pub": copied("public_key"),
 }
 """What a command finds under a name that no command before it has made."""

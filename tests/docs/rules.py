@@ -11,8 +11,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tests.docs.documents import Command
+
 RUN = (
-    r"python -m (simulation|client|server) ",
+    r"(/opt/fedvitals/bin/)?python -m (simulation|client|server) ",
     r"python benchmarks/",
     r"deploy/certs/\w+\.sh ",
     r"(cp|mv|mkdir|cd|sed|install|chmod|sha256sum|ls|cat|echo|head) ",
@@ -27,7 +29,9 @@ MACHINE = r"(?<![\w.$/}-])/(etc|srv|var|data|opt)/"
 _TRAIN = r"^(python -m simulation run (?!.*--resume).*)"
 
 SMALLER: tuple[tuple[str, str], ...] = (
+    (r"^\S*/opt/fedvitals/bin/python", "python"),
     (r"/path/to/mimic-iii", "mimic-iii"),
+    (r"\S*/var/lib/fedvitals/runs/RUN", "run"),
     (r"FEDVITALS_HOME/runs/<run id>", "run"),
     # A federation: one round of one step with a tiny backbone.
     (r"^(python -m simulation run .*?) (-c|--config) (rounds|backbone|train\.steps)=\S+", r"\1"),
@@ -42,6 +46,8 @@ SMALLER: tuple[tuple[str, str], ...] = (
         r"\1 --seeds 0 --epsilons 3 --trained b -c rounds=1 -c train.steps=1 -c backbone={backbone}"
         r" -c privacy.sample-rate=0.5",
     ),
+    (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
+    (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
     # Nobody is there to answer.
     (r"^(python -m client approve .*)", r"\1 --yes"),
 )
@@ -56,22 +62,27 @@ SAID: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Commands that another test runs.
+    """Commands that another test runs, or whose files it checks.
 
     Attributes:
         pattern: the commands.
         test: the file of the test.
         words: what of the commands stands in it.
+        within: the documents meant, by the beginning of their path.
     """
 
     pattern: str
     test: str
     words: tuple[str, ...]
+    within: str = ""
 
-    def covers(self, command: str) -> bool:
-        return re.match(self.pattern, command) is not None
+    def covers(self, command: Command) -> bool:
+        here = command.document.startswith(self.within)
+        return here and re.match(self.pattern, command.text) is not None
 
 
+_DRY_RUN = "tests/client/site/test_site_dry_run.py"
+_FILES = "tests/deploy/test_documents.py"
 _DEPLOYED = "tests/integration/deployed.py"
 _DEPLOYMENT = "tests/integration/test_deployment.py"
 _PREFLIGHT = "tests/client/site/preflight/test_preflight_site.py"
@@ -93,7 +104,7 @@ ELSEWHERE = (
     Elsewhere(r"python -m server run --attach ", _DEPLOYMENT, ('"run", "--attach"',)),
     Elsewhere(r"python -m server run ", _DEPLOYED, ('self.command("run"',)),
     Elsewhere(r"python -m client (node|app) (?!.*--dry-run)", _DEPLOYED, ('"node", "app"',)),
-    Elsewhere(r"python -m client preflight ", _PREFLIGHT, ('"preflight"',)),
+    Elsewhere(r"(/opt/fedvitals/bin/)?python -m client preflight ", _PREFLIGHT, ('"preflight"',)),
     Elsewhere(
         r"python -m client ledger ",
         "tests/client/commands/test_ledger_command.py",
@@ -104,5 +115,41 @@ ELSEWHERE = (
         r"python -m client convert lag-llama ",
         "tests/client/convert/test_convert_lag_llama.py",
         ('run(app, ["convert", "lag-llama", str(checkpoint)])',),
+    ),
+    Elsewhere(r"python -m client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),
+    Elsewhere(r"python -m server stop-run ", _DEPLOYMENT, ('"stop-run"',)),
+    # The scripts, each with its refusals. In docs/ they are run here.
+    *(
+        Elsewhere(rf"deploy/certs/{name}\.sh ", test, (f"{name}.sh",), "deploy/")
+        for name, test in (
+            ("authority", "tests/deploy/test_certs.py"),
+            ("request", _DEPLOYED),
+            ("approve", _DEPLOYED),
+            ("verify", "tests/deploy/test_certs.py"),
+            ("revoke", "tests/deploy/test_certs.py"),
+            ("rotate", "tests/deploy/test_certs.py"),
+        )
+    ),
+    Elsewhere(r"python -m server sites add ", _DEPLOYED, ('"sites", "add"',), "deploy/"),
+    Elsewhere(r"python -m server sites remove ", _DEPLOYMENT, ('"sites", "remove"',), "deploy/"),
+    # No model hub here; name and revision are the catalog's.
+    Elsewhere(
+        r"HF_HOME=hub hf download ",
+        "common/backbones/catalog.py",
+        ("amazon/chronos-bolt-small", "772f3d25d38aec6d914c8949dab4462e2d46f5d8"),
+    ),
+    # No container engine and no Kubernetes here; their files are checked by tests/deploy.
+    Elsewhere(r"docker (build|pull|image) ", "tests/deploy/test_dockerfiles.py", ("Dockerfile",)),
+    Elsewhere(r"docker run ", _FILES, ("fedvitals-site:0.1.0",)),
+    Elsewhere(r"(cd \S+ && )?docker compose ", "tests/deploy/test_compose.py", ("compose.yaml",)),
+    Elsewhere(r"helm ", "tests/deploy/test_helm.py", ('"helm"',)),
+    Elsewhere(r"kubectl ", "tests/deploy/test_helm.py", ("Secret",)),
+    # No root and no service manager here; the units are checked, and that each named file exists.
+    Elsewhere(r"systemctl ", "tests/deploy/test_units.py", ("systemd",)),
+    Elsewhere(
+        r"(useradd|chown|chmod|install|cp|sed|cd|echo|tar|for|curl|[a-z]+=|python3 -m venv) ?",
+        _FILES,
+        ("test_every_file_that_a_command_names_exists",),
+        "deploy/",
     ),
 )

@@ -32,16 +32,17 @@ PROGRAMS: dict[str, typer.Typer] = {
 SHELL_SIGNS = set("$|&;<>*?`~\n")
 
 
-def elsewhere(text: str) -> Elsewhere | None:
-    return next((entry for entry in ELSEWHERE if entry.covers(text)), None)
+def elsewhere(command: Command) -> Elsewhere | None:
+    return next((entry for entry in ELSEWHERE if entry.covers(command)), None)
 
 
-def runs(text: str) -> bool:
-    return elsewhere(text) is None and any(re.match(pattern, text) for pattern in RUN)
+def runs(command: Command) -> bool:
+    known = any(re.match(pattern, command.text) for pattern in RUN)
+    return known and elsewhere(command) is None
 
 
 COMMANDS = [command for document in documents() for command in commands_of(document)]
-TO_RUN = sorted({command.document for command in COMMANDS if runs(command.text)})
+TO_RUN = sorted({command.document for command in COMMANDS if runs(command)})
 
 
 @dataclass
@@ -153,7 +154,7 @@ def test_the_commands_of_a_document_run(
     folder.mkdir()
     reader = Reader(materials, folder)
     for command in commands_of(document):
-        if runs(command.text):
+        if runs(command):
             small = reader.small(command.text)
             code = reader.types(small)
             assert code == 0, f"{command}\nrun as: {small}\n{reader.said[-3000:]}"
@@ -161,9 +162,9 @@ def test_the_commands_of_a_document_run(
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda one: f"{one.document}:{one.line}")
 def test_a_command_is_run_here_or_by_a_test_that_has_it(command: Command) -> None:
-    entry = elsewhere(command.text)
+    entry = elsewhere(command)
     if entry is None:
-        assert runs(command.text), f"{command}: neither run here nor by a test that is named"
+        assert runs(command), f"{command}: neither run here nor by a test that is named"
         return
     test = REPOSITORY / entry.test
     assert test.is_file(), f"{command}: there is no {entry.test}"
@@ -175,7 +176,7 @@ def test_a_command_is_run_here_or_by_a_test_that_has_it(command: Command) -> Non
 def test_no_rule_is_left_over() -> None:
     texts = [command.text for command in COMMANDS]
     for entry in ELSEWHERE:
-        assert any(entry.covers(text) for text in texts), entry.pattern
+        assert any(entry.covers(command) for command in COMMANDS), entry.pattern
     for pattern, _ in SMALLER:
         assert any(re.search(pattern, text) for text in texts), pattern
 

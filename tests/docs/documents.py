@@ -128,7 +128,9 @@ def anchors(text: str) -> set[str]:
             plain = re.sub(r"\[([^\]]*)\]\([^)]*\)|[`*]", r"\1", heading[1])
             slug = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
             seen[slug] = seen.get(slug, -1) + 1
-    return {slug if not n else f"{slug}-{n}" for slug, most in seen.items() for n in range(most + 1)}
+    return {
+        slug if not n else f"{slug}-{n}" for slug, most in seen.items() for n in range(most + 1)
+    }
 
 
 def links(text: str) -> Iterable[tuple[int, str]]:

@@ -21,6 +21,7 @@ from simulation.commands import app as simulation
 from simulation.synthetic import write_synthetic_mimic
 from tests.client.ingest.example_tables import write_long, write_sql
 from tests.docs.documents import REPOSITORY
+from tests.integration.deployed import provision, script
 from tests.integration.gate_setting import free_port, make_node_key
 from tests.simulation.challenge.test_challenge2012 import record as record_2012
 from tests.simulation.challenge.test_challenge2019 import HEADER
@@ -29,6 +30,13 @@ from tests.simulation.challenge.test_challenge_archive import pack
 EXAMPLES = REPOSITORY / "deploy" / "site"
 UNITS = {"1|0": 12, "0|1": 12, "NaN|NaN": 12}
 """Patients of the 2019 archive by the columns Unit1 and Unit2."""
+
+
+class Beating(Pulse):
+    """Of a node whose coordinator has just answered."""
+
+    def age_s(self) -> float:
+        return 0.0
 
 
 @dataclass
@@ -49,9 +57,9 @@ class Materials:
 
     @cached_property
     def mimic(self) -> Path:
-        """MIMIC-III's tables of a hundred synthetic stays."""
+        """MIMIC-III's tables of a few synthetic stays."""
         folder = self.folder / "mimic"
-        write_synthetic_mimic(folder, stays=100, seed=0)
+        write_synthetic_mimic(folder, stays=70, seed=0)
         return folder
 
     @cached_property
@@ -117,10 +125,17 @@ class Materials:
     @cached_property
     def health(self) -> Address:
         """Where a connected node's health is asked for; it answers until the process ends."""
-        address, pulse = Address("127.0.0.1", free_port()), Pulse()
-        pulse.beat()
-        self.servers.append(serve_health(address, pulse))
+        address = Address("127.0.0.1", free_port())
+        self.servers.append(serve_health(address, Beating()))
         return address
+
+    @cached_property
+    def keys(self) -> Path:
+        """The coordinator's certificate and key, signed by an authority."""
+        authority = self.folder / "authority"
+        script("authority.sh", authority)
+        names = ("--san", "DNS:localhost")
+        return provision(authority, "server", "coordinator", self.folder / "coordinator", *names)
 
     @cached_property
     def bundle(self) -> Path:
@@ -216,11 +231,17 @@ def site_settings(materials: Materials, place: Path) -> None:
 
 
 def server_settings(materials: Materials, place: Path) -> None:
-    """Give server.toml with its state beside it."""
+    """Give server.toml with its state and its certificate beside it."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(materials.keys, place.parent / "private", dirs_exist_ok=True)
     text = (REPOSITORY / "deploy" / "server" / "server.toml").read_text(encoding="utf-8")
-    assert "/var/lib/fedvitals/server" in text
-    place.write_text(text.replace("/var/lib/fedvitals/server", "state"), encoding="utf-8")
+    for old, new in {
+        "/var/lib/fedvitals/server": "state",
+        "/opt/fedvitals/app": str(REPOSITORY),
+    }.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    place.write_text(text, encoding="utf-8")
 
 
 GIVEN: Mapping[str, Maker] = {

@@ -38,13 +38,13 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (_TRAIN, r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"),
     (r'(?<=load_backbone\()"chronos-bolt-nano"', '"{backbone}"'),
     (r"^(python -m server evaluate .*)", r"\1 --backbone {backbone}"),
-    (r"(prepare synthetic)", r"\1 --stays 100"),
+    (r"(prepare synthetic)", r"\1 --stays 70"),
     (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
     (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
     (
         r"^(python benchmarks/privacy_cost\.py .*)",
         r"\1 --seeds 0 --epsilons 3 --trained b -c rounds=1 -c train.steps=1 -c backbone={backbone}"
-        r" -c privacy.sample-rate=0.5",
+        r" -c windows.stride=24 -c privacy.sample-rate=0.5",
     ),
     (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
@@ -90,7 +90,9 @@ _FLOWER = "tests/integration/test_flower.py"
 
 ELSEWHERE = (
     # Continuous integration is these commands.
-    Elsewhere(r"make (setup|lint|test|test-fast|lint test|help)$", ".ci/run", ("make lint", "test")),
+    Elsewhere(
+        r"make (setup|lint|test|test-fast|lint test|help)$", ".ci/run", ("make lint", "test")
+    ),
     Elsewhere(
         r"(MIMIC3_DIR=\S+ )?make demo$",
         "tests/docs/test_commands.py",

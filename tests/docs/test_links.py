@@ -45,7 +45,7 @@ def test_every_page_of_docs_is_found_from_its_index() -> None:
             there = (page.parent / target.partition("#")[0]).resolve()
             if not is_elsewhere(target) and there.suffix == ".md" and there.is_relative_to(docs):
                 ahead.append(there)
-    lost = {path for path in docs.rglob("*.md")} - found
+    lost = set(docs.rglob("*.md")) - found
     assert not lost, f"docs/README.md leads to none of {sorted(map(str, lost))}"
 
 
@@ -54,7 +54,9 @@ def test_the_index_is_linked_from_the_top() -> None:
 
 
 def test_headings_become_the_anchors_that_github_makes() -> None:
-    text = "# A *b*: `c-d` (e)\n## Twice\n## Twice\n```\n# no heading\n```\n### [On](x.md) real data\n"
+    text = (
+        "# A *b*: `c-d` (e)\n## Twice\n## Twice\n```\n# no heading\n```\n### [On](x.md) real data\n"
+    )
     assert anchors(text) == {"a-b-c-d-e", "twice", "twice-1", "on-real-data"}
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -65,7 +66,7 @@ def read_bundle(path: Path) -> BundleContents:
     """Look into a bundle; nothing of it is run.
 
     Raises:
-        UsageError: it is absent, too large, or no bundle.
+        UsageError: it is absent, too large, or no bundle, or a name in it cannot be shown.
     """
     try:
         with path.open("rb") as file:
@@ -84,6 +85,7 @@ def read_bundle(path: Path) -> BundleContents:
         client_app = str(app["components"]["clientapp"])
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, OSError) as problem:
         raise UsageError(f"{path} is no app bundle; make one with `flwr build`") from problem
+    _check_names(path, (name, client_app, *contents))
     files = tuple(
         BundleFile(one, len(content), hashlib.sha256(content).hexdigest())
         for one, content in sorted(contents.items())
@@ -162,6 +164,13 @@ def _check_size(path: Path, bundle: zipfile.ZipFile) -> None:
     size = sum(member.file_size for member in members)
     if len(members) > MAX_FILES or len(names) != len(members) or size > MAX_UNPACKED_BYTES:
         raise UsageError(f"{path} holds {len(members)} files of {size} bytes, as no bundle does")
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    """Refuse what would write over the very list by which somebody judges the bundle."""
+    for name in names:
+        if not name.isprintable():  # !a: no control character reaches the terminal
+            raise UsageError(f"{path} holds a name with control characters, {name!a}; no app does")
 
 
 def _remarks(files: tuple[BundleFile, ...]) -> tuple[str, ...]:

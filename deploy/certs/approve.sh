@@ -23,6 +23,10 @@ while [[ $# -gt 0 ]]; do
 done
 need openssl openssl
 check_authority "$authority"
+# A link would lead to a file of this machine, whose content then goes where node.pub goes.
+[[ -d $request && ! -L ${request%/} ]] || fail "$request is no folder; give the one that the site sent"
+[[ -z $(find "$request/" -type l -print -quit) ]] ||
+  fail "$request holds a symbolic link, as no request does; do not sign it"
 for file in request.csr role name; do
   [[ -f $request/$file ]] || fail "$request has no $file; it is not a folder that request.sh made"
 done

@@ -113,6 +113,26 @@ def test_a_key_that_was_sent_along_is_refused(authority: Path, tmp_path: Path) -
     assert "must never leave its site" in said
 
 
+@pytest.mark.parametrize("name", ["node.pub", "notes/more"])
+def test_a_link_in_a_request_is_not_followed(authority: Path, tmp_path: Path, name: str) -> None:
+    fingerprint = request("site", "linked", tmp_path)
+    other, link = tmp_path / "other", tmp_path / "request" / name
+    other.write_bytes((tmp_path / "request" / "node.pub").read_bytes() + b"of this machine")
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(other)
+    said = refused("approve.sh", authority, tmp_path / "request", "--fingerprint", fingerprint)
+    assert "holds a symbolic link" in said
+    assert not (authority / "issued" / "linked").exists()
+
+
+def test_a_request_that_is_itself_a_link_is_refused(authority: Path, tmp_path: Path) -> None:
+    fingerprint = request("site", "linked", tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path / "request")
+    said = refused("approve.sh", authority, f"{tmp_path}/link/", "--fingerprint", fingerprint)
+    assert "is no folder" in said
+
+
 @pytest.mark.parametrize(
     ("file", "text", "reason"),
     [

@@ -25,8 +25,8 @@ from server.commands import app as server_app
 from tests.integration.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
-DOCUMENTS = sorted(DEPLOY.rglob("*.md"))
-NAMES = [str(path.relative_to(DEPLOY)) for path in DOCUMENTS]
+DRY_RUN = "../docs/how-to/dry-run.md"
+NAMES = [str(path.relative_to(DEPLOY)) for path in sorted(DEPLOY.rglob("*.md"))] + [DRY_RUN]
 APPS = {"client": client_app, "server": server_app}
 BY_IMAGE = {
     "fedvitals-site:0.1.0": "client",
@@ -101,6 +101,7 @@ def test_the_commands_are_found_at_all() -> None:
     assert found["README.md"] >= 6
     assert found["runbooks/participant.md"] >= 8
     assert found["runbooks/operator.md"] >= 9
+    assert found[DRY_RUN] >= 3
     assert complaint("client", ["node", "--confg", "x"])
     assert complaint("client", ["nodes"])
     assert complaint("server", ["sites", "add", "only-a-name"])

@@ -103,6 +103,12 @@ def _state(config: SiteConfig) -> Finding:
 
 def _work(config: SiteConfig) -> Finding:
     node = config.node
+    if node.isolation == "subprocess":
+        return warn(
+            "isolation",
+            "the node starts the app, which may read its key, write its log and use its network",
+            'set node.isolation = "process", and run `python -m client app` as another user',
+        )
     if node.isolation == "process" and node.secret is None:
         return warn(
             "secret",

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import json
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from client.commands import app as commands
 from client.site import bundles
 from client.site.bundles import BundleContents, approve_bundle, read_bundle, unpack_bundle
 from client.site.policy import load_policy
+from common.cli import run
 from common.errors import PolicyError, UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -24,10 +28,10 @@ clientapp = "client.app:app"
 NOW = dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)
 
 
-def make_bundle(folder: Path, **files: str | bytes) -> Path:
+def make_bundle(folder: Path, project: str = PROJECT, /, **files: str | bytes) -> Path:
     path = folder / "app.fab"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("pyproject.toml", PROJECT)
+        archive.writestr("pyproject.toml", project)
         for name, content in files.items():
             archive.writestr(name, content)
     return path
@@ -63,6 +67,28 @@ def test_what_should_be_looked_at_is_remarked(tmp_path: Path) -> None:
     remarks = read_bundle(make_bundle(tmp_path, **odd)).remarks
     assert "weights.bin: neither Python nor text" in remarks
     assert sum("leads out" in remark for remark in remarks) == 3
+
+
+@pytest.mark.parametrize("sign", ["\x1b[2K\x1b[1A", "\r", "\n", "\x9b2J", "\u202e", "\u200b"])
+@pytest.mark.parametrize("where", ["file", "publisher", "version", "clientapp"])
+def test_a_name_that_would_change_what_is_shown_is_refused(
+    tmp_path: Path, policy: Path, capsys: pytest.CaptureFixture[str], sign: str, where: str
+) -> None:
+    quoted, project = json.dumps(f"x{sign}y"), PROJECT
+    if where != "file":
+        project, count = re.subn(f"{where} = .*", lambda _: f"{where} = {quoted}", PROJECT)
+        assert count == 1
+    path = make_bundle(tmp_path, project, **({f"x{sign}y.py": ""} if where == "file" else {}))
+    assert run(commands, ["approve", str(path), "--policy", str(policy), "--yes"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "holds a name with control characters" in said.err
+    assert said.err.rstrip("\n").isprintable(), "one line, and nothing but text"
+
+
+def test_a_name_in_another_script_is_not_refused(tmp_path: Path) -> None:
+    bundle = read_bundle(make_bundle(tmp_path, **{"\u00fcbersicht.md": "", "\u6570.txt": ""}))
+    assert {file.path for file in bundle.files} >= {"\u00fcbersicht.md", "\u6570.txt"}
 
 
 @pytest.mark.parametrize("path", ["../evil.py", "/abs.py", "a/../../b.py", "a\\b.py"])

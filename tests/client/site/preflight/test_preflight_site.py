@@ -141,6 +141,15 @@ def test_an_audit_log_that_was_changed(config: SiteConfig) -> None:
     assert found(config)["audit"].level == "FAIL"
 
 
+def test_an_app_under_the_nodes_user_is_warned_of(config: SiteConfig, tmp_path: Path) -> None:
+    path = tmp_path / "site.toml"
+    path.write_text(path.read_text() + 'isolation = "subprocess"\n')
+    findings = found(load_site_config(path))
+    assert findings["isolation"].level == "WARN"
+    assert 'node.isolation = "process"' in findings["isolation"].remedy
+    assert "secret" not in findings
+
+
 def test_a_secret_that_is_missing_or_not_set(config: SiteConfig, tmp_path: Path) -> None:
     (tmp_path / "app.secret").unlink()
     assert found(config)["secret"].level == "FAIL"

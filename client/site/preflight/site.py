@@ -71,7 +71,7 @@ def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
         yield warn(
             "texts",
             f"the table's source or rule is not among the policy's join.texts: {listed}",
-            "add it there, if it may be said, or leave source and rule out of [join]",
+            "add it there, if it may be said: a site that does not say both cannot join",
         )
 
 

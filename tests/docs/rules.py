@@ -1,0 +1,157 @@
+"""How each command of the documents is tested: run small, or by which other test.
+
+A command is run where `RUN` knows it, made small by `SMALLER`. What needs services, a service
+manager, a container engine or root stands in `ELSEWHERE`, with the test that runs it. Nothing else
+may stand in a document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tests.docs.documents import Command
+
+RUN = (
+    r"(/opt/fedvitals/bin/)?python -m (simulation|client|server) ",
+    r"python benchmarks/",
+    r"deploy/certs/\w+\.sh ",
+    r"(cp|mv|mkdir|cd|sed|install|chmod|sha256sum|ls|cat|echo|head) ",
+    r"([a-z_]+=('[^']*'|\S*) *)+$",
+    r"#!python",
+)
+"""What is run for real. Python blocks begin with `#!python` here."""
+
+MACHINE = r"(?<![\w.$/}-])/(etc|srv|var|data|opt)/"
+"""Folders of a machine, in commands and in the examples of deploy/; here they lie in the test's."""
+
+_TRAIN = r"^(python -m simulation run (?!.*--resume).*)"
+
+SMALLER: tuple[tuple[str, str], ...] = (
+    (r"^\S*/opt/fedvitals/bin/python", "python"),
+    (r"/path/to/mimic-iii", "mimic-iii"),
+    (r"\S*/var/lib/fedvitals/runs/RUN", "run"),
+    (r"FEDVITALS_HOME/runs/<run id>", "run"),
+    # A federation: one round of one step with a tiny backbone.
+    (r"^(python -m simulation run .*?) (-c|--config) (rounds|backbone|train\.steps)=\S+", r"\1"),
+    (_TRAIN, r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"),
+    (r'(?<=load_backbone\()"chronos-bolt-nano"', '"{backbone}"'),
+    (r"^(python -m server evaluate .*)", r"\1 --backbone {backbone}"),
+    (r"(prepare synthetic)", r"\1 --stays 70"),
+    (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
+    (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
+    (
+        r"^(python benchmarks/privacy_cost\.py .*)",
+        r"\1 --seeds 0 --epsilons 3 --trained b -c rounds=1 -c train.steps=1 -c backbone={backbone}"
+        r" -c windows.stride=24 -c privacy.sample-rate=0.5",
+    ),
+    (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
+    (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
+    # Nobody is there to answer.
+    (r"^(python -m client approve .*)", r"\1 --yes"),
+)
+"""Replacements, each a regular expression and what comes in its place, in this order."""
+
+SAID: Mapping[str, str] = {
+    r"(XXXX-){7}XXXX": r"^fingerprint (\S+)$",
+    "NUMBER:SHA256": r"^anchor: (\S+)$",
+}
+"""Placeholders, and where what a reader puts in their place stood in the output before."""
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Commands that another test runs, or whose files it checks.
+
+    Attributes:
+        pattern: the commands.
+        test: the file of the test.
+        words: what of the commands stands in it.
+        within: the documents meant, by the beginning of their path.
+    """
+
+    pattern: str
+    test: str
+    words: tuple[str, ...]
+    within: str = ""
+
+    def covers(self, command: Command) -> bool:
+        here = command.document.startswith(self.within)
+        return here and re.match(self.pattern, command.text) is not None
+
+
+_DRY_RUN = "tests/client/site/test_site_dry_run.py"
+_FILES = "tests/deploy/test_documents.py"
+_DEPLOYED = "tests/integration/deployed.py"
+_DEPLOYMENT = "tests/integration/test_deployment.py"
+_PREFLIGHT = "tests/client/site/preflight/test_preflight_site.py"
+_FLOWER = "tests/integration/test_flower.py"
+
+ELSEWHERE = (
+    # Continuous integration is these commands.
+    Elsewhere(
+        r"make (setup|lint|test|test-fast|lint test|help)$", ".ci/run", ("make lint", "test")
+    ),
+    Elsewhere(
+        r"(MIMIC3_DIR=\S+ )?make demo$",
+        "tests/docs/test_commands.py",
+        ('"make", "--dry-run", "demo"',),
+    ),
+    # A SuperLink, SuperExec, nodes and apps in processes of their own.
+    Elsewhere(r"flwr run \.", _FLOWER, ('"run", ".", "--stream", "-c"',)),
+    Elsewhere(r"python -m server start", "tests/integration/conftest.py", ('"start"',)),
+    Elsewhere(r"python -m server stop( |$)", "tests/integration/conftest.py", ('"stop"',)),
+    Elsewhere(r"python -m server status", _DEPLOYMENT, ('"status"',)),
+    Elsewhere(r"python -m server run --attach ", _DEPLOYMENT, ('"run", "--attach"',)),
+    Elsewhere(r"python -m server run ", _DEPLOYED, ('self.command("run"',)),
+    Elsewhere(r"python -m client (node|app) (?!.*--dry-run)", _DEPLOYED, ('"node", "app"',)),
+    Elsewhere(r"(/opt/fedvitals/bin/)?python -m client preflight ", _PREFLIGHT, ('"preflight"',)),
+    Elsewhere(
+        r"python -m client ledger ",
+        "tests/client/commands/test_ledger_command.py",
+        ('run(app, ["ledger", *arguments])', '"--limit"'),
+    ),
+    # The published checkpoint is not here; the test makes one of its layout.
+    Elsewhere(
+        r"python -m client convert lag-llama ",
+        "tests/client/convert/test_convert_lag_llama.py",
+        ('run(app, ["convert", "lag-llama", str(checkpoint)])',),
+    ),
+    Elsewhere(r"python -m client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),
+    Elsewhere(r"python -m server stop-run ", _DEPLOYMENT, ('"stop-run"',)),
+    # The scripts, each with its refusals. In docs/ they are run here.
+    *(
+        Elsewhere(rf"deploy/certs/{name}\.sh ", test, (f"{name}.sh",), "deploy/")
+        for name, test in (
+            ("authority", "tests/deploy/test_certs.py"),
+            ("request", _DEPLOYED),
+            ("approve", _DEPLOYED),
+            ("verify", "tests/deploy/test_certs.py"),
+            ("revoke", "tests/deploy/test_certs.py"),
+            ("rotate", "tests/deploy/test_certs.py"),
+        )
+    ),
+    Elsewhere(r"python -m server sites add ", _DEPLOYED, ('"sites", "add"',), "deploy/"),
+    Elsewhere(r"python -m server sites remove ", _DEPLOYMENT, ('"sites", "remove"',), "deploy/"),
+    # No model hub here; name and revision are the catalog's.
+    Elsewhere(
+        r"HF_HOME=hub hf download ",
+        "common/backbones/catalog.py",
+        ("amazon/chronos-bolt-small", "772f3d25d38aec6d914c8949dab4462e2d46f5d8"),
+    ),
+    # No container engine and no Kubernetes here; their files are checked by tests/deploy.
+    Elsewhere(r"docker (build|pull|image) ", "tests/deploy/test_dockerfiles.py", ("Dockerfile",)),
+    Elsewhere(r"docker run ", _FILES, ("fedvitals-site:0.1.0",)),
+    Elsewhere(r"(cd \S+ && )?docker compose ", "tests/deploy/test_compose.py", ("compose.yaml",)),
+    Elsewhere(r"helm ", "tests/deploy/test_helm.py", ('"helm"',)),
+    Elsewhere(r"kubectl ", "tests/deploy/test_helm.py", ("Secret",)),
+    # No root and no service manager here; the units are checked, and that each named file exists.
+    Elsewhere(r"systemctl ", "tests/deploy/test_units.py", ("systemd",)),
+    Elsewhere(
+        r"(useradd|chown|chmod|install|cp|sed|cd|echo|tar|for|curl|[a-z]+=|python3 -m venv) ?",
+        _FILES,
+        ("test_every_file_that_a_command_names_exists",),
+        "deploy/",
+    ),
+)

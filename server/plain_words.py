@@ -35,6 +35,8 @@ UNIT_WORDS = {
 }
 """What the error of each vital sign is counted in."""
 
+RANGE_ANNOUNCED = "Around each forecast stands a range that should hold 80 of 100 measurements."
+
 _MOST_DIGITS = 5
 _RANGE = METRICS["coverage_80"].ideal
 

@@ -13,12 +13,12 @@ records, and no bound is stated on what could be inferred from them. Set privacy
 
 
 _SIMULATED = """\
-In this simulation one machine held the tables of all sites; between them went what would have gone
+This was a simulation: one machine played all sites, and between them went what would have gone
 between hospitals. """
 
 _STAYED = """\
-Records of patients stayed where they were. What the sites sent is listed above, and nothing else;
-it is computed from the records, so that staying is no proof that nothing can be inferred."""
+No record of a patient was sent. What the sites did send is listed above, and nothing else; it is
+computed from the records, so that this is no proof that nothing can be inferred from it."""
 
 _EXAMPLES = """\
 The example forecasts show measured values of single patients, because the sites' data are open or

@@ -61,7 +61,8 @@ pre code { overflow-wrap: normal; }
   outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
 table { border-collapse: collapse; min-width: 100%; font-size: .9375rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-caption { text-align: left; padding-bottom: .5rem; }
+caption { text-align: left; padding-bottom: .5rem; position: sticky; left: 0;
+  max-width: calc(100vw - 2.5rem); }
 th, td { padding: .45rem .6rem; text-align: right; vertical-align: baseline; white-space: nowrap;
   border-bottom: 1px solid var(--rule); }
 thead th { color: var(--muted); font-weight: 500; font-size: .875rem; vertical-align: bottom;
@@ -75,7 +76,7 @@ td:last-child, th:last-child { padding-right: .25rem; }
 .text td { overflow-wrap: anywhere; }
 .text td:last-child { min-width: 11rem; }
 table.text { min-width: min(100%, 44rem); }
-table.many { min-width: max(100%, 42rem); }
+table.many td:last-child { min-width: 14rem; }
 .unit, .interval { color: var(--muted); font-weight: 400; font-size: .875em; }
 .interval { display: inline-block; min-width: 8.2em; padding-left: .35em; }
 .lower { color: var(--good); } .higher { color: var(--bad); }

@@ -7,6 +7,7 @@ from typing import Any
 
 from server.examples import SYNTHETIC
 from server.plain_words import (
+    RANGE_ANNOUNCED,
     duration,
     mean_error,
     range_in_words,
@@ -181,8 +182,9 @@ def _plain(evaluation: Mapping[str, Any]) -> list[Part]:
     ]
     calibration = evaluation["pooled"].get("calibration")
     if calibration and (held := range_in_words(calibration["adapter"])):
-        announced = "Around each forecast stands a range that should hold 80 of 100 measurements."
-        parts.append(Part("How far the ranges can be trusted", [f"{announced} {' '.join(held)}"]))
+        parts.append(
+            Part("How far the ranges can be trusted", [f"{RANGE_ANNOUNCED} {' '.join(held)}"])
+        )
     return parts
 
 

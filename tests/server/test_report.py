@@ -126,7 +126,7 @@ def test_results_stand_beside_their_intervals(
 def test_what_was_exchanged_and_refused_is_told(make_run: MakeRun) -> None:
     text = report_of(make_run()).replace("\u00a0", " ")
     # 9 adapters of 400 bytes out, 5 of 300 back, against 14 copies of 10,000 numbers.
-    assert "14 adapters were sent: 3.6 kB to the sites and 1.5 kB from them" in text
+    assert "14 adapters were sent, one a message: 3.6 kB to the sites and 1.5 kB from them" in text
     assert "0.91 % of what full fine-tuning" in text
     assert "560.0 kB" in text
     assert "no reply within 5 s" in text

@@ -71,8 +71,8 @@ def _volume(traffic: Traffic) -> Part:
     if not traffic.messages:
         return Part(paragraphs=["No adapter was sent."])
     sentence = (
-        f"{traffic.messages:,} adapters were sent, one a message: {byte_size(traffic.to_sites)} to the sites and "
-        f"{byte_size(traffic.from_sites)} from them."
+        f"{traffic.messages:,} adapters were sent, one a message: "
+        f"{byte_size(traffic.to_sites)} to the sites and {byte_size(traffic.from_sites)} from them."
     )
     ours = Bar(f"Adapters, as sent: {byte_size(traffic.total)}", 100.0, ours=True)
     if not traffic.full:
@@ -103,9 +103,10 @@ def _what_left(record: RunRecord) -> list[tuple[str, str, str]]:
     rows = [
         (
             "On joining",
-            f"The site's name, {counts}whether it has training windows, its source and cohort rule, the length "
-            "of its time steps, the rank of its adapter, the digest of its frozen backbone, what "
-            "it sends outside a privacy guarantee, and how many simulated nodes there are.",
+            f"The site's name, {counts}whether it has training windows, its source and cohort "
+            "rule, the length of its time steps, the rank of its adapter, the digest of its frozen "
+            "backbone, what it sends outside a privacy guarantee, and how many simulated nodes "
+            "there are.",
             f"{count_names}usable, source, rule, step-minutes, rank, backbone-digest, outside, "
             "nodes",
         ),

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # The torch that pyproject.toml pins, read from there so that it stands in one place.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
-BENCHMARKS := extract federation
+BENCHMARKS := extract federation private_step
 DEMO_DIR ?= runs/demo
 
 .DEFAULT_GOAL := help

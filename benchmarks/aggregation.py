@@ -67,7 +67,9 @@ def main() -> None:
         for sites in sorted(options.sites):
             for rule in options.rules:
                 costs[rule, sites] = in_a_process(rule, sites, Path(scratch))
-                print(f"{rule}, {sites} sites: {costs[rule, sites].seconds:.2f} s", flush=True)
+                seconds, peak = costs[rule, sites]
+                memory = (peak - baseline) / 1e6
+                print(f"{rule}, {sites} sites: {seconds:.2f} s, {memory:.0f} MB", flush=True)
         reference = costs.get(("fedavg", min(options.sites)))
         reference = reference or in_a_process("fedavg", min(options.sites), Path(scratch))
     print("\n".join(table(options.rules, sorted(options.sites), costs, reference, baseline)))

@@ -23,8 +23,13 @@ from flwr.app import (
 from flwr.clientapp import ClientApp
 
 from client.node_settings import NodeSettings, read_node_settings
-from client.privacy.release import released, spoken
-from client.privacy.session import PrivacySession, open_session
+from client.privacy.release import parse_allow, release
+from client.privacy.session import (
+    Limit,
+    PrivacySession,
+    check_without_privacy,
+    open_session,
+)
 from client.round import RoundOrder, shared_adapter, site_backbone, take_part
 from client.site_data import SiteData, load_site, site_tables
 from common.config import RunConfig
@@ -68,16 +73,17 @@ def join(message: Message, context: Context) -> Message:
             "windows": len(data.train),
             "validation-windows": len(data.validation),
         }
+        told = release(counts, node.allow, private=config.privacy.on, site=site)
         records[f"site.{site}"] = ConfigRecord(
             {
-                **released(counts, config.privacy, node.allow),
+                **{name: int(count) for name, count in told.numbers.items()},
                 "usable": len(data.train) > 0,
                 "rank": adapted.adapter().rank,
                 "source": data.info.source,
                 "rule": data.info.cohort_rule,
                 "step-minutes": data.info.step_minutes,
                 "backbone-digest": adapted.digest,
-                "outside": spoken(config.privacy, node.allow),
+                "outside": ", ".join(sorted(parse_allow(node.allow)) if config.privacy.on else ()),
             }
         )
     records["node"] = ConfigRecord({"nodes": node.nodes})
@@ -100,11 +106,17 @@ def _round(message: Message, context: Context, *, train: bool) -> Message:
     config, node = _prepare(context)
     order = _order(message, config, node, train)
     data = load_site(node, config, order.site, config.windows)
-    session = _session(order, data, config, node) if config.privacy.on else None
+    session = _session(order, data, config, node)
     adapter, report = take_part(order, data, config, node, session)
-    numbers = released(report.numbers(), config.privacy, node.allow)
+    told = release(report.numbers(), node.allow, private=session is not None, site=order.site)
+    numbers = told.numbers
     if session is not None:
-        numbers |= session.facts()
+        # Its accountant's name is text; the server tells it from the two figures of epsilon.
+        numbers |= {
+            f"privacy.{name}": value
+            for name, value in session.facts().items()
+            if not isinstance(value, str)
+        }
     records: dict[str, Any] = {
         "report": MetricRecord(dict(numbers)),
         "round": ConfigRecord({"site": order.site, "round": order.number, "run": order.run}),
@@ -130,22 +142,28 @@ def _order(message: Message, config: RunConfig, node: NodeSettings, train: bool)
 
 def _session(
     order: RoundOrder, data: SiteData, config: RunConfig, node: NodeSettings
-) -> PrivacySession:
+) -> PrivacySession | None:
+    """The budget of this round; None where the run promises no privacy, and the site wants none."""
+    limit = Limit(node.epsilon_limit, node.epsilon_limit_delta) if node.epsilon_limit else None
+    if not config.privacy.on:
+        check_without_privacy(order.site, limit)
+        return None
     if config.privacy.noise_seed >= 0 and not node.simulated:
         raise PrivacyError(
             "privacy.noise-seed would let the server take the noise off again; this site trains "
             "with noise of its own only: leave it at -1"
         )
     return open_session(
-        node.state_path / "ledger.sqlite",
+        node.state_path,
+        config.privacy,
         site=order.site,
-        table=data.digest,
+        table_digest=data.digest,
         run=order.run,
-        privacy=config.privacy,
+        # The last adapter's validation comes after the rounds, and trains nothing.
+        round_number=min(order.number, config.rounds),
         rounds=config.rounds,
-        steps_a_round=config.private_steps,
-        limit=node.epsilon_limit,
-        limit_delta=node.epsilon_limit_delta,
+        round_steps=config.private_steps,
+        limit=limit,
     )
 
 

@@ -47,7 +47,7 @@ class NodeSettings:
         lora_rank: rank of the site's adapter; 0 = the run's.
         epsilon_limit: budget over all runs; 0 = none.
         epsilon_limit_delta: the delta at which the budget counts.
-        allow: numbers that may leave though privacy is on.
+        allow: names of numbers that may leave though privacy is on, separated by commas.
         place: which simulated node it is.
         nodes: how many simulated nodes there are; 0 at a hospital.
     """
@@ -58,7 +58,7 @@ class NodeSettings:
     lora_rank: int = 0
     epsilon_limit: float = 0.0
     epsilon_limit_delta: float = 1e-5
-    allow: tuple[str, ...] = ()
+    allow: str = ""
     place: int = 0
     nodes: int = 0
 
@@ -96,7 +96,7 @@ def read_node_settings(node: Mapping[str, Any], config: RunConfig, run: str) -> 
         lora_rank=int(rank),
         epsilon_limit=_number(node, "epsilon-limit", 0.0),
         epsilon_limit_delta=_number(node, "epsilon-limit-delta", 1e-5),
-        allow=tuple(name.strip() for name in str(node.get("allow", "")).split(",") if name.strip()),
+        allow=str(node.get("allow", "")),
         place=int(_number(node, "partition-id", 0)),
         nodes=int(_number(node, "num-partitions", 1)) if simulated else 0,
     )

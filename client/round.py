@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from client.node_settings import NodeSettings
+from client.privacy.release import parse_allow
 from client.residual import encode_with_feedback
 from client.site_data import SiteData
 from client.training import TrainingResult, choose_device, train_adapter
@@ -22,6 +23,7 @@ from common.seeds import derive_seed
 from common.wire import encode
 
 if TYPE_CHECKING:
+    from client.privacy.randomness import Randomness
     from client.privacy.session import PrivacySession
 
 VALIDATION_METRICS: tuple[str, ...] = ("mae", "wql")
@@ -125,7 +127,7 @@ def take_part(
     load_into(order.received, adapted.model)
     started = time.perf_counter()
     with carrying(adapted.model, order.carried):
-        validation = _validate(adapted, data)
+        validation = _validate(adapted, data) if _told(config, node) else {}
         validated = time.perf_counter()
         sent, result = None, TrainingResult(0, 0.0)
         if order.train:
@@ -152,7 +154,7 @@ def _train(
 ) -> tuple[bytes, TrainingResult]:
     """Train the adapter that is on the model; return its bytes, as they are to be sent."""
     if session is not None:
-        kept = session.kept_answer(order.number, order.received.digest())
+        kept = session.kept_answer(order.received.digest())
         if kept is not None:
             # Asked again, e.g. after a crash of the server: the same answer costs no budget.
             return kept, TrainingResult(config.private_steps, 0.0)
@@ -169,7 +171,7 @@ def _train(
         )
     sent = _encode(adapted.adapter(), order, config, node)
     if session is not None:
-        session.keep_answer(order.number, order.received.digest(), sent)
+        session.keep(sent)
     return sent, result
 
 
@@ -182,9 +184,8 @@ def _train_privately(
 ) -> TrainingResult:
     from client.privacy.dpsgd import train_privately
 
-    noise_multiplier = session.noise_multiplier
     # On the disk before the first step: a crash from here on counts as spent.
-    session.reserve(order.number, config.private_steps, order.received.digest())
+    session.reserve(order.received.digest())
     return train_privately(
         adapted.model,
         adapted.backbone,
@@ -193,17 +194,20 @@ def _train_privately(
         config.privacy,
         trained=config.trained,
         learning_rate=config.learning_rate(order.number),
-        noise_multiplier=noise_multiplier,
+        noise_multiplier=session.plan.noise_multiplier,
         steps=config.private_steps,
-        seed=_noise_seed(order, config),
+        randomness=_randomness(order, config),
     )
 
 
-def _noise_seed(order: RoundOrder, config: RunConfig) -> int | None:
-    """The seed of sampling and noise; None = from the operating system, as at every hospital."""
+def _randomness(order: RoundOrder, config: RunConfig) -> Randomness:
+    """Who is drawn and the noise: from the operating system, but for a simulation with a seed."""
+    from client.privacy.randomness import Randomness
+
     if config.privacy.noise_seed < 0:
-        return None
-    return derive_seed(config.privacy.noise_seed, "noise", order.site, order.number)
+        return Randomness.of_system()
+    seed = derive_seed(config.privacy.noise_seed, "noise", order.site, order.number)
+    return Randomness.of_seed(seed)
 
 
 def _encode(adapter: Adapter, order: RoundOrder, config: RunConfig, node: NodeSettings) -> bytes:
@@ -219,6 +223,12 @@ def site_state(node: NodeSettings, order: RoundOrder) -> Path:
     # A run's id comes from the server: as a folder's name it must not lead anywhere else.
     run = "".join(c for c in order.run if c.isalnum())[:64] or "run"
     return node.state_path / order.site / run
+
+
+def _told(config: RunConfig, node: NodeSettings) -> bool:
+    """Whether a score would leave the site: one that stays need not be computed."""
+    allowed = parse_allow(node.allow) if config.privacy.on else ("validation.wql",)
+    return any(name.startswith("validation.") for name in allowed)
 
 
 def _validate(adapted: AdaptedBackbone, data: SiteData) -> dict[str, float]:

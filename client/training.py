@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from common.backbones.base import Backbone, Batch
-from common.backbones.lora import lora_parameters
+from common.backbones.lora import trained_parameters
 from common.config import TrainConfig
 from common.errors import TrainingError
 from common.windows import Windows
@@ -47,6 +48,7 @@ def train_adapter(
         config: optimiser and length of training.
         learning_rate: this round's rate.
         seed: decides the order of the windows and the dropout.
+        trained: ``ab``, or ``b`` for FFA-LoRA, where A stays as it is.
 
     Returns:
         Steps and mean loss; the model is left in eval mode.
@@ -54,32 +56,11 @@ def train_adapter(
     Raises:
         TrainingError: where the loss is not finite.
     """
-    device = next(model.parameters()).device
-    parameters = [parameter for _, parameter in lora_parameters(model)]
-    anchors = [parameter.detach().clone() for parameter in parameters]
-    optimiser = torch.optim.AdamW(
-        parameters, lr=learning_rate, weight_decay=config.weight_decay, foreach=True
-    )
-    total = torch.zeros((), device=device)
-    steps = 0
-    model.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        for batch in _batches(backbone, windows, config, device):
-            optimiser.zero_grad(set_to_none=True)
-            with autocast(device):
-                loss = backbone.window_loss(model, batch).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
-            _pull_towards(parameters, anchors, config.proximal)
-            if config.clip > 0:
-                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-            optimiser.step()
-            # Summed on the device: reading each loss would make the GPU wait at every step.
-            total += loss.detach()
-            steps += 1
+    with trained_parameters(model, trained) as named:
+        parameters = [parameter for _, parameter in named]
+        steps, mean = _optimise(model, backbone, windows, config, parameters, learning_rate, seed)
     model.eval()
-    mean = float(total) / steps
-    if mean != mean or mean in (float("inf"), float("-inf")):
+    if not math.isfinite(mean):
         raise TrainingError(
             f"the training loss is {mean} after {steps} steps; lower train.learning-rate "
             f"(this round's is {learning_rate:g})"
@@ -121,6 +102,41 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     }
 
 
+def _optimise(
+    model: torch.nn.Module,
+    backbone: Backbone,
+    windows: Windows,
+    config: TrainConfig,
+    parameters: list[torch.nn.Parameter],
+    learning_rate: float,
+    seed: int,
+) -> tuple[int, float]:
+    """Take the steps; return their number and the mean of their losses."""
+    device = parameters[0].device
+    anchors = [parameter.detach().clone() for parameter in parameters]
+    optimiser = torch.optim.AdamW(
+        parameters, lr=learning_rate, weight_decay=config.weight_decay, foreach=True
+    )
+    total = torch.zeros((), device=device)
+    steps = 0
+    model.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for batch in _batches(backbone, windows, config, device):
+            optimiser.zero_grad(set_to_none=True)
+            with autocast(device):
+                loss = backbone.window_loss(model, batch).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            pull_towards(parameters, anchors, config.proximal)
+            if config.clip > 0:
+                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
+            optimiser.step()
+            # Summed on the device: reading each loss would make the GPU wait at every step.
+            total += loss.detach()
+            steps += 1
+    return steps, float(total) / steps
+
+
 def _batches(
     backbone: Backbone, windows: Windows, config: TrainConfig, device: torch.device
 ) -> Iterator[Batch]:
@@ -135,7 +151,7 @@ def _batches(
         remaining -= steps_an_epoch
 
 
-def _pull_towards(
+def pull_towards(
     parameters: list[torch.nn.Parameter], anchors: list[torch.Tensor], strength: float
 ) -> None:
     """Add FedProx's gradient, mu (w - w of the round's start), to each parameter's own."""

@@ -132,7 +132,7 @@ class RunConfig:
         Cosine falls from the full rate in round 1 towards zero after the last: the smaller late
         steps bring the sites' matrices together, which makes averaging A and B apart harmless.
         """
-        rate = self.train.learning_rate
+        rate = self.privacy.learning_rate if self.privacy.on else self.train.learning_rate
         if self.train.schedule == "constant":
             return rate
         return rate * 0.5 * (1.0 + math.cos(math.pi * (round_number - 1) / self.rounds))

@@ -240,9 +240,10 @@ class PrivacyConfig:
     epsilon: float = setting(0.0, "budget of a site's whole run; 0 = privacy is off")
     delta: float = setting(1e-5, "of the (epsilon, delta) guarantee")
     noise_multiplier: float = setting(0.0, "given in epsilon's place, which then follows; 0 = no")
-    clip_norm: float = setting(1.0, "largest norm C of a patient's gradient in a step")
-    sample_rate: float = setting(0.1, "chance q of each patient to be in a step")
-    patient_windows: int = setting(8, "most windows of a patient in a step, drawn anew each time")
+    learning_rate: float = setting(3.0, "of SGD in round 1, in place of train.learning-rate")
+    clip_norm: float = setting(0.05, "largest norm C of a patient's gradient in a step")
+    sample_rate: float = setting(1.0, "chance q of each patient to be in a step")
+    patient_windows: int = setting(16, "most windows of a patient in a step, drawn anew each time")
     chunk: int = setting(256, "windows whose gradients are held at once; bounds memory alone")
     noise_seed: int = setting(
         -1, "-1 = from the operating system; a seed is for simulations, no hospital takes one"
@@ -258,6 +259,7 @@ class PrivacyConfig:
             )
         positive("privacy.delta", self.delta)
         within("privacy.delta", self.delta, 0.0, 0.1)
+        positive("privacy.learning-rate", self.learning_rate)
         positive("privacy.clip-norm", self.clip_norm)
         positive("privacy.sample-rate", self.sample_rate)
         within("privacy.sample-rate", self.sample_rate, 0.0, 1.0)

@@ -69,13 +69,13 @@ class TrainingError(FedvitalsError):
     exit_code = 9
 
 
-class PrivacyError(FedvitalsError):
-    """x"""
-
-    exit_code = 11
-
-
 class FederationError(FedvitalsError):
     """A run cannot go on: too few sites, no usable reply, or its folder cannot be written."""
 
     exit_code = 10
+
+
+class PrivacyError(FedvitalsError):
+    """Training would break what is promised to patients, or the ledger of it cannot be kept."""
+
+    exit_code = 11

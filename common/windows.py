@@ -24,6 +24,14 @@ from common.vitals import VITAL_NAMES, SiteTable
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+# What the settings of a cut are called where a user gives them: a message names those.
+_KEYS = {
+    "context_steps": "windows.context",
+    "horizon_steps": "windows.horizon",
+    "stride_steps": "windows.stride",
+    "min_context_observed": "windows.min-context",
+}
+
 
 @dataclass(frozen=True)
 class WindowSettings:
@@ -47,10 +55,10 @@ class WindowSettings:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value < 1:
-                raise UsageError(f"{name} must be at least 1, got {value}")
+                raise UsageError(f"{_KEYS[name]} must be at least 1, got {value}")
         if self.min_context_observed > self.context_steps:
             raise UsageError(
-                f"min_context_observed = {self.min_context_observed} exceeds context_steps = "
+                f"windows.min-context = {self.min_context_observed} exceeds windows.context = "
                 f"{self.context_steps}; no window could have so many observed values"
             )
 

@@ -20,6 +20,11 @@ class Guarantee:
     numbers: dict[str, float] = field(default_factory=dict)
     outside: str = ""
 
+    @property
+    def accountant(self) -> str:
+        """PRV; RDP where the numerical composition was out of reach, so that its bound stands."""
+        return "RDP" if self.numbers["epsilon"] == self.numbers["epsilon-rdp"] else "PRV"
+
 
 def site_guarantees(record: RunRecord) -> dict[str, Guarantee]:
     """Return each site's guarantee, the weakest that it reported in any round."""

@@ -253,8 +253,8 @@ def _privacy(record: RunRecord) -> str:
 
 
 _PRIVACY_COLUMNS = {
-    "epsilon": "epsilon (PRV)",
-    "epsilon-rdp": "epsilon (RDP)",
+    "epsilon": "epsilon",
+    "epsilon-rdp": "epsilon by RDP",
     "delta": "delta",
     "noise-multiplier": "noise multiplier",
     "steps": "steps",

@@ -48,7 +48,7 @@ def load_subject(
 
     Raises:
         UsageError: there is no adapter in the folder, or a setting is not one of ``windows.*``.
-        AdapterError: the adapter is damaged or was trained on another backbone.
+        AdapterError: the adapter is damaged, not finite or was trained on another backbone.
         BackboneError: the backbone is unknown or absent.
     """
     run, peft_folder = _locate(folder)
@@ -62,6 +62,10 @@ def load_subject(
     config = RunConfig.parse({**settings, **given})
     # Of a local folder of weights the adapter keeps the last part of its path alone.
     adapter, loaded = _load(peft_folder, backbone or (config.backbone if run else None))
+    if (name := adapter.first_nonfinite()) is not None:
+        raise AdapterError(
+            f"{peft_folder} holds NaN or infinity in {name}; take an adapter of an earlier round"
+        )
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
     return Subject(adapter, loaded, config, run, min(steps, default=told))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.commands import convert
+from client.commands import convert, ledger
 
 app = typer.Typer(
     help="Prepare and run a hospital's side of a federation.",
@@ -21,3 +21,4 @@ def client() -> None:
 
 
 app.command(name="convert")(convert.convert)
+app.command(name="ledger")(ledger.ledger)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
 
 from common.adapter import Adapter
 from common.backbones.base import Backbone
@@ -41,13 +43,13 @@ class AdaptedBackbone:
     def fresh_adapter(self, seed: int) -> Adapter:
         """Draw the matrices anew and return them: A as in PEFT (Kaiming uniform), B zero.
 
-        The same seed gives the same bytes; the model forecasts as the frozen one does.
+        The same seed gives the same bytes, whatever device the model is on; the model forecasts as
+        the frozen one does.
         """
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for _, module in sorted(self.model.named_modules()):
-                if isinstance(module, LoraLayer):
-                    module.reset_lora_parameters("default", True)  # type: ignore[no-untyped-call]
+        drawn = draw_matrices(self.model, seed)
+        with torch.no_grad():
+            for name, parameter in lora_parameters(self.model):
+                parameter.copy_(drawn[name])
         return self.adapter()
 
 
@@ -89,6 +91,45 @@ def wrap(model: torch.nn.Module, settings: PeftLoraConfig) -> PeftModel:
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         wrapped: PeftModel = get_peft_model(model, settings)
     return wrapped
+
+
+def draw_matrices(model: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """Draw A and B by the parameters' names, on the CPU: other devices have other generators.
+
+    Sites that train B alone each draw A for themselves and must come to the same one.
+    """
+    generator = torch.Generator("cpu").manual_seed(seed)
+    drawn = {}
+    for name, parameter in lora_parameters(model):
+        matrix = torch.zeros(parameter.shape, device="cpu")
+        if ".lora_A." in name:
+            torch.nn.init.kaiming_uniform_(matrix, a=math.sqrt(5), generator=generator)
+        drawn[name] = matrix
+    return drawn
+
+
+@contextmanager
+def trained_parameters(
+    model: torch.nn.Module, trained: str
+) -> Iterator[list[tuple[str, torch.nn.Parameter]]]:
+    """Give the matrices to be trained, as `lora_parameters` does; the others take no gradient.
+
+    Args:
+        model: with an adapter on it. Afterwards A and B require gradients as before.
+        trained: ``ab``, or ``b`` (FFA-LoRA, Sun et al., arXiv 2403.12313): A stays as it is.
+    """
+    frozen = [
+        parameter
+        for name, parameter in lora_parameters(model)
+        if trained == "b" and ".lora_A." in name
+    ]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        yield lora_parameters(model)
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 def lora_parameters(model: torch.nn.Module) -> list[tuple[str, torch.nn.Parameter]]:

@@ -19,8 +19,9 @@ def privacy_section(record: RunRecord) -> Section:
         return Section("privacy", "Privacy", [Part(paragraphs=[" ".join(_NONE.split())])])
     header = [
         "Site",
-        "Epsilon (PRV)",
-        "Epsilon (RDP)",
+        "Epsilon",
+        "Accountant",
+        "Epsilon by RDP",
         "Delta",
         "Noise multiplier",
         "Steps",
@@ -33,10 +34,11 @@ def privacy_section(record: RunRecord) -> Section:
 
 def _cells(guarantee: Guarantee) -> list[str]:
     if not guarantee.numbers:
-        return [NOTHING] * 5 + ["sent nothing that was used"]
+        return [NOTHING] * 6 + ["sent nothing that was used"]
     numbers = guarantee.numbers
     return [
         f"{numbers['epsilon']:.4g}",
+        guarantee.accountant,
         f"{numbers['epsilon-rdp']:.4g}",
         f"{numbers['delta']:.3g}",
         f"{numbers['noise-multiplier']:.4g}",

@@ -79,8 +79,8 @@ def reproduction_section(record: RunRecord) -> Section:
         _pairs("Versions", [(k, short(v)) for k, v in sorted(versions.items())], "Package"),
     ]
     notes = [
-        "With these settings, weights, tables and versions a run on CPUs with train.threads = 1 "
-        "ends in the same adapter, byte for byte."
+        "With these settings, weights, tables and versions a run with train.threads = 1 ends in "
+        "the same adapter, byte for byte, on CPUs of one kind; on others the last digits differ."
     ]
     if resumed := record.config.get("resumed_after"):
         rounds = ", ".join(str(number) for number in resumed)

@@ -23,7 +23,7 @@ def test_a_hospitals_settings_are_read() -> None:
     settings = read_node_settings(node, RunConfig(), "17")
     assert settings.data_path == Path("/data/site.parquet")
     assert (settings.site_id, settings.lora_rank, settings.epsilon_limit) == ("north", 4, 8.0)
-    assert settings.allow == ("loss", "validation.*")
+    assert settings.allow == "loss, validation.*"
     assert settings.state_path == Path("/var/lib/site")
     assert not settings.simulated
     assert settings.nodes == 0

@@ -10,7 +10,7 @@ import torch
 from client.training import TrainingResult, autocast, choose_device, to_device, train_adapter
 from common.adapter import Adapter
 from common.backbones.base import weights_digest
-from common.backbones.lora import AdaptedBackbone, adapted_backbone
+from common.backbones.lora import AdaptedBackbone, adapted_backbone, lora_parameters
 from common.config import LoraConfig, TrainConfig
 from common.errors import TrainingError
 from common.peft_adapter import load_into
@@ -53,6 +53,26 @@ def test_the_base_stays_and_every_matrix_moves(adapted: AdaptedBackbone, windows
     assert weights_digest(adapted.model) == adapted.digest
     for name, tensor in after.tensors.items():
         assert not np.array_equal(tensor, before.tensors[name]), f"{name} did not move"
+
+
+def test_ffa_moves_every_b_and_leaves_every_bit_of_a(
+    adapted: AdaptedBackbone, windows: Windows
+) -> None:
+    before = adapted.fresh_adapter(0)
+    train_adapter(
+        adapted.model,
+        adapted.backbone,
+        windows,
+        CONFIG,
+        learning_rate=1e-2,
+        seed=1,
+        trained="b",
+    )
+    after = adapted.adapter()
+    for name, tensor in after.tensors.items():
+        assert np.array_equal(tensor, before.tensors[name]) == (".lora_A." in name), name
+    assert all(weight.requires_grad for _, weight in lora_parameters(adapted.model))
+    assert len(lora_parameters(adapted.model)) == len(after.tensors)
 
 
 def test_the_same_seed_gives_the_same_bytes(adapted: AdaptedBackbone, windows: Windows) -> None:

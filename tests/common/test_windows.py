@@ -197,11 +197,11 @@ def test_wrong_names_are_refused(split: str, vitals: list[str], message: str) ->
 @pytest.mark.parametrize(
     ("given_", "message"),
     [
-        ({"context_steps": 0}, "context_steps must be at least 1, got 0"),
-        ({"horizon_steps": -1}, "horizon_steps must be at least 1, got -1"),
-        ({"stride_steps": 0}, "stride_steps must be at least 1, got 0"),
-        ({"min_context_observed": 0}, "min_context_observed must be at least 1, got 0"),
-        ({"context_steps": 4}, "min_context_observed = 8 exceeds context_steps = 4"),
+        ({"context_steps": 0}, "windows.context must be at least 1, got 0"),
+        ({"horizon_steps": -1}, "windows.horizon must be at least 1, got -1"),
+        ({"stride_steps": 0}, "windows.stride must be at least 1, got 0"),
+        ({"min_context_observed": 0}, "windows.min-context must be at least 1, got 0"),
+        ({"context_steps": 4}, "windows.min-context = 8 exceeds windows.context = 4"),
     ],
 )
 def test_wrong_settings_are_refused(given_: dict[str, int], message: str) -> None:

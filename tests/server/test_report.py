@@ -17,7 +17,8 @@ from server.report.style import STYLE
 
 MakeRun = Callable[..., Path]
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 HOSTILE = '<script>alert("x")</script><img src=http://evil/x.png>&amp;"\'$\\frac{'
 
 
@@ -241,7 +242,9 @@ def browse(page: Path, width: int, profile: Path) -> tuple[str, str]:
     return title[1] if title else "", done.stderr
 
 
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason=f"needs a browser on the PATH: {' or '.join(BROWSERS)}"
+)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -306,6 +307,16 @@ def test_other_weights_than_the_adapter_s_are_refused(
     save_peft_folder(trained_adapter, tmp_path / "peft")
     with pytest.raises(AdapterError, match="was trained on"):
         load_subject(tmp_path / "peft", backbone=str(tmp_path / "other"))
+
+
+def test_an_adapter_that_is_not_finite_is_refused_by_name(
+    tiny_bolt: Path, trained_adapter: Adapter, tmp_path: Path
+) -> None:
+    name = next(iter(trained_adapter.tensors))
+    broken = {**trained_adapter.tensors, name: trained_adapter.tensors[name] * np.float32("nan")}
+    save_peft_folder(replace(trained_adapter, tensors=broken), tmp_path / "peft")
+    with pytest.raises(AdapterError, match=f"peft holds NaN or infinity in {re.escape(name)}; "):
+        load_subject(tmp_path / "peft", backbone=str(tiny_bolt))
 
 
 def test_bad_input_is_told_in_one_line(

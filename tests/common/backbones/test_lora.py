@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from chronos.chronos_bolt import ChronosBoltModelForForecasting
@@ -10,7 +11,14 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from common.backbones.chronos_bolt import ChronosBolt
-from common.backbones.lora import AdaptedBackbone, adapted_backbone, add_adapter
+from common.backbones.lora import (
+    AdaptedBackbone,
+    adapted_backbone,
+    add_adapter,
+    draw_matrices,
+    lora_parameters,
+    trained_parameters,
+)
 from common.config import LoraConfig
 from common.peft_adapter import load_into, save_peft_folder
 
@@ -44,6 +52,40 @@ def test_a_fresh_adapter_comes_from_its_seed_alone(tiny_bolt: Path) -> None:
     assert adapted.fresh_adapter(5) == first
     assert adapted.fresh_adapter(6) != first
     assert all(not b.any() for _, b in (first.pair(module) for module in first.modules))
+
+
+def test_the_matrices_are_drawn_on_the_cpu_wherever_the_model_is(tiny_bolt: Path) -> None:
+    adapted = adapt(tiny_bolt, rank=2)
+    expected = adapted.fresh_adapter(5)
+    # The device without numbers: what is drawn by way of the model would be lost there.
+    drawn = draw_matrices(adapted.model.to("meta"), 5)
+    assert len(drawn) == len(expected.tensors)
+    for name, matrix in drawn.items():
+        assert matrix.device == CPU
+        np.testing.assert_array_equal(
+            matrix.numpy(), expected.tensors[name.replace(".default.", ".")]
+        )
+
+
+def test_a_fresh_adapter_is_drawn_as_peft_draws(tiny_bolt: Path) -> None:
+    adapted = adapt(tiny_bolt, rank=2)
+    ours = adapted.fresh_adapter(5)
+    torch.manual_seed(5)
+    for _, module in sorted(adapted.model.named_modules()):
+        if isinstance(module, LoraLayer):
+            module.reset_lora_parameters("default", True)  # type: ignore[no-untyped-call]
+    assert adapted.adapter() == ours
+
+
+def test_b_alone_is_trained_for_a_while_only(tiny_bolt: Path) -> None:
+    model = adapt(tiny_bolt, rank=2).model
+    both = [name for name, _ in lora_parameters(model)]
+    with trained_parameters(model, "ab") as named:
+        assert [name for name, _ in named] == both
+    with pytest.raises(ZeroDivisionError), trained_parameters(model, "b") as named:
+        assert [name for name, _ in named] == [name for name in both if ".lora_B." in name]
+        raise ZeroDivisionError
+    assert [name for name, _ in lora_parameters(model)] == both
 
 
 def test_drawing_an_adapter_leaves_the_callers_random_numbers_alone(tiny_bolt: Path) -> None:

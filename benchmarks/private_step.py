@@ -1,0 +1,186 @@
+"""What a private step costs beside a plain LoRA step: time and peak memory, in ratios.
+
+    python benchmarks/private_step.py [--backbone chronos-bolt-nano] [--patients 32] [--windows 4]
+                                      [--repeats 9]
+
+A step of each kind takes the same windows of the same patients. Times are interleaved, plain and
+the other in turn, and the median of the pairs' ratios is printed. Memory is the peak of a process
+that takes steps of one kind alone, above one that has only loaded the model.
+
+    plain           the mean loss of all windows, AdamW: `client.training`'s step
+    A and B         this project's hooks: gradients per patient, clipped and noised
+    B (FFA-LoRA)    the same with A frozen; its plain step trains both, as without privacy
+    opacus hooks    Opacus' GradSampleModule for gradients per window, folded and clipped here
+    one at a time   a backward pass a window: the obvious way
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from client.privacy.dpsgd import add_noise, clip_, sum_clipped
+from client.privacy.randomness import Randomness
+from client.privacy.sampling import Draw
+from common.backbones.base import Batch
+from common.backbones.lora import AdaptedBackbone, adapted_backbone, trained_parameters
+from common.config import LoraConfig
+from common.vitals import VITALS
+
+CLIP, SIGMA = 0.05, 1.0
+TARGETS = {"A and B": 1.35, "B (FFA-LoRA)": 1.15}
+MEMORY_TARGET = 1.2
+Step = Callable[[], None]
+
+
+def main() -> None:
+    """Measure every kind and print the table; or be the process of one kind."""
+    parser = argparse.ArgumentParser(description="The cost of a private step.")
+    parser.add_argument("--backbone", default="chronos-bolt-nano")
+    parser.add_argument("--patients", type=int, default=32)
+    parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--kind", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(1)
+    steps = make_steps(options.backbone, options.patients, options.windows)
+    if options.kind:
+        for _ in range(3 if options.kind != "nothing" else 0):
+            steps[options.kind]()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        return
+    base = memory(options, "nothing")
+    plain = memory(options, "plain") - base
+    print("| step | time / plain | target | memory / plain | target |")
+    print("|---|--:|--:|--:|--:|")
+    for kind in steps:
+        if kind == "plain":
+            continue
+        repeats = 3 if kind == "one at a time" else options.repeats
+        ratio = statistics.median(paired(steps["plain"], steps[kind], repeats))
+        size = (memory(options, kind) - base) / plain
+        target = f"{TARGETS[kind]}" if kind in TARGETS else ""
+        limit = f"{MEMORY_TARGET}" if kind in TARGETS else ""
+        print(f"| {kind} | {ratio:.2f} | {target} | {size:.2f} | {limit} |", flush=True)
+
+
+def paired(plain: Step, other: Step, repeats: int) -> list[float]:
+    """Return the ratios of processor time, other to plain, of steps taken in turn."""
+    ratios = []
+    for _ in range(repeats + 1):
+        times = []
+        for step in (plain, other):
+            started = time.process_time()
+            step()
+            times.append(time.process_time() - started)
+        ratios.append(times[1] / times[0])
+    return ratios[1:]  # the first of each warms up
+
+
+def memory(options: argparse.Namespace, kind: str) -> int:
+    """Return the peak kB of a process that takes three steps of a kind."""
+    command = [sys.executable, __file__, "--kind", kind, "--backbone", options.backbone]
+    command += ["--patients", str(options.patients), "--windows", str(options.windows)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(result.stdout.split()[-1])
+
+
+def make_steps(backbone: str, patients: int, windows: int) -> dict[str, Step]:
+    """Return a step of each kind, on one model; none changes what another one computes."""
+    adapted = adapted_backbone(backbone, LoraConfig(), torch.device("cpu"))
+    adapted.fresh_adapter(0)
+    batch = random_batch(adapted, patients * windows)
+    owner = np.repeat(np.arange(patients), windows)
+    draw = Draw(np.arange(patients * windows), owner)
+    return {
+        "plain": lambda: plain_step(adapted, batch),
+        "A and B": lambda: private_step(adapted, batch, draw, "ab"),
+        "B (FFA-LoRA)": lambda: private_step(adapted, batch, draw, "b"),
+        "opacus hooks": lambda: opacus_step(adapted, batch, draw),
+        "one at a time": lambda: slow_step(adapted, batch, draw),
+    }
+
+
+def random_batch(adapted: AdaptedBackbone, count: int) -> Batch:
+    """Return windows of 48 and 6 steps around the vitals' usual values."""
+    random = np.random.default_rng(0)
+    vital = random.integers(0, len(VITALS), count)
+    centre = np.array([VITALS[place].clinical_offset for place in vital])[:, None]
+    scale = np.array([VITALS[place].scale_floor for place in vital])[:, None]
+    values = (centre + 2 * scale * random.normal(size=(count, 54))).astype(np.float32)
+    return adapted.backbone.collate(values[:, :48], values[:, 48:], vital)
+
+
+def plain_step(adapted: AdaptedBackbone, batch: Batch) -> None:
+    """One step as `client.training` takes it, with a rate that moves nothing."""
+    with trained_parameters(adapted.model, "ab") as named:
+        parameters = [parameter for _, parameter in named]
+        optimiser = torch.optim.AdamW(parameters, lr=0.0, foreach=True)
+        loss = adapted.backbone.window_loss(adapted.model, batch).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def private_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw, trained: str) -> None:
+    """One step as `client.privacy.dpsgd` takes it."""
+    with trained_parameters(adapted.model, trained) as named:
+        drawn = sum_clipped(
+            adapted.model, adapted.backbone, batch, named, draw, CLIP, len(draw.rows)
+        )
+        add_noise(drawn.gradients, SIGMA * CLIP, Randomness.of_system())
+
+
+def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
+    """Opacus' gradients per window, folded into patients and clipped as ours."""
+    from opacus.grad_sample import GradSampleModule
+
+    owner = torch.from_numpy(draw.owner)
+    wrapped = GradSampleModule(adapted.model, loss_reduction="sum", strict=False)
+    try:
+        for name, module in adapted.model.named_modules():
+            if "lora_" in name:
+                module.train()  # its hooks record nothing in eval mode
+        losses = adapted.backbone.window_loss(adapted.model, batch)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        with trained_parameters(adapted.model, "ab") as named:
+            folded = {
+                name: torch.zeros((draw.patients, *weight.shape)).index_add_(
+                    0, owner, vars(weight)["grad_sample"]
+                )
+                for name, weight in named
+            }
+        clip_(folded, CLIP)
+        sums = {name: gradient.sum(dim=0).double() for name, gradient in folded.items()}
+        add_noise(sums, SIGMA * CLIP, Randomness.of_system())
+    finally:
+        adapted.model.eval().zero_grad(set_to_none=True)
+        wrapped.to_standard_module()
+
+
+def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
+    """A backward pass a window."""
+    with trained_parameters(adapted.model, "ab") as named:
+        weights = [weight for _, weight in named]
+        folded = [torch.zeros((draw.patients, *weight.shape)) for weight in weights]
+        for row, owner in zip(draw.rows, draw.owner, strict=True):
+            one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
+            loss = adapted.backbone.window_loss(adapted.model, one).sum()
+            for total, gradient in zip(folded, torch.autograd.grad(loss, weights), strict=True):
+                total[owner] += gradient
+        clip_(dict(enumerate(folded)), CLIP)  # type: ignore[arg-type]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""What noise costs: epsilon of noisy steps, and the noise that keeps a run within an epsilon.
+
+The mechanism is the Poisson-subsampled Gaussian: each patient is in a step with probability q, a
+step's sum of clipped gradients gets noise of sigma times the clip norm. Two accountants of Opacus
+look at it. PRV (Gopi et al., arXiv 2106.02848) is tight and is what is reported, by its upper
+bound. RDP (Mironov et al., arXiv 1908.10530) is looser and cheap: it brackets and checks the other.
+Opacus' third, GDP, is an approximation that can lie below the true value, and is never used.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from common.errors import PrivacyError
+
+SIGMA_TOLERANCE = 1e-3
+"""Relative tolerance of a solved noise multiplier: it is at most this share above the smallest."""
+LEAST_SIGMA = 0.1
+MOST_SIGMA = 1000.0
+"""The range in which a noise multiplier is looked for."""
+MOST_POINTS = 1_000_000
+"""Largest grid of PRV for a part of a history: it takes some 700 MB at its peak."""
+MOST_POINTS_TOGETHER = 5 * MOST_POINTS
+"""Over all parts, one after the other: it bounds the time, to about ten seconds."""
+LEAST_PRV_DELTA = 1e-10
+"""Below it the rounding of PRV's Fourier transform is no longer small beside delta."""
+
+_EPSILON_ERRORS = (0.01, 0.03, 0.1)
+"""PRV's error of epsilon: Opacus' own, and coarser ones where the grid would be too large."""
+_FINE_EPSILON_ERROR = 0.001
+"""Where epsilon is below 1: 0.01 would be a large part of it."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Noisy steps of one kind.
+
+    Attributes:
+        sample_rate: probability q of each patient to be in a step, 0 to 1.
+        noise_multiplier: sigma, the noise's deviation in clip norms; 0 = no noise.
+        steps: how many.
+    """
+
+    sample_rate: float
+    noise_multiplier: float
+    steps: int
+
+
+@dataclass(frozen=True)
+class Epsilon:
+    """Epsilon of a history at one delta, infinite where there is no guarantee.
+
+    Attributes:
+        prv: what is reported: PRV's upper bound, its numerical error included.
+        rdp: the bound by RDP.
+        accountant: ``PRV``; or ``RDP`` where PRV cannot be computed in bounded memory or to enough
+            digits (epsilon in the hundreds, delta below 1e-10), so that both numbers are RDP's.
+    """
+
+    prv: float
+    rdp: float
+    accountant: str = "PRV"
+
+
+def spent(history: Iterable[Steps], delta: float) -> Epsilon:
+    """Return epsilon of all steps together, of one run or of many.
+
+    The steps may differ in sampling and noise: this is heterogeneous composition, in which the
+    order does not matter.
+
+    Args:
+        history: the steps; parts of the same kind are added up.
+        delta: of the (epsilon, delta) guarantee, above 0 and below 1.
+
+    Raises:
+        PrivacyError: where a number is out of range, or PRV exceeds RDP by more than its error,
+            which would mean that one of them is wrong.
+    """
+    if not 0.0 < delta < 1.0:
+        raise PrivacyError(f"delta must lie between 0 and 1, got {delta:g}; take e.g. 1e-5")
+    parts = _merged(history)
+    if not parts:
+        return Epsilon(0.0, 0.0)
+    if any(part.noise_multiplier == 0.0 for part in parts):
+        return Epsilon(math.inf, math.inf, "RDP")
+    rdp = _rdp(parts, delta)
+    for error in _errors(rdp):
+        prv = _prv(parts, delta, error)
+        if prv is None:
+            continue
+        if prv > rdp + 2 * error:
+            raise PrivacyError(
+                f"the accountants disagree: PRV gives epsilon {prv:.4g}, RDP's bound is {rdp:.4g}; "
+                "train nothing with these settings, and report them"
+            )
+        return Epsilon(prv, rdp)
+    return Epsilon(rdp, rdp, "RDP")
+
+
+def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
+    """Return the least noise with which a run stays within an epsilon.
+
+    Args:
+        epsilon: the target, above 0.
+        delta: of the (epsilon, delta) guarantee.
+        sample_rate: probability q of each patient to be in a step, above 0, at most 1.
+        steps: steps of the whole run, at least 1.
+
+    Returns:
+        Sigma, at most `SIGMA_TOLERANCE` (relative) above the smallest in `LEAST_SIGMA` to
+        `MOST_SIGMA` whose reported epsilon does not exceed the target. Never below it: the epsilon
+        of what is returned was computed, and is within the target.
+
+    Raises:
+        PrivacyError: where a number is out of range, or no noise in the range is enough.
+    """
+    if not 0.0 < epsilon < math.inf:
+        raise PrivacyError(f"epsilon must be above 0 and finite, got {epsilon:g}")
+    if steps < 1 or not 0.0 < sample_rate <= 1.0:
+        raise PrivacyError(
+            "noise is solved for at least one step and a sample rate above 0, at most 1; "
+            f"got {steps} steps at {sample_rate:g}"
+        )
+
+    def fits(sigma: float) -> bool:
+        return spent([Steps(sample_rate, sigma, steps)], delta).prv <= epsilon
+
+    def fits_by_rdp(sigma: float) -> bool:
+        return _rdp([Steps(sample_rate, sigma, steps)], delta) <= epsilon
+
+    # RDP is cheap, and what fits by it fits by PRV. It cannot say less than some 0.1: below, PRV
+    # alone looks, from 1 upwards.
+    high = _first_fit(fits_by_rdp, LEAST_SIGMA)
+    if high is not None:
+        high = _narrow(fits_by_rdp, max(LEAST_SIGMA, high / 2), high, 1.05)
+    if high is None or not fits(high):
+        high = _first_fit(fits, max(1.0, high or 1.0))
+    if high is None:
+        raise PrivacyError(
+            f"epsilon {epsilon:g} at delta {delta:g} is out of reach in {steps} steps that sample "
+            f"{sample_rate:g} of the patients, even with a noise multiplier of {MOST_SIGMA:g}; "
+            "raise privacy.epsilon, or lower rounds, train.steps or privacy.sample-rate"
+        )
+    low = high
+    while low > LEAST_SIGMA:
+        low = max(LEAST_SIGMA, high / 1.15)
+        if not fits(low):
+            break
+        high = low
+    else:
+        return LEAST_SIGMA
+    return _narrow(fits, low, high, 1.0 + SIGMA_TOLERANCE)
+
+
+def _first_fit(fits: Callable[[float], bool], start: float) -> float | None:
+    """Return the first of start, 2 start, 4 start, ... `MOST_SIGMA` that fits; None for none."""
+    sigma = start
+    while sigma < MOST_SIGMA:
+        if fits(sigma):
+            return sigma
+        sigma *= 2
+    return MOST_SIGMA if fits(MOST_SIGMA) else None
+
+
+def _narrow(fits: Callable[[float], bool], low: float, high: float, ratio: float) -> float:
+    """Bisect between what does not fit and what does, to a ratio; return what fits."""
+    while high / low > ratio:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
+def _merged(history: Iterable[Steps]) -> list[Steps]:
+    """Check the parts and add up those of the same kind; those that cost nothing are left out."""
+    totals: dict[tuple[float, float], int] = {}
+    for part in history:
+        q, sigma, steps = part.sample_rate, part.noise_multiplier, part.steps
+        if not (0.0 <= q <= 1.0 and 0.0 <= sigma < math.inf and steps >= 0):
+            raise PrivacyError(
+                "steps need a sample rate from 0 to 1, noise and a number of at least 0; "
+                f"got sample rate {q:g}, noise multiplier {sigma:g}, {steps} steps"
+            )
+        if q > 0.0 and steps > 0:
+            totals[q, sigma] = totals.get((q, sigma), 0) + steps
+    return [Steps(q, sigma, steps) for (q, sigma), steps in sorted(totals.items())]
+
+
+def _errors(rdp: float) -> tuple[float, ...]:
+    return (_FINE_EPSILON_ERROR, *_EPSILON_ERRORS) if rdp < 1.0 else _EPSILON_ERRORS
+
+
+def _rdp(parts: list[Steps], delta: float) -> float:
+    from opacus.accountants import RDPAccountant
+
+    accountant = RDPAccountant()
+    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
+    with _quiet():
+        try:
+            epsilon = float(accountant.get_epsilon(delta))
+        except (ValueError, OverflowError):
+            return math.inf
+    return math.inf if math.isnan(epsilon) else max(0.0, epsilon)
+
+
+def _prv(parts: list[Steps], delta: float, epsilon_error: float) -> float | None:
+    """Return PRV's upper bound, or None where it cannot be had at this error."""
+    from opacus.accountants import PRVAccountant
+
+    points = _points(parts, delta, epsilon_error)
+    too_many = points > MOST_POINTS or points * len(parts) > MOST_POINTS_TOGETHER
+    if too_many or delta < LEAST_PRV_DELTA:
+        return None
+    accountant = PRVAccountant()
+    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
+    with _quiet():
+        try:
+            epsilon = float(accountant.get_epsilon(delta, eps_error=epsilon_error))
+        except (ValueError, RuntimeError, OverflowError):
+            return None  # its own checks of the discretisation failed
+    return max(0.0, epsilon) if math.isfinite(epsilon) else None
+
+
+def _points(parts: list[Steps], delta: float, epsilon_error: float) -> float:
+    """Estimate the grid that PRV would lay for each part: its domain over its mesh."""
+    delta_error = delta / 1000  # Opacus' default
+    steps = sum(part.steps for part in parts)
+    half_width = max(
+        _rdp(parts, delta_error / 4),
+        *(
+            _rdp([Steps(p.sample_rate, p.noise_multiplier, 1)], delta_error / (8 * steps))
+            for p in parts
+        ),
+    )
+    mesh = epsilon_error / math.sqrt(steps * math.log(12 / delta_error) / 2)
+    return 2 * (half_width + 3) / mesh
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings to ourselves: the best order of RDP at an end of its range, log(0) at q = 1.
+
+    Both leave a valid bound.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield

@@ -1,0 +1,212 @@
+"""DP-SGD whose unit is the patient (Abadi et al., arXiv 1607.00133).
+
+A step draws patients, clips the gradient of each to a norm of at most C, adds them up and adds
+normal noise of deviation sigma C to every coordinate. Whatever one patient's stays hold, and
+whether the patient is in the table at all, the sum moves by at most C, which the noise hides as far
+as (epsilon, delta) says. All that follows, from dividing by the expected number of patients to the
+optimiser and FedProx, sees the noised sum alone and spends nothing.
+
+The optimiser is plain gradient descent on the gradient in clip norms, so that the learning rate
+does not depend on C (De et al., arXiv 2204.13650). Adam divides by what it sees of the gradient's
+size, which here is the noise's, the same everywhere; and its first steps keep little more than
+signs, in which noise counts as much as the gradient.
+
+The number of a site's patients is taken as public; so are the settings and the number of steps.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from client.privacy.patient_gradients import NamedParameters, patient_gradients
+from client.privacy.randomness import Randomness
+from client.privacy.sampling import Draw, draw_patients
+from client.training import TrainingResult, autocast, pull_towards, to_device
+from common.backbones.base import Backbone, Batch
+from common.backbones.lora import trained_parameters
+from common.config import PrivacyConfig, TrainConfig
+from common.errors import TrainingError
+from common.windows import Windows
+
+_BELOW_ONE = 1.0 - 1e-5
+"""Keeps a clipped norm at or below C when single precision rounds it up."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatientSum:
+    """Of the P patients of a draw.
+
+    Attributes:
+        gradients: by name, the sum of the clipped gradients, in double precision on the CPU.
+        loss: the sum of the patients' losses, those that are finite. Private: no noise covers it.
+        patients: how many losses that are. Private as well.
+    """
+
+    gradients: dict[str, Tensor]
+    loss: float
+    patients: int
+
+
+def train_privately(
+    model: torch.nn.Module,
+    backbone: Backbone,
+    windows: Windows,
+    train: TrainConfig,
+    privacy: PrivacyConfig,
+    *,
+    trained: str,
+    learning_rate: float,
+    noise_multiplier: float,
+    steps: int,
+    randomness: Randomness,
+) -> TrainingResult:
+    """Train a model's adapter in place, so that what it becomes hides each single patient.
+
+    Args:
+        model: with an adapter on it, on the device where it is to train.
+        backbone: the model's family.
+        windows: the site's training windows.
+        train: weight decay and FedProx; its batch, epochs, steps and clip do not apply.
+        privacy: clip norm, sampling rate and windows a patient; its budget is the caller's part.
+        trained: ``ab``, or ``b`` for FFA-LoRA, where A stays as it is.
+        learning_rate: this round's rate, for gradients in clip norms.
+        noise_multiplier: sigma, the noise's deviation in clip norms.
+        steps: steps to take; every one counts, also one that draws nobody and adds noise alone.
+        randomness: decides who is drawn, and the noise.
+
+    Returns:
+        Steps and mean loss of the patients as they were drawn. The loss is private information:
+        nothing hides it, and whether it leaves the site is the caller's to decide.
+
+    Raises:
+        TrainingError: where a matrix is not finite in the end, which the noised sums alone decide.
+    """
+    device = next(model.parameters()).device
+    everything = backbone.collate(windows.context, windows.target, windows.vital)
+    expected = privacy.sample_rate * len(windows.patient_ids)
+    loss, counted = 0.0, 0
+    model.eval()  # dropout of the base would be noise that no accountant knows
+    with trained_parameters(model, trained) as named:
+        parameters = [parameter for _, parameter in named]
+        anchors = [parameter.detach().clone() for parameter in parameters]
+        optimiser = torch.optim.SGD(parameters, lr=learning_rate, weight_decay=train.weight_decay)
+        for _ in range(steps):
+            draw = draw_patients(
+                windows.patient,
+                len(windows.patient_ids),
+                privacy.sample_rate,
+                privacy.patient_windows,
+                randomness,
+            )
+            drawn = sum_clipped(
+                model, backbone, everything, named, draw, privacy.clip_norm, privacy.chunk
+            )
+            noised = add_noise(drawn.gradients, noise_multiplier * privacy.clip_norm, randomness)
+            for name, parameter in named:
+                step = noised[name] / (expected * privacy.clip_norm)
+                parameter.grad = step.to(parameter.dtype).to(device)
+            pull_towards(parameters, anchors, train.proximal)
+            optimiser.step()
+            loss, counted = loss + drawn.loss, counted + drawn.patients
+        optimiser.zero_grad(set_to_none=True)
+        _check_finite(named, learning_rate)
+    return TrainingResult(steps, loss / counted if counted else 0.0)
+
+
+def sum_clipped(
+    model: torch.nn.Module,
+    backbone: Backbone,
+    everything: Batch,
+    parameters: NamedParameters,
+    draw: Draw,
+    clip_norm: float,
+    chunk: int,
+) -> PatientSum:
+    """Return the sum of the drawn patients' gradients, each clipped over all matrices together.
+
+    A patient's loss is the mean over its windows of the draw.
+
+    Args:
+        model: in eval mode.
+        backbone: the model's family.
+        everything: all windows of the site, on the CPU.
+        parameters: the matrices that are trained, by name.
+        draw: who takes part; nobody gives zeros.
+        clip_norm: C, the largest norm of a patient's part.
+        chunk: windows whose gradients are held at once.
+    """
+    device = next(model.parameters()).device
+    total = {
+        name: torch.zeros(weight.shape, dtype=torch.float64, device="cpu")
+        for name, weight in parameters
+    }
+    loss, counted = 0.0, 0
+    for part in draw.chunks(chunk):
+        rows = torch.from_numpy(part.rows)
+        batch = to_device({name: tensor[rows] for name, tensor in everything.items()}, device)
+        owner = torch.from_numpy(part.owner).to(device)
+        with patient_gradients(model, parameters, owner, part.patients) as gradients:
+            with autocast(device):
+                losses = backbone.window_loss(model, batch)  # [B]
+            mean = _mean_by(owner, part.patients, losses)  # [P]
+            mean.sum().backward()  # type: ignore[no-untyped-call]
+        clip_(gradients, clip_norm)
+        for name, gradient in gradients.items():
+            total[name] += gradient.sum(dim=0).cpu().double()
+        finite = mean.detach()[torch.isfinite(mean)]
+        loss, counted = loss + float(finite.sum()), counted + len(finite)
+    return PatientSum(total, loss, counted)
+
+
+def _mean_by(owner: Tensor, patients: int, losses: Tensor) -> Tensor:
+    """Return each patient's mean, [P], of its windows' losses [B]."""
+    count = torch.bincount(owner, minlength=patients).to(losses.dtype)
+    return losses.new_zeros(patients).index_add(0, owner, losses) / count
+
+
+def clip_(gradients: dict[str, Tensor], clip_norm: float) -> None:
+    """Scale each patient's gradient, in place, to a norm of at most C over all matrices together.
+
+    A gradient that is not finite counts as zero. The patient's part is then of norm 0, the others'
+    is untouched, and nothing shows; an error, or a step left out, would tell that such a patient is
+    there, and no noise would hide it.
+
+    Args:
+        gradients: by name, ``[P, out, in]``.
+        clip_norm: C.
+    """
+    squares = torch.stack([gradient.square().sum(dim=(1, 2)) for gradient in gradients.values()])
+    norm = squares.sum(dim=0).sqrt()  # [P]
+    factor = (clip_norm * _BELOW_ONE / norm).clamp(max=1.0)
+    for gradient in gradients.values():
+        gradient.mul_(factor[:, None, None])
+        gradient[~torch.isfinite(norm)] = 0.0
+
+
+def add_noise(
+    gradients: dict[str, Tensor], deviation: float, randomness: Randomness
+) -> dict[str, Tensor]:
+    """Add normal noise to every coordinate, in double precision.
+
+    A single-precision sum of single-precision noise has gaps that can betray the summand (Mironov,
+    CCS 2012); here it is rounded to single precision only afterwards.
+    """
+    sizes = [gradient.numel() for gradient in gradients.values()]
+    noise = torch.split(torch.from_numpy(randomness.normal(sum(sizes)) * deviation), sizes)
+    return {
+        name: gradient + part.view_as(gradient)
+        for (name, gradient), part in zip(gradients.items(), noise, strict=True)
+    }
+
+
+def _check_finite(parameters: NamedParameters, learning_rate: float) -> None:
+    for name, parameter in parameters:
+        if not math.isfinite(float(parameter.detach().sum())):
+            raise TrainingError(
+                f"{name} is no longer finite; lower privacy.learning-rate (this round's is "
+                f"{learning_rate:g})"
+            )

@@ -67,7 +67,7 @@ def main() -> None:
                 flush=True,
             )
     print(f"time: median ratio {statistics.median(ratios):.3f} (target {TIME_TARGET})")
-    for dtype in ("float32", "float16", "int8"):
+    for dtype in ("float32", "float16"):
         print(f"bytes on the wire, {dtype}: {wire_ratio(config, dtype):.4f} x the raw adapter's")
     print(f"(target {BYTES_TARGET})")
 

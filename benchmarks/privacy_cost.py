@@ -8,7 +8,7 @@ patients: without privacy (the defaults), and at each epsilon with A frozen (FFA
 matrices trained. The learning rate falls with epsilon, as more noise asks for: 5, 2 and 0.3 at
 epsilon 10, 3 and 1, and a third of that where both matrices are trained, whose product squares the
 noise. These rates, and the defaults of privacy.*, were chosen on the validation patients of the
-challenge 2019 by 41 trials; with patients whose privacy counts, every trial would spend budget.
+challenge 2019 by 50 trials; with patients whose privacy counts, every trial would spend budget.
 The noise has a fixed seed, so that a table can be repeated. What is in DIR already is not run
 again.
 """

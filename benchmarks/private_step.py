@@ -1,11 +1,11 @@
 """What a private step costs beside a plain LoRA step: time and peak memory, in ratios.
 
-    python benchmarks/private_step.py [--backbone chronos-bolt-nano] [--patients 32] [--windows 4]
+    python benchmarks/private_step.py [--backbone chronos-bolt-nano] [--patients 16] [--windows 16]
                                       [--repeats 9]
 
 A step of each kind takes the same windows of the same patients. Times are interleaved, plain and
 the other in turn, and the median of the pairs' ratios is printed. Memory is the peak of a process
-that takes steps of one kind alone, above one that has only loaded the model.
+that takes steps of one kind alone, above one that has only loaded the model; medians of five.
 
     plain           the mean loss of all windows, AdamW: `client.training`'s step
     A and B         this project's hooks: gradients per patient, clipped and noised
@@ -24,54 +24,69 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 
 from client.privacy.dpsgd import add_noise, clip_, sum_clipped
 from client.privacy.randomness import Randomness
 from client.privacy.sampling import Draw
 from common.backbones.base import Batch
-from common.backbones.lora import AdaptedBackbone, adapted_backbone, trained_parameters
+from common.backbones.lora import (
+    AdaptedBackbone,
+    adapted_backbone,
+    lora_parameters,
+    trained_parameters,
+)
 from common.config import LoraConfig
 from common.vitals import VITALS
 
 CLIP, SIGMA = 0.05, 1.0
+KINDS = ("plain", "A and B", "B (FFA-LoRA)", "opacus hooks", "one at a time")
 TARGETS = {"A and B": 1.35, "B (FFA-LoRA)": 1.15}
 MEMORY_TARGET = 1.2
 Step = Callable[[], None]
 
 
 def main() -> None:
-    """Measure every kind and print the table; or be the process of one kind."""
+    """Measure every kind and print the table."""
     parser = argparse.ArgumentParser(description="The cost of a private step.")
     parser.add_argument("--backbone", default="chronos-bolt-nano")
-    parser.add_argument("--patients", type=int, default=32)
-    parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--patients", type=int, default=16)
+    parser.add_argument("--windows", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--kind", help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    steps = make_steps(options.backbone, options.patients, options.windows)
     if options.kind:
-        for _ in range(3 if options.kind != "nothing" else 0):
-            steps[options.kind]()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+        take_alone(options)
         return
-    base = memory(options, "nothing")
-    plain = memory(options, "plain") - base
+    # Before this process grows: Linux lets a child's peak begin at its parent's.
+    peak = {kind: memory(options, kind) for kind in ("nothing", *KINDS)}
+    steps = make_steps(options.backbone, options.patients, options.windows)
     print("| step | time / plain | target | memory / plain | target |")
     print("|---|--:|--:|--:|--:|")
-    for kind in steps:
-        if kind == "plain":
-            continue
+    for kind in KINDS[1:]:
         repeats = 3 if kind == "one at a time" else options.repeats
         ratio = statistics.median(paired(steps["plain"], steps[kind], repeats))
-        size = (memory(options, kind) - base) / plain
+        size = (peak[kind] - peak["nothing"]) / (peak["plain"] - peak["nothing"])
         target = f"{TARGETS[kind]}" if kind in TARGETS else ""
         limit = f"{MEMORY_TARGET}" if kind in TARGETS else ""
         print(f"| {kind} | {ratio:.2f} | {target} | {size:.2f} | {limit} |", flush=True)
+
+
+def take_alone(options: argparse.Namespace) -> None:
+    """Take three steps of one kind, or none, and print the peak kB of this process."""
+    steps = make_steps(options.backbone, options.patients, options.windows)
+    if options.kind != "nothing":
+        for _ in range(3):
+            steps[options.kind]()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def paired(plain: Step, other: Step, repeats: int) -> list[float]:
@@ -87,12 +102,15 @@ def paired(plain: Step, other: Step, repeats: int) -> list[float]:
     return ratios[1:]  # the first of each warms up
 
 
-def memory(options: argparse.Namespace, kind: str) -> int:
-    """Return the peak kB of a process that takes three steps of a kind."""
+def memory(options: argparse.Namespace, kind: str) -> float:
+    """Return the peak kB of a process that takes three steps of a kind, the median of five."""
     command = [sys.executable, __file__, "--kind", kind, "--backbone", options.backbone]
     command += ["--patients", str(options.patients), "--windows", str(options.windows)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(result.stdout.split()[-1])
+    peaks = []
+    for _ in range(5):
+        result = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks.append(int(result.stdout.split()[-1]))
+    return statistics.median(peaks)
 
 
 def make_steps(backbone: str, patients: int, windows: int) -> dict[str, Step]:
@@ -144,29 +162,33 @@ def private_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw, trained: st
 
 def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
     """Opacus' gradients per window, folded into patients and clipped as ours."""
+    wrapped = opacus_model(adapted)
+    loss = adapted.backbone.window_loss(wrapped, batch).sum() * draw.patients / len(draw.rows)
+    loss.backward()  # type: ignore[no-untyped-call]
+    owner = torch.from_numpy(draw.owner)
+    named: list[tuple[str, Any]] = [*lora_parameters(wrapped)]
+    folded = {
+        name: torch.zeros((draw.patients, *weight.shape)).index_add_(0, owner, weight.grad_sample)
+        for name, weight in named
+    }
+    clip_(folded, CLIP)
+    sums = {name: gradient.sum(dim=0).double() for name, gradient in folded.items()}
+    add_noise(sums, SIGMA * CLIP, Randomness.of_system())
+    for _, weight in named:
+        weight.grad = weight.grad_sample = None
+
+
+@cache
+def opacus_model(adapted: AdaptedBackbone) -> PeftModel:
+    """Return a copy of the model with Opacus' hooks on it, made once: they are no step's cost."""
     from opacus.grad_sample import GradSampleModule
 
-    owner = torch.from_numpy(draw.owner)
-    wrapped = GradSampleModule(adapted.model, loss_reduction="sum", strict=False)
-    try:
-        for name, module in adapted.model.named_modules():
-            if "lora_" in name:
-                module.train()  # its hooks record nothing in eval mode
-        losses = adapted.backbone.window_loss(adapted.model, batch)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        with trained_parameters(adapted.model, "ab") as named:
-            folded = {
-                name: torch.zeros((draw.patients, *weight.shape)).index_add_(
-                    0, owner, vars(weight)["grad_sample"]
-                )
-                for name, weight in named
-            }
-        clip_(folded, CLIP)
-        sums = {name: gradient.sum(dim=0).double() for name, gradient in folded.items()}
-        add_noise(sums, SIGMA * CLIP, Randomness.of_system())
-    finally:
-        adapted.model.eval().zero_grad(set_to_none=True)
-        wrapped.to_standard_module()
+    model: PeftModel = deepcopy(adapted.model)
+    GradSampleModule(model, loss_reduction="sum", strict=False)
+    for name, module in model.named_modules():
+        if "lora_" in name:
+            module.train()  # the hooks record nothing in eval mode
+    return model
 
 
 def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
@@ -174,9 +196,10 @@ def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
     with trained_parameters(adapted.model, "ab") as named:
         weights = [weight for _, weight in named]
         folded = [torch.zeros((draw.patients, *weight.shape)) for weight in weights]
+        share = draw.patients / len(draw.rows)  # a patient's loss is the mean of its windows'
         for row, owner in zip(draw.rows, draw.owner, strict=True):
             one = {name: tensor[row : row + 1] for name, tensor in batch.items()}
-            loss = adapted.backbone.window_loss(adapted.model, one).sum()
+            loss = adapted.backbone.window_loss(adapted.model, one).sum() * share
             for total, gradient in zip(folded, torch.autograd.grad(loss, weights), strict=True):
                 total[owner] += gradient
         clip_(dict(enumerate(folded)), CLIP)  # type: ignore[arg-type]

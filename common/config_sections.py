@@ -120,7 +120,7 @@ class TrainConfig:
         0.0, "FedProx's mu (arXiv 1812.06127): pull towards the round's adapter"
     )
     device: str = setting("auto", "auto (cuda, mps or cpu, as there is), cpu, cuda or mps")
-    threads: int = setting(1, "CPU threads; 1 makes bytes equal everywhere, 0 = torch's choice")
+    threads: int = setting(1, "CPU threads; 1 repeats bytes on like CPUs, 0 = torch's choice")
 
     def __post_init__(self) -> None:
         at_least("train.epochs", self.epochs, 0)
@@ -206,7 +206,9 @@ class AggregationConfig:
     optimizer: str = setting(
         "none", f"of the server, on the averaged update: {', '.join(OPTIMIZERS)}"
     )
-    learning_rate: float = setting(1.0, "of the server's optimizer")
+    learning_rate: float = setting(
+        0.0, "of the server's optimizer; 0 = 1 for fedavgm, 0.001 for fedadam and fedyogi"
+    )
     momentum: float = setting(0.9, "fedavgm's momentum, beta1 of fedadam and fedyogi")
     beta2: float = setting(0.99, "beta2 of fedadam and fedyogi")
     tau: float = setting(1e-3, "fedadam, fedyogi: what is added to the root of the second moment")
@@ -220,7 +222,7 @@ class AggregationConfig:
         within("aggregation.trim", self.trim, 0.0, 0.49)
         at_least("aggregation.byzantine", self.byzantine, 0)
         check_name("aggregation.optimizer", self.optimizer, OPTIMIZERS)
-        positive("aggregation.learning-rate", self.learning_rate)
+        at_least("aggregation.learning-rate", self.learning_rate, 0)
         within("aggregation.momentum", self.momentum, 0.0, 0.9999)
         within("aggregation.beta2", self.beta2, 0.0, 0.9999)
         positive("aggregation.tau", self.tau)
@@ -232,6 +234,13 @@ class AggregationConfig:
                 f"{', '.join(BY_NAME_RULES)}"
             )
 
+    @property
+    def rate(self) -> float:
+        """The optimizer's learning rate; FedAdam and FedYogi move each number by about as much."""
+        if self.learning_rate > 0:
+            return self.learning_rate
+        return 1.0 if self.optimizer in ("none", "fedavgm") else 1e-3
+
 
 @dataclass(frozen=True)
 class PrivacyConfig:
@@ -240,7 +249,9 @@ class PrivacyConfig:
     epsilon: float = setting(0.0, "budget of a site's whole run; 0 = privacy is off")
     delta: float = setting(1e-5, "of the (epsilon, delta) guarantee")
     noise_multiplier: float = setting(0.0, "given in epsilon's place, which then follows; 0 = no")
-    learning_rate: float = setting(3.0, "of SGD in round 1, in place of train.learning-rate")
+    learning_rate: float = setting(
+        3.0, "of SGD in round 1; lower it with epsilon: about 2 at 3, 0.3 at 1"
+    )
     clip_norm: float = setting(0.05, "largest norm C of a patient's gradient in a step")
     sample_rate: float = setting(1.0, "chance q of each patient to be in a step")
     patient_windows: int = setting(16, "most windows of a patient in a step, drawn anew each time")

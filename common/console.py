@@ -1,11 +1,20 @@
-"""The console: its width, and tables that stay readable at 80 columns."""
+"""The console: its width, its progress bar, and tables that stay readable at 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 PIPED_COLUMNS = 100
@@ -28,3 +37,25 @@ def narrow_table(title: str, text_columns: Sequence[str], number_columns: Sequen
     for name in number_columns:
         table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     return table
+
+
+@contextmanager
+def byte_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Draw a bar on standard error while the block runs; none where that is no terminal.
+
+    Yields:
+        What to call with the bytes read so far and their total.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task(label, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -79,3 +79,21 @@ class PrivacyError(FedvitalsError):
     """Training would break what is promised to patients, or the ledger of it cannot be kept."""
 
     exit_code = 11
+
+
+class PolicyError(FedvitalsError):
+    """A site's policy is missing, cannot be read, or holds what is not known."""
+
+    exit_code = 20
+
+
+class AuditError(FedvitalsError):
+    """A site's audit log has been changed, or cannot be written: nothing may leave without it."""
+
+    exit_code = 21
+
+
+class NodeError(FedvitalsError):
+    """A site's node cannot be started, or the coordinator does not accept it."""
+
+    exit_code = 22

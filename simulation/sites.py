@@ -18,23 +18,19 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Table
 
-from common.atomic import atomic_file, atomic_folder
-from common.cohort_folder import COHORT_FILE, SITES_FOLDER, site_table_paths
-from common.console import narrow_table
-from common.errors import CohortError
-from common.splits import SPLITS
-from common.vitals import (
-    VITAL_NAMES,
-    VITALS,
-    SiteTable,
-    SiteTableInfo,
-    make_site_table,
-    read_site_table,
-    write_site_table,
+from common.atomic import atomic_folder
+from common.cohort_folder import (
+    COHORT_FILE,
+    SITES_FOLDER,
+    check_replaceable,
+    record_text,
+    unwritable,
 )
-from simulation.flow import ExclusionFlow
+from common.errors import CohortError
+from common.flow import ExclusionFlow
+from common.site_summary import summarise
+from common.vitals import SiteTableInfo, make_site_table, write_site_table
 
 COHORT_SCHEMA_VERSION = 1
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
@@ -77,22 +73,7 @@ def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite:
     Raises:
         CohortError: where `out` holds something that must not be lost, or cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise CohortError(f"{out} is a file; give a folder with --out")
-    held = {path.name for path in out.iterdir()} if out.exists() else set()
-    if not held:
-        _check_writable(out)
-        return
-    if COHORT_FILE not in held:
-        raise CohortError(f"{out} is not empty and holds no cohort; give another folder with --out")
-    strangers = sorted(held - {COHORT_FILE, SITES_FOLDER})
-    if strangers:
-        raise CohortError(
-            f"{out} holds {strangers[0]} beside its cohort, which would be lost; move it or give "
-            "another folder with --out"
-        )
-    _check_writable(out)
-    if overwrite:
+    if not check_replaceable(out, COHORT_FILE) or overwrite:
         return
     record = read_cohort(out)
     if (record["source"], record["parameters"]) != (source, json.loads(json.dumps(parameters))):
@@ -130,12 +111,12 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
                 for site, rows in kept.items()
             }
             record = _record(cohort, summaries)
-            text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            text = record_text(record)
             (partial / COHORT_FILE).write_text(text, encoding="utf-8")
             if not overwrite:
                 _check_same(out, text)
     except OSError as error:
-        raise _unwritable(out, error) from error
+        raise unwritable(out, error) from error
     return record
 
 
@@ -161,44 +142,6 @@ def read_cohort(folder: Path) -> dict[str, Any]:
             f"{COHORT_SCHEMA_VERSION}; prepare the cohort again"
         )
     return record
-
-
-def sites_table(folder: Path) -> Table:
-    """Draw what each site of a cohort holds, read from the site tables themselves.
-
-    Raises:
-        CohortError, SiteTableError: where the folder or a table in it is not valid.
-    """
-    numbers = ("patients", "split", "stays", "hours", *(vital.short for vital in VITALS))
-    table = narrow_table(
-        "Sites (split: train/validation/test patients; vital signs: % of steps observed)",
-        ["site"],
-        numbers,
-    )
-    for site, path in site_table_paths(folder).items():
-        summary = summarise(read_site_table(path))
-        per_split = summary["patients_per_split"]
-        table.add_row(
-            site,
-            str(summary["patients"]),
-            "/".join(str(per_split[split]) for split in SPLITS),
-            *(f"{summary[key]:.0f}" for key in ("stays", "hours")),
-            *(f"{100 * share:.0f}" for share in summary["observed"].values()),
-        )
-    return table
-
-
-def summarise(table: SiteTable) -> dict[str, Any]:
-    """Count patients, stays, hours and the share of steps observed, as plain values."""
-    frame = table.frame
-    per_split = frame.groupby("split")["patient_id"].nunique()
-    return {
-        "patients": int(frame["patient_id"].nunique()),
-        "stays": int(frame["stay_id"].nunique()),
-        "hours": len(frame) * table.info.step_minutes / 60,
-        "patients_per_split": {split: int(per_split.get(split, 0)) for split in SPLITS},
-        "observed": {name: round(float(frame[name].notna().mean()), 4) for name in VITAL_NAMES},
-    }
 
 
 def _write_site(cohort: Cohort, site: str, rows: pd.DataFrame, path: Path) -> dict[str, Any]:
@@ -235,20 +178,3 @@ def _check_same(out: Path, text: str) -> None:
             f"{out} holds a cohort made with the same settings from other files or versions; "
             "give another folder with --out or replace it with --overwrite"
         )
-
-
-def _check_writable(out: Path) -> None:
-    # By doing it: permissions, a full disk and a read-only file system all show here.
-    try:
-        with atomic_file(out.parent / f".{out.name}.probe") as probe:
-            probe.write_bytes(b"")
-        (out.parent / f".{out.name}.probe").unlink()
-    except OSError as error:
-        raise _unwritable(out, error) from error
-
-
-def _unwritable(out: Path, error: OSError) -> CohortError:
-    return CohortError(
-        f"{out} cannot be written ({error.strerror or error}); free space or give another folder "
-        "with --out"
-    )

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from client.commands import convert, ledger
+from client.commands import (
+    approve,
+    audit,
+    check,
+    convert,
+    health,
+    ingest,
+    ledger,
+    node,
+    preflight,
+)
 
 app = typer.Typer(
     help="Prepare and run a hospital's side of a federation.",
@@ -21,4 +31,11 @@ def client() -> None:
 
 
 app.command(name="convert")(convert.convert)
+app.command(name="ingest")(ingest.ingest)
+app.command(name="check")(check.check)
+app.command(name="node")(node.node)
+app.command(name="approve")(approve.approve)
+app.command(name="preflight")(preflight.preflight)
+app.command(name="health")(health.health)
+app.add_typer(audit.app, name="audit")
 app.command(name="ledger")(ledger.ledger)

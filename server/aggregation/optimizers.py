@@ -40,7 +40,7 @@ class ServerOptimizer:
     resumed run goes on with the same bits.
 
     Args:
-        settings: `aggregation.optimizer` (not ``none``), `learning_rate` (eta), `momentum`
+        settings: `aggregation.optimizer` (not ``none``), `rate` (eta), `momentum`
             (beta1), `beta2` and `tau`. FedAdam and FedYogi move each number by about eta a round,
             however small the update is: their eta is of the size of such a step, e.g. 0.001.
     """
@@ -110,7 +110,7 @@ class ServerOptimizer:
             direction = first / (np.sqrt(second) + settings.tau)
             self._state[name + _SECOND] = second.astype(np.float32)
         self._state[name + _FIRST] = first.astype(np.float32)
-        moved = before + settings.learning_rate * direction
+        moved = before + settings.rate * direction
         # 0.0 + 0.0 is 0.0 also where the number was -0.0.
         return np.where(direction == 0, before, moved).astype(np.float32)
 

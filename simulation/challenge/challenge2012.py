@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from common.errors import SourceError
+from common.flow import ExclusionFlow
 from common.vitals import VITAL_NAMES
 from simulation.challenge.archive import Progress, Record, RecordKind, read_records
 from simulation.challenge.measurements import IntArray, Measurements
@@ -29,7 +30,6 @@ from simulation.challenge.parsing import (
     refuse,
 )
 from simulation.challenge.selection import adults, check_settings, finish_cohort
-from simulation.flow import ExclusionFlow
 from simulation.sites import Cohort
 
 ICU_TYPES = {1: "ccu", 2: "csru", 3: "micu", 4: "sicu"}

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from common.errors import SourceError, UsageError
+from common.flow import ExclusionFlow
 from common.vitals import VITAL_NAMES
 from simulation.challenge.archive import Progress, Record, RecordKind, read_records
 from simulation.challenge.measurements import IntArray, Measurements
@@ -28,7 +29,6 @@ from simulation.challenge.parsing import (
     refuse,
 )
 from simulation.challenge.selection import adults, check_settings, finish_cohort
-from simulation.flow import ExclusionFlow
 from simulation.sites import Cohort
 
 SEPSIS_RULES = ("label", "none")

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from common.errors import UsageError
+from common.flow import ExclusionFlow
 from common.vitals import VITAL_NAMES
 from simulation.challenge.measurements import Measurements, clean, step_means
-from simulation.flow import ExclusionFlow
 from simulation.sites import Cohort
 
 ADULT_YEARS = 18

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
-from common.console import output_console
+from common.console import byte_progress, output_console
 from common.errors import UsageError
 from common.home import default_cohort_folder, use_cohort
 
@@ -87,7 +77,7 @@ def mimic3(
     settings = Mimic3Settings(sepsis, era, step_minutes, min_hours, _split_units(units))
 
     def build() -> Cohort:
-        with _byte_progress("reading CHARTEVENTS") as progress:
+        with byte_progress("reading CHARTEVENTS") as progress:
             return mimic3_cohort(mimic_dir, settings, memory_gb=memory_gb, progress=progress)
 
     _prepare("mimic3", settings.to_json(), build, out, overwrite)
@@ -134,7 +124,7 @@ def challenge_2019_command(
     parameters = {"sepsis": sepsis, "step_minutes": step_minutes, "min_hours": min_hours}
 
     def build() -> Cohort:
-        with _byte_progress("reading the archive") as progress:
+        with byte_progress("reading the archive") as progress:
             return challenge_2019(
                 source,
                 sepsis=sepsis,
@@ -160,7 +150,7 @@ def challenge_2012_command(
     parameters = {"step_minutes": step_minutes, "min_hours": min_hours}
 
     def build() -> Cohort:
-        with _byte_progress("reading the archive") as progress:
+        with byte_progress("reading the archive") as progress:
             return challenge_2012(
                 source, step_minutes=step_minutes, min_hours=min_hours, progress=progress
             )
@@ -177,8 +167,9 @@ def _prepare(
 ) -> None:
     """Build a cohort, write it, make it the current one and print what it holds."""
     from common.backbones.store import install_packaged
-    from simulation.flow import flow_table
-    from simulation.sites import check_free, sites_table, write_cohort
+    from common.flow import flow_table
+    from common.site_summary import sites_table
+    from simulation.sites import check_free, write_cohort
 
     folder = default_cohort_folder(source) if out is None else out
     check_free(folder, source, parameters, overwrite)
@@ -212,20 +203,3 @@ def _split_units(units: str) -> tuple[str, ...]:
     if not names:
         raise UsageError(f"--units is empty; choose from {ALL_UNITS}")
     return names
-
-
-@contextmanager
-def _byte_progress(label: str) -> Iterator[Callable[[int, int], None]]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -14,6 +14,6 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `p
 
 def sites(folder: Folder) -> None:
     """Print patients, stays, hours, split sizes and the share observed per vital, a row a site."""
-    from simulation.sites import sites_table
+    from common.site_summary import sites_table
 
     output_console().print(sites_table(folder))

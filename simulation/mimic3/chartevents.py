@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simulation.mimic3.csv_stream import CsvStream, Keep, Progress
+from common.csv_stream import CsvStream, Keep, Progress
 from simulation.mimic3.parquet_stream import ParquetStream
 from simulation.mimic3.tables import COLUMNS, MimicTables, TableStream
 

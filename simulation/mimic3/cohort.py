@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from common.errors import UsageError
-from simulation.flow import ExclusionFlow
+from common.flow import ExclusionFlow
 from simulation.mimic3.chartevents import stream_chartevents
 from simulation.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
 from simulation.mimic3.sofa import SOFA_ITEMS

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.csv_stream import Keep, Progress, check_columns
 from common.errors import SourceError
-from simulation.mimic3.csv_stream import Keep, Progress, check_columns
 
 _BATCH_ROWS = 1 << 17
 

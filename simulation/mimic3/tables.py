@@ -17,8 +17,8 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
+from common.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
-from simulation.mimic3.csv_stream import CsvStream
 from simulation.mimic3.parquet_stream import ParquetStream
 
 COLUMNS: Mapping[str, Mapping[str, str]] = {

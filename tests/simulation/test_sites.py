@@ -11,9 +11,10 @@ from rich.console import Console
 
 from common.cohort_folder import site_table_paths
 from common.errors import CohortError, SiteTableError
+from common.flow import ExclusionFlow
+from common.site_summary import sites_table
 from common.vitals import VITAL_NAMES, read_site_table
-from simulation.flow import ExclusionFlow
-from simulation.sites import Cohort, read_cohort, sites_table, write_cohort
+from simulation.sites import Cohort, read_cohort, write_cohort
 
 
 def make_cohort(**changes: Any) -> Cohort:

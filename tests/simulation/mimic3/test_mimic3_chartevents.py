@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from common import csv_stream
 from common.errors import SourceError
-from simulation.mimic3 import csv_stream
 from simulation.mimic3.chartevents import stream_chartevents
 from simulation.mimic3.tables import COLUMNS, MimicTables
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from common import csv_stream
+from common.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
-from simulation.mimic3 import csv_stream
-from simulation.mimic3.csv_stream import CsvStream
 from simulation.mimic3.tables import COLUMNS, MimicTables
 
 PATIENTS = (

@@ -52,14 +52,17 @@ class CsvStream:
     null. Nothing is guessed from the content: each column comes in the type it is asked for in.
 
     Args:
-        path: a `.csv` or `.csv.gz` file with a header line, UTF-8.
+        path: a `.csv` or `.csv.gz` file with a header line.
         table: the table's name, for messages.
         types: the Arrow type of each column to read, by its lower-case name.
         keep: applied to each batch.
         progress: told of each block read.
+        delimiter: what stands between two fields.
+        encoding: one in which ASCII is itself, e.g. ``utf-8`` or ``latin-1``.
 
     Attributes:
         schema: of the batches: lower-case names in the order in which they were asked for.
+        header: the names of all columns as the file writes them.
 
     Raises:
         SourceError: where the header lacks a column or has it twice.
@@ -73,13 +76,18 @@ class CsvStream:
         *,
         keep: Keep | None = None,
         progress: Progress | None = None,
+        delimiter: str = ",",
+        encoding: str = "utf-8",
     ) -> None:
         self.schema = pa.schema(list(types.items()))
         self._path = path
         self._table = table
         self._keep = keep
         self._progress = progress
-        self._header = self._read_header()
+        self._delimiter = delimiter
+        self._encoding = encoding
+        self.header = self._read_header()
+        self._header = [name.lower() for name in self.header]
         self._digest: dict[str, Any] | None = None
         check_columns(self._header, list(types), table, path)
 
@@ -146,9 +154,15 @@ class CsvStream:
                 pa.BufferReader(block),
                 # A single chunk, since a record must not be cut again.
                 read_options=pa_csv.ReadOptions(
-                    use_threads=False, block_size=len(block) + 1, column_names=self._header
+                    use_threads=False,
+                    # Room for an encoding that writes in one byte what UTF-8 writes in three.
+                    block_size=3 * len(block) + 1,
+                    column_names=self._header,
+                    encoding=self._encoding,
                 ),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=self._delimiter, newlines_in_values=True
+                ),
                 convert_options=pa_csv.ConvertOptions(
                     include_columns=self.schema.names,
                     column_types=self.schema,
@@ -172,8 +186,9 @@ class CsvStream:
             raise self._damaged(f"it cannot be read ({error})") from error
         if not line.strip():
             raise self._damaged("it is empty")
-        names = next(csv.reader([line.decode("utf-8-sig", errors="replace").strip()]))
-        return [name.strip().lower() for name in names]
+        encoding = "utf-8-sig" if self._encoding == "utf-8" else self._encoding
+        text = line.decode(encoding, errors="replace").strip("\r\n")
+        return [name.strip() for name in next(csv.reader([text], delimiter=self._delimiter))]
 
     def _unreadable(self, reason: str) -> SourceError:
         # pyarrow counts rows from the start of the block, which says nothing to anybody.

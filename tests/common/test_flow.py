@@ -5,7 +5,7 @@ import io
 import pandas as pd
 from rich.console import Console
 
-from simulation.flow import ExclusionFlow, flow_table
+from common.flow import ExclusionFlow, flow_table
 
 
 def made() -> ExclusionFlow:

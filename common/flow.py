@@ -59,7 +59,7 @@ class ExclusionFlow:
         return sorted({unit for step in self.steps for unit in step.kept})
 
     def to_json(self) -> list[dict[str, object]]:
-        """The steps as plain values for `cohort.json`."""
+        """The steps as plain values, as the record of a cohort holds them."""
         steps: list[dict[str, object]] = []
         previous: FlowStep | None = None
         for step in self.steps:
@@ -78,9 +78,11 @@ class ExclusionFlow:
 
 
 def flow_table(steps: Iterable[Mapping[str, object]]) -> Table:
-    """Draw the flow, as it stands in `cohort.json`, for the console."""
+    """Draw the flow, as `ExclusionFlow.to_json` gives it, for the console."""
     steps = list(steps)
     units = sorted({unit for step in steps for unit in _per_unit(step)})
+    # Of a single unit the total says it all.
+    units = units if len(units) > 1 else []
     numbers = ("out", "stays", "patients", *units)
     table = narrow_table("Stays left after each rule", ["rule"], numbers)
     for step in steps:

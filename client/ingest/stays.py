@@ -1,0 +1,234 @@
+"""Which stay a measurement belongs to: by the stay's id, by its bounds, or by silences.
+
+From `staged` (see reshape.py) to two tables:
+
+    stays      stay, patient, id, start_us, before_us, chosen, is_single: a stay holds the times
+               from `start_us` up to `before_us`; not single where its id stands for two patients
+    measured   stay, since_us (since its start), code, scaled, copies, reason: each different
+               measurement once, with the number of its copies
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from client.ingest.clock import FOLD, GAP, create_zone, zone_join
+from client.ingest.mapping import SiteMapping
+from client.ingest.reshape import bounds_of, flag_of, reason
+from client.ingest.source import ROWS, Source, check_column
+from client.ingest.sql import only_row, text_of
+from common.errors import SourceError
+
+_FOREVER = "9223372036854775807"
+_HOUR_US = 3_600_000_000
+_IS_SINGLE = "count(*) OVER (PARTITION BY id) = 1 AS is_single"
+
+
+def assign_stays(
+    connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, stay_source: Source | None
+) -> None:
+    """Create `stays` and `measured` out of `staged`, which is dropped.
+
+    Args:
+        connection: holds `staged` and `codes`.
+        mapping: how stays are told apart.
+        stay_source: the table of the stays, where the mapping has one.
+
+    Raises:
+        UsageError: where the table of stays lacks a column.
+        SourceError: where it is damaged or gives a stay twice.
+    """
+    create_zone(connection, "zone", mapping.time, "SELECT time_us, is_utc FROM staged")
+    _create_stay_rows(connection, mapping, stay_source)
+    _create_people(connection)
+    _resolve(connection, by_key=_is_by_key(mapping))
+    connection.execute("DROP TABLE staged")
+    if _is_by_key(mapping):
+        _stays_by_key(connection, mapping)
+        found = "s.stay = r.stay"
+    elif mapping.stay.by_gap:
+        _stays_by_gap(connection, mapping.stay.gap_hours)
+        found = "s.patient = r.patient"
+    else:
+        _stays_by_bounds(connection, mapping)
+        found = "s.patient = r.patient"
+    connection.execute(
+        f"""
+        CREATE TABLE measured AS
+        SELECT s.stay, r.time_us - s.start_us AS since_us, r.code, r.scaled, r.copies,
+            CASE WHEN r.reason IS NULL AND s.stay IS NULL THEN {reason("outside every stay")}
+                ELSE r.reason END AS reason
+        FROM resolved r LEFT JOIN stays s
+            ON {found} AND r.time_us >= s.start_us AND r.time_us < s.before_us"""
+    )
+
+
+def _is_by_key(mapping: SiteMapping) -> bool:
+    return not (mapping.stay.by_gap or mapping.has_stay_table)
+
+
+def _create_stay_rows(
+    connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, source: Source | None
+) -> None:
+    """Create `stay_rows`: patient, key, start_us, end_us (UTC, NULL where unknown) and chosen."""
+    if source is not None:
+        _load_stays(connection, mapping, source)
+        rows = "SELECT * FROM stay_source"
+    elif _is_by_key(mapping):
+        rows = "SELECT * FROM staged WHERE patient IS NOT NULL AND stay IS NOT NULL"
+    else:
+        rows = "SELECT * FROM staged WHERE false"
+    bounds = " UNION ALL ".join(
+        f"SELECT {name}_at AS time_us, {name}_is_utc AS is_utc FROM ({rows})"
+        for name in ("start", "end")
+    )
+    create_zone(connection, "stay_zone", mapping.stay_clock, bounds)
+    connection.execute(
+        f"""
+        CREATE TABLE stay_rows AS
+        SELECT patient, stay AS key, min(start_at - coalesce(a.start_us, 0)) AS start_us,
+            max(end_at - coalesce(b.end_us, 0)) AS end_us, bool_or(chosen) AS chosen,
+            coalesce(min(start_at) < max(start_at), false)
+                OR coalesce(min(end_at) < max(end_at), false) AS is_twice
+        FROM (
+            SELECT patient, stay, start_at, start_is_utc, end_at, end_is_utc,
+                bool_or(chosen) AS chosen FROM ({rows}) GROUP BY ALL
+        ) r {zone_join("stay_zone", "r", "start_at", "start_is_utc", "a")}
+        {zone_join("stay_zone", "r", "end_at", "end_is_utc", "b")}
+        GROUP BY ALL"""
+    )
+    if source is not None:
+        connection.execute("DROP TABLE stay_source")
+        _refuse_twice(connection, source)
+
+
+def _load_stays(
+    connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, source: Source
+) -> None:
+    stay = mapping.stay
+    patient = stay.patient or mapping.columns.patient
+    names = [patient, stay.id, stay.start, stay.end, mapping.cohort.flag]
+    columns = list(dict.fromkeys(check_column(source, name) for name in names if name))
+    key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
+    # A statement of its own makes the table, so that `load` sees one that reads the rows once.
+    source.load(
+        connection,
+        columns,
+        f"CREATE TABLE stay_source AS SELECT {text_of(patient)} AS patient, "
+        f"{bounds_of(source, mapping)}, {key} AS stay, {flag_of(source, mapping)} AS chosen "
+        f"FROM {ROWS}",
+    )
+    connection.execute("DELETE FROM stay_source WHERE patient IS NULL OR stay IS NULL")
+
+
+def _refuse_twice(connection: duckdb.DuckDBPyConnection, source: Source) -> None:
+    (twice,) = only_row(connection, "SELECT count(*) FROM stay_rows WHERE is_twice")
+    if twice:
+        raise SourceError(
+            f"{source.name} gives {twice} stays twice, with different admissions or "
+            "discharges; keep one row a stay"
+        )
+
+
+def _create_people(connection: duckdb.DuckDBPyConnection) -> None:
+    # Numbers in the place of texts, which a hundred million times would not fit into memory.
+    connection.execute(
+        """
+        CREATE TABLE people AS
+        SELECT CAST(row_number() OVER (ORDER BY patient) AS INTEGER) AS person, patient FROM (
+            SELECT patient FROM staged WHERE patient IS NOT NULL
+            UNION SELECT patient FROM stay_rows)"""
+    )
+    connection.execute(
+        """
+        CREATE TABLE stay_keys AS
+        SELECT CAST(row_number() OVER (ORDER BY r.patient, r.key) AS INTEGER) AS stay, p.person,
+            r.patient, r.key, r.start_us, r.end_us, r.chosen
+        FROM stay_rows r JOIN people p ON r.patient = p.patient"""
+    )
+    connection.execute("DROP TABLE stay_rows")
+
+
+def _resolve(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> None:
+    """Create `resolved`: patient, stay, at (UTC), code, scaled, copies, reason."""
+    stay = "k.stay" if by_key else "NULL::INTEGER"
+    join = "LEFT JOIN stay_keys k ON s.patient = k.patient AND s.stay = k.key" if by_key else ""
+    connection.execute(
+        f"""
+        CREATE TABLE resolved AS
+        SELECT d.patient, d.stay, d.time_us - coalesce(z.offset_us, 0) AS time_us, d.code, d.scaled,
+            d.copies, d.chosen, CASE WHEN d.reason IS NULL AND z.kind > 0 AND z.offset_us IS NULL
+                THEN CASE z.kind WHEN {FOLD} THEN {reason("ambiguous hour")}
+                    WHEN {GAP} THEN {reason("skipped hour")} END
+                ELSE d.reason END AS reason
+        FROM (
+            SELECT p.person AS patient, {stay} AS stay, s.time_us, s.is_utc, s.code, s.scaled,
+                s.reason, count(*) AS copies, bool_or(s.chosen) AS chosen
+            FROM staged s LEFT JOIN people p ON s.patient = p.patient {join}
+            GROUP BY ALL
+        ) d {zone_join("zone", "d", "time_us", "is_utc", "z")}"""
+    )
+
+
+def _stays_by_key(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
+    # Without an admission a stay starts with its first good measurement.
+    connection.execute(
+        f"""
+        CREATE TABLE stays AS
+        SELECT *, {_IS_SINGLE} FROM (
+            SELECT k.stay, k.person AS patient, {_stay_id(mapping)} AS id,
+                coalesce(k.start_us, f.first_us) AS start_us,
+                coalesce(k.end_us + 1, {_FOREVER}) AS before_us, k.end_us, k.chosen
+            FROM stay_keys k LEFT JOIN (
+                SELECT stay, min(time_us) AS first_us FROM resolved
+                WHERE reason IS NULL GROUP BY stay
+            ) f ON k.stay = f.stay)"""
+    )
+
+
+def _stays_by_bounds(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
+    """At the very moment time_us which one stay ends and the next begins, the later one counts."""
+    connection.execute(
+        f"""
+        CREATE TABLE stays AS
+        SELECT *, {_IS_SINGLE} FROM (
+            SELECT k.stay, k.person AS patient, {_stay_id(mapping)} AS id, k.start_us,
+                coalesce(least(
+                    k.end_us + 1,
+                    lead(k.start_us) OVER (PARTITION BY k.person ORDER BY k.start_us, k.stay)
+                ), {_FOREVER}) AS before_us, k.end_us, k.chosen
+            FROM stay_keys k)"""
+    )
+
+
+def _stays_by_gap(connection: duckdb.DuckDBPyConnection, gap_hours: float) -> None:
+    gap_us = round(gap_hours * _HOUR_US)
+    connection.execute(
+        f"""
+        CREATE TABLE stays AS
+        WITH times AS (
+            SELECT patient, time_us, bool_or(chosen) AS chosen FROM resolved WHERE reason IS NULL
+            GROUP BY ALL
+        ), marked AS (
+            SELECT patient, time_us, chosen, coalesce(time_us - lag(time_us)
+                OVER (PARTITION BY patient ORDER BY time_us) > {gap_us}, true) AS is_first
+            FROM times
+        ), numbered AS (
+            SELECT patient, time_us, chosen, count(*) FILTER (is_first)
+                OVER (PARTITION BY patient ORDER BY time_us) AS number FROM marked
+        )
+        SELECT CAST(row_number() OVER (ORDER BY n.patient, number) AS INTEGER) AS stay, n.patient,
+            p.patient || '-' || number AS id, min(time_us) AS start_us,
+            max(time_us) + 1 AS before_us, NULL::BIGINT AS end_us, bool_or(chosen) AS chosen,
+            true AS is_single
+        FROM numbered n JOIN people p ON n.patient = p.person
+        GROUP BY n.patient, p.patient, number"""
+    )
+
+
+def _stay_id(mapping: SiteMapping) -> str:
+    """Return the SQL of a stay's id: the hospital's own, or counted within its patient."""
+    if mapping.stay.id:
+        return "k.patient || '-' || k.key" if mapping.stay.per_patient else "k.key"
+    number = "row_number() OVER (PARTITION BY k.person ORDER BY k.start_us, k.stay)"
+    return f"k.patient || '-' || {number}"

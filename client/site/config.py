@@ -1,0 +1,246 @@
+"""site.toml: the settings of a site's node, written by the hospital's administrator.
+
+    [site]
+    id = "hosp1"                           # name in the run
+    table = "/data/site.parquet"           # the site table, as `python -m client ingest` writes it
+    state = "/var/lib/fedvitals"           # privacy ledger, audit log, kept answers
+    policy = "/etc/fedvitals/policy.toml"  # what may leave
+    lora-rank = 8                          # optional: a rank of the site's own
+    epsilon-limit = 8.0                    # optional: budget of the site over all runs
+    epsilon-limit-delta = 1e-5             # optional
+    allow = ["validation.wql"]             # optional: may leave though outside the guarantee
+    [server]
+    address = "coordinator.example.org:443"
+    ca = "/etc/fedvitals/ca.crt"
+    [node]
+    key = "/etc/fedvitals/node.key"        # never leaves the site
+    isolation = "process"                  # the app runs apart; or "subprocess"
+    client-api = "127.0.0.1:9094"          # where the app asks for work
+    secret = "/etc/fedvitals/app.secret"   # shared with the app's process; optional on loopback
+    health = "127.0.0.1:9095"              # gRPC health
+    [log]
+    file = "/var/log/fedvitals/node.jsonl" # optional; standard error without it
+    level = "info"
+
+A path that is not absolute is meant from the folder of site.toml. No path is looked at here:
+`preflight` says which are missing, and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from client.site.toml_table import TomlTable, read_toml
+from common.errors import UsageError
+
+ISOLATIONS = ("process", "subprocess")
+LEVELS = ("debug", "info", "warning", "error")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+SITE_KEYS = (
+    "id",
+    "table",
+    "state",
+    "policy",
+    "lora-rank",
+    "epsilon-limit",
+    "epsilon-limit-delta",
+    "allow",
+)
+
+_SITE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
+_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A host, by name or number, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        return self.host in LOOPBACK
+
+
+@dataclass(frozen=True)
+class SiteSection:
+    """`[site]`: what the site is and keeps.
+
+    Attributes:
+        id: the site's name in runs.
+        table: the site table.
+        state: folder of everything that has to survive a restart.
+        policy: what may leave.
+        lora_rank: rank of the site's adapter; 0 = the run's.
+        epsilon_limit: budget over all runs; 0 = none.
+        epsilon_limit_delta: the delta at which the budget counts.
+        allow: numbers that may leave though privacy is on, by name.
+    """
+
+    id: str
+    table: Path
+    state: Path
+    policy: Path
+    lora_rank: int = 0
+    epsilon_limit: float = 0.0
+    epsilon_limit_delta: float = 1e-5
+    allow: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ServerSection:
+    """`[server]`: where the coordinator is, and by which authority its certificate is signed."""
+
+    address: Address
+    ca: Path
+
+
+@dataclass(frozen=True)
+class NodeSection:
+    """`[node]`: how the node runs.
+
+    Attributes:
+        key: the private key of node authentication, ECDSA P-384 in OpenSSH's format.
+        isolation: ``process``: the app is a process of its own, which asks for work at
+            `client_api`; ``subprocess``: the node starts it.
+        client_api: the node's local interface for the app.
+        secret: a secret that the app's process shares; None where only loopback reaches it.
+        health: where the node's health is asked for.
+    """
+
+    key: Path
+    isolation: str
+    client_api: Address
+    secret: Path | None
+    health: Address
+
+
+@dataclass(frozen=True)
+class LogSection:
+    """`[log]`: the node's log; standard error where `file` is None."""
+
+    file: Path | None
+    level: str
+
+
+@dataclass(frozen=True)
+class SiteConfig:
+    """site.toml, checked."""
+
+    site: SiteSection
+    server: ServerSection
+    node: NodeSection
+    log: LogSection
+
+    @property
+    def audit_log(self) -> Path:
+        """Where the site keeps its record of what left."""
+        return self.site.state / "audit.jsonl"
+
+    def node_config(self) -> dict[str, str | int | float]:
+        """Return Flower's node configuration, which the app is handed (`client.node_settings`)."""
+        values: dict[str, str | int | float] = {
+            "data-path": str(self.site.table),
+            "site-id": self.site.id,
+            "state-path": str(self.site.state),
+            "epsilon-limit-delta": self.site.epsilon_limit_delta,
+        }
+        if self.site.lora_rank:
+            values["lora-rank"] = self.site.lora_rank
+        if self.site.epsilon_limit:
+            values["epsilon-limit"] = self.site.epsilon_limit
+        if self.site.allow:
+            values["allow"] = ",".join(self.site.allow)
+        return values
+
+
+def load_site_config(path: Path) -> SiteConfig:
+    """Read site.toml.
+
+    Raises:
+        UsageError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
+    """
+    file = read_toml(path, UsageError)
+    file.only(("site", "server", "node", "log"))
+    base = path.absolute().parent
+    return SiteConfig(
+        site=_site(file.table("site"), base),
+        server=_server(file.table("server"), base),
+        node=_node(file.table("node"), base),
+        log=_log(file.table("log"), base),
+    )
+
+
+def _site(table: TomlTable, base: Path) -> SiteSection:
+    table.only(SITE_KEYS)
+    name = table.text("id")
+    if not _SITE_ID.fullmatch(name):
+        raise table.wrong("id", f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {name!r}")
+    delta = table.number("epsilon-limit-delta", 1e-5)
+    if not 0 < delta < 1:
+        raise table.wrong("epsilon-limit-delta", f"must lie between 0 and 1, got {delta:g}")
+    return SiteSection(
+        id=name,
+        table=base / table.text("table"),
+        state=base / table.text("state"),
+        policy=base / table.text("policy"),
+        lora_rank=table.whole("lora-rank", 0),
+        epsilon_limit=table.number("epsilon-limit", 0.0),
+        epsilon_limit_delta=delta,
+        allow=table.texts("allow", ()),
+    )
+
+
+def _server(table: TomlTable, base: Path) -> ServerSection:
+    table.only(("address", "ca"))
+    return ServerSection(_address(table, "address", None), base / table.text("ca"))
+
+
+def _node(table: TomlTable, base: Path) -> NodeSection:
+    table.only(("key", "isolation", "client-api", "secret", "health"))
+    isolation = table.text("isolation", "process")
+    if isolation not in ISOLATIONS:
+        raise table.wrong("isolation", f"must be {' or '.join(ISOLATIONS)}, got {isolation!r}")
+    client_api = _address(table, "client-api", "127.0.0.1:9094")
+    secret = table.text("secret", "")
+    if not client_api.on_loopback and not (secret and isolation == "process"):
+        raise table.wrong(
+            "client-api",
+            f"{client_api} can be reached from other machines, and whoever asks first would get "
+            'the app\'s work; set node.secret and isolation = "process", or use 127.0.0.1',
+        )
+    return NodeSection(
+        key=base / table.text("key"),
+        isolation=isolation,
+        client_api=client_api,
+        secret=base / secret if secret else None,
+        health=_address(table, "health", "127.0.0.1:9095"),
+    )
+
+
+def _log(table: TomlTable, base: Path) -> LogSection:
+    table.only(("file", "level"))
+    file = table.text("file", "")
+    level = table.text("level", "info").lower()
+    if level not in LEVELS:
+        raise table.wrong("level", f"must be one of {', '.join(LEVELS)}, got {level!r}")
+    return LogSection(base / file if file else None, level)
+
+
+def _address(table: TomlTable, key: str, default: str | None) -> Address:
+    text = table.text(key, default)
+    match = _ADDRESS.fullmatch(text)
+    host = (match[1] or match[2]) if match else ""
+    if match is None or not _HOST.fullmatch(host) or not 1 <= int(match[3]) <= 65535:
+        raise table.wrong(key, f"must be host:port, e.g. 127.0.0.1:9094, got {text!r}")
+    return Address(host, int(match[3]))

@@ -1,0 +1,210 @@
+"""A site's node: Flower's SuperNode with the gate in it, ending rather than hanging.
+
+One process holds the connection, the gate and the audit log. The app runs in another one, started
+by the site's service manager (``isolation = "process"``) or by this node (``"subprocess"``), and
+has no way to the coordinator but the node's local interface.
+
+Exit codes: 0 after a signal; `NodeError.exit_code` where somebody has to mend something;
+`LOST` where Flower has given up, so that systemd or a container engine starts the node again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supernode import start_client_internal
+from flwr.supernode.nodestate import NodeStateFactory
+
+from client.privacy.release import parse_allow
+from client.site.audit import AuditLog
+from client.site.config import SiteConfig
+from client.site.gate import Gate
+from client.site.health import Pulse, serve_health
+from client.site.local_api import serve_local_api
+from client.site.node_log import set_up_log
+from client.site.policy import Policy, PolicyFile
+from client.site.rules import Site
+from client.site.seams import Trouble, check_release, gated
+from client.site.table_facts import training_patients
+from common.errors import NodeError, PolicyError
+
+LOST = 70
+"""Exit code where the connection is lost for good: start the node again."""
+
+ENVIRONMENT = {
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+"""Flower fetches nothing, reports nothing and asks for no update."""
+
+APP = "from flwr.supercore.cli import flower_superexec; flower_superexec()"
+
+log = logging.getLogger("fedvitals.node")
+
+
+def run_node(config: SiteConfig) -> NoReturn:
+    """Run a site's node until it is told to stop.
+
+    Raises:
+        PolicyError: there is no policy that can be read; nothing is started.
+        AuditError: the audit log cannot be written, or has been changed.
+        NodeError: the key, the CA or an address cannot be used, or the coordinator does not
+            accept this site.
+    """
+    check_release()
+    os.environ |= ENVIRONMENT
+    policy = PolicyFile(config.site.policy)
+    _check_patients(config, policy.current())
+    key, ca = _read_key(config.node.key), _read(config.server.ca, "server.ca")
+    audit = AuditLog(config.audit_log)
+    set_up_log(config.log)
+    pulse, trouble = Pulse(), Trouble()
+    threading.excepthook = lambda failure: _thread_died(failure, trouble)
+    health = serve_health(config.node.health, pulse)
+    objects = ObjectStoreFactory()
+    state = NodeStateFactory(objectstore_factory=objects)
+    gate = Gate(site_of(config), policy.current, audit)
+    with _app_process(config, state), gated(gate, objects.store(), policy.current, pulse, trouble):
+        log.info("site %s starts, %d app bundles approved", config.site.id, _approved(policy))
+        try:
+            start_client_internal.start_client_internal(
+                state_factory=state,
+                server_address=str(config.server.address),
+                node_config=dict(config.node_config()),
+                root_certificates=ca,
+                insecure=False,
+                authentication_keys=(key, key.public_key()),
+                isolation="process",  # Flower starts no process of its own
+                # Not empty, so that Flower asks `_verify_fab`, which is the site's policy.
+                trusted_entities={"policy": "the site's own"},
+            )
+        except SystemExit as stop:
+            if trouble.reason is None:
+                raise
+            raise NodeError(trouble.reason) from stop
+    health.stop(None)  # held until here: gRPC ends a server that nobody refers to
+    _end(trouble, "the connection to the coordinator is lost for good")
+
+
+def site_of(config: SiteConfig) -> Site:
+    """Return the site as the gate knows it."""
+    return Site(config.site.id, ", ".join(sorted(parse_allow(",".join(config.site.allow)))))
+
+
+def _approved(policy: PolicyFile) -> int:
+    return len(policy.current().bundles)
+
+
+def _check_patients(config: SiteConfig, policy: Policy) -> None:
+    """Refuse to start a site that is too small; where the app alone has the table, it says so."""
+    patients = training_patients(config.site.table)
+    if patients is not None and patients < policy.min_patients:
+        raise PolicyError(
+            f"{config.site.table} has {patients} training patients, limits.min-patients in "
+            f"{config.site.policy} is {policy.min_patients}; the site does not take part"
+        )
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise NodeError(f"{what} = {path} cannot be read: {problem.strerror}") from problem
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    try:
+        key = load_ssh_private_key(_read(path, "node.key"), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
+        raise NodeError(
+            f"node.key = {path} is no private key without a password in OpenSSH's format; make one "
+            "with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key"
+        ) from problem
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise NodeError(
+            f"node.key = {path} is not ECDSA; make one with: ssh-keygen -t ecdsa -b 384"
+        )
+    return key
+
+
+@contextmanager
+def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
+    """Serve the local interface, and start the app's process where nobody else does."""
+    node = config.node
+    if node.isolation == "process":
+        secret = _read(node.secret, "node.secret") if node.secret is not None else None
+        serve_local_api(node.client_api, state, secret)
+        yield
+        return
+    config.site.state.mkdir(parents=True, exist_ok=True)
+    secret_file = config.site.state / "app.secret"
+    with _private(secret_file) as file:
+        file.write(secrets.token_bytes(32))
+    serve_local_api(node.client_api, state, secret_file.read_bytes())
+    with _private(config.site.state / "app.log") as output:
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter and our own arguments)
+            _app_command(config, secret_file),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_app_environment(),
+        )
+    threading.Thread(target=_watch, args=(process,), name="app-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        process.terminate()
+
+
+def _app_command(config: SiteConfig, secret: Path) -> list[str]:
+    return [
+        *(sys.executable, "-c", APP, "--insecure"),
+        *("--runtime-api-address", str(config.node.client_api)),
+        *("--superexec-auth-secret-file", str(secret)),
+        *("--parent-pid", str(os.getpid())),
+    ]
+
+
+def _app_environment() -> dict[str, str]:
+    # Flower starts `flwr-clientapp` by name.
+    tools = str(Path(sys.executable).absolute().parent)
+    return {**os.environ, "PATH": os.pathsep.join([tools, os.environ.get("PATH", "")])}
+
+
+def _private(path: Path) -> IO[bytes]:
+    """Open a new file that its owner alone may read: the app's output may name patients."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _watch(process: subprocess.Popen[bytes]) -> None:
+    code = process.wait()
+    log.error("the app's process has ended with code %d; the node ends too", code)
+    os._exit(LOST)
+
+
+def _thread_died(failure: Any, trouble: Trouble) -> None:
+    """A dead heartbeat leaves the site out of the run while everything else looks well."""
+    log.error("a thread ended: %s", getattr(failure.exc_type, "__name__", "unknown"))
+    _end(trouble, "a part of the node has stopped")
+
+
+def _end(trouble: Trouble, otherwise: str) -> NoReturn:
+    """End the process at once: threads of Flower's would keep it alive."""
+    log.error("%s; the node ends, to be started again", trouble.reason or otherwise)
+    logging.shutdown()
+    os._exit(NodeError.exit_code if trouble.reason else LOST)

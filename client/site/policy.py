@@ -1,0 +1,240 @@
+r"""policy.toml: what may leave the site. What it does not name stays.
+
+    [[bundles]]                            # app bundles that may run, by `python -m client approve`
+    sha256 = "9f2c…"
+    name = "fedvitals/fedvitals 0.1.0"
+    approved-by = "A. Meyer"
+    approved-at = "2026-03-02T09:30:00+01:00"
+
+    [adapter]
+    tensors = '.*\.(q|k|v|o)\.lora_[AB]\.weight'   # each matrix's whole name
+    max-rank = 16
+    max-bytes = 2000000
+    max-norm = 50.0                        # Euclidean, of all numbers together
+
+    [metrics]                              # numbers of a round: name = decimals kept, or "exact"
+    steps = "exact"
+    "privacy.epsilon" = "exact"            # with privacy on, these seven come with each round
+    "privacy.epsilon-rdp" = "exact"
+    "privacy.delta" = "exact"
+    "privacy.noise-multiplier" = "exact"
+    "privacy.sample-rate" = "exact"
+    "privacy.clip-norm" = "exact"
+    "privacy.steps" = "exact"
+    "validation.wql" = 4                   # this and patients: only if site.toml's allow names them
+    patients = -1                          # to tens
+
+    [join]                                 # what the site says of itself when a run begins
+    usable = "exact"
+    rank = "exact"
+    step-minutes = "exact"
+    outside = "exact"                      # what site.toml's allow names
+    patients = -1
+    source = "exact"
+    rule = "exact"
+    backbone-digest = "exact"
+    texts = ["own data", "2e0f…"]          # the only words that source, rule and digest may be
+
+    [limits]
+    min-patients = 20
+    rounds-per-day = 100                   # replies to train and evaluate together
+
+    [privacy]
+    required = true                        # without a guarantee nothing of a round leaves
+    max-epsilon = 8.0
+    max-delta = 1e-5
+
+The file is the site's: the researcher's app never sees it, and nothing in a run can change it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from client.site.toml_table import TomlTable, read_toml
+from common.errors import PolicyError
+
+EXACT = "exact"
+COUNT_FIELDS = ("patients", "windows", "validation-windows")
+TEXT_FIELDS = ("source", "rule", "backbone-digest")
+JOIN_FIELDS = (*COUNT_FIELDS, *TEXT_FIELDS, "usable", "rank", "step-minutes", "outside")
+"""All that a site can say of itself; the policy chooses from it."""
+
+MAX_TEXT = 200
+_DECIMALS = range(-6, 16)
+_METRIC_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+){0,7}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An app bundle that may run: SHA-256 of its bytes, what it is, who approved it and when."""
+
+    sha256: str
+    name: str
+    approved_by: str
+    approved_at: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """policy.toml, checked.
+
+    Attributes:
+        bundles: the app bundles that may run, by SHA-256.
+        tensor_name: what the name of every matrix must match as a whole.
+        max_rank: largest rank of an adapter.
+        max_bytes: largest adapter, in bytes.
+        max_norm: largest Euclidean norm of all its numbers together.
+        metrics: numbers of a round that may leave, with the decimals kept; None = as they are.
+        join: what the site may say of itself, likewise.
+        texts: the only texts that may stand in it.
+        min_patients: fewest training patients of a site that takes part.
+        rounds_per_day: most replies to train and evaluate within 24 hours.
+        privacy_required: whether a round without a guarantee stays.
+        max_epsilon: largest epsilon that a round may state.
+        max_delta: largest delta.
+    """
+
+    bundles: Mapping[str, Bundle]
+    tensor_name: re.Pattern[str]
+    max_rank: int
+    max_bytes: int
+    max_norm: float
+    metrics: Mapping[str, int | None]
+    join: Mapping[str, int | None]
+    texts: frozenset[str]
+    min_patients: int
+    rounds_per_day: int
+    privacy_required: bool
+    max_epsilon: float
+    max_delta: float
+
+
+def load_policy(path: Path) -> Policy:
+    """Read policy.toml.
+
+    Raises:
+        PolicyError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
+            A site without a policy sends nothing, so a node does not start without one.
+    """
+    file = read_toml(path, PolicyError)
+    file.only(("bundles", "adapter", "metrics", "join", "limits", "privacy"))
+    for section in ("adapter", "metrics", "join", "limits", "privacy"):
+        if section not in file:
+            raise file.wrong(section, "is missing; what it does not allow stays at the site")
+    adapter, limits, privacy = (file.table(name) for name in ("adapter", "limits", "privacy"))
+    adapter.only(("tensors", "max-rank", "max-bytes", "max-norm"))
+    limits.only(("min-patients", "rounds-per-day"))
+    privacy.only(("required", "max-epsilon", "max-delta"))
+    metrics, join, texts = _metrics(file.table("metrics")), *_join(file.table("join"))
+    if "patients" in metrics and "patients" in join and metrics["patients"] != join["patients"]:
+        raise file.wrong(
+            "metrics.patients",
+            "is rounded otherwise than join.patients; the server "
+            "turns a site away that gives two numbers",
+        )
+    return Policy(
+        bundles=_bundles(file.tables("bundles")),
+        tensor_name=_pattern(adapter, "tensors"),
+        max_rank=adapter.whole("max-rank", least=1),
+        max_bytes=adapter.whole("max-bytes", least=1),
+        max_norm=adapter.number("max-norm"),
+        metrics=metrics,
+        join=join,
+        texts=texts,
+        min_patients=limits.whole("min-patients"),
+        rounds_per_day=limits.whole("rounds-per-day"),
+        privacy_required=privacy.flag("required"),
+        max_epsilon=privacy.number("max-epsilon"),
+        max_delta=privacy.number("max-delta"),
+    )
+
+
+class PolicyFile:
+    """The policy as it stands now: read again whenever the file has changed.
+
+    So an approval or a withdrawal holds from the next message on, without a restart.
+
+    Args:
+        path: policy.toml.
+
+    Raises:
+        PolicyError: as `load_policy`, here and from every later `current`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+        self._policy = load_policy(path)
+
+    def current(self) -> Policy:
+        """Return the policy; raise where the file has gone or is damaged by now."""
+        try:
+            status = self._path.stat()
+        except OSError as problem:
+            self._stamp = None
+            raise PolicyError(f"{self._path} cannot be read: {problem.strerror}") from problem
+        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp != self._stamp:
+            self._stamp = None
+            self._policy = load_policy(self._path)
+            self._stamp = stamp
+        return self._policy
+
+
+def _bundles(tables: list[TomlTable]) -> dict[str, Bundle]:
+    bundles: dict[str, Bundle] = {}
+    for table in tables:
+        table.only(("sha256", "name", "approved-by", "approved-at"))
+        digest = table.text("sha256")
+        if not _SHA256.fullmatch(digest):
+            raise table.wrong("sha256", f"must be 64 of 0-9 a-f, got {digest!r}")
+        if digest in bundles:
+            raise table.wrong("sha256", "stands there twice")
+        when = table.text("approved-at")
+        try:
+            datetime.fromisoformat(when)
+        except ValueError:
+            raise table.wrong("approved-at", f"must be a time in ISO 8601, got {when!r}") from None
+        bundles[digest] = Bundle(digest, table.text("name"), table.text("approved-by"), when)
+    return bundles
+
+
+def _pattern(table: TomlTable, key: str) -> re.Pattern[str]:
+    text = table.text(key)
+    try:
+        return re.compile(text, re.ASCII)
+    except re.error as problem:
+        raise table.wrong(key, f"is not a regular expression: {problem}") from None
+
+
+def _metrics(table: TomlTable) -> dict[str, int | None]:
+    for name in table.keys:
+        if not _METRIC_NAME.fullmatch(name):
+            raise table.wrong(name, "is no name of a number; names are as in validation.wql")
+    return {name: _decimals(table, name) for name in table.keys}
+
+
+def _join(table: TomlTable) -> tuple[dict[str, int | None], frozenset[str]]:
+    table.only((*JOIN_FIELDS, "texts"))
+    texts = table.texts("texts", ())
+    if any(len(text) > MAX_TEXT or not text.isprintable() for text in texts):
+        raise table.wrong("texts", f"must be printable, of at most {MAX_TEXT} characters each")
+    fields = [name for name in table.keys if name != "texts"]
+    return {name: _decimals(table, name) for name in fields}, frozenset(texts)
+
+
+def _decimals(table: TomlTable, key: str) -> int | None:
+    value = table.raw(key)
+    if value == EXACT:
+        return None
+    if type(value) is not int or value not in _DECIMALS:
+        raise table.wrong(
+            key, f'must be the decimals kept, {_DECIMALS[0]} to {_DECIMALS[-1]}, or "{EXACT}"'
+        )
+    return value

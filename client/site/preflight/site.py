@@ -1,0 +1,108 @@
+"""What is the site's own: policy, table, key, audit log, and who may reach the app's work."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+from client.site.audit import verify
+from client.site.config import SiteConfig
+from client.site.policy import Policy, load_policy
+from client.site.preflight.finding import Finding, fail, ok, warn
+from client.site.table_facts import training_patients
+from common.errors import FedvitalsError
+from common.vitals import read_site_table
+
+_NEW_KEY = "make one with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key, and have it registered"
+
+
+def check_site(config: SiteConfig) -> Iterator[Finding]:
+    """Give the findings."""
+    policy = None
+    try:
+        policy = load_policy(config.site.policy)
+        yield _bundles(config, policy)
+    except FedvitalsError as problem:
+        yield fail("policy", str(problem), "mend the policy; without one the node does not start")
+    yield from _table(config, policy)
+    yield _key(config)
+    yield _state(config)
+    yield _work(config)
+
+
+def _bundles(config: SiteConfig, policy: Policy) -> Finding:
+    if policy.bundles:
+        return ok("policy", f"{config.site.policy}, {len(policy.bundles)} app bundles approved")
+    return warn(
+        "policy",
+        f"{config.site.policy} approves no app bundle",
+        "look into the coordinator's bundle with `python -m client approve`",
+    )
+
+
+def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
+    path = config.site.table
+    try:
+        info = read_site_table(path).info
+    except FedvitalsError as problem:
+        yield fail("table", str(problem), "make it with `python -m client ingest`")
+        return
+    patients = training_patients(path) or 0
+    what = f"{path}: {patients} training patients"
+    if policy is not None and patients < policy.min_patients:
+        least = policy.min_patients
+        yield fail("table", f"{what}, the policy asks {least}", "this site is too small")
+    else:
+        yield ok("table", what)
+    words = [text for text in (info.source, info.cohort_rule) if text]
+    missing = [text for text in words if policy is not None and text not in policy.texts]
+    if missing:
+        listed = ", ".join(f'"{text}"' for text in missing)
+        yield warn(
+            "texts",
+            f"the table's source or rule is not among the policy's join.texts: {listed}",
+            "add it there, if it may be said, or leave source and rule out of [join]",
+        )
+
+
+def _key(config: SiteConfig) -> Finding:
+    path = config.node.key
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        key = load_ssh_private_key(path.read_bytes(), None)
+    except OSError as problem:
+        return fail("key", f"{path} cannot be read: {problem.strerror}", _NEW_KEY)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return fail("key", f"{path} is no OpenSSH private key without a password", _NEW_KEY)
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp384r1":
+        return fail("key", f"{path} is not ECDSA P-384", _NEW_KEY)
+    if mode & 0o007:
+        return fail("key", f"{path} can be read by every user ({mode:o})", f"chmod 600 {path}")
+    if mode & 0o070:
+        return warn("key", f"{path} can be read by its group ({mode:o})", f"chmod 600 {path}")
+    return ok("key", f"{path}, ECDSA P-384, for its owner alone")
+
+
+def _state(config: SiteConfig) -> Finding:
+    try:
+        lines = verify(config.audit_log).lines
+    except (FedvitalsError, OSError) as problem:
+        return fail("audit", str(problem), "keep the log as it is and find out who changed it")
+    return ok("audit", f"{config.audit_log}: {lines} lines, whole")
+
+
+def _work(config: SiteConfig) -> Finding:
+    node = config.node
+    if node.isolation == "process" and node.secret is None:
+        return warn(
+            "secret",
+            f"every process that reaches {node.client_api} could take the app's work",
+            "set node.secret, and give the same file to the app's process",
+        )
+    if node.secret is not None and not node.secret.is_file():
+        return fail("secret", f"{node.secret} is not there", "head -c 32 /dev/urandom > FILE")
+    return ok("secret", f"the app's work at {node.client_api} is given to its own process alone")

@@ -1,0 +1,78 @@
+"""What the server asked, as far as an answer may repeat it.
+
+An answer names its site, round and run, and its adapter carries the names and settings of the one
+that was received. The gate takes all of that from the question, never from the answer: what the app
+says there has to be equal, and what is sent is the question's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.proto.message_pb2 import ObjectTree
+
+from client.site.inventory import Read, take_inventory
+from common.wire_header import Header, read_header
+
+MAX_BYTES = 2**30
+"""Of a question: the server may send more than a site does."""
+
+_RUN = re.compile(r"[0-9a-f]{1,64}")
+_LAST_ROUND = 10**6
+
+
+@dataclass(frozen=True)
+class RoundName:
+    """Which answer it is: the run, a random number of the server's; the round; the site."""
+
+    site: str
+    number: int
+    run: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """A message of the server.
+
+    Attributes:
+        message: the message, whose metadata an answer's are made from.
+        kind: ``train``, ``evaluate``, ``query``, or another that nothing answers.
+        round: which round it asks for; None where it does not say so properly.
+        adapter: the header of the adapter that it brings; None without one.
+    """
+
+    message: Message
+    kind: str
+    round: RoundName | None = None
+    adapter: Header | None = None
+
+
+def read_question(message: Message, tree: ObjectTree, read: Read) -> Question:
+    """Read a message of the server; what is not as it should be is left out, and so not answered.
+
+    Args:
+        message: as it came, without its content.
+        tree: the ids of its content.
+        read: gives the content's bytes.
+    """
+    kind = message.metadata.message_type
+    try:
+        found = take_inventory(tree, read, MAX_BYTES)
+        order = found.configs.get("round", {})
+        array = found.arrays.get("adapter", {}).get("adapter")
+        header = None if array is None else read_header(array.data, MAX_BYTES)
+    except Exception:  # whatever is wrong with it, an answer cannot be checked against it
+        return Question(message, kind)
+    return Question(message, kind, _round_name(order), header)
+
+
+def _round_name(order: Mapping[str, object]) -> RoundName | None:
+    site, number, run = order.get("site"), order.get("round"), order.get("run")
+    if not isinstance(site, str) or not isinstance(run, str) or not _RUN.fullmatch(run):
+        return None
+    if type(number) is not int or not 0 <= number <= _LAST_ROUND:
+        return None
+    return RoundName(site, number, run)

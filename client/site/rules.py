@@ -1,0 +1,268 @@
+"""The rules by which a message leaves: exactly what its kind is made of, within the policy.
+
+`judge` returns what is to be sent, rebuilt from the values that were checked. Nothing of the app's
+own bytes is passed on but the numbers of the adapter: no order of keys, no spelling of a number, no
+unused field can carry anything.
+
+What no rule can see is what the adapter's numbers mean. They are bounded in count and in size, and
+their names and shapes are those of the run; but an app that wants to hide data in them can. Against
+that stands the approval of the app bundle, and a privacy guarantee where one is required.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from client.site.inventory import ArrayItem, Inventory
+from client.site.policy import COUNT_FIELDS, TEXT_FIELDS, Policy
+from client.site.question import Question, RoundName
+from client.site.refused import RefusedError
+from common.adapter import MAX_NAME_LENGTH, shown
+from common.errors import AdapterError
+from common.wire import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE, inspect
+from common.wire_header import DTYPES, LENGTH_BYTES, METADATA, SCALE, Header, read_header
+
+MAX_NUMBER = 1e9
+"""No count and no loss is as large: a number must not have room for a text."""
+
+_TYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is to be sent, and what the audit log says of it.
+
+    Attributes:
+        configs: config records by name.
+        report: the numbers of a round, rounded; None where there is no report.
+        adapter: the adapter's bytes; None without one.
+        tensors: name, type and shape of each tensor on the wire.
+        norm: Euclidean norm of the adapter's numbers.
+        rank: of the adapter.
+    """
+
+    configs: Mapping[str, Mapping[str, Any]]
+    report: Mapping[str, int | float] | None = None
+    adapter: bytes | None = None
+    tensors: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
+    norm: float = 0.0
+    rank: int = 0
+
+    @property
+    def epsilon(self) -> float | None:
+        """The epsilon that the report states."""
+        return (self.report or {}).get("privacy.epsilon")
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """The names that a message of one kind has, by kind of record."""
+
+    arrays: frozenset[str] = field(default_factory=frozenset)
+    metrics: frozenset[str] = field(default_factory=frozenset)
+    configs: frozenset[str] = field(default_factory=frozenset)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The site itself, as it may name itself.
+
+    Attributes:
+        name: in the run.
+        outside: the words for what it lets out beside a privacy guarantee.
+    """
+
+    name: str
+    outside: str = ""
+
+
+def judge(site: Site, question: Question, found: Inventory, policy: Policy) -> Release:
+    """Return what may be sent of an answer.
+
+    Args:
+        site: the site itself.
+        question: what the server asked.
+        found: all that the answer holds.
+        policy: what may leave.
+
+    Raises:
+        RefusedError: where anything is more, less or other than it may be.
+    """
+    if question.kind == "query":
+        return _judge_join(site, found, policy)
+    if question.kind not in ("train", "evaluate"):
+        raise RefusedError("kind", f"nothing answers {shown(question.kind)}")
+    training = question.kind == "train"
+    due = frozenset({"adapter"} if training else ())
+    _expect(found, _Expected(due, frozenset({"report"}), frozenset({"round"})))
+    name = _check_round(site.name, question, found.configs["round"])
+    report = _check_report(found.metrics["report"], policy)
+    configs = {"round": {"site": name.site, "round": name.number, "run": name.run}}
+    if not training:
+        return Release(configs, report)
+    data = _check_array(found.arrays["adapter"], policy)
+    return _judge_adapter(data, question, policy, configs, report)
+
+
+def _expect(found: Inventory, due: _Expected) -> None:
+    for kind in ("arrays", "metrics", "configs"):
+        there, wanted = set(getattr(found, kind)), getattr(due, kind)
+        if extra := sorted(there - wanted):
+            raise RefusedError("record", f"{kind}: {shown(extra[0])} is not expected")
+        if missing := sorted(wanted - there):
+            raise RefusedError("record", f"{kind}: {missing[0]} is missing")
+
+
+def _check_round(site: str, question: Question, said: Mapping[str, Any]) -> RoundName:
+    asked = question.round
+    if asked is None or asked.site != site:
+        raise RefusedError("question", "the server's message does not ask this site for a round")
+    if dict(said) != {"site": asked.site, "round": asked.number, "run": asked.run}:
+        raise RefusedError("round", "the record round is not what the server asked for")
+    return asked
+
+
+def _check_report(said: Mapping[str, Any], policy: Policy) -> dict[str, int | float]:
+    report: dict[str, int | float] = {}
+    for name, value in said.items():
+        if name not in policy.metrics:
+            raise RefusedError("metric", f"{shown(name)} is not among the policy's metrics")
+        report[name] = _rounded(_number(name, value), policy.metrics[name])
+    _check_patients(said.get("patients"), policy)
+    _check_privacy(said, policy)
+    return report
+
+
+def _check_patients(patients: object, policy: Policy) -> None:
+    if isinstance(patients, int | float) and patients < policy.min_patients:
+        raise RefusedError(
+            "patients", f"{patients:g} patients, the policy asks {policy.min_patients}"
+        )
+
+
+def _check_privacy(said: Mapping[str, Any], policy: Policy) -> None:
+    for name, most in (("epsilon", policy.max_epsilon), ("delta", policy.max_delta)):
+        value = said.get(f"privacy.{name}")
+        if value is None:
+            if policy.privacy_required:
+                raise RefusedError("privacy", f"no {name} is stated, and a guarantee is required")
+        elif not 0 <= value <= most:
+            raise RefusedError("privacy", f"{name} is {value:g}, the policy allows {most:g}")
+
+
+def _check_array(record: Mapping[str, ArrayItem], policy: Policy) -> bytes:
+    if set(record) != {ARRAY_KEY}:
+        raise RefusedError(
+            "record", f"arrays in the adapter: {shown(sorted(record))}, expected one"
+        )
+    array = record[ARRAY_KEY]
+    if len(array.data) > policy.max_bytes:
+        raise RefusedError("size", f"{len(array.data)} bytes, the policy allows {policy.max_bytes}")
+    said = (array.stype, array.dtype, array.shape)
+    if said != (ARRAY_STYPE, ARRAY_DTYPE, (len(array.data),)):
+        raise RefusedError("adapter", f"the array calls itself {shown(said)}, which no adapter is")
+    return array.data
+
+
+def _judge_adapter(
+    data: bytes,
+    question: Question,
+    policy: Policy,
+    configs: Mapping[str, Mapping[str, Any]],
+    report: Mapping[str, int | float],
+) -> Release:
+    try:
+        header = read_header(data, policy.max_bytes)
+        summary = inspect(data, max_bytes=policy.max_bytes)
+    except AdapterError as error:
+        raise RefusedError("adapter", str(error)) from None
+    if data[: header.start] != _canonical(header):
+        raise RefusedError("adapter", "its header is not written as this release writes it")
+    _check_like_received(header, question.adapter)
+    for name in summary.matrices:
+        if len(name) > MAX_NAME_LENGTH or not policy.tensor_name.fullmatch(name):
+            raise RefusedError("tensor", f"{shown(name)} does not match the policy's tensor names")
+    if summary.rank > policy.max_rank:
+        raise RefusedError("rank", f"rank {summary.rank}, the policy allows {policy.max_rank}")
+    norm = summary.norm
+    if not math.isfinite(norm) or norm > policy.max_norm:
+        raise RefusedError("norm", f"norm {norm:g}, the policy allows {policy.max_norm:g}")
+    tensors = tuple((name, t.dtype.name, t.shape) for name, t in header.tensors.items())
+    return Release(configs, report, data, tensors, norm, summary.rank)
+
+
+def _check_like_received(header: Header, received: Header | None) -> None:
+    """The same layers, settings and shapes as the adapter that the server sent."""
+    if received is None:
+        raise RefusedError("question", "the server's message brings no adapter")
+    if header.metadata != received.metadata:
+        raise RefusedError("adapter", "its layers and settings are not those of the one received")
+    if _shapes(header) != _shapes(received):
+        raise RefusedError("adapter", "its shapes are not those of the one received")
+
+
+def _shapes(header: Header) -> dict[str, tuple[int, int, int]]:
+    # The scales of int8 follow from the matrices; the way down may have another type of number.
+    return {name: t.shape for name, t in header.tensors.items() if not name.endswith(SCALE)}
+
+
+def _canonical(header: Header) -> bytes:
+    """The one way to write a header; anything else could say something between the lines."""
+    entries: dict[str, Any] = {METADATA: dict(sorted(header.metadata.items()))}
+    for name, tensor in sorted(header.tensors.items(), key=lambda item: item[1].begin):
+        entries[name] = {
+            "dtype": _TYPE_CODES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [tensor.begin, tensor.end],
+        }
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def _judge_join(site: Site, found: Inventory, policy: Policy) -> Release:
+    own = f"site.{site.name}"
+    _expect(found, _Expected(configs=frozenset({own, "node"})))
+    if dict(found.configs["node"]) != {"nodes": 0}:
+        raise RefusedError("config", "the record node is not that of a hospital")
+    said: dict[str, Any] = {}
+    for name, value in found.configs[own].items():
+        if name not in policy.join:
+            raise RefusedError("config", f"{shown(name)} is not among the policy's fields of join")
+        said[name] = _checked_field(name, value, policy, site)
+    _check_patients(found.configs[own].get("patients"), policy)
+    return Release({own: said, "node": {"nodes": 0}})
+
+
+def _checked_field(name: str, value: Any, policy: Policy, site: Site) -> int | float | str | bool:
+    if name == "usable":
+        if type(value) is not bool:
+            raise RefusedError("config", "usable is neither true nor false")
+        return value
+    if name == "outside":
+        if value not in ("", site.outside):
+            raise RefusedError("config", f"outside is {shown(value)}, not the site's own words")
+        return str(value)
+    if name in TEXT_FIELDS:
+        if not isinstance(value, str) or (value and value not in policy.texts):
+            raise RefusedError("config", f"{name} is {shown(value)}, which is not among join.texts")
+        return value
+    number = _number(name, value)
+    if type(number) is not int or number < 0:
+        raise RefusedError("config", f"{name} is {number!r}, not a count")
+    return _rounded(number, policy.join[name] if name in COUNT_FIELDS else None)
+
+
+def _number(name: str, value: Any) -> int | float:
+    if type(value) not in (int, float) or not abs(value) <= MAX_NUMBER:
+        raise RefusedError("number", f"{shown(name)} is {shown(value)}, not a number up to 1e9")
+    checked: int | float = value
+    return checked
+
+
+def _rounded(value: int | float, decimals: int | None) -> int | float:
+    return value if decimals is None else round(value, decimals)

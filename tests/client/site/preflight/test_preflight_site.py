@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from typer.testing import CliRunner
+
+from client.commands import app
+from client.site.audit import AuditLog
+from client.site.config import SiteConfig, load_site_config
+from client.site.preflight.finding import Finding
+from client.site.preflight.machine import check_machine
+from client.site.preflight.site import check_site
+from common.backbones.loading import load_backbone
+from tests.client.site.preflight.coordinator import coordinator
+from tests.integration.gate_setting import make_node_key
+
+POLICY = """
+[[bundles]]
+sha256 = "{bundle}"
+name = "fedvitals"
+approved-by = "A. Meyer"
+approved-at = "2026-03-02T09:30:00+01:00"
+[adapter]
+tensors = '.*'
+max-rank = 8
+max-bytes = 100000
+max-norm = 10.0
+[metrics]
+[join]
+texts = {texts}
+[limits]
+min-patients = {least}
+rounds-per-day = 100
+[privacy]
+required = false
+max-epsilon = 8.0
+max-delta = 1e-5
+"""
+
+
+def policy(folder: Path, *, texts: tuple[str, ...] = (), least: int = 0) -> None:
+    words = json.dumps(["synthetic", "random walks", *texts])
+    text = POLICY.format(bundle="0" * 64, texts=words, least=least)
+    (folder / "policy.toml").write_text(text)
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_cohort: Path) -> SiteConfig:
+    """A site where all is well."""
+    make_node_key(tmp_path / "node.key")
+    policy(tmp_path)
+    write_settings(tmp_path, tiny_cohort / "sites" / "micu.parquet", "localhost:443")
+    (tmp_path / "app.secret").write_bytes(b"secret")
+    return load_site_config(tmp_path / "site.toml")
+
+
+def write_settings(folder: Path, table: Path, address: str) -> None:
+    (folder / "site.toml").write_text(
+        f'[site]\nid = "micu"\ntable = "{table}"\nstate = "state"\npolicy = "policy.toml"\n'
+        f'[server]\naddress = "{address}"\nca = "ca.crt"\n'
+        '[node]\nkey = "node.key"\nsecret = "app.secret"\n'
+    )
+
+
+def found(config: SiteConfig) -> dict[str, Finding]:
+    """The findings about the site by code; what is not OK has a remedy."""
+    findings = {finding.code: finding for finding in check_site(config)}
+    assert all(bool(one.remedy) == (one.level != "OK") for one in findings.values())
+    return findings
+
+
+def test_a_site_where_all_is_well(config: SiteConfig) -> None:
+    findings = found(config)
+    assert set(findings) == {"policy", "table", "key", "audit", "secret"}
+    assert {finding.level for finding in findings.values()} == {"OK"}
+
+
+def test_a_policy_that_is_missing_or_approves_nothing(config: SiteConfig) -> None:
+    text = config.site.policy.read_text()
+    config.site.policy.write_text(text[text.index("[adapter]") :])
+    assert found(config)["policy"].level == "WARN"
+    config.site.policy.unlink()
+    assert found(config)["policy"].level == "FAIL"
+
+
+def test_a_table_that_is_missing_or_too_small(config: SiteConfig, tmp_path: Path) -> None:
+    policy(tmp_path, least=1000)
+    assert "the policy asks 1000" in found(config)["table"].what
+    assert found(config)["table"].level == "FAIL"
+    write_settings(tmp_path, tmp_path / "absent.parquet", "localhost:443")
+    assert found(load_site_config(tmp_path / "site.toml"))["table"].level == "FAIL"
+
+
+def test_a_source_that_the_policy_does_not_say(config: SiteConfig) -> None:
+    text = config.site.policy.read_text()
+    config.site.policy.write_text(text.replace("random walks", "another rule"))
+    finding = found(config)["texts"]
+    assert finding.level == "WARN"
+    assert '"random walks"' in finding.what
+    assert '"synthetic"' not in finding.what
+
+
+@pytest.mark.parametrize(("mode", "level"), [(0o600, "OK"), (0o640, "WARN"), (0o604, "FAIL")])
+def test_who_may_read_the_key(config: SiteConfig, mode: int, level: str) -> None:
+    config.node.key.chmod(mode)
+    assert found(config)["key"].level == level
+
+
+def test_a_key_that_is_none_or_of_another_curve(config: SiteConfig) -> None:
+    other = ec.generate_private_key(ec.SECP256R1())
+    pem = serialization.Encoding.PEM
+    config.node.key.write_bytes(
+        other.private_bytes(pem, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    )
+    assert "not ECDSA P-384" in found(config)["key"].what
+    config.node.key.write_bytes(b"no key")
+    assert "no OpenSSH private key" in found(config)["key"].what
+    config.node.key.unlink()
+    assert "cannot be read" in found(config)["key"].what
+
+
+def test_an_audit_log_that_was_changed(config: SiteConfig) -> None:
+    log = AuditLog(config.audit_log)
+    log.append({"decision": "sent"})
+    assert "1 lines" in found(config)["audit"].what
+    config.audit_log.write_text(config.audit_log.read_text().replace("sent", "kept"))
+    assert found(config)["audit"].level == "FAIL"
+
+
+def test_a_secret_that_is_missing_or_not_set(config: SiteConfig, tmp_path: Path) -> None:
+    (tmp_path / "app.secret").unlink()
+    assert found(config)["secret"].level == "FAIL"
+    path = tmp_path / "site.toml"
+    path.write_text(path.read_text().replace('secret = "app.secret"\n', ""))
+    assert found(load_site_config(path))["secret"].level == "WARN"
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(100 * 2**20, "FAIL"), (2**30, "WARN"), (10 * 2**30, "OK")]
+)
+def test_the_room_on_the_disk(
+    config: SiteConfig, tiny_bolt: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str
+) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(free))
+    findings = {one.code: one for one in check_machine(config, str(tiny_bolt))}
+    assert findings["disk"].level == level
+
+
+def test_the_backbone_and_whether_it_may_be_named(
+    config: SiteConfig, tiny_bolt: Path, tmp_path: Path
+) -> None:
+    def backbone(name: str) -> Finding:
+        return {one.code: one for one in check_machine(config, name)}["backbone"]
+
+    digest = load_backbone(str(tiny_bolt)).digest
+    assert backbone(str(tiny_bolt)).level == "WARN"
+    assert digest in backbone(str(tiny_bolt)).what
+    policy(tmp_path, texts=(digest,))
+    assert backbone(str(tiny_bolt)).level == "OK"
+    assert backbone("no-such-model").level == "FAIL"
+
+
+def test_the_command_ends_with_one_where_something_fails(
+    config: SiteConfig, tiny_bolt: Path, tmp_path: Path
+) -> None:
+    command = ["preflight", "--config", str(tmp_path / "site.toml"), "--backbone", str(tiny_bolt)]
+    with coordinator(tmp_path) as server:
+        write_settings(tmp_path, config.site.table, str(server.address))
+        done = CliRunner().invoke(app, [*command, "--json"])
+        assert done.exit_code == 0, done.output
+        findings = json.loads(done.stdout)
+        assert [one["code"] for one in findings[:3]] == ["dns", "tcp", "tls"]
+        assert {"code", "level", "what", "remedy"} == set(findings[0])
+        config.node.key.unlink()
+        shown = CliRunner().invoke(app, command)
+    assert shown.exit_code == 1
+    assert "ssh-keygen" in shown.stdout

@@ -1,0 +1,65 @@
+"""The coordinator's side: asks for each attempt once and writes down what came."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from common.adapter import Adapter
+from common.wire import encode, record_of
+from tests.integration.hostile_app import CASES
+
+WAIT_S = 120.0
+
+app = ServerApp()
+
+
+def tiny_adapter(layer: str = "q") -> Adapter:
+    """An adapter of one layer."""
+    name = f"base_model.model.{layer}.lora"
+    tensors = {
+        f"{name}_A.weight": np.full((2, 3), 0.25, dtype=np.float32),
+        f"{name}_B.weight": np.full((4, 2), 0.5, dtype=np.float32),
+    }
+    return Adapter(tensors, 2, 4.0, "q", "tiny", "0" * 64)
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Ask the one node that there is."""
+    cases = str(context.run_config["cases"]).split(",") if context.run_config["cases"] else CASES
+    deadline = time.monotonic() + WAIT_S
+    while not (nodes := list(grid.get_node_ids())) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    outcome = {
+        case: _ask(grid, nodes[0], case, number) for number, case in enumerate(cases, start=1)
+    }
+    Path(str(context.run_config["out"])).write_text(json.dumps(outcome))
+
+
+def _ask(grid: Grid, node: int, case: str, number: int) -> dict[str, Any]:
+    content = RecordDict(
+        {
+            "adapter": record_of(encode(tiny_adapter())),
+            "round": ConfigRecord({"site": "hosp1", "round": number, "run": "ab12"}),
+            "case": ConfigRecord({"case": case}),
+        }
+    )
+    order = Message(content, dst_node_id=node, message_type=MessageType.TRAIN)
+    replies = list(grid.send_and_receive([order], timeout=WAIT_S))
+    if not replies:
+        return {"reply": None}
+    (reply,) = replies
+    if reply.has_error():
+        return {"code": reply.error.code, "reason": reply.error.reason}
+    return {
+        "records": sorted(reply.content),
+        "metrics": dict(reply.content.metric_records["report"]),
+        "round": dict(reply.content.config_records["round"]),
+    }

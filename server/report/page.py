@@ -104,12 +104,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report."""
+    """The whole report; `kicker` says above the title what kind of report it is."""
 
     title: str
     headline: str
     tiles: Sequence[Tile]
     sections: Sequence[Section]
+    kicker: str = "report of a federated run"
 
 
 def render_page(page: Page) -> str:

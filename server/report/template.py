@@ -57,7 +57,7 @@ PAGE = """\
 </head>
 <body>
 <header>
-<p class="kicker">fedvitals · report of a federated run</p>
+<p class="kicker">fedvitals · {{ kicker }}</p>
 <h1>{{ title }}</h1>
 <p class="lead">{{ headline }}</p>
 <dl class="tiles">

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from common.config import RunConfig
 from common.config_sections import OPTIMIZERS, RULES
+from simulation.experiments.analysis import Analysis
 from simulation.experiments.cells import Cell, Own
 from simulation.experiments.experiment import Experiment
+from simulation.experiments.findings import grouped
+from simulation.experiments.methods import METHODS
+from simulation.experiments.page import Shown
 
-ZERO_SHOT = "zero-shot"
+ZERO_SHOT = METHODS["zero-shot"].label
 BASE = "fedavg"
 _SERVER_RATE = {"fedavgm": 1.0, "fedadam": 1e-3, "fedyogi": 1e-3}
 """FedAdam and FedYogi move each number by about the rate a round, however small the update is."""
@@ -39,7 +44,7 @@ def aggregation_sweep(config: RunConfig, sites: list[str]) -> Experiment:
                 _homogeneous(base, lowest, BASE),
                 *(_unequal(base, rule, sites) for rule in ("svd", "flora")),
             ],
-            "wire": [_wire(base, dtype) for dtype in ("float16", "int8")],
+            "wire": [_wire(base, "float16"), _wire(base, "int8")],
             "rules": [_rule(base, rule) for rule in _possible_rules(config, len(sites))],
             "optimizers": [_optimizer(base, name) for name in OPTIMIZERS if name != "none"],
         },
@@ -81,7 +86,7 @@ def _unequal(base: RunConfig, rule: str, sites: list[str]) -> Cell:
     return Cell(f"{rule}, ranks {ranks}", "federated", config, own)
 
 
-def _wire(base: RunConfig, dtype: str) -> Cell:
+def _wire(base: RunConfig, dtype: Literal["float16", "int8"]) -> Cell:
     wire = replace(base.wire, dtype=dtype)
     return Cell(f"{BASE}, {dtype}", "federated", replace(base, wire=wire))
 
@@ -102,3 +107,11 @@ def _rule(base: RunConfig, rule: str) -> Cell:
 def _optimizer(base: RunConfig, name: str) -> Cell:
     aggregation = replace(base.aggregation, optimizer=name, learning_rate=_SERVER_RATE[name])
     return Cell(f"{BASE}, {name}", "federated", replace(base, aggregation=aggregation))
+
+
+def show_aggregation(analysis: Analysis) -> Shown:
+    """Say which arms differ from FedAvg of equal ranks."""
+    return Shown(
+        grouped(analysis, BASE),
+        findings=[grouped(analysis, BASE, "mae"), grouped(analysis, ZERO_SHOT)],
+    )

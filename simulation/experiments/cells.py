@@ -34,7 +34,9 @@ FORMAT = 1
 
 _CELL_FILE = "cell.json"
 _SCORES_FILE = "scores.safetensors"
-_PLACES = frozenset({"data", "out", "resume"})
+_IRRELEVANT = frozenset(
+    {"data", "out", "resume", "federation.wait-s", "federation.round-timeout-s"}
+)
 _PARTS = ("numerator", "denominator", "windows", "observed")
 
 Own = Mapping[str, Mapping[str, Value]]
@@ -51,6 +53,7 @@ class Cell:
         config: the settings; `config.data` is the cohort.
         own: the sites' own settings.
         options: the method's own, e.g. the learning rate of full fine-tuning.
+        tested: the cohort whose test patients are forecast; empty = that of `config.data`.
     """
 
     arm: str
@@ -58,10 +61,14 @@ class Cell:
     config: RunConfig
     own: Own = field(default_factory=dict)
     options: Mapping[str, Value] = field(default_factory=dict)
+    tested: str = ""
 
     def with_seed(self, seed: int) -> Cell:
-        """Return the cell of another seed."""
-        return replace(self, config=replace(self.config, seed=seed))
+        """Return the cell of another seed; a noise that is to be repeated gets that seed too."""
+        privacy = self.config.privacy
+        if privacy.noise_seed >= 0:
+            privacy = replace(privacy, noise_seed=seed)
+        return replace(self, config=replace(self.config, seed=seed, privacy=privacy))
 
     def deciding(self, reads: tuple[str, ...]) -> dict[str, Any]:
         """Return what decides the cell's numbers, as plain values.
@@ -71,8 +78,8 @@ class Cell:
         """
         settings = {
             key: value
-            for key, value in self.config.flat().items()
-            if key not in _PLACES and key.startswith(reads)
+            for key, value in _resolved(self.config).items()
+            if key not in _IRRELEVANT and key.startswith(reads)
         }
         return {
             "format": FORMAT,
@@ -82,6 +89,7 @@ class Cell:
             "own": {site: dict(values) for site, values in sorted(self.own.items())},
             "options": dict(self.options),
             "sites": table_digests(Path(self.config.data)),
+            "tested": table_digests(Path(self.tested)) if self.tested else {},
         }
 
 
@@ -184,6 +192,18 @@ def _evaluation(site: str, metrics: tuple[str, ...], tensors: Mapping[str, Any])
 
 def _numbers(count: int) -> tuple[str, ...]:
     return tuple(str(number) for number in range(count))
+
+
+def _resolved(config: RunConfig) -> dict[str, Value]:
+    """The settings with ``auto`` resolved, so that a default spelled out is the same cell."""
+    settings = config.flat()
+    settings["aggregation.rule"] = config.rule
+    settings["lora.train"] = config.trained
+    if config.weighting != "fixed":
+        settings["federation.weights"] = config.weighting
+    if config.privacy.on:
+        return settings
+    return {key: value for key, value in settings.items() if not key.startswith("privacy.")}
 
 
 @lru_cache(maxsize=256)

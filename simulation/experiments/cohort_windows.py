@@ -26,13 +26,17 @@ class SiteWindows:
     test: Windows
 
 
-def cohort_windows(config: RunConfig) -> dict[str, SiteWindows]:
+def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows]:
     """Return the windows of every site that has any to train on and to be tested on.
+
+    Args:
+        config: the settings; `data` and `windows.*` are read.
+        tested: a cohort to take in the place of `config.data`, if not empty.
 
     Raises:
         CohortError: where no site is left.
     """
-    data = Path(config.data)
+    data = Path(tested or config.data)
     times = tuple(path.stat().st_mtime_ns for path in site_table_paths(data).values())
     sites = _read(data, times, config.windows)
     usable = {name: site for name, site in sites.items() if len(site.train) and len(site.test)}

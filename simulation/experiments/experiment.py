@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from common.names import check_name
 from simulation.experiments.cells import Cell
@@ -28,7 +28,6 @@ class Experiment:
     groups: dict[str, list[Cell]]
     references: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    sweep: tuple[float, ...] = field(default=())
 
     def cells(self, only: Collection[str] = ()) -> list[Cell]:
         """Return the cells of some groups, or of all, and always those that are references.
@@ -44,8 +43,3 @@ class Experiment:
                 if not only or group in only or cell.arm in self.references:
                     chosen.setdefault(cell.arm, cell)
         return list(chosen.values())
-
-
-def arms(cells: Sequence[Cell]) -> list[str]:
-    """Return the names of the arms."""
-    return [cell.arm for cell in cells]

@@ -59,7 +59,7 @@ def federated(cell: Cell, run: Path, say: Callable[[str], None]) -> Outcome:
     forecaster = ModelForecaster(subject.loaded.backbone, model)
     record = read_run(run, subject.adapter)
     return Outcome(
-        scores=score(cohort_windows(config), lambda _name, _site: forecaster),
+        scores=score(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
         facts={
             "parameters": _parameters(config),
             "bytes": record.traffic().total,

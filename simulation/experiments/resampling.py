@@ -18,6 +18,9 @@ from common.evaluation import Evaluation, mean_over_vitals, metric_values, pool_
 
 Array = npt.NDArray[np.float64]
 
+ALL = "all"
+"""The scope of all sites' patients together."""
+
 SEED = 0
 """Of the draws: one for all arms, so that what is hard about a patient cancels."""
 
@@ -58,17 +61,17 @@ class Resampled:
     def relative(self, arm: str, reference: str) -> Array:
         """Return a / b - 1 within each seed, vitals and then their mean, ``[1 + B, S, V + 1, M]``.
 
-        A reference without a seed stands beside every seed of the arm.
+        What was run with one seed stands beside every seed of the other.
         """
-        ours, theirs = self._values[arm], self._values[reference]
-        theirs = np.broadcast_to(theirs, ours.shape) if theirs.shape[1] == 1 else theirs
+        ours, theirs = np.broadcast_arrays(self._values[arm], self._values[reference])
         blank = np.full(ours.shape, np.nan)
         share = np.divide(ours, theirs, out=blank, where=theirs > 0) - 1.0
         return np.concatenate([share, mean_over_vitals(share)[:, :, None]], axis=2)
 
     def gain(self, arm: str, reference: str, metric: str) -> Array:
         """Return by how much an arm is below a reference in the mean over vitals, ``[1 + B]``."""
-        return -self.relative(arm, reference)[:, :, -1, self.metrics.index(metric)].mean(axis=1)
+        column = self.metrics.index(metric)
+        return np.asarray(-self.relative(arm, reference)[:, :, -1, column].mean(axis=1))
 
     def intervals(self, rows: Array) -> Intervals:
         """Return 95 % intervals of rows ``[1 + B, V or V + 1, M]``.
@@ -115,7 +118,7 @@ def by_scope(
     listed = {arm: list(seeds) for arm, seeds in arms.items()}
     first = next(iter(listed.values()))[0]
     scopes: dict[str, dict[str, list[Evaluation]]] = {
-        "all": {
+        ALL: {
             arm: [pool_evaluations(per_site) for per_site in seeds] for arm, seeds in listed.items()
         }
     }

@@ -38,12 +38,14 @@ class Trained:
     Attributes:
         parameters: how many numbers were trained.
         best_round: the round of the best validation; 0 is before training.
+        validation: WQL of the best round relative to that before training, the mean over members.
         traffic: bytes that several members and a server would have exchanged in float32.
         seconds: wall time.
     """
 
     parameters: int
     best_round: int
+    validation: float
     traffic: int
     seconds: float
 
@@ -102,6 +104,7 @@ def train_rounds(
     return Trained(
         parameters=count,
         best_round=best_round,
+        validation=least,
         traffic=messages * count * BYTES_PER_NUMBER,
         seconds=time.perf_counter() - started,
     )
@@ -145,6 +148,6 @@ def _relative(
 ) -> float:
     """The score by which a federation chooses its round, see `server.validation.Selection`."""
     if not wql:
-        return 0.0
+        return 1.0
     total = sum(weights[name] for name in wql)
     return sum(weights[name] * wql[name] / baseline[name] for name in wql) / total

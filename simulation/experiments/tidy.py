@@ -13,10 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.atomic import write_text
-from common.evaluation import Evaluation
-from common.metrics import METRICS
 from common.vitals import VITAL_NAMES
-from simulation.experiments.resampling import Resampled, by_scope
+from simulation.experiments.analysis import MEAN, Analysis
+from simulation.experiments.resampling import ALL, Resampled
 from simulation.experiments.runner import Arm
 
 COLUMNS = ("arm", "method", "site", "vital", "metric", "against", "seed", "value", "low", "high")
@@ -31,32 +30,17 @@ MEASURED_FILE = "measured.csv"
 Record = Mapping[str, object]
 
 
-def results(arms: Mapping[str, Arm], references: Sequence[str]) -> Iterator[Record]:
-    """Give all rows of results.csv.
-
-    Args:
-        arms: the arms.
-        references: arms that the others are compared with.
-    """
-    for arm in arms.values():
+def results(analysis: Analysis) -> Iterator[Record]:
+    """Give all rows of results.csv."""
+    for arm in analysis.arms.values():
         yield from _facts(arm)
-    scopes = by_scope(
-        {name: [o.scores for o in arm.outcomes.values()] for name, arm in arms.items()}
-    )
-    for scope, evaluations in scopes.items():
-        resampled = Resampled(evaluations, tuple(METRICS))
-        for arm in arms.values():
+    for scope, resampled in analysis.scopes.items():
+        for arm in analysis.arms.values():
             yield from _values(arm, scope, resampled)
-            for reference in references:
+            for reference in analysis.references:
                 if reference != arm.name:
-                    yield from _differences(arm, scope, resampled, reference)
-
-
-def evaluations_by_scope(arms: Mapping[str, Arm]) -> dict[str, dict[str, list[Evaluation]]]:
-    """Return evaluations by scope, arm and seed; see `by_scope`."""
-    return by_scope(
-        {name: [outcome.scores for outcome in arm.outcomes.values()] for name, arm in arms.items()}
-    )
+                    other = analysis.arms[reference]
+                    yield from _differences(arm, other, scope, resampled)
 
 
 def measured(arms: Mapping[str, Arm]) -> Iterator[Record]:
@@ -67,10 +51,10 @@ def measured(arms: Mapping[str, Arm]) -> Iterator[Record]:
                 yield _row(arm, metric=name, seed=seed, value=value)
 
 
-def write_tables(folder: Path, arms: Mapping[str, Arm], references: Sequence[str]) -> None:
+def write_tables(folder: Path, analysis: Analysis) -> None:
     """Write both tables into a folder, each whole or not at all."""
-    write_text(folder / RESULTS_FILE, csv_text(results(arms, references)))
-    write_text(folder / MEASURED_FILE, csv_text(measured(arms)))
+    write_text(folder / RESULTS_FILE, csv_text(results(analysis)))
+    write_text(folder / MEASURED_FILE, csv_text(measured(analysis.arms)))
 
 
 def csv_text(rows: Iterable[Record], columns: Sequence[str] = COLUMNS) -> str:
@@ -102,15 +86,16 @@ def _values(arm: Arm, scope: str, resampled: Resampled) -> Iterator[Record]:
             yield _mean_row(arm, about, vars(found.at(place, column)))
 
 
-def _differences(arm: Arm, scope: str, resampled: Resampled, reference: str) -> Iterator[Record]:
-    by_seed = resampled.relative(arm.name, reference)  # [1 + B, S, V + 1, M]
+def _differences(arm: Arm, other: Arm, scope: str, resampled: Resampled) -> Iterator[Record]:
+    by_seed = resampled.relative(arm.name, other.name)  # [1 + B, S, V + 1, M]
+    seeds = max(arm.outcomes, other.outcomes, key=len)
     found = resampled.intervals(by_seed.mean(axis=1))
-    for place, vital in enumerate((*VITAL_NAMES, "mean")):
-        if vital != "mean" and not resampled.present[place]:
+    for place, vital in enumerate((*VITAL_NAMES, MEAN)):
+        if vital != MEAN and not resampled.present[place]:
             continue
         for column, metric in enumerate(resampled.metrics):
-            about = {"site": scope, "vital": vital, "metric": metric, "against": reference}
-            for number, seed in enumerate(arm.outcomes):
+            about = {"site": scope, "vital": vital, "metric": metric, "against": other.name}
+            for number, seed in enumerate(seeds):
                 yield _row(arm, **about, seed=seed, value=by_seed[0, number, place, column])
             yield _mean_row(arm, about, vars(found.at(place, column)))
 
@@ -121,7 +106,7 @@ def _mean_row(arm: Arm, about: Mapping[str, object], interval: Mapping[str, floa
 
 
 def _row(arm: Arm, **columns: object) -> Record:
-    return {"arm": arm.name, "method": arm.cell.method, "site": "all", **columns}
+    return {"arm": arm.name, "method": arm.cell.method, "site": ALL, **columns}
 
 
 def _cell(value: object) -> str:

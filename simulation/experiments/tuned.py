@@ -41,7 +41,7 @@ def zero_shot(cell: Cell, _run: Path, say: Say) -> Outcome:
     say("test patients")
     loaded = load_backbone(cell.config.backbone)
     forecaster = ModelForecaster(loaded.backbone, loaded.model.to(forecast_device()))
-    return Outcome(score(cohort_windows(cell.config), lambda _name, _site: forecaster))
+    return Outcome(score(cohort_windows(cell.config, cell.tested), lambda _name, _site: forecaster))
 
 
 def local(cell: Cell, _run: Path, say: Say) -> Outcome:
@@ -57,7 +57,11 @@ def local(cell: Cell, _run: Path, say: Say) -> Outcome:
         return ModelForecaster(adapted.backbone, adapted.model)
 
     scores = score(sites, trained_here)
-    facts = {"parameters": done[0].parameters, "bytes": 0, "rounds": cell.config.rounds}
+    facts: dict[str, float] = {
+        "parameters": done[0].parameters,
+        "bytes": 0,
+        "rounds": cell.config.rounds,
+    }
     return Outcome(scores, facts, {"seconds": sum(one.seconds for one in done)})
 
 
@@ -67,7 +71,8 @@ def centralised(cell: Cell, _run: Path, say: Say) -> Outcome:
     adapted = _fresh(cell.config)
     members = {POOLED: pooled_windows(sites)}
     trained = _train(adapted.model, adapted.backbone, members, cell.config, say)
-    return _outcome(sites, adapted.backbone, adapted.model, trained, cell.config)
+    tested = cohort_windows(cell.config, cell.tested)
+    return _outcome(tested, adapted.backbone, adapted.model, trained, cell.config)
 
 
 def federated_full(cell: Cell, _run: Path, say: Say) -> Outcome:
@@ -120,7 +125,7 @@ def _full(
     config = _with_options(cell)
     model = loaded.model.to(choose_device(config.train.device)).requires_grad_(True)
     trained = _train(model, loaded.backbone, members, config, say)
-    return _outcome(cohort_windows(config), loaded.backbone, model, trained, config)
+    return _outcome(cohort_windows(config, cell.tested), loaded.backbone, model, trained, config)
 
 
 def _with_options(cell: Cell) -> RunConfig:
@@ -169,6 +174,7 @@ def _outcome(
             "bytes": trained.traffic,
             "rounds": config.rounds,
             "best_round": trained.best_round,
+            "validation": trained.validation,
         },
         measured={"seconds": trained.seconds},
     )

@@ -32,14 +32,24 @@ _BANDS = tuple(round(100 * (1 - 2 * level)) for level in LEVELS[:_MEDIAN])
 
 def autoregressive(cell: Cell, _run: Path, say: Callable[[str], None]) -> Outcome:
     """Score an autoregression of order 1 with a mean."""
-    models = _library()
-    return _fitted(cell, lambda: models.ARIMA(order=(1, 0, 0)), say)
+    return _fitted(cell, "ar", say)
 
 
 def exponential_smoothing(cell: Cell, _run: Path, say: Callable[[str], None]) -> Outcome:
     """Score exponential smoothing whose kind is chosen by AICc, without season."""
+    return _fitted(cell, "ets", say)
+
+
+def statistical_forecaster(name: str) -> StatisticalForecaster:
+    """Return the forecaster ``ar`` or ``ets``.
+
+    Raises:
+        UsageError: where statsforecast is not installed.
+    """
     models = _library()
-    return _fitted(cell, lambda: models.AutoETS(season_length=1), say)
+    if name == "ar":
+        return StatisticalForecaster(lambda: models.ARIMA(order=(1, 0, 0)), [])
+    return StatisticalForecaster(lambda: models.AutoETS(season_length=1), [])
 
 
 def filled(context: FloatArray) -> FloatArray:
@@ -50,7 +60,7 @@ def filled(context: FloatArray) -> FloatArray:
 
 
 @dataclass(frozen=True)
-class _StatisticalForecaster:
+class StatisticalForecaster:
     """One fit a window; a fit that fails is the last value with no spread, and is counted."""
 
     make: Callable[[], Any]
@@ -85,12 +95,11 @@ class _StatisticalForecaster:
         return np.sort(quantiles, axis=1).astype(np.float32)
 
 
-def _fitted(cell: Cell, make: Callable[[], Any], say: Callable[[str], None]) -> Outcome:
-    failures: list[int] = []
-    forecaster = _StatisticalForecaster(make, failures)
+def _fitted(cell: Cell, name: str, say: Callable[[str], None]) -> Outcome:
+    forecaster = statistical_forecaster(name)
     say("one fit a window")
     scores = score(cohort_windows(cell.config), lambda _name, _site: forecaster)
-    return Outcome(scores, {"fits_failed": len(failures)})
+    return Outcome(scores, {"fits_failed": len(forecaster.failures)})
 
 
 def _library() -> Any:

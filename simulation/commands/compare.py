@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from simulation.commands.experiments import (
-    SEEDS,
     Data,
     FullRate,
     Out,
@@ -16,6 +15,7 @@ from simulation.commands.experiments import (
     run_and_tell,
     settings_of,
 )
+from simulation.experiments.defaults import FULL_RATE, SEEDS
 
 Without = Annotated[
     list[str] | None,
@@ -30,7 +30,7 @@ Without = Annotated[
 def compare(
     data: Data = None,
     out: Out = None,
-    full_rate: FullRate = 1e-3,
+    full_rate: FullRate = FULL_RATE,
     without: Without = None,
     seeds: Seeds = SEEDS,
     config: Settings = None,

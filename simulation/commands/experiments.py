@@ -38,8 +38,6 @@ Settings = Annotated[
 ]
 FullRate = Annotated[float, typer.Option(help="Learning rate where all weights are trained.")]
 
-SEEDS = "0,1,2"
-
 
 def settings_of(data: Path | None, config: list[str] | None) -> RunConfig:
     """Return the settings that all arms share.

@@ -9,7 +9,6 @@ import typer
 
 from common.cohort_folder import site_table_paths
 from simulation.commands.experiments import (
-    SEEDS,
     Data,
     FullRate,
     Only,
@@ -21,6 +20,7 @@ from simulation.commands.experiments import (
     run_and_tell,
     settings_of,
 )
+from simulation.experiments.defaults import FULL_RATE, SEEDS
 
 app = typer.Typer(help="Answer one question with many runs.", no_args_is_help=True)
 
@@ -54,7 +54,7 @@ def ranks(
     data: Data = None,
     out: Out = None,
     ranks: Annotated[str, typer.Option(help="Ranks, separated by commas.")] = "1,2,4,8,16,32",
-    full_rate: FullRate = 1e-3,
+    full_rate: FullRate = FULL_RATE,
     seeds: Seeds = SEEDS,
     only: Only = None,
     config: Settings = None,

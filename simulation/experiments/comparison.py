@@ -10,6 +10,7 @@ from server.report.page import Figure, Part, Row, Section, Table, Tile, differen
 from server.wording import MINUS, NO_BREAK, NOTHING, bounds, percent
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.cells import Cell
+from simulation.experiments.defaults import FULL_RATE
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.figures import sites_figure
 from simulation.experiments.findings import against, listed
@@ -26,10 +27,6 @@ from simulation.experiments.page import Shown
 ARMS: dict[str, str] = {name: method.label for name, method in METHODS.items()}
 ZERO_SHOT, LOCAL = ARMS["zero-shot"], ARMS["local"]
 FEDERATED, CENTRALISED = ARMS["federated"], ARMS["centralised"]
-
-FULL_RATE = 1e-3
-"""Learning rate of full fine-tuning and of training from scratch; chosen, as docs/results tells, on
-validation patients of challenge-2019 from 3e-4, 1e-3 and 3e-3."""
 
 SCRATCH_ROUNDS = 3
 """Random weights get this many times the rounds of a fine-tuning."""

@@ -10,7 +10,7 @@ from common.errors import UsageError
 from server.report.page import Figure, drawn
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.cells import Cell
-from simulation.experiments.comparison import FULL_RATE
+from simulation.experiments.defaults import FULL_RATE
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.figures import Point, trade_off_figure
 from simulation.experiments.findings import against

@@ -8,7 +8,8 @@ record's own numbers.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,8 +53,11 @@ class Tracker:
             raise UsageError(f"--track {kind} needs the package {package}; pip install {package}")
         self._run = run
         self._seen = 0
-        sinks = {"tensorboard": _TensorBoard, "mlflow": _MLflow}
-        self._sink: _Sink = sinks[kind](run, settings)
+        sinks: dict[str, Callable[[Path, Mapping[str, Any]], _Sink]] = {
+            "tensorboard": _TensorBoard,
+            "mlflow": _MLflow,
+        }
+        self._sink = sinks[kind](run, settings)
 
     def look(self) -> None:
         """Log the rounds that have ended since the last look."""
@@ -113,22 +117,20 @@ class _TensorBoard:
 
         # Of the settings' place nothing is told: the folder may be shown to others.
         shown = {key: value for key, value in settings.items() if key not in ("data", "out")}
-        self._writer = SummaryWriter(str(run / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(str(run / "tensorboard"))
         text = "\n".join(f"    {key} = {value}" for key, value in shown.items())
-        self._writer.add_text("settings", text, 0)  # type: ignore[no-untyped-call]
+        self._writer.add_text("settings", text, 0)
 
     def add(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        self._writer.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 class _MLflow:
     def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
-        import mlflow
-
-        self._mlflow = mlflow
+        self._mlflow: Any = import_module("mlflow")  # most have it not; no types then either
         self._mlflow.set_experiment("fedvitals")
         self._mlflow.start_run(run_name=run.name)
         shown = {key: value for key, value in settings.items() if key not in ("data", "out")}

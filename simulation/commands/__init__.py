@@ -7,8 +7,10 @@ import typer
 from simulation.commands import (
     backbones,
     compare,
+    cost,
     prepare,
     pretrain,
+    reproduce,
     run,
     settings,
     sites,
@@ -27,6 +29,8 @@ app.command(name="sites")(sites.sites)
 app.command(name="run")(run.run)
 app.command(name="compare")(compare.compare)
 app.add_typer(sweep.app, name="sweep")
+app.command(name="cost")(cost.cost)
+app.command(name="reproduce")(reproduce.reproduce)
 app.command(name="settings")(settings.settings)
 app.command(name="backbones")(backbones.backbones)
 app.command(name="pretrain")(pretrain.pretrain)

@@ -169,15 +169,8 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
         )
         for cost in costs
     ]
-    header = [
-        "Backbone",
-        "Trained",
-        "Numbers",
-        "A message",
-        "ms a step",
-        "Peak MB",
-        "of it training",
-    ]
+    header = ["Backbone", "Trained", "Numbers", "A message", "ms a step", "Peak MB", "Training MB"]
+    table = Table("LoRA and all weights", header, rows)
     slowest = max(cost.step_s for cost in costs)
     bars = [
         Bar(
@@ -201,11 +194,7 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
         tiles=[Tile("Device", short(costs[0].device), f"{len(costs)} measurements")],
         sections=[
             Section("time", "Time of a training step", [Part(bars=bars)]),
-            Section(
-                "table",
-                "All measurements",
-                [Part(tables=[table])],
-            ),
+            Section("table", "All measurements", [Part(tables=[table])]),
             Section("how", "How it was done", [Part(paragraphs=[how], code=command)]),
         ],
     )

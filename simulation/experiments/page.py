@@ -29,6 +29,7 @@ from server.wording import NOTHING, VITAL_LABELS, byte_size, number, percent
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.figures import standalone
+from simulation.experiments.markdown import TABLE_FILE, markdown_table
 from simulation.experiments.runner import Arm
 from simulation.experiments.tidy import write_tables
 
@@ -70,7 +71,7 @@ class Shown:
 def write_experiment(
     folder: Path, experiment: Experiment, analysis: Analysis, shown: Shown, command: str
 ) -> Path:
-    """Write results.csv, measured.csv, the figures and index.html; return the page's path.
+    """Write the CSV files, table.md, the figures and index.html; return the page's path.
 
     Args:
         folder: the experiment's own folder.
@@ -80,6 +81,7 @@ def write_experiment(
         command: the line that does it again.
     """
     write_tables(folder, analysis)
+    write_text(folder / TABLE_FILE, markdown_table(analysis, command))
     reference = analysis.references[0]
     figures = [*_difference_figures(analysis, reference), *shown.figures]
     for name, figure in figures:

@@ -109,8 +109,19 @@ def _sentence(headline: Headline) -> str:
     return (
         f"The federation keeps {_per_cent(share.estimate)} of the gain in WQL that LoRA on the "
         f"pooled data has over zero-shot (95{NO_BREAK}% interval over patients "
-        f"{_per_cent(share.low)} to {_per_cent(share.high)}). {worst}"
+        f"{_per_cent(share.low)} to {_per_cent(share.high)}{_seeds(headline)}). {worst}"
     )
+
+
+def _seeds(headline: Headline) -> str:
+    shares = headline.share_by_seed
+    known = [share for share in shares if share is not None]
+    if len(shares) < 2:
+        return ""
+    if len(known) < len(shares):
+        without = len(shares) - len(known)
+        return f"; in {without} of {len(shares)} seeds the pooled data gained nothing"
+    return f"; by seed {_per_cent(min(known))} to {_per_cent(max(known))}"
 
 
 def _tiles(headline: Headline, analysis: Analysis) -> list[Tile]:
@@ -121,7 +132,7 @@ def _tiles(headline: Headline, analysis: Analysis) -> list[Tile]:
             NOTHING if share is None else _per_cent(share.estimate),
             "the pooled gain is not clearly above zero"
             if share is None
-            else f"{_per_cent(share.low)} to {_per_cent(share.high)}",
+            else f"{_per_cent(share.low)} to {_per_cent(share.high)}{_seeds(headline)}",
         ),
         Tile(
             f"Least gain: {short(headline.worst_site)}",

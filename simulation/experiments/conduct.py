@@ -12,7 +12,7 @@ from rich.table import Table
 
 from common.console import narrow_table
 from common.metrics import METRICS
-from server.wording import NOTHING, bounds, byte_size, percent
+from server.wording import NOTHING, bounds, percent
 from simulation.experiments.analysis import Analysis, analyse
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.page import HEADLINE, Shown, seed_range, write_experiment
@@ -72,23 +72,18 @@ def conduct(
 def summary_table(analysis: Analysis, title: str) -> Table:
     """Draw the arms against the first reference, for the console."""
     reference = analysis.references[0]
-    numbers = []
-    for metric in HEADLINE:
-        numbers += [METRICS[metric].label, "95 % interval"]
     table = narrow_table(
         f"{title}: difference to {reference}, mean over vitals",
         ["arm"],
-        [*numbers, "WQL of the seeds", "exchanged"],
+        [*(METRICS[metric].label for metric in HEADLINE), "WQL of the seeds"],
     )
-    for name, arm in analysis.arms.items():
-        cells: list[str] = []
+    for name in analysis.arms:
+        if name == reference:
+            table.add_row(escape(name), *[NOTHING] * (len(HEADLINE) + 1))
+            continue
+        cells = []
         for metric in HEADLINE:
-            if name == reference:
-                cells += [NOTHING, NOTHING]
-                continue
             interval = analysis.difference(name, reference, metric).to_json()
-            cells += [percent(interval["estimate"]), escape(bounds(interval)) or NOTHING]
-        seeds = NOTHING if name == reference else seed_range(analysis, name, reference, "wql")
-        exchanged = arm.fact("bytes")
-        table.add_row(escape(name), *cells, seeds, byte_size(exchanged) if exchanged else NOTHING)
+            cells.append(escape(f"{percent(interval['estimate'])} {bounds(interval)}".strip()))
+        table.add_row(escape(name), *cells, seed_range(analysis, name, reference, "wql"))
     return table

@@ -17,7 +17,7 @@ from common.bootstrap import Interval
 from server.wording import WORSE, verdict
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.methods import METHODS
-from simulation.experiments.resampling import ALL, intervals_of
+from simulation.experiments.resampling import ALL, Resampled, intervals_of
 
 _ZERO_SHOT = METHODS["zero-shot"].label
 _FEDERATED = METHODS["federated"].label
@@ -33,11 +33,14 @@ class Headline:
     Attributes:
         share: of the centralised gain that the federation keeps; None where the centralised gain
             is not clearly above zero, since a ratio to nothing says nothing.
+        share_by_seed: the same within each seed, None where its centralised gain is not above
+            zero; the interval knows nothing of how seeds differ.
         worst_site: the site with the least gain of the federated model over zero-shot.
         worst_gain: that gain, with the interval of this site's patients.
     """
 
     share: Interval | None
+    share_by_seed: tuple[float | None, ...]
     worst_site: str
     worst_gain: Interval
 
@@ -54,7 +57,17 @@ def headline_of(analysis: Analysis, metric: str = "wql") -> Headline:
         for site in analysis.sites
     }
     worst = min(by_site, key=lambda site: by_site[site].estimate)
-    return Headline(share, worst, by_site[worst])
+    return Headline(share, _by_seed(together, metric), worst, by_site[worst])
+
+
+def _by_seed(together: Resampled, metric: str) -> tuple[float | None, ...]:
+    column = together.metrics.index(metric)
+    gains = [
+        -together.relative(arm, _ZERO_SHOT)[0, :, -1, column] for arm in (_FEDERATED, _CENTRALISED)
+    ]
+    return tuple(
+        float(ours / whole) if whole > 0 else None for ours, whole in zip(*gains, strict=True)
+    )
 
 
 def share_kept(federated: Array, centralised: Array) -> Interval | None:

@@ -74,6 +74,7 @@ def test_gains_are_computed_within_a_seed_and_then_averaged() -> None:
     headline = headline_of(found)
     assert headline.share is not None
     assert headline.share.estimate == pytest.approx(0.15 / 0.30)
+    assert headline.share_by_seed == pytest.approx([0.10 / 0.20, 0.20 / 0.40])
     assert headline.worst_gain.estimate == pytest.approx(0.15)
 
 

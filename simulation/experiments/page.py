@@ -126,31 +126,38 @@ def _difference_figures(analysis: Analysis, reference: str) -> list[tuple[str, F
 
 
 def _arms_section(analysis: Analysis, figures: Sequence[Figure]) -> Section:
-    header = ["Arm", "Seeds"]
-    for reference in analysis.references:
-        for metric in HEADLINE:
-            header += [f"{METRICS[metric].label} vs {reference}"]
-        header += [f"WQL vs {reference}, range of seeds"]
-    header += ["Trained numbers", "Exchanged", "Seconds"]
-    rows = [Row(short(name), _arm_cells(analysis, arm)) for name, arm in analysis.arms.items()]
-    table = Table("All sites' test patients together", header, rows)
-    part = Part(figures=figures)
-    return Section("arms", "All arms", [part, Part(tables=[table])])
+    tables = [_difference_table(analysis, reference) for reference in analysis.references]
+    header = ["Arm", "Seeds", "Trained numbers", "Exchanged", "Seconds of training"]
+    rows = [Row(short(name), _cost_cells(arm)) for name, arm in analysis.arms.items()]
+    tables.append(Table("What it took, the mean over seeds", header, rows))
+    return Section("arms", "All arms", [Part(figures=figures), Part(tables=tables)])
 
 
-def _arm_cells(analysis: Analysis, arm: Arm) -> list[str]:
-    cells = [str(len(arm.outcomes))]
-    for reference in analysis.references:
-        if reference == arm.name:
-            cells += [NOTHING] * (len(HEADLINE) + 1)
-            continue
-        for metric in HEADLINE:
-            cells.append(difference(analysis.difference(arm.name, reference, metric).to_json()))
-        cells.append(seed_range(analysis, arm.name, reference, "wql"))
+def _difference_table(analysis: Analysis, reference: str) -> Table:
+    header = ["Arm", *(METRICS[metric].label for metric in HEADLINE)]
+    header += [f"{METRICS[metric].label}, range of seeds" for metric in HEADLINE]
+    rows = [
+        Row(
+            short(arm),
+            [
+                *(
+                    difference(analysis.difference(arm, reference, metric).to_json())
+                    for metric in HEADLINE
+                ),
+                *(seed_range(analysis, arm, reference, metric) for metric in HEADLINE),
+            ],
+        )
+        for arm in analysis.arms
+        if arm != reference
+    ]
+    return Table(f"Relative to {reference}, all sites' test patients together", header, rows)
+
+
+def _cost_cells(arm: Arm) -> list[str]:
     parameters, exchanged = arm.fact("parameters"), arm.fact("bytes")
     seconds = arm.measured("seconds")
     return [
-        *cells,
+        str(len(arm.outcomes)),
         NOTHING if parameters is None else f"{parameters:,.0f}",
         NOTHING if not exchanged else byte_size(exchanged),
         NOTHING if seconds is None else f"{seconds:,.0f}",

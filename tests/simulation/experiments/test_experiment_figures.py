@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -33,7 +33,7 @@ def by_site() -> str:
 
 @pytest.mark.parametrize("svg", [trade_off(), by_site()])
 def test_a_figure_has_a_description_and_only_the_pages_colours(svg: str) -> None:
-    root = ElementTree.fromstring(svg)
+    root = ET.fromstring(svg)
     assert root.attrib["role"] == "img"
     description = root.find("{http://www.w3.org/2000/svg}desc")
     assert description is not None
@@ -43,7 +43,7 @@ def test_a_figure_has_a_description_and_only_the_pages_colours(svg: str) -> None
 
 def test_a_file_of_a_figure_brings_every_colour_that_it_uses() -> None:
     text = standalone(trade_off())
-    ElementTree.fromstring(text.encode())
+    ET.fromstring(text.encode())
     used = set(re.findall(r"var\((--[\w-]+)\)", text))
     assert used
     assert all(f"{name}: #" in text for name in used)

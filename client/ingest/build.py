@@ -25,13 +25,15 @@ import pandas as pd
 
 from client.ingest.clock import check_patterns
 from client.ingest.cohort import choose_stays
+from client.ingest.file_source import open_file
 from client.ingest.hourly import count_dropped, keep_stays, stay_frame, step_means
 from client.ingest.ids import hash_ids, read_secret
 from client.ingest.mapping import SiteMapping
+from client.ingest.query_source import open_query
 from client.ingest.record import INGEST_SCHEMA_VERSION, read_record
 from client.ingest.reshape import stage
 from client.ingest.signs import read_signs, unknown_rows
-from client.ingest.source import Progress, Source, open_query, open_source
+from client.ingest.source import Progress, Source
 from client.ingest.stays import assign_stays
 from common.atomic import PARTIAL_SUFFIX, atomic_folder
 from common.cohort_folder import (
@@ -127,11 +129,11 @@ def _open(
     elif not tables:
         raise UsageError("no table is given; give one with --table, or a query in [source]")
     else:
-        sources = [open_source(path, mapping.file, progress) for path in tables]
+        sources = [open_file(path, mapping.file, progress) for path in tables]
     if mapping.source.stays_query:
         return sources, open_query(mapping.source, mapping.source.stays_query, mapping.folder)
     if mapping.stay.table:
-        return sources, open_source(mapping.folder / mapping.stay.table, mapping.file)
+        return sources, open_file(mapping.folder / mapping.stay.table, mapping.file)
     return sources, None
 
 

@@ -26,8 +26,15 @@ def literals(texts: Iterable[str]) -> str:
 
 
 def text_of(column: str) -> str:
-    """Return the expression of a column as text without blanks around it; NULL where empty."""
-    return f"nullif(trim(CAST({quoted(column)} AS VARCHAR)), '')"
+    """Return the expression of a column as text without blanks around it; NULL where empty.
+
+    A whole number has no point in it, also where a data frame made the column floating because a
+    value was missing: the code 220045 is never `220045.0`.
+    """
+    name = quoted(column)
+    text = f"trim(CAST({name} AS VARCHAR))"
+    whole = f"regexp_replace({text}, '\\.0$', '')"
+    return f"nullif(if(typeof({name}) IN ('DOUBLE', 'FLOAT'), {whole}, {text}), '')"
 
 
 def number_of(column: str, kind: str, decimal: str) -> str:

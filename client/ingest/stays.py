@@ -110,13 +110,15 @@ def _load_stays(
     names = [patient, stay.id, stay.start, stay.end, mapping.cohort.flag]
     columns = list(dict.fromkeys(check_column(source, name) for name in names if name))
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
-    # A statement of its own makes the table, so that `load` sees one that reads the rows once.
+    connection.execute(
+        "CREATE TABLE stay_source (patient VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, "
+        "end_at BIGINT, end_is_utc BOOLEAN, stay VARCHAR, chosen BOOLEAN)"
+    )
     source.load(
         connection,
         columns,
-        f"CREATE TABLE stay_source AS SELECT {text_of(patient)} AS patient, "
-        f"{bounds_of(source, mapping)}, {key} AS stay, {flag_of(source, mapping)} AS chosen "
-        f"FROM {ROWS}",
+        f"INSERT INTO stay_source SELECT {text_of(patient)}, {bounds_of(source, mapping)}, {key}, "
+        f"{flag_of(source, mapping)} FROM {ROWS}",
     )
     connection.execute("DELETE FROM stay_source WHERE patient IS NULL OR stay IS NULL")
 

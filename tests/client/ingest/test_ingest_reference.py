@@ -11,11 +11,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -228,3 +231,54 @@ def test_typed_parquet_columns_give_the_bytes_of_their_texts(tmp_path: Path) -> 
         run(mapping, [tmp_path / "t.parquet"], tmp_path / number)
         tables = [tmp_path / name / "sites" / "st-mary.parquet" for name in ("text", number)]
         assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "decimal256", "dictionary"])
+def test_numbers_of_every_width_are_read_from_parquet(tmp_path: Path, kind: str) -> None:
+    texts = [str(60 + hour) for hour in range(24)]
+    rows = [("1", "7", f"2024-03-01 {h:02d}:00", "HR", text, "") for h, text in enumerate(texts)]
+    mapping = long_mapping(tmp_path)
+    run(mapping, [write_rows(tmp_path / "t.csv", rows)], tmp_path / "text")
+    table = pa.Table.from_pandas(pd.DataFrame(rows, columns=list(HEADER)))
+    numbers = pa.array([float(text) for text in texts])
+    held = {
+        "float16": numbers.cast(pa.float16()),
+        "float32": numbers.cast(pa.float32()),
+        "float64": numbers,
+        "decimal256": pa.array([Decimal(text) for text in texts], pa.decimal256(50, 0)),
+        "dictionary": pa.array(texts).dictionary_encode(),
+    }[kind]
+    # One is read, the other is beside it.
+    table = table.set_column(table.column_names.index("result"), "result", held)
+    pq.write_table(table.append_column("other", held), tmp_path / "t.parquet")
+    run(mapping, [tmp_path / "t.parquet"], tmp_path / kind)
+    tables = [tmp_path / name / "sites" / "st-mary.parquet" for name in ("text", kind)]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+@pytest.mark.parametrize("number", ["float32", "float64"])
+def test_floating_codes_ids_and_marks_are_those_of_their_whole_numbers(
+    tmp_path: Path, number: Literal["float32", "float64"]
+) -> None:
+    rows = [
+        ("1", "7", f"2024-03-01 {hour:02d}:{minute:02d}", "220045", f"{70 + minute}", str(mark))
+        for hour in range(24)
+        for minute, mark in ((0, 0), (20, 1), (40, ""))
+    ]
+    header = ("pid", "enc", "at", "what", "result", "wrong")
+    mapping = long_mapping(
+        tmp_path,
+        more="[drop]\nwrong = [1]\n",
+        replaced={'unit = "unit"\n': "", 'codes = ["HR"]': "codes = [220045]"},
+    )
+    first = run(mapping, [write_rows(tmp_path / "t.csv", rows, header)], tmp_path / "text")
+    frame = pd.DataFrame(rows, columns=list(header))
+    for name in ("pid", "enc", "what", "wrong"):
+        # As pandas holds whole numbers, of which some are missing.
+        frame[name] = pd.to_numeric(frame[name]).astype(number)
+    frame.to_parquet(tmp_path / "t.parquet")
+    second = run(mapping, [tmp_path / "t.parquet"], tmp_path / number)
+    assert first["measurements"] == second["measurements"]
+    assert second["measurements"]["heart_rate"]["left out by a drop rule"] == 24
+    tables = [tmp_path / name / "sites" / "st-mary.parquet" for name in ("text", number)]
+    assert tables[0].read_bytes() == tables[1].read_bytes()

@@ -8,9 +8,12 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from client.ingest.mapping import SiteMapping
+from client.ingest.source import Source
+from common import csv_stream
 from common.errors import SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, hours_of, long_mapping, run, write_rows
 
@@ -29,8 +32,8 @@ def expected(tmp_path: Path) -> bytes:
 
 
 def query_mapping(folder: Path, attach: str, database: str, query: str) -> SiteMapping:
-    source = f'attach = "{attach}"\ndatabase = "{database}"\nquery = """{query}"""\n'
-    return long_mapping(folder, more=f"[source]\n{source}")
+    section = f'attach = "{attach}"\ndatabase = "{database}"\nquery = """{query}"""\n'
+    return long_mapping(folder, more=f"[source]\n{section}")
 
 
 def test_gzip_a_byte_order_mark_and_another_case_of_names(tmp_path: Path, expected: bytes) -> None:
@@ -39,6 +42,22 @@ def test_gzip_a_byte_order_mark_and_another_case_of_names(tmp_path: Path, expect
     record = run(long_mapping(tmp_path), [tmp_path / "t.csv.gz"], tmp_path / "out")
     assert bytes_of(tmp_path / "out") == expected
     assert record["inputs"][0]["bytes"] == (tmp_path / "t.csv.gz").stat().st_size
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_parts_change_nothing(
+    tmp_path: Path, expected: bytes, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Source, "load_rows", 1)
+    monkeypatch.setattr(Source, "fetch_rows", 1)
+    monkeypatch.setattr(csv_stream, "BLOCK_BYTES", 40)
+    path = tmp_path / "expected.csv"
+    if kind == "parquet":
+        path = tmp_path / "expected.parquet"
+        pd.read_csv(tmp_path / "expected.csv", dtype=str).to_parquet(path)
+    record = run(long_mapping(tmp_path), [path], tmp_path / "out")
+    assert bytes_of(tmp_path / "out") == expected
+    assert record["rows"]["read"] == len(ROWS)
 
 
 def test_semicolons_commas_and_latin_1(tmp_path: Path, expected: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from simulation.commands.experiments import (
     Data,
@@ -22,7 +23,8 @@ Without = Annotated[
     typer.Option(
         "--without",
         metavar="METHOD",
-        help="Leave out last-value, ewma, ar, ets, federated-full, centralised-full or scratch.",
+        help="Leave out last-value, ewma, ar, ets, federated-full, centralised-full, scratch, "
+        "nhits or patchtst.",
     ),
 ]
 
@@ -38,11 +40,19 @@ def compare(
     """How much of what pooling all data gains does the federation keep, and who gains least?"""
     settings = settings_of(data, config)
     from simulation.experiments.comparison import comparison, show
-    from simulation.experiments.methods import METHODS, method_of
+    from simulation.experiments.methods import METHODS, method_of, missing_methods
 
     for name in without or []:
         method_of(name)
     kept = [name for name in METHODS if name not in (without or [])]
+    missing = [name for name in missing_methods() if name in kept]
+    if missing:
+        Console(stderr=True).print(
+            f"Left out, since their packages are not installed: {', '.join(missing)}; "
+            'pip install "fedvitals[experiments]"',
+            markup=False,
+            highlight=False,
+        )
     more = "".join(f" --without {name}" for name in without or [])
     run_and_tell(
         comparison(settings, kept, full_rate),

@@ -10,7 +10,7 @@ from server.report.page import Figure, Part, Row, Section, Table, Tile, differen
 from server.wording import MINUS, NO_BREAK, NOTHING, bounds, percent
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.cells import Cell
-from simulation.experiments.defaults import FULL_RATE
+from simulation.experiments.defaults import FULL_RATE, NETWORK_RATE
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.figures import sites_figure
 from simulation.experiments.findings import against, listed
@@ -21,7 +21,7 @@ from simulation.experiments.headline import (
     headline_of,
     uncertain_sites,
 )
-from simulation.experiments.methods import METHODS
+from simulation.experiments.methods import METHODS, missing_methods
 from simulation.experiments.page import Shown
 
 ARMS: dict[str, str] = {name: method.label for name, method in METHODS.items()}
@@ -43,6 +43,9 @@ _NOTES = (
     "All weights: through the site's own training function in a plain loop, not through Flower's "
     "messages; the bytes that it would exchange are counted, not sent.",
     "From scratch: the backbone's architecture, trained from random weights on the pooled data.",
+    "N-HiTS and PatchTST: neuralforecast's networks with that library's sizes, from random weights "
+    "on the pooled data, with the windows, loss and choice of the round of the other arms.",
+    "No arm is compared by age or sex: a site table carries neither.",
 )
 
 
@@ -51,13 +54,21 @@ def comparison(
 ) -> Experiment:
     """Return the comparison of some methods, always with those that the headline needs."""
     needed = {"zero-shot", "local", "federated", "centralised", *arms}
-    options: dict[str, Value] = {"learning-rate": full_rate}
-    longer = {**options, "rounds": SCRATCH_ROUNDS * config.rounds}
-    of_method = {"federated-full": options, "centralised-full": options, "scratch": longer}
+    missing = [METHODS[name] for name in missing_methods() if name in needed]
+    rounds = SCRATCH_ROUNDS * config.rounds
+    full: dict[str, Value] = {"learning-rate": full_rate}
+    network: dict[str, Value] = {"learning-rate": NETWORK_RATE, "rounds": rounds}
+    options = {
+        "federated-full": full,
+        "centralised-full": full,
+        "scratch": {**full, "rounds": rounds},
+        "nhits": network,
+        "patchtst": network,
+    }
     cells = [
-        Cell(method.label, name, config, options=of_method.get(name, {}))
+        Cell(method.label, name, config, options=options.get(name, {}))
         for name, method in METHODS.items()
-        if name in needed
+        if name in needed and method not in missing
     ]
     rate = f"{full_rate:g}".replace("-", MINUS)
     return Experiment(
@@ -71,8 +82,10 @@ def comparison(
         references=(ZERO_SHOT, LOCAL),
         notes=(
             *_NOTES,
-            f"Learning rate of all weights and from scratch: {rate}; from scratch has "
-            f"{SCRATCH_ROUNDS} times the rounds.",
+            f"Learning rate of all weights and from scratch: {rate}, of N-HiTS and PatchTST "
+            f"{NETWORK_RATE:g}; what starts from random weights has {SCRATCH_ROUNDS} times the "
+            "rounds.",
+            *(f"{method.label}: left out, {method.needs} is not installed." for method in missing),
         ),
     )
 

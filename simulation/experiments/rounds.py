@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from client.training import train_adapter
-from common.backbones.base import Backbone
+from common.backbones.base import Network
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import lora_parameters
 from common.config import RunConfig
@@ -52,7 +52,7 @@ class Trained:
 
 def train_rounds(
     model: torch.nn.Module,
-    backbone: Backbone,
+    backbone: Network,
     members: Mapping[str, SiteWindows],
     config: RunConfig,
     on_round: OnRound | None = None,
@@ -61,7 +61,7 @@ def train_rounds(
 
     Args:
         model: on its device; changed in place.
-        backbone: its family.
+        backbone: its family, or another kind of network.
         members: who trains, each on its own windows; weighed by training patients.
         config: rounds, `train.*` and seed.
         on_round: told how far it is.
@@ -70,8 +70,6 @@ def train_rounds(
         TrainingError: where a training diverges.
     """
     started = time.perf_counter()
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
     weights = {name: len(site.train.patient_ids) for name, site in members.items()}
     state = best = _state(model)
     baseline = _validate(model, backbone, members)
@@ -132,7 +130,7 @@ def _put(model: torch.nn.Module, state: State) -> None:
 
 
 def _validate(
-    model: torch.nn.Module, backbone: Backbone, members: Mapping[str, SiteWindows]
+    model: torch.nn.Module, backbone: Network, members: Mapping[str, SiteWindows]
 ) -> dict[str, float]:
     """Validation WQL of the members that have validation windows."""
     forecaster = ModelForecaster(backbone, model.eval())

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -80,6 +81,9 @@ def run_cell(cell: Cell, out: Path, progress: CellProgress) -> Outcome:
     folder = out / "cells" / key
     outcome = read_outcome(folder)
     if outcome is None:
+        # Sums depend on the number of threads: the same for every cell, whatever was run before.
+        if cell.config.train.threads:
+            torch.set_num_threads(cell.config.train.threads)
         outcome = method.run(cell, out / "runs" / key, progress.say)
         write_outcome(folder, deciding, outcome)
         progress.computed = True

@@ -47,7 +47,9 @@ def sites_sweep(config: RunConfig, counts: Sequence[int], out: Path) -> Experime
     splits = []
     for count in sorted({*counts, own}):
         cohort = random_split(data, count, out)
-        dealt = replace(config, data=str(cohort))
+        # Where steps are counted and not epochs, all divisions together take as many.
+        steps = -(-config.train.steps * own // count)
+        dealt = replace(config, data=str(cohort), train=replace(config.train, steps=steps))
         splits.append(Cell(_at_random(count), "federated", dealt, tested=str(data)))
     return Experiment(
         name="sites",

@@ -23,6 +23,7 @@ from common.vitals import VITALS
 from common.windows import FloatArray, IntArray
 from simulation.experiments.cells import Cell, Outcome
 from simulation.experiments.cohort_windows import cohort_windows
+from simulation.experiments.gaps import from_first_observed
 from simulation.experiments.scoring import score
 
 _MEDIAN = LEVELS.index(0.5)
@@ -52,13 +53,6 @@ def statistical_forecaster(name: str) -> StatisticalForecaster:
     return StatisticalForecaster(lambda: models.AutoETS(season_length=1), [])
 
 
-def filled(context: FloatArray) -> FloatArray:
-    """Return one context [C] from its first observed value on, gaps filled by straight lines."""
-    observed = np.flatnonzero(~np.isnan(context))
-    steps = np.arange(observed[0], len(context))
-    return np.interp(steps, observed, context[observed]).astype(np.float32)
-
-
 @dataclass(frozen=True)
 class StatisticalForecaster:
     """One fit a window; a fit that fails is the last value with no spread, and is counted."""
@@ -76,7 +70,7 @@ class StatisticalForecaster:
         )
 
     def _window(self, context: FloatArray, floor: float, horizon_steps: int) -> FloatArray:
-        series = filled(context)
+        series = from_first_observed(context)
         if np.ptp(series) < 1e-3 * floor:  # a constant has no error to estimate a spread from
             return np.full((horizon_steps, len(LEVELS)), series[-1], np.float32)
         try:
@@ -106,7 +100,7 @@ def _library() -> Any:
     if find_spec("statsforecast") is None:
         raise UsageError(
             'AR and ETS need the package statsforecast; pip install "fedvitals[experiments]", or '
-            "leave the arms ar and ets out"
+            "leave them out with --without"
         )
     from statsforecast import models
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from client.training import choose_device
-from common.backbones.base import Backbone, plain_model
+from common.backbones.base import Network, plain_model
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
@@ -29,6 +29,7 @@ from simulation.experiments.cohort_windows import (
     cohort_windows,
     pooled_windows,
 )
+from simulation.experiments.neural import NeuralForecast, build_network
 from simulation.experiments.rounds import Trained, train_rounds
 from simulation.experiments.scoring import forecast_device, score
 from simulation.pretraining import NANO_MODELS
@@ -67,29 +68,43 @@ def local(cell: Cell, _run: Path, say: Say) -> Outcome:
 
 def centralised(cell: Cell, _run: Path, say: Say) -> Outcome:
     """Tune one adapter on all sites' patients put together: what no hospital may do."""
-    sites = cohort_windows(cell.config)
-    adapted = _fresh(cell.config)
-    members = {POOLED: pooled_windows(sites)}
-    trained = _train(adapted.model, adapted.backbone, members, cell.config, say)
-    tested = cohort_windows(cell.config, cell.tested)
-    return _outcome(tested, adapted.backbone, adapted.model, trained, cell.config)
+    members, config = _pooled(cell.config)
+    adapted = _fresh(config)
+    trained = _train(adapted.model, adapted.backbone, members, config, say)
+    tested = cohort_windows(config, cell.tested)
+    return _outcome(tested, adapted.backbone, adapted.model, trained, config)
 
 
 def federated_full(cell: Cell, _run: Path, say: Say) -> Outcome:
     """Tune all weights at the sites and average all of them, in a plain loop."""
-    return _full(cell, cohort_windows(cell.config), say)
+    config = _with_options(cell)
+    loaded = load_backbone(config.backbone)
+    sites = cohort_windows(config)
+    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), sites, config, say)
 
 
 def centralised_full(cell: Cell, _run: Path, say: Say) -> Outcome:
     """Tune all weights on all sites' patients put together."""
-    return _full(cell, {POOLED: pooled_windows(cohort_windows(cell.config))}, say)
+    members, config = _pooled(_with_options(cell))
+    loaded = load_backbone(config.backbone)
+    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, say)
 
 
 def from_scratch(cell: Cell, _run: Path, say: Say) -> Outcome:
     """Train the backbone's own architecture from random weights on the pooled patients."""
-    loaded = fresh_network(cell.config.backbone, derive_seed(cell.config.seed, "scratch"))
-    members = {POOLED: pooled_windows(cohort_windows(cell.config))}
-    return _full(cell, members, say, loaded)
+    members, config = _pooled(_with_options(cell))
+    loaded = fresh_network(config.backbone, derive_seed(config.seed, "scratch"))
+    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, say)
+
+
+def nhits(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Train N-HiTS from random weights on the pooled patients."""
+    return _neural("nhits", cell, say)
+
+
+def patchtst(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Train PatchTST from random weights on the pooled patients."""
+    return _neural("patchtst", cell, say)
 
 
 def fresh_network(name: str, seed: int) -> LoadedBackbone:
@@ -115,17 +130,31 @@ def fresh_network(name: str, seed: int) -> LoadedBackbone:
         return load_backbone(folder)
 
 
-def _full(
+def _neural(name: str, cell: Cell, say: Say) -> Outcome:
+    members, config = _pooled(_with_options(cell))
+    model = build_network(name, config.windows, derive_seed(config.seed, name))
+    return _whole(cell, NeuralForecast(), model, members, config, say)
+
+
+def _whole(
     cell: Cell,
+    backbone: Network,
+    model: torch.nn.Module,
     members: Mapping[str, SiteWindows],
+    config: RunConfig,
     say: Say,
-    loaded: LoadedBackbone | None = None,
 ) -> Outcome:
-    loaded = loaded or load_backbone(cell.config.backbone)
-    config = _with_options(cell)
-    model = loaded.model.to(choose_device(config.train.device)).requires_grad_(True)
-    trained = _train(model, loaded.backbone, members, config, say)
-    return _outcome(cohort_windows(config, cell.tested), loaded.backbone, model, trained, config)
+    """Train a model without an adapter, whose weights take gradients, and score it."""
+    model = model.to(choose_device(config.train.device))
+    trained = _train(model, backbone, members, config, say)
+    return _outcome(cohort_windows(config, cell.tested), backbone, model, trained, config)
+
+
+def _pooled(config: RunConfig) -> tuple[dict[str, SiteWindows], RunConfig]:
+    """All sites' windows as one member, that takes as many steps a round as the sites together."""
+    sites = cohort_windows(config)
+    train = replace(config.train, steps=config.train.steps * len(sites))
+    return {POOLED: pooled_windows(sites)}, replace(config, train=train)
 
 
 def _with_options(cell: Cell) -> RunConfig:
@@ -145,7 +174,7 @@ def _fresh(config: RunConfig) -> AdaptedBackbone:
 
 def _train(
     model: torch.nn.Module,
-    backbone: Backbone,
+    backbone: Network,
     members: Mapping[str, SiteWindows],
     config: RunConfig,
     say: Say,
@@ -161,7 +190,7 @@ def _train(
 
 def _outcome(
     sites: Mapping[str, SiteWindows],
-    backbone: Backbone,
+    backbone: Network,
     model: torch.nn.Module,
     trained: Trained,
     config: RunConfig,

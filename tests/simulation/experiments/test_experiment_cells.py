@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from common.config import RunConfig
 from simulation.experiments.cells import (
@@ -91,3 +92,15 @@ def test_a_finished_cell_is_not_run_again(quick: RunConfig, tmp_path: Path) -> N
     progress = CellProgress.silent()
     run_cell(cell, tmp_path, progress)
     assert not progress.computed
+
+
+def test_what_was_run_before_does_not_decide_the_number_of_threads(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(before + 1)
+        run_cell(Cell("alone", "zero-shot", quick), tmp_path, CellProgress.silent())
+        assert torch.get_num_threads() == quick.train.threads
+    finally:
+        torch.set_num_threads(before)

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from simulation.experiments import methods
+from simulation.experiments.methods import METHODS
+
 Command = Callable[..., int]
 
 
@@ -24,7 +27,9 @@ def test_compare_writes_every_method_and_the_headline(
 ) -> None:
     assert experiment_command("compare", seeds="0,1") == 0
     folder = tmp_path / "out" / "compare"
-    assert arms(folder) == {
+    networks = {METHODS[name].label for name in ("nhits", "patchtst")}
+    there = networks if METHODS["nhits"].installed else set()
+    assert arms(folder) == there | {
         "Last value",
         "Weighted mean",
         "Autoregressive",
@@ -46,7 +51,25 @@ def test_compare_writes_every_method_and_the_headline(
     assert {row["vital"] for row in some} == {"heart_rate", "mbp", "mean"}
     assert all(bool(row["low"]) == (row["seed"] == "mean") for row in some)
     measured = (folder / "measured.csv").read_text(encoding="utf-8")
-    assert measured.count(",seconds,") == 2 * 6
+    assert measured.count(",seconds,") == 2 * (6 + len(there))
+
+
+@pytest.mark.slow
+def test_compare_says_what_it_leaves_out(
+    experiment_command: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(methods, "find_spec", lambda _name: None)
+    without = [word for name in ("federated-full", "scratch") for word in ("--without", name)]
+    assert experiment_command("compare", *without) == 0
+    found = arms(tmp_path / "out" / "compare")
+    assert not {"Autoregressive", "Exponential smoothing", "N-HiTS, data pooled"} & found
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Left out, since their packages are not installed: ar, ets, nhits, patchtst" in told
+    page = (tmp_path / "out" / "compare" / "index.html").read_text(encoding="utf-8")
+    assert "Autoregressive: left out, statsforecast is not installed" in page
 
 
 @pytest.mark.slow

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from client.training import TrainingResult, train_adapter
 from common.backbones.loading import load_backbone
 from common.backbones.lora import adapted_backbone
 from common.config import RunConfig
 from common.peft_adapter import load_peft_folder
 from common.seeds import derive_seed
+from simulation.experiments.cells import Cell
 from simulation.experiments.cohort_windows import cohort_windows
+from simulation.experiments.methods import METHODS
 from simulation.experiments.rounds import average, train_rounds
 from simulation.experiments.tuned import fresh_network
 from simulation.federate import federate
@@ -63,6 +67,22 @@ def test_the_mean_is_weighted_by_name() -> None:
     states = {"b": {"w": torch.tensor([1.0, 2.0])}, "a": {"w": torch.tensor([5.0, 6.0])}}
     mean = average(states, {"a": 1.0, "b": 3.0, "absent": 9.0})
     torch.testing.assert_close(mean["w"], torch.tensor([2.0, 3.0]))
+
+
+def test_pooled_data_take_as_many_steps_as_the_sites_together(
+    quick: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+
+    def counting(*words: Any, **more: Any) -> TrainingResult:
+        result = train_adapter(*words, **more)
+        taken.append(result.steps)
+        return result
+
+    monkeypatch.setattr("simulation.experiments.rounds.train_adapter", counting)
+    for method in ("centralised", "centralised-full", "federated-full"):
+        METHODS[method].run(Cell("x", method, quick), Path(), lambda _: None)
+    assert taken == [6, 6, 2, 2, 2]
 
 
 def test_fresh_weights_are_of_the_same_architecture_and_of_the_seed(quick: RunConfig) -> None:

@@ -13,17 +13,10 @@ from simulation.experiments.cells import Cell, Outcome
 from simulation.experiments.statistical import (
     autoregressive,
     exponential_smoothing,
-    filled,
     statistical_forecaster,
 )
 
 Run = Callable[[Cell, Path, Callable[[str], None]], Outcome]
-
-
-def test_gaps_are_filled_by_straight_lines_and_the_ends_by_what_is_nearest() -> None:
-    nan = np.nan
-    context = np.array([nan, 10.0, nan, nan, 16.0, nan], np.float32)
-    np.testing.assert_allclose(filled(context), [10, 12, 14, 16, 16])
 
 
 @pytest.mark.slow

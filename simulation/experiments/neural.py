@@ -47,10 +47,10 @@ def build_network(name: str, windows: WindowConfig, seed: int) -> torch.nn.Modul
             "N-HiTS and PatchTST need the package neuralforecast; "
             'pip install "fedvitals[experiments]", or leave them out with --without'
         )
-    for logger in ("lightning.fabric", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(logger).setLevel(logging.ERROR)  # it tells every seed that it sets
     models = import_module("neuralforecast.models")
     losses = import_module("neuralforecast.losses.pytorch")
+    # It tells every seed that it sets.
+    logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.ERROR)
     with torch.random.fork_rng(devices=[]):
         network: torch.nn.Module = getattr(models, NETWORKS[name])(
             h=windows.horizon,

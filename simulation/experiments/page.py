@@ -81,9 +81,9 @@ def write_experiment(
         command: the line that does it again.
     """
     write_tables(folder, analysis)
-    write_text(folder / TABLE_FILE, markdown_table(analysis, command))
-    reference = analysis.references[0]
-    figures = [*_difference_figures(analysis, reference), *shown.figures]
+    said = [shown.headline, *shown.warnings, "\n".join(f"- {one}" for one in shown.findings)]
+    write_text(folder / TABLE_FILE, markdown_table(analysis, said, command))
+    figures = [*_difference_figures(analysis), *shown.figures]
     for name, figure in figures:
         write_text(folder / f"{name}.svg", standalone(str(figure.svg)))
     parts = [Part(paragraphs=[experiment.question, *shown.findings], warnings=shown.warnings)]
@@ -105,7 +105,8 @@ def write_experiment(
     return folder / PAGE_FILE
 
 
-def _difference_figures(analysis: Analysis, reference: str) -> list[tuple[str, Figure]]:
+def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
+    reference = analysis.references[0]
     figures = []
     for metric in HEADLINE:
         label = METRICS[metric].label

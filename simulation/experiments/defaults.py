@@ -7,4 +7,4 @@ FULL_RATE = 3e-3
 one with the best validation on challenge-2019, with one seed and the data pooled."""
 
 NETWORK_RATE = 1e-3
-"""Learning rate of N-HiTS and PatchTST."""
+"""Learning rate of N-HiTS and PatchTST: the library's own of the first; not tuned."""

@@ -5,10 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.config import RunConfig
-from common.evaluation import Evaluation
-from simulation.experiments.analysis import Analysis, analyse
-from simulation.experiments.cells import Cell, Outcome
+from simulation.experiments.analysis import Analysis
 from simulation.experiments.comparison import show
 from simulation.experiments.headline import (
     harmed_sites,
@@ -17,27 +14,10 @@ from simulation.experiments.headline import (
     uncertain_sites,
 )
 from simulation.experiments.methods import METHODS
-from simulation.experiments.runner import Arm
-from tests.experiment_samples import evaluation
+from tests.experiment_samples import analysis
 
 LOCAL = METHODS["local"].label
 ZERO_SHOT = METHODS["zero-shot"].label
-
-
-def analysis(**errors: dict[str, list[list[float]]]) -> Analysis:
-    """Arms by method: by site, per seed, the error of each patient."""
-    arms = {}
-    for method, by_site in errors.items():
-        name = METHODS[method.replace("_", "-")].label
-        arm = Arm(name, Cell(name, method.replace("_", "-"), RunConfig()))
-        seeds = len(next(iter(by_site.values())))
-        for seed in range(seeds):
-            scores: dict[str, Evaluation] = {
-                site: evaluation(values[seed]) for site, values in by_site.items()
-            }
-            arm.outcomes[seed] = Outcome(scores)
-        arms[name] = arm
-    return analyse(arms, (ZERO_SHOT, LOCAL))
 
 
 def two_sites(*, federated: float, local: float, centralised: float, at_b: float = 1.0) -> Analysis:

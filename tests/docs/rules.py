@@ -48,6 +48,8 @@ SMALLER: tuple[tuple[str, str], ...] = (
     ),
     (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
+    # Root alone gives files away.
+    (r"^(install .*?)--owner \d+ ", r"\1"),
     # Nobody is there to answer.
     (r"^(python -m client approve .*)", r"\1 --yes"),
 )
@@ -148,6 +150,8 @@ ELSEWHERE = (
     Elsewhere(r"kubectl ", "tests/deploy/test_helm.py", ("Secret",)),
     # No root and no service manager here; the units are checked, and that each named file exists.
     Elsewhere(r"systemctl ", "tests/deploy/test_units.py", ("systemd",)),
+    Elsewhere(r"systemd-run .* client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),
+    Elsewhere(r"(systemd-run|nft) ", "tests/deploy/test_units.py", ("IPAddressAllow",)),
     Elsewhere(
         r"(useradd|chown|chmod|install|cp|sed|cd|echo|tar|for|curl|[a-z]+=|python3 -m venv) ?",
         _FILES,

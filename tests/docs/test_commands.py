@@ -67,6 +67,8 @@ class Reader:
         self.where = self.folder
         (self.folder / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
         shutil.copytree(REPOSITORY / "deploy", self.folder / "deploy")
+        (self.folder / "etc" / "fedvitals").mkdir(parents=True)
+        (self.folder / "srv").mkdir()
         # As in the commands: a path of a machine means one in this folder.
         for path in (self.folder / "deploy").rglob("*.toml"):
             path.write_text(self._here(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -57,6 +57,9 @@ def trade_off_figure(
                     fontsize=9,
                 )
         axes.set_xscale("log")
+        # By itself a logarithmic axis writes its powers of ten in TeX, which the style leaves raw.
+        axes.xaxis.set_major_formatter(_plain_number)
+        axes.xaxis.set_minor_formatter(_no_label)
         axes.margins(x=0.1)
         axes.grid(axis="y")
         axes.yaxis.set_major_formatter(signed_per_cent)
@@ -68,6 +71,14 @@ def trade_off_figure(
             for point in points
         ]
         return as_svg(figure, name, f"{y_label} over {x_label}", "; ".join(texts) + ".")
+
+
+def _plain_number(value: float, _place: float) -> str:
+    return f"{value:,.10g}"
+
+
+def _no_label(_value: float, _place: float) -> str:
+    return ""
 
 
 def sites_figure(

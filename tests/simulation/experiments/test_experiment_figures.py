@@ -41,6 +41,20 @@ def test_a_figure_has_a_description_and_only_the_pages_colours(svg: str) -> None
     assert not re.search(r"#0[12]02", svg)
 
 
+def test_a_logarithmic_axis_is_labelled_by_numbers() -> None:
+    drawn = trade_off_figure(
+        {"LoRA": [Point(900, LOW, "1"), Point(2_000_000, LOW, "8")]},
+        name="trade-off",
+        x_label="numbers",
+        y_label="WQL",
+    )
+    texts = {
+        element.text for element in ET.fromstring(drawn).iter() if element.tag.endswith("text")
+    }
+    assert {"1,000", "1,000,000"} <= texts
+    assert not any("$" in str(text) for text in texts)
+
+
 def test_a_file_of_a_figure_brings_every_colour_that_it_uses() -> None:
     text = standalone(trade_off())
     ET.fromstring(text.encode())

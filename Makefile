@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[simulation,moirai,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[simulation,moirai,experiments,dev]"
 	@touch $@
 
 demo: setup ## five hospitals, one adapter, a report; MIMIC3_DIR=... does it on MIMIC-III

@@ -28,11 +28,8 @@ from common.settings import split_pairs
 from server.global_evaluation import evaluate_run
 from server.run_folder import EVALUATION_FILE
 from simulation.engines.inprocess import quiet_flower
+from simulation.experiments.privacy import EPSILONS, private_rate
 from simulation.federate import federate
-
-RATES = {10.0: 5.0, 3.0: 2.0, 1.0: 0.3}
-BOTH = 1 / 3
-"""The share of the rate where A is trained too."""
 
 Scores = dict[tuple[str, str], list[dict[str, float]]]
 """WQL and MAE, and their relative differences to zero-shot, by (trained, epsilon), a seed each."""
@@ -44,7 +41,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/privacy"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--epsilons", type=float, nargs="+", default=list(RATES))
+    parser.add_argument("--epsilons", type=float, nargs="+", default=list(EPSILONS))
     parser.add_argument("--trained", nargs="+", default=["b", "ab"])
     parser.add_argument("-c", "--config", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--figure", type=Path)
@@ -71,10 +68,9 @@ def cell(trained: str, epsilon: float, seed: int) -> dict[str, Any]:
     settings: dict[str, Any] = {"lora.train": trained, "seed": seed}
     if epsilon == 0:
         return settings
-    rate = RATES.get(epsilon, min(5.0, 0.6 * epsilon)) * (BOTH if trained == "ab" else 1.0)
     return settings | {
         "privacy.epsilon": epsilon,
-        "privacy.learning-rate": rate,
+        "privacy.learning-rate": private_rate(epsilon, trained),
         "privacy.noise-seed": seed,
     }
 

@@ -36,6 +36,7 @@ from common.wire import WireDtype, encode, record_of
 SMALL = "amazon/chronos-bolt-small"
 BUNDLE = "ab" * 32
 SITE = "hospital-1"
+PATIENTS = 240
 SOURCE, RULE = "own data", "sepsis by ICD-10 A40, A41, R65.2; adults; 24 h or more"
 POLICY = Path(__file__).resolve().parents[1] / "deploy" / "site" / "policy.toml"
 DTYPES: tuple[WireDtype, ...] = ("float32", "float16", "int8")
@@ -148,7 +149,7 @@ class Door:
         path.write_text(f"{added}\n{approval}approved-at = '2026-03-02T09:30:00+01:00'\n")
         policy = load_policy(path)
         self._log = self.folder / "audit.jsonl"
-        self._gate = Gate(Site(SITE), lambda: policy, AuditLog(self._log))
+        self._gate = Gate(Site(SITE, PATIENTS), lambda: policy, AuditLog(self._log))
 
     def train(self, dtype: WireDtype, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return the audit log's line about an answer with an adapter."""
@@ -161,7 +162,7 @@ class Door:
     def join(self) -> dict[str, Any]:
         """The same of what the site says of itself."""
         said = {
-            "patients": 240, "windows": 9876, "validation-windows": 1234, "usable": True,
+            "patients": PATIENTS, "windows": 9876, "validation-windows": 1234, "usable": True,
             "rank": self.adapter.rank, "source": SOURCE, "rule": RULE, "step-minutes": 60,
             "backbone-digest": self.adapter.backbone_digest, "outside": "",
         }  # fmt: skip

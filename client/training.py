@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from common.backbones.base import Backbone, Batch
+from common.backbones.base import Batch, Network
 from common.backbones.lora import trained_parameters
 from common.config import TrainConfig
 from common.errors import TrainingError
@@ -31,7 +31,7 @@ class TrainingResult:
 
 def train_adapter(
     model: torch.nn.Module,
-    backbone: Backbone,
+    backbone: Network,
     windows: Windows,
     config: TrainConfig,
     *,
@@ -104,7 +104,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 def _optimise(
     model: torch.nn.Module,
-    backbone: Backbone,
+    backbone: Network,
     windows: Windows,
     config: TrainConfig,
     parameters: list[torch.nn.Parameter],
@@ -138,7 +138,7 @@ def _optimise(
 
 
 def _batches(
-    backbone: Backbone, windows: Windows, config: TrainConfig, device: torch.device
+    backbone: Network, windows: Windows, config: TrainConfig, device: torch.device
 ) -> Iterator[Batch]:
     """Give batches in random order: whole epochs, or until `steps` are taken."""
     everything = backbone.collate(windows.context, windows.target, windows.vital)

@@ -57,6 +57,18 @@ class Intervals:
     low: Array
     high: Array
 
+    def of_several(self, patients: npt.NDArray[np.integer[Any]]) -> Intervals:
+        """Return the same without the ends of what fewer than two patients stand behind.
+
+        One patient drawn once or five times gives one and the same ratio: a point, no interval.
+
+        Args:
+            patients: how many have a part in each statistic; of a shape that fits this one's.
+        """
+        alone = patients < 2
+        low, high = (np.where(alone, np.nan, end) for end in (self.low, self.high))
+        return Intervals(self.estimate, low, high)
+
     def at(self, *index: int) -> Interval:
         """Return the interval of one statistic."""
         return Interval(

@@ -115,13 +115,7 @@ def _assemble(
     intervals: Intervals, names: tuple[str, ...], patients: npt.NDArray[np.intp], resampled: int
 ) -> Comparison:
     """Name the intervals [absolute and relative, V and the mean, M]; `patients` is [V]."""
-    # One patient drawn once or five times gives one and the same ratio: a point, no interval.
-    alone = np.append(patients < 2, resampled < 2)[:, None]
-    intervals = Intervals(
-        intervals.estimate,
-        np.where(alone, np.nan, intervals.low),
-        np.where(alone, np.nan, intervals.high),
-    )
+    intervals = intervals.of_several(np.append(patients, resampled)[:, None])
     vitals = {
         vital: {
             name: Difference(intervals.at(0, row, column), intervals.at(1, row, column))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import ForecastError, UsageError
-from common.metrics import METRICS, computed_column, window_totals
+from common.metrics import METRICS, computed_column, steps_at_or_below, window_totals
 from common.names import check_name
 from common.vitals import VITAL_NAMES, VITALS
 from common.windows import Windows
@@ -61,6 +61,8 @@ class Evaluation:
         denominator: ``[P, V, M]``.
         windows: ``[P, V]``, number of windows.
         observed: ``[P, V]``, number of observed target steps.
+        below: ``[P, V, Q]``, how many of them came to lie at or below the forecast quantile of
+            each of `LEVELS`; None where it was not kept.
     """
 
     patient_ids: tuple[str, ...]
@@ -69,6 +71,7 @@ class Evaluation:
     denominator: Array
     windows: IntArray
     observed: IntArray
+    below: IntArray | None = None
 
     def metric(self, name: str, vital: str | None = None) -> float:
         """Return one metric.
@@ -156,6 +159,7 @@ def evaluate(
         denominator=np.zeros((*cells, len(metrics))),
         windows=np.zeros(cells, np.int64),
         observed=np.zeros(cells, np.int64),
+        below=np.zeros((*cells, len(LEVELS)), np.int64),
     )
     for start in range(0, len(windows), batch_size):
         _score(windows.take(slice(start, start + batch_size)), forecaster, result)
@@ -187,7 +191,14 @@ def pool_evaluations(sites: Mapping[str, Evaluation]) -> Evaluation:
         denominator=np.concatenate([part.denominator for part in parts]),
         windows=np.concatenate([part.windows for part in parts]),
         observed=np.concatenate([part.observed for part in parts]),
+        below=_pooled_below(parts),
     )
+
+
+def _pooled_below(parts: Sequence[Evaluation]) -> IntArray | None:
+    """Put the counts per level together; None where one of the sites kept none."""
+    kept = [part.below for part in parts if part.below is not None]
+    return np.concatenate(kept) if len(kept) == len(parts) else None
 
 
 def _score(batch: Windows, forecaster: Forecaster, result: Evaluation) -> None:
@@ -208,6 +219,8 @@ def _score(batch: Windows, forecaster: Forecaster, result: Evaluation) -> None:
     np.add.at(result.denominator, cell, totals.denominator)
     np.add.at(result.windows, cell, 1)
     np.add.at(result.observed, cell, (~np.isnan(batch.target)).sum(axis=1))
+    if result.below is not None:
+        np.add.at(result.below, cell, steps_at_or_below(batch.target, quantiles))
 
 
 def _check_forecast(quantiles: FloatArray, batch: Windows, forecaster: Forecaster) -> None:

@@ -80,7 +80,7 @@ class ExclusionFlow:
 def flow_table(steps: Iterable[Mapping[str, object]]) -> Table:
     """Draw the flow, as `ExclusionFlow.to_json` gives it, for the console."""
     steps = list(steps)
-    units = sorted({unit for step in steps for unit in _per_unit(step)})
+    units = units_of(steps)
     # Of a single unit the total says it all.
     units = units if len(units) > 1 else []
     numbers = ("out", "stays", "patients", *units)
@@ -95,6 +95,11 @@ def flow_table(steps: Iterable[Mapping[str, object]]) -> Table:
             *counts,
         )
     return table
+
+
+def units_of(steps: Iterable[Mapping[str, object]]) -> list[str]:
+    """Return all units that occur in any step of a flow as `ExclusionFlow.to_json` gives it."""
+    return sorted({unit for step in steps for unit in _per_unit(step)})
 
 
 def _per_unit(step: Mapping[str, object]) -> Mapping[str, int]:

@@ -149,6 +149,25 @@ def window_totals(
     )
 
 
+def steps_at_or_below(
+    target: npt.NDArray[np.floating[Any]], quantiles: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.int64]:
+    """Count the observed steps that came to lie at or below each forecast quantile.
+
+    Over many steps their share is the level itself where a forecast is calibrated. (Gneiting,
+    Balabdaoui & Raftery 2007, doi 10.1111/j.1467-9868.2007.00587.x)
+
+    Args:
+        target: ``[N, H]``, NaN = not observed; such steps count at no level.
+        quantiles: ``[N, H, Q]`` in the same unit.
+
+    Returns:
+        ``[N, Q]``.
+    """
+    # NaN is below nothing.
+    return np.asarray((target[..., None] <= quantiles).sum(axis=1), dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class _Scored:
     """What the metrics share, in float64.

@@ -1,4 +1,4 @@
-"""A few forecasts to look at, chosen by rule: the typical one and a hard one of every vital.
+"""A few forecasts to look at, chosen by rule: a good, a typical and a poor one of every vital.
 
 They hold values of patients. They go into the report's figures where the data are open, and are
 written nowhere else.
@@ -17,10 +17,13 @@ from common.metrics import METRICS, window_totals
 from common.vitals import VITALS
 from common.windows import FloatArray, Windows, pool_windows
 
-OPEN_SOURCES = frozenset({"synthetic", "challenge-2012", "challenge-2019"})
+SYNTHETIC = "synthetic"
+"""The source whose patients are made by a program."""
+
+OPEN_SOURCES = frozenset({SYNTHETIC, "challenge-2012", "challenge-2019"})
 """Sources whose values anyone may see: a report shows examples of these without being asked."""
 
-KINDS: dict[str, float] = {"typical": 0.5, "hard": 0.9}
+KINDS: dict[str, float] = {"good": 0.1, "typical": 0.5, "poor": 0.9}
 """The examples of each vital: the quantile of the windows' loss at which each stands."""
 
 MOST_CANDIDATES = 500

@@ -21,6 +21,7 @@ from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import LoadedBackbone
 from common.baselines import ExponentiallyWeightedMean, LastValue
 from common.bootstrap import CONFIDENCE, DEFAULT_REPLICATES
+from common.calibration import calibrate
 from common.comparison import compare
 from common.errors import CohortError, FederationError, UsageError
 from common.evaluation import Evaluation, Forecaster, evaluate, pool_evaluations
@@ -28,6 +29,7 @@ from common.metrics import METRICS
 from common.names import check_name
 from common.splits import SPLITS
 from server.cohort import Site, read_sites
+from server.cohort_record import read_cohort_record
 from server.examples import OPEN_SOURCES, Example, choose_examples
 from server.merging import merged_model
 from server.release import renew
@@ -109,7 +111,8 @@ def evaluate_subject(
 
     Raises:
         UsageError: an unknown split, or a time step that is not the run's.
-        CohortError: there is no site table, or no window in the split.
+        CohortError: there is no site table, no window in the split, or the cohort's record cannot
+            be read.
         SiteTableError, AdapterError, BackboneError, ForecastError: as their names say.
     """
     check_name("split", split, SPLITS)
@@ -125,7 +128,7 @@ def evaluate_subject(
     models = _models(subject)
     scores = _score(sites, models, say)
     say("resampling patients")
-    result = _result(subject, split, every, scores)
+    result = _result(subject, split, every, scores) | {"cohort": read_cohort_record(data)}
     chosen: list[Example] = []
     if _shows_examples(examples, sites):
         say("choosing examples")
@@ -216,12 +219,20 @@ def _result(
             "seed": BOOTSTRAP_SEED,
             "unit": "patient",
         },
-        "pooled": _compared(pooled),
+        "pooled": {**_compared(pooled), "calibration": _calibrated(pooled)},
         "sites": {
             name: _compared({model: per_site[name] for model, per_site in scores.items()})
             for name in scores["adapter"]
         },
         "versions": library_versions(loaded.backbone.family),
+    }
+
+
+def _calibrated(models: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Give what became of the quantiles of the adapter and of the backbone without it."""
+    return {
+        model: calibrate(models[model], seed=BOOTSTRAP_SEED).to_json()
+        for model in ("zero_shot", "adapter")
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from common.backbones.catalog import CATALOG
 from common.backbones.usage import USAGE
 from server.guarantee import promise, site_guarantees
+from server.plain_words import RANGE_ANNOUNCED, range_in_words, vital_errors
 from server.run_record import RunRecord
 from server.wording import (
     MODELS,
@@ -178,13 +179,25 @@ def _results(record: RunRecord) -> str:
         f"in the mean over {len(pooled['models']['adapter']['vitals'])} vital signs): "
         f"{mean_finding(evaluation, 'wql')}; {mean_finding(evaluation, 'mae')}."
     )
-    return f"{_paragraph(intro)}\n\n{_results_table(pooled)}\n\n{_paragraph(_READING)}"
+    errors = [f"- {sentence}" for sentence in vital_errors(evaluation)]
+    calibration = pooled.get("calibration")
+    held = range_in_words(calibration["adapter"]) if calibration else []
+    ranges = f"{RANGE_ANNOUNCED} {' '.join(held)}" if held else ""
+    parts = [
+        _paragraph(intro),
+        _results_table(pooled),
+        _paragraph(_READING),
+        "\n".join(map(_item, errors)),
+        _paragraph(ranges),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 _READING = """\
 Weighted quantile loss (WQL), lower is better. The last column is the relative difference of the
 adapter to the backbone without it, with its interval. All metrics, per site and vital, are in the
-run's `evaluation.json` and `report.html`."""
+run's `evaluation.json` and `report.html`. In the vitals' own units, averaged over all measurements
+in the hours forecast:"""
 
 
 def _results_table(pooled: dict[str, Any]) -> str:
@@ -272,6 +285,12 @@ def _settings(record: RunRecord) -> str:
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(
+        text, _WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _paragraph(text: str) -> str:

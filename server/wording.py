@@ -144,6 +144,11 @@ def vitals_by_verdict(
 def _listed(names: list[str], total: int) -> str:
     if len(names) == total > 1:
         return f"all {total} vital signs"
+    return joined(names)
+
+
+def joined(names: list[str]) -> str:
+    """Return names as a list in a sentence, e.g. ``ccu, micu and sicu``."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 

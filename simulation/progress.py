@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,22 @@ from server.run_folder import read_rounds
 
 
 class RunProgress:
-    """A bar over the rounds, the site at work, and the validation WQL so far."""
+    """A bar over the rounds, the site at work, and the validation WQL so far.
 
-    def __init__(self, run: Path, rounds: int, console: Console | None = None) -> None:
+    Args:
+        run: the run folder.
+        rounds: of the run.
+        console: where it is drawn, if it is a terminal.
+        on_look: called whenever the run folder is looked at.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        rounds: int,
+        console: Console | None = None,
+        on_look: Callable[[], None] | None = None,
+    ) -> None:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -38,6 +51,7 @@ class RunProgress:
         # The rounds, and the validation of the last one's adapter.
         self._task = self._bar.add_task("rounds", total=rounds + 1, state="")
         self._quality = ""
+        self._on_look = on_look
 
     @classmethod
     def silent(cls) -> RunProgress:
@@ -58,6 +72,8 @@ class RunProgress:
 
     def look(self) -> None:
         """Read how far the run is."""
+        if self._on_look is not None:
+            self._on_look()
         rounds = read_rounds(self._run)
         if not rounds:
             return

@@ -92,6 +92,30 @@ def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows[vital.name] = np.where(vital.valid(values), values, np.nan)
         info = SiteTableInfo(site, "synthetic", "random walks", 60)
         write_site_table(make_site_table(rows, info), folder / "sites" / f"{site}.parquet")
-    record = {"schema_version": 1, "sites": {"ccu": {}, "micu": {}, "sicu": {}}}
+    units = {"ccu": 12, "micu": 24, "sicu": 16}
+    record = {
+        "schema_version": 1,
+        "source": "synthetic",
+        "rule": "random walks",
+        "parameters": {"seed": 0, "units": list(units)},
+        "inputs": {"WALKS": {"file": "WALKS.csv.gz", "bytes": 1, "sha256": "0f" * 32}},
+        "flow": [
+            {
+                "label": "walks in the source",
+                "stays": 60,
+                "excluded": 0,
+                "patients": 55,
+                "stays_per_unit": {**units, "nicu": 8},
+            },
+            {
+                "label": "adult units",
+                "stays": 52,
+                "excluded": 8,
+                "patients": 52,
+                "stays_per_unit": units,
+            },
+        ],
+        "sites": {site: {} for site in units},
+    }
     (folder / "cohort.json").write_text(json.dumps(record))
     return folder

@@ -7,7 +7,6 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from flwr.supercore.cli import flower_superexec
 from flwr.supercore.constant import TaskType
@@ -16,6 +15,7 @@ from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
 from client.site.config import NodeSection
 from common.errors import UsageError
+from common.flower_environment import flower_environment
 
 log = logging.getLogger("flwr.fedvitals.client")
 _COLD = SubprocessExecutor.launch
@@ -92,18 +92,7 @@ def run_app_process(node: NodeSection) -> None:
         if not node.secret.is_file():
             raise UsageError(f"node.secret names {node.secret}, which is not there")
         sys.argv += ["--superexec-auth-secret-file", str(node.secret)]
-    os.environ |= _environment()
+    os.environ.update(flower_environment())
     server = ForkServer()
     setattr(SubprocessExecutor, "launch", lambda own, spec: launch(server, own, spec))  # noqa: B010
     flower_superexec()
-
-
-def _environment() -> dict[str, str]:
-    """Flower fetches nothing and reports nothing, and finds its commands by name."""
-    tools = str(Path(sys.executable).absolute().parent)
-    return {
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "PATH": os.pathsep.join([tools, os.environ.get("PATH", os.defpath)]),
-    }

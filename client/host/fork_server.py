@@ -10,11 +10,13 @@ again, so that each child takes them from the bundle that the site approved.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
 import signal
 import sys
+from collections import deque
 
 from flwr.supernode.cli import flwr_clientapp
 
@@ -22,6 +24,9 @@ PRELOADED = ("client.app", "common.backbones.chronos_bolt", "common.backbones.ch
 """Modules whose import brings torch, transformers, peft, chronos and pandas."""
 OURS = frozenset({"client", "common", "server", "simulation"})
 """Packages that the bundle brings, and that must not be there before it."""
+
+KEPT = 2
+"""A node has one message in work. Whoever works on the one before the last hangs."""
 
 
 def preload() -> None:
@@ -38,12 +43,24 @@ def main() -> None:
     preload()
     # The kernel takes the dead children away; nobody asks how they ended but the node.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    children: deque[int] = deque()
     # Unbuffered, or a child would hold the lines, and so the tokens, of the messages after its own.
     lines = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
     for line in iter(lines.readline, b""):
-        if os.fork() == 0:
+        child = os.fork()
+        if child == 0:
             _work(json.loads(line))
             return
+        children.append(os.pidfd_open(child))
+        if len(children) > KEPT:
+            _end(children.popleft())
+
+
+def _end(child: int) -> None:
+    """Kill a process, by a handle that stands for no other, if it still is there."""
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(child, signal.SIGKILL)
+    os.close(child)
 
 
 def _work(arguments: list[str]) -> None:

@@ -94,10 +94,14 @@ class AuditLog:
                 self._check_untouched()
                 head = {"number": self._anchor.lines + 1, "previous": self._anchor.head}
                 line = _encode({**head, "time": moment, **entry})
-                _write_whole(self._path, line + b"\n")
-                self._anchor = Anchor(self._anchor.lines + 1, _hash(line))
-                write_text(anchor_path(self._path), f"{self._anchor}\n")
-                return self._anchor.lines
+                after = Anchor(self._anchor.lines + 1, _hash(line))
+                with _all_or_nothing(self._path) as handle:
+                    if os.write(handle, line + b"\n") != len(line) + 1:
+                        raise OSError(None, "the disk took half a line; is it full?")
+                    os.fsync(handle)
+                    write_text(anchor_path(self._path), f"{after}\n")
+                self._anchor = after
+                return after.lines
         except OSError as problem:
             raise _unwritable(self._path, problem) from problem
 
@@ -243,12 +247,17 @@ def _set_torn_line_aside(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _write_whole(path: Path, line: bytes) -> None:
+@contextmanager
+def _all_or_nothing(path: Path) -> Iterator[int]:
+    """Open a log for one more line; where the block fails, the log is as it was before."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        if os.write(handle, line) != len(line):
-            raise OSError(None, "the disk took half a line; is it full?")
-        os.fsync(handle)
+        size = os.fstat(handle).st_size
+        try:
+            yield handle
+        except BaseException:
+            os.ftruncate(handle, size)
+            raise
     finally:
         os.close(handle)
 

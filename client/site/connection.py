@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from flwr.app import Message
 from flwr.proto.message_pb2 import ObjectTree
@@ -26,12 +27,15 @@ from flwr.supercore.run import Run
 from client.site.gate import Gate
 from client.site.question import Question, read_question
 from client.site.refused import RefusedError
+from common.errors import AuditError
 
 WAIT_FOR_CONTENT_S = 120.0
 """An app that dies while it hands over its answer must not hold the node for ever."""
 _POLL_S = 0.05
 
 log = logging.getLogger("fedvitals.node")
+
+Decision = TypeVar("Decision")
 
 
 class Connection(NamedTuple):
@@ -56,6 +60,29 @@ class _Arriving:
     contents: dict[str, bytes] = field(default_factory=dict)
 
 
+class Deadline:
+    """Until when an answer to the message in work is of use; shared with a thread that watches it.
+
+    Flower waits for an answer for ever, and takes no other message meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._until = math.inf
+
+    def set(self, seconds: float) -> None:
+        """Begin to count."""
+        self._until = time.monotonic() + seconds
+
+    def clear(self) -> None:
+        """Nothing is in work."""
+        self._until = math.inf
+
+    @property
+    def passed(self) -> bool:
+        """Whether an answer would come too late."""
+        return time.monotonic() > self._until
+
+
 class GatedConnection:
     """A connection whose answers pass the gate.
 
@@ -63,12 +90,23 @@ class GatedConnection:
         inner: Flower's own connection.
         gate: decides what leaves.
         store: the node's object store, in which answers lie.
+        deadline: of the message in work.
+        on_audit_error: ends the node, since Flower would go on after any exception.
     """
 
-    def __init__(self, inner: Connection, gate: Gate, store: ObjectStore) -> None:
+    def __init__(
+        self,
+        inner: Connection,
+        gate: Gate,
+        store: ObjectStore,
+        deadline: Deadline,
+        on_audit_error: Callable[[AuditError], NoReturn],
+    ) -> None:
         self._inner = inner
         self._gate = gate
         self._store = store
+        self._deadline = deadline
+        self._on_audit_error = on_audit_error
         self._arriving: _Arriving | None = None
         self._open: dict[str, Question] = {}
         self._bundles: dict[int, str] = {}
@@ -87,13 +125,23 @@ class GatedConnection:
         )
 
     def receive(self) -> tuple[Message, ObjectTree] | None:
-        """Fetch a message of the server and note it; without its content it stays unanswerable."""
+        """Fetch a message of the server and note it; without its content it stays unanswerable.
+
+        Flower asks once for each run whether its bundle is approved. Here that is asked for each
+        message, so that an app whose approval was withdrawn is not started again.
+        """
         received = self._inner.receive()
-        if received is not None:
-            message, tree = received
-            self._arriving = _Arriving(message, tree)
-            question = Question(message, message.metadata.message_type)
-            self._open = {message.metadata.message_id: question}
+        if received is None:
+            return None
+        message, tree = received
+        question = Question(message, message.metadata.message_type)
+        bundle = self._bundles.get(message.metadata.run_id)
+        if bundle is not None and not self._gate.approves(bundle):
+            self._send(self._decide(lambda: self._gate.turn_away(question, bundle)), 0.0)
+            return None
+        self._arriving = _Arriving(message, tree)
+        self._open = {message.metadata.message_id: question}
+        self._deadline.set(message.metadata.ttl)
         return received
 
     def pull_object(self, run_id: int, object_id: str) -> bytes:
@@ -135,12 +183,26 @@ class GatedConnection:
         self, message: Message, tree: ObjectTree, clientapp_runtime: float
     ) -> tuple[set[str], str]:
         """Send what the gate makes of an answer; the loop is told that nothing is left to push."""
+        self._deadline.clear()
         question = self._open.pop(message.metadata.reply_to_message_id, None)
         if question is None:
-            self._gate.drop("it answers no question of the server")
+            self._decide(lambda: self._gate.drop("it answers no question of the server"))
             return set(), ""
         bundle = self._bundles.get(question.message.metadata.run_id, "")
-        allowed = self._gate.pass_on(question, message, tree, self._read, bundle)
+        allowed = self._decide(
+            lambda: self._gate.pass_on(question, message, tree, self._read, bundle)
+        )
+        self._send(allowed, clientapp_runtime)
+        return set(), ""
+
+    def _decide(self, decision: Callable[[], Decision]) -> Decision:
+        try:
+            return decision()
+        except AuditError as problem:
+            self._on_audit_error(problem)
+
+    def _send(self, allowed: Message, clientapp_runtime: float) -> None:
+        """Announce and send a message that the gate has made."""
         allowed.metadata.__dict__["_message_id"] = allowed.object_id
         contents = {name: one.deflate() for name, one in get_all_nested_objects(allowed).items()}
         due, session = self._inner.send(allowed, get_object_tree(allowed), clientapp_runtime)
@@ -149,7 +211,6 @@ class GatedConnection:
                 self._inner.push_object(
                     allowed.metadata.run_id, session, object_id, contents[object_id]
                 )
-        return set(), ""
 
     def push_object(self, _run_id: int, _session: str, _object_id: str, _contents: bytes) -> None:
         """Send nothing: what the gate allowed has been sent already."""

@@ -28,7 +28,7 @@ from client.site.bundles import BundleContents, read_bundle
 from client.site.config import SiteConfig
 from client.site.first_round import join_question, round_question
 from client.site.gate import Gate
-from client.site.node import ENVIRONMENT, site_of
+from client.site.node import site_of
 from client.site.policy import PolicyFile
 from client.site.rehearsal import Kept, Rehearsal
 from client.site.seams import check_release
@@ -37,6 +37,7 @@ from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
 from common.config import RunConfig
 from common.errors import NodeError, PolicyError, SiteTableError, UsageError
+from common.flower_environment import flower_environment
 
 APP_LOG = "app.log"
 QUIET = ("flwr", "fedvitals", "httpx", "uvicorn")
@@ -173,7 +174,7 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
     """
     check_release()
     policy = PolicyFile(config.site.policy)
-    check_patients(config, policy.current())
+    patients = check_patients(config, policy.current())
     verify(config.audit_log)
     if not os.access(config.site.table, os.R_OK):
         raise SiteTableError(
@@ -181,7 +182,7 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
         )
     install_packaged()
     began, transcript = datetime.now(UTC), Transcript(config.audit_log)
-    gate = Gate(site_of(config), policy.current, transcript)
+    gate = Gate(site_of(config, patients), policy.current, transcript)
     questions = {
         "join": join_question(settings),
         "round": round_question(settings, config.site.id, config.site.lora_rank),
@@ -244,7 +245,7 @@ def _environment(scratch: Path) -> dict[str, str]:
     """Of the app's process: nothing fetched or reported, the bundle unpacked for this run only."""
     flower = scratch / "flower"
     flower.mkdir()
-    return {**os.environ, **ENVIRONMENT, "HF_HUB_OFFLINE": "1", "FLWR_HOME": str(flower)}
+    return {**flower_environment(), "HF_HUB_OFFLINE": "1", "FLWR_HOME": str(flower)}
 
 
 def _copy_ledger(state: Path, scratch: Path) -> bool:

@@ -109,10 +109,38 @@ class Gate:
             detail = f"{type(problem).__name__} in the gate"
             entry |= {"decision": "refused", "reason": "gate-failed", "detail": detail}
             message = _error(REFUSED, question)
-        entry |= _measure(message)
-        number = self._audit.append(entry)
+        self._record(entry, message)
         if entry["decision"] == "sent" and question.kind in ROUNDS:
             self._rounds.append(datetime.now(UTC))
+        return message
+
+    def approves(self, bundle: str) -> bool:
+        """Return whether a bundle, by its SHA-256, may run at this moment."""
+        try:
+            return bundle in self._policy().bundles
+        except PolicyError:
+            return False
+
+    def turn_away(self, question: Question, bundle: str) -> Message:
+        """Return the answer to a question whose app may not run, or no longer; it is not started.
+
+        Raises:
+            AuditError: as `pass_on`.
+        """
+        code = ErrorCode.INVALID_FAB
+        message = _error(code, question)
+        detail = "the app bundle is not approved, or no longer; it was not started"
+        entry = {"decision": "refused", "reason": "bundle", "detail": detail}
+        self._record(_entry(question, bundle) | entry, message)
+        return message
+
+    def drop(self, reason: str) -> None:
+        """Record an answer that nobody asked for; nothing is sent in its place."""
+        self._audit.append({"decision": "dropped", "reason": reason})
+        log.warning("an answer was dropped: %s", reason)
+
+    def _record(self, entry: dict[str, Any], message: Message) -> None:
+        number = self._audit.append(entry | _measure(message))
         log.info(
             "answer %s: %s %s, line %d of the audit log",
             entry["kind"],
@@ -120,12 +148,6 @@ class Gate:
             entry["reason"],
             number,
         )
-        return message
-
-    def drop(self, reason: str) -> None:
-        """Record an answer that nobody asked for; nothing is sent in its place."""
-        self._audit.append({"decision": "dropped", "reason": reason})
-        log.warning("an answer was dropped: %s", reason)
 
     def _answer(
         self,

@@ -16,6 +16,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from flwr.supernode.nodestate import NodeStateFactory
 from client.privacy.release import parse_allow
 from client.site.audit import AuditLog
 from client.site.config import SiteConfig
+from client.site.connection import Deadline
 from client.site.gate import Gate
 from client.site.health import Pulse, serve_health
 from client.site.local_api import serve_local_api
@@ -40,17 +42,13 @@ from client.site.rules import Site
 from client.site.seams import Trouble, check_release, gated
 from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
-from common.errors import NodeError
+from common.errors import AuditError, NodeError
+from common.flower_environment import flower_environment
 
 LOST = 70
 """Exit code where the connection is lost for good: start the node again."""
 
-ENVIRONMENT = {
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-}
-"""Flower fetches nothing, reports nothing and asks for no update."""
+_LOOK_S = 1.0
 
 APP = "from flwr.supercore.cli import flower_superexec; flower_superexec()"
 
@@ -67,19 +65,21 @@ def run_node(config: SiteConfig) -> NoReturn:
             accept this site.
     """
     check_release()
-    os.environ |= ENVIRONMENT
+    os.environ.update(flower_environment())
     policy = PolicyFile(config.site.policy)
-    check_patients(config, policy.current())
+    patients = check_patients(config, policy.current())
     key, ca = _read_key(config.node.key), _read(config.server.ca, "server.ca")
     audit = AuditLog(config.audit_log)
     set_up_log(config.log)
-    pulse, trouble = Pulse(), Trouble()
+    pulse, trouble, deadline = Pulse(), Trouble(), Deadline()
     threading.excepthook = lambda failure: _thread_died(failure, trouble)
     health = serve_health(config.node.health, pulse)
     objects = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=objects)
-    gate = Gate(site_of(config), policy.current, audit)
-    with _app_process(config, state), gated(gate, objects.store(), policy.current, pulse, trouble):
+    gate = Gate(site_of(config, patients), policy.current, audit)
+    _watch_deadline(deadline)
+    hold = gated(gate, objects.store(), pulse, trouble, deadline, _without_audit_log)
+    with _app_process(config, state), hold:
         log.info("site %s starts, %d app bundles approved", config.site.id, _approved(policy))
         try:
             start_client_internal.start_client_internal(
@@ -101,9 +101,10 @@ def run_node(config: SiteConfig) -> NoReturn:
     _end(trouble, "the connection to the coordinator is lost for good")
 
 
-def site_of(config: SiteConfig) -> Site:
+def site_of(config: SiteConfig, patients: int) -> Site:
     """Return the site as the gate knows it."""
-    return Site(config.site.id, ", ".join(sorted(parse_allow(",".join(config.site.allow)))))
+    outside = ", ".join(sorted(parse_allow(",".join(config.site.allow))))
+    return Site(config.site.id, patients, outside)
 
 
 def _approved(policy: PolicyFile) -> int:
@@ -153,7 +154,7 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=_app_environment(),
+            env=flower_environment(),
         )
     threading.Thread(target=_watch, args=(process,), name="app-watch", daemon=True).start()
     try:
@@ -169,12 +170,6 @@ def _app_command(config: SiteConfig, secret: Path) -> list[str]:
         *("--superexec-auth-secret-file", str(secret)),
         *("--parent-pid", str(os.getpid())),
     ]
-
-
-def _app_environment() -> dict[str, str]:
-    # Flower starts `flwr-clientapp` by name.
-    tools = str(Path(sys.executable).absolute().parent)
-    return {**os.environ, "PATH": os.pathsep.join([tools, os.environ.get("PATH", "")])}
 
 
 def _private(path: Path) -> IO[bytes]:
@@ -193,6 +188,27 @@ def _thread_died(failure: Any, trouble: Trouble) -> None:
     """A dead heartbeat leaves the site out of the run while everything else looks well."""
     log.error("a thread ended: %s", getattr(failure.exc_type, "__name__", "unknown"))
     _end(trouble, "a part of the node has stopped")
+
+
+def _watch_deadline(deadline: Deadline) -> None:
+    """End the node where the app hangs, or is not there, and the server waits no longer."""
+
+    def watch() -> None:
+        while not deadline.passed:
+            time.sleep(_LOOK_S)
+        log.error("the app gave no answer within the message's time; the node ends, to be started")
+        logging.shutdown()
+        os._exit(LOST)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
+
+
+def _without_audit_log(problem: AuditError) -> NoReturn:
+    """End the process: Flower would take the exception for a failed transfer, and go on."""
+    log.error("%s; the node ends", problem)
+    print(f"error: {problem}", file=sys.stderr, flush=True)
+    logging.shutdown()
+    os._exit(problem.exit_code)
 
 
 def _end(trouble: Trouble, otherwise: str) -> NoReturn:

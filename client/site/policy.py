@@ -226,6 +226,9 @@ def _join(table: TomlTable) -> tuple[dict[str, int | None], frozenset[str]]:
     if any(len(text) > MAX_TEXT or not text.isprintable() for text in texts):
         raise table.wrong("texts", f"must be printable, of at most {MAX_TEXT} characters each")
     fields = [name for name in table.keys if name != "texts"]
+    for name in fields:
+        if name not in COUNT_FIELDS and table.raw(name) != EXACT:
+            raise table.wrong(name, f'is not rounded: it must be "{EXACT}", or left out')
     return {name: _decimals(table, name) for name in fields}, frozenset(texts)
 
 

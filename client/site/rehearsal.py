@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from flwr.app import Error, Message
 from flwr.app.message import remove_content_from_message
@@ -35,11 +35,11 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.site.bundles import BundleContents
 from client.site.config import Address
-from client.site.connection import Connection, GatedConnection
+from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.first_round import NODE_ID, RUN_ID
 from client.site.gate import Gate
 from client.site.local_api import serve_local_api
-from common.errors import UsageError
+from common.errors import AuditError, UsageError
 
 APP = "from flwr.supernode.cli import flwr_clientapp; flwr_clientapp()"
 
@@ -148,7 +148,9 @@ class Rehearsal:
         run.fab_id, run.fab_version = get_fab_metadata(bundle.data)
         run.fab_hash, run.override_config = bundle.sha256, dict(settings)
         self._outside = NoCoordinator(run, Fab(bundle.sha256, bundle.data, {}))
-        self._gated = GatedConnection(self._outside.functions(), gate, self._store).functions()
+        self._gated = GatedConnection(
+            self._outside.functions(), gate, self._store, Deadline(), _raise
+        ).functions()
         self._address: Address | None = None
 
     @contextmanager
@@ -227,3 +229,7 @@ class Rehearsal:
             worker._insert_message(Message(stopped, reply_to=question), self._state, self._store)
             answers = self._state.get_messages_legacy(is_reply=True)
         return answers[0]
+
+
+def _raise(problem: AuditError) -> NoReturn:
+    raise problem

@@ -27,7 +27,11 @@ from common.wire import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE, inspect
 from common.wire_header import DTYPES, LENGTH_BYTES, METADATA, SCALE, Header, read_header
 
 MAX_NUMBER = 1e9
-"""No count and no loss is as large: a number must not have room for a text."""
+"""No count and no loss is as large."""
+SIGNIFICANT = 6
+"""Digits of a number that the policy lets out as it is: all 53 bits have room for a text."""
+WHOLE = frozenset({"patients", "windows", "steps", "privacy.steps"})
+"""Numbers of a round that are counts."""
 
 _TYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -73,10 +77,12 @@ class Site:
 
     Attributes:
         name: in the run.
+        patients: in its training split, by the table or as the site states them.
         outside: the words for what it lets out beside a privacy guarantee.
     """
 
     name: str
+    patients: int
     outside: str = ""
 
 
@@ -100,7 +106,7 @@ def judge(site: Site, question: Question, found: Inventory, policy: Policy) -> R
     due = frozenset({"adapter"} if training else ())
     _expect(found, _Expected(due, frozenset({"report"}), frozenset({"round"})))
     name = _check_round(site.name, question, found.configs["round"])
-    report = _check_report(found.metrics["report"], policy)
+    report = _check_report(site, found.metrics["report"], policy)
     configs = {"round": {"site": name.site, "round": name.number, "run": name.run}}
     if not training:
         return Release(configs, report)
@@ -126,19 +132,24 @@ def _check_round(site: str, question: Question, said: Mapping[str, Any]) -> Roun
     return asked
 
 
-def _check_report(said: Mapping[str, Any], policy: Policy) -> dict[str, int | float]:
+def _check_report(site: Site, said: Mapping[str, Any], policy: Policy) -> dict[str, int | float]:
     report: dict[str, int | float] = {}
     for name, value in said.items():
         if name not in policy.metrics:
             raise RefusedError("metric", f"{shown(name)} is not among the policy's metrics")
+        if name in WHOLE and type(value) is not int:
+            raise RefusedError("number", f"{name} is {shown(value)}, not a count")
         report[name] = _rounded(_number(name, value), policy.metrics[name])
-    _check_patients(said.get("patients"), policy)
+    _check_patients(site, said.get("patients"), policy)
     _check_privacy(said, policy)
     return report
 
 
-def _check_patients(patients: object, policy: Policy) -> None:
-    if isinstance(patients, int | float) and patients < policy.min_patients:
+def _check_patients(site: Site, said: object, policy: Policy) -> None:
+    """By the site's own count, and by the app's, which need not tell any."""
+    told = [said] if isinstance(said, int | float) else []
+    patients = min([site.patients, *told])
+    if patients < policy.min_patients:
         raise RefusedError(
             "patients", f"{patients:g} patients, the policy asks {policy.min_patients}"
         )
@@ -234,7 +245,7 @@ def _judge_join(site: Site, found: Inventory, policy: Policy) -> Release:
         if name not in policy.join:
             raise RefusedError("config", f"{shown(name)} is not among the policy's fields of join")
         said[name] = _checked_field(name, value, policy, site)
-    _check_patients(found.configs[own].get("patients"), policy)
+    _check_patients(site, found.configs[own].get("patients"), policy)
     return Release({own: said, "node": {"nodes": 0}})
 
 
@@ -265,4 +276,6 @@ def _number(name: str, value: Any) -> int | float:
 
 
 def _rounded(value: int | float, decimals: int | None) -> int | float:
-    return value if decimals is None else round(value, decimals)
+    if decimals is not None:
+        return round(value, decimals)
+    return value if type(value) is int else float(f"{value:.{SIGNIFICANT}g}")

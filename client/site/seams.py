@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import flwr
 import httpx
@@ -22,12 +22,11 @@ from flwr.supercore.object_store import ObjectStore
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from client.site.connection import Connection, GatedConnection
+from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.gate import Gate
 from client.site.health import Pulse
-from client.site.policy import Policy
 from client.site.trouble import explain
-from common.errors import NodeError, PolicyError
+from common.errors import AuditError, NodeError
 
 RELEASE = "1.41.0"
 CONNECTION, VERIFY, CLIENT = "_init_connection", "_verify_fab", "FleetHttpClient"
@@ -64,11 +63,20 @@ def check_release() -> None:
 def gated(
     gate: Gate,
     store: ObjectStore,
-    policy: Callable[[], Policy],
     pulse: Pulse,
     trouble: Trouble,
+    deadline: Deadline,
+    on_audit_error: Callable[[AuditError], NoReturn],
 ) -> Iterator[None]:
     """Put the gate, the list of approved bundles and the pulse into Flower's SuperNode.
+
+    Args:
+        gate: decides what leaves, and which bundles run.
+        store: the node's object store.
+        pulse: notes each answer of the coordinator.
+        trouble: notes why there is none.
+        deadline: of the message in work.
+        on_audit_error: ends the node where a decision cannot be recorded.
 
     Raises:
         NodeError: as `check_release`.
@@ -76,8 +84,12 @@ def gated(
     check_release()
     with ExitStack() as stack:
         for module, name, replacement in (
-            (start_client_internal, CONNECTION, _gated_connection(gate, store)),
-            (start_client_internal, VERIFY, _approved_by(policy)),
+            (
+                start_client_internal,
+                CONNECTION,
+                _gated_connection(gate, store, deadline, on_audit_error),
+            ),
+            (start_client_internal, VERIFY, _approved_by(gate)),
             (fleet_http_connection, CLIENT, _watched_client(pulse, trouble)),
         ):
             stack.enter_context(_replaced(module, name, replacement))
@@ -94,25 +106,25 @@ def _replaced(module: ModuleType, name: str, replacement: Any) -> Iterator[None]
         setattr(module, name, original)
 
 
-def _gated_connection(gate: Gate, store: ObjectStore) -> Callable[..., Any]:
+def _gated_connection(
+    gate: Gate,
+    store: ObjectStore,
+    deadline: Deadline,
+    on_audit_error: Callable[[AuditError], NoReturn],
+) -> Callable[..., Any]:
     original = getattr(start_client_internal, CONNECTION)
 
     @contextmanager
     def connect(**settings: Any) -> Iterator[Connection]:
         with original(**settings) as functions:
-            yield GatedConnection(Connection(*functions), gate, store).functions()
+            inner = Connection(*functions)
+            yield GatedConnection(inner, gate, store, deadline, on_audit_error).functions()
 
     return connect
 
 
-def _approved_by(policy: Callable[[], Policy]) -> Callable[[Fab, Any], bool]:
-    def approved(fab: Fab, _trusted: Any) -> bool:
-        try:
-            return hashlib.sha256(fab.content).hexdigest() in policy().bundles
-        except PolicyError:
-            return False
-
-    return approved
+def _approved_by(gate: Gate) -> Callable[[Fab, Any], bool]:
+    return lambda fab, _trusted: gate.approves(hashlib.sha256(fab.content).hexdigest())
 
 
 def _watched_client(pulse: Pulse, trouble: Trouble) -> type[FleetHttpClient]:

@@ -26,20 +26,22 @@ def training_patients(table: Path) -> int | None:
     return len(training["patient_id"].unique())
 
 
-def check_patients(config: SiteConfig, policy: Policy) -> None:
-    """Raise `PolicyError` where the site is too small, or nobody can tell whether it is.
+def check_patients(config: SiteConfig, policy: Policy) -> int:
+    """Return the number of training patients, from the table, or as the site states it.
 
-    Under privacy the number is not in what leaves, so the gate cannot judge it: it is judged here,
-    from the table, or from what the site states where only the app's process reads the table.
+    Under privacy the number is not in what leaves, so that the gate cannot find it there.
 
     Args:
         config: the site's settings, which name the table.
-        policy: what the site lets out, and of how many patients at least.
+        policy: of how many patients at least something may leave.
+
+    Raises:
+        PolicyError: where the site is too small, or nobody can tell whether it is.
     """
     counted = training_patients(config.site.table)
     patients = config.site.patients if counted is None else counted
     if patients >= policy.min_patients:
-        return
+        return patients
     if counted is None and not patients:
         raise PolicyError(
             f"the node cannot read {config.site.table}, and so not judge limits.min-patients = "

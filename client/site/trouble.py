@@ -52,7 +52,8 @@ _TLS = (
         "the coordinator's proxy asks for a certificate of this site, which it does not have",
     ),
     ("certificate", "the coordinator's certificate cannot be trusted; run preflight for details"),
-    ("ssl", "there is no TLS at server.address; compare the address and the port"),
+    ("wrong version number", "there is no TLS at server.address; compare address and port"),
+    ("record layer failure", "there is no TLS at server.address; compare address and port"),
 )
 
 

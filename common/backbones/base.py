@@ -17,22 +17,12 @@ Batch = dict[str, torch.Tensor]
 """Tensors by name, each with the windows of the batch first."""
 
 
-class Backbone(Protocol):
-    """One family of models, e.g. Chronos-Bolt; it holds no weights of its own.
+class Network(Protocol):
+    """What training and forecasting ask of a kind of model; it holds no weights of its own.
 
     A model is a plain `torch.nn.Module`; with a LoRA adapter on it, it is PEFT's wrapper of that
-    module, and every method below takes either.
+    module, and every method takes either.
     """
-
-    family: str
-
-    def build(self, weights: Path) -> torch.nn.Module:
-        """Load a model from a folder in the published layout, frozen and in eval mode.
-
-        Raises:
-            BackboneError: where the folder is not one of this family or is damaged.
-        """
-        ...
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
         """Turn windows into the model's tensors on the CPU, without looking across windows.
@@ -56,6 +46,20 @@ class Backbone(Protocol):
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
         """Return forecast quantiles ``[B, H, Q]`` in the vital's unit, rising along Q."""
+        ...
+
+
+class Backbone(Network, Protocol):
+    """One family of foundation models, e.g. Chronos-Bolt."""
+
+    family: str
+
+    def build(self, weights: Path) -> torch.nn.Module:
+        """Load a model from a folder in the published layout, frozen and in eval mode.
+
+        Raises:
+            BackboneError: where the folder is not one of this family or is damaged.
+        """
         ...
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:

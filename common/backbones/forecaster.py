@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from common.backbones.base import Backbone
+from common.backbones.base import Network
 from common.evaluation import LEVELS
 from common.windows import FloatArray, IntArray
 
@@ -15,7 +15,7 @@ from common.windows import FloatArray, IntArray
 class ModelForecaster:
     """A backbone, with or without an adapter, in eval mode on any device."""
 
-    backbone: Backbone
+    backbone: Network
     model: torch.nn.Module
 
     @torch.inference_mode()

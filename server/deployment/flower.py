@@ -8,9 +8,7 @@ is an error of ours.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import FederationError
+from common.flower_environment import executable, flower_environment
 from common.home import home
 
 CONNECTION = "fedvitals"
 FINISHED = "finished:completed"
+CALL_TIMEOUT_S = 120.0
+"""A SuperLink that hangs must not hold whoever asks it."""
 _POLL_S = 2.0
 
 
@@ -166,15 +167,22 @@ class Flower:
     def _call(
         self, arguments: list[str], folder: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603 - our own command, no shell
-            [str(executable("flwr")), *arguments],
-            cwd=folder,
-            env=dict(self.environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        try:
+            return subprocess.run(  # noqa: S603 - our own command, no shell
+                [str(executable("flwr")), *arguments],
+                cwd=folder,
+                env=dict(self.environment),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+                timeout=CALL_TIMEOUT_S,
+            )
+        except subprocess.TimeoutExpired:
+            raise FederationError(
+                f"the SuperLink gave no answer to `flwr {arguments[0]}` within "
+                f"{CALL_TIMEOUT_S:.0f} s; see its log"
+            ) from None
 
 
 def connect(folder: Path, address: str, ca: Path | None = None) -> Flower:
@@ -191,23 +199,8 @@ def connect(folder: Path, address: str, ca: Path | None = None) -> Flower:
         f'[superlink]\ndefault = "{CONNECTION}"\n\n'
         f"[superlink.{CONNECTION}]\naddress = {json.dumps(address)}\n{proof}\n"
     )
-    environment = {
-        **os.environ,
-        "FLWR_HOME": str(folder),
-        # Or every run would resolve and download torch anew, and phone home.
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FEDVITALS_HOME": str(home()),
-        # Flower starts its further commands by name.
-        "PATH": os.pathsep.join([str(executable("")), os.environ.get("PATH", os.defpath)]),
-    }
-    return Flower(folder, environment)
-
-
-def executable(name: str) -> Path:
-    """Return a command of this environment; a link to python is not followed."""
-    return Path(sys.executable).absolute().parent / name
+    own = {"FLWR_HOME": str(folder), "FEDVITALS_HOME": str(home())}
+    return Flower(folder, {**flower_environment(), **own})
 
 
 def pairs(values: Mapping[str, Any]) -> str:

@@ -25,8 +25,9 @@ from types import FrameType
 from common.atomic import write_text
 from common.backbones.store import install_packaged
 from common.errors import FederationError, UsageError
+from common.flower_environment import executable
 from server.deployment.config import ServerConfig
-from server.deployment.flower import Flower, connect, executable, last_error
+from server.deployment.flower import Flower, connect, last_error
 from server.deployment.process import START_TIMEOUT_S, Service, answers
 from server.deployment.sites import SiteKeys
 

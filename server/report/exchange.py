@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.report.page import Bar, Part, Row, Section, Table, short
+from server.report.page import Bar, Part, Row, Section, Table, drawn, short
 from server.run_record import RunRecord, Traffic
 from server.wording import VITAL_LABELS, byte_size
 
@@ -16,6 +16,9 @@ at a site is told by its type alone. This is the list of what the program sends,
 that nothing of a patient can be inferred from it: adapters, counts and scores are functions of the
 data, and the validation score of a site with a handful of validation patients is nearly theirs."""
 
+MOST_NAMES = 1000
+"""Characters of the names in one row: a site may report every metric of every vital sign."""
+
 MOST_REFUSALS = 200
 """Rows of the table of refused replies; rounds.jsonl has them all."""
 
@@ -25,11 +28,17 @@ def exchange_section(record: RunRecord) -> Section:
     volume = _volume(record.traffic())
     left = Table(
         "The whole list",
-        ["When", "What"],
-        [Row(when, [what]) for when, what in _what_left(record)],
+        ["When", "What, and by which name in the message"],
+        [Row(when, [_by_name(what, name)]) for when, what, name in _what_left(record)],
         text=True,
     )
-    per_site = Part("What left each site", tables=[left, _site_bytes(record)], notes=[_STAYS])
+    per_site = Part(
+        "What left each site",
+        tables=[left, _site_bytes(record)],
+        folded_title="The adapter's matrices by name",
+        folded=[_matrices(record)],
+        notes=[_STAYS],
+    )
     return Section("exchange", "What was exchanged", [volume, per_site])
 
 
@@ -62,8 +71,8 @@ def _volume(traffic: Traffic) -> Part:
     if not traffic.messages:
         return Part(paragraphs=["No adapter was sent."])
     sentence = (
-        f"{traffic.messages:,} adapters were sent: {byte_size(traffic.to_sites)} to the sites and "
-        f"{byte_size(traffic.from_sites)} from them."
+        f"{traffic.messages:,} adapters were sent, one a message: "
+        f"{byte_size(traffic.to_sites)} to the sites and {byte_size(traffic.from_sites)} from them."
     )
     ours = Bar(f"Adapters, as sent: {byte_size(traffic.total)}", 100.0, ours=True)
     if not traffic.full:
@@ -84,39 +93,62 @@ def _volume(traffic: Traffic) -> Part:
     )
 
 
-def _what_left(record: RunRecord) -> list[tuple[str, str]]:
+def _what_left(record: RunRecord) -> list[tuple[str, str, str]]:
+    """When, what in words, and under which names in the message."""
     config = record.resolved
     adapter = record.adapter
     matrices = len(adapter.modules) * (2 if config.trained == "ab" else 1)
     which = "A and B of every layer" if config.trained == "ab" else "B of every layer alone"
+    counts, count_names = _joined(record)
     rows = [
         (
             "On joining",
-            f"The site's name, {_joined(record)}its source and cohort rule, the length of its time "
-            "steps, the rank of its adapter, and the digest of its frozen backbone.",
+            f"The site's name, {counts}whether it has training windows, its source and cohort "
+            "rule, the length of its time steps, the rank of its adapter, the digest of its frozen "
+            "backbone, what it sends outside a privacy guarantee, and how many simulated nodes "
+            "there are.",
+            f"{count_names}usable, source, rule, step-minutes, rank, backbone-digest, outside, "
+            "nodes",
         ),
         (
             "Each round",
             f"The adapter after local training: {matrices} matrices ({which}) in "
             f"{config.wire.dtype}.",
+            "adapter",
         ),
+        ("Each round", "The site, the round and the run that the reply belongs to.", "round"),
     ]
-    rows += [("Each round", f"Its {words}.") for words in _numbers(record)]
-    if metrics := _validation_words(record.reported("validation")):
-        rows.append(("Each round", f"Validation of the adapter that it received: {metrics}."))
-    if seconds := record.reported("seconds"):
-        parts = ", ".join(short(name) for name in seconds)
-        rows.append(("Each round", f"Seconds that it took, by part: {parts}."))
-    if record.reported("privacy"):
-        rows.append(("Each round", "What its privacy guarantee is; it depends on no patient."))
+    rows += [("Each round", f"Its {words}.", name) for name, words in _numbers(record)]
+    if names := record.reported("validation"):
+        words = f"Validation of the adapter that it received: {_validation_words(names)}."
+        rows.append(("Each round", words, _named("validation", names)))
+    if names := record.reported("seconds"):
+        parts = ", ".join(short(name) for name in names)
+        words = f"Seconds that it took, by part: {parts}."
+        rows.append(("Each round", words, _named("seconds", names)))
+    if names := record.reported("privacy"):
+        words = "What its privacy guarantee is; it depends on no patient."
+        rows.append(("Each round", words, _named("privacy", names)))
     return rows
 
 
-def _joined(record: RunRecord) -> str:
-    """The counts that sites told on joining; those of a private run keep them."""
+def _by_name(what: str, name: str) -> str:
+    return drawn("{}<br><code>{}</code>", what, name)
+
+
+def _named(group: str, names: list[str]) -> str:
+    """The names of a group as a site's policy calls them."""
+    return short(", ".join(f"{group}.{name}" for name in names), MOST_NAMES)
+
+
+def _joined(record: RunRecord) -> tuple[str, str]:
+    """The counts that sites told on joining, and their names; those of a private run keep them."""
     if any(site.get("patients") is None for site in record.sites.values()):
-        return ""
-    return "its numbers of training patients, training windows and validation windows, "
+        return "", ""
+    return (
+        "its numbers of training patients, training windows and validation windows, ",
+        "patients, windows, validation-windows, ",
+    )
 
 
 _NUMBERS = {
@@ -127,14 +159,28 @@ _NUMBERS = {
 }
 
 
-def _numbers(record: RunRecord) -> list[str]:
-    """The single numbers that any site told in any round, in words."""
+def _numbers(record: RunRecord) -> list[tuple[str, str]]:
+    """The single numbers that any site told in any round, by name and in words."""
     entries = [entry for line in record.rounds for entry in line.get("sites", {}).values()]
     return [
-        words
+        (name, words)
         for name, words in _NUMBERS.items()
         if any(entry.get(name) is not None for entry in entries)
     ]
+
+
+def _matrices(record: RunRecord) -> Table:
+    """The layers with the shapes of their matrices; B alone travels where A is frozen."""
+    adapter = record.adapter
+    travelling = ("A", "B") if record.trained == "ab" else ("B",)
+    rows = []
+    for module in adapter.modules:
+        shapes = dict(
+            zip(("A", "B"), (matrix.shape for matrix in adapter.pair(module)), strict=True)
+        )
+        rows.append(Row(module, [" x ".join(map(str, shapes[factor])) for factor in travelling]))
+    header = ["Layer", *(f"{factor}, rows x columns" for factor in travelling)]
+    return Table(f"{len(rows)} layers of the released adapter", header, rows)
 
 
 def _validation_words(names: list[str]) -> str:

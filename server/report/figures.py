@@ -32,12 +32,12 @@ SERIES = 8
 """Colours of the page for sites; further sites take the same ones with other dashes."""
 
 # Placeholders: no two alike, and none that matplotlib uses by itself.
-_INK, _MUTED, _GRID, _ACCENT = "#010203", "#010204", "#010205", "#010206"
+INK, MUTED, GRID, ACCENT = "#010203", "#010204", "#010205", "#010206"
 _VARIABLES = {
-    _INK: "--ink",
-    _MUTED: "--muted",
-    _GRID: "--rule",
-    _ACCENT: "--accent",
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--rule",
+    ACCENT: "--accent",
     **{f"#0203{index:02x}": f"--series-{index}" for index in range(1, SERIES + 1)},
 }
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5))
@@ -59,18 +59,18 @@ _STYLE: dict[RcKeyType, Any] = {
     "font.family": "sans-serif",
     "font.size": 11.0,
     "text.parse_math": False,
-    "text.color": _INK,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _MUTED,
+    "text.color": INK,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": MUTED,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.xmargin": 0.03,
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
     "lines.solid_capstyle": "round",
@@ -85,6 +85,11 @@ class Series:
 
     place: int
     curve: Curve
+
+
+def series_colour(place: int) -> str:
+    """Return the placeholder of the colour at a place."""
+    return f"#0203{place % SERIES + 1:02x}"
 
 
 def series_css(place: int) -> str:
@@ -102,17 +107,17 @@ def validation_figure(sites: Sequence[Series], mean: Curve, best_round: int) -> 
         mean: of all sites together.
         best_round: the released round, which is marked on `mean`.
     """
-    with _figure(4.6, 3.0) as (figure, axes):
-        axes.axhline(0.0, color=_MUTED, linewidth=0.8)
+    with blank_figure(4.6, 3.0) as (figure, axes):
+        axes.axhline(0.0, color=MUTED, linewidth=0.8)
         _draw_curves(axes, [replace(site, curve=_per_cent(site.curve)) for site in sites])
         rounds, values = _columns(_per_cent(mean))
-        axes.plot(rounds, values, color=_INK, linewidth=2.4)
+        axes.plot(rounds, values, color=INK, linewidth=2.4)
         for number, value in zip(rounds, values, strict=True):
             if number == best_round:
-                axes.plot([number], [value], "o", color=_INK, markersize=6)
-        axes.yaxis.set_major_formatter(_signed_per_cent)
+                axes.plot([number], [value], "o", color=INK, markersize=6)
+        axes.yaxis.set_major_formatter(signed_per_cent)
         _label_rounds(axes)
-        return _svg(
+        return as_svg(
             figure,
             "validation",
             "Validation WQL by round, relative to the untrained adapter",
@@ -123,11 +128,11 @@ def validation_figure(sites: Sequence[Series], mean: Curve, best_round: int) -> 
 
 def loss_figure(sites: Sequence[Series]) -> str:
     """Draw each site's mean training loss by round."""
-    with _figure(4.6, 3.0) as (figure, axes):
+    with blank_figure(4.6, 3.0) as (figure, axes):
         _draw_curves(axes, sites)
         _label_rounds(axes)
         falling = sum(site.curve[-1][1] < site.curve[0][1] for site in sites if site.curve)
-        return _svg(
+        return as_svg(
             figure,
             "loss",
             "Mean training loss by round",
@@ -135,33 +140,36 @@ def loss_figure(sites: Sequence[Series]) -> str:
         )
 
 
-def differences_figure(rows: Mapping[str, Interval], metric: str) -> str:
+def differences_figure(
+    rows: Mapping[str, Interval], metric: str, reference: str = "zero-shot"
+) -> str:
     """Draw relative differences with their intervals, one row each, the first on top.
 
     Args:
         rows: intervals of shares by label.
         metric: the metric's label.
+        reference: what they are relative to.
     """
-    with _figure(4.6, 0.75 + 0.32 * len(rows)) as (figure, axes):
-        axes.axvline(0.0, color=_INK, linewidth=1.0)
+    with blank_figure(4.6, 0.75 + 0.32 * len(rows)) as (figure, axes):
+        axes.axvline(0.0, color=INK, linewidth=1.0)
         for place, (_, interval) in enumerate(rows.items()):
             estimate, low, high = (interval.get(key) for key in ("estimate", "low", "high"))
             height = -place
             if low is not None and high is not None:
-                axes.plot([100 * low, 100 * high], [height, height], color=_ACCENT, linewidth=2.2)
+                axes.plot([100 * low, 100 * high], [height, height], color=ACCENT, linewidth=2.2)
             if estimate is not None:
-                axes.plot([100 * estimate], [height], "o", color=_ACCENT, markersize=6)
+                axes.plot([100 * estimate], [height], "o", color=ACCENT, markersize=6)
         axes.set_yticks([-place for place in range(len(rows))], list(rows))
-        axes.tick_params(axis="y", labelcolor=_INK)
+        axes.tick_params(axis="y", labelcolor=INK)
         axes.set_ylim(-len(rows) + 0.4, 0.6)
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_formatter(_signed_per_cent)
-        axes.set_xlabel(f"{metric}, difference to zero-shot")
-        return _svg(
+        axes.xaxis.set_major_formatter(signed_per_cent)
+        axes.set_xlabel(f"{metric}, difference to {reference}")
+        return as_svg(
             figure,
             f"differences-{metric.lower()}",
-            f"{metric} of the adapter relative to zero-shot, with 95 % intervals",
+            f"{metric} relative to {reference}, with 95 % intervals",
             "The same figures stand in the tables below. Left of zero is better.",
         )
 
@@ -175,22 +183,22 @@ def example_figure(example: Example, step_minutes: int) -> str:
     context = example.context[-4 * horizon :]
     past = hours * np.arange(-len(context), 0)
     ahead = hours * np.arange(horizon)
-    with _figure(3.6, 2.3) as (figure, axes):
+    with blank_figure(3.6, 2.3) as (figure, axes):
         bands = example.quantiles.T  # [Q, H]
         for low in range(len(LEVELS) // 2):
             axes.fill_between(
-                ahead, bands[low], bands[-1 - low], color=_ACCENT, alpha=0.14, linewidth=0
+                ahead, bands[low], bands[-1 - low], color=ACCENT, alpha=0.14, linewidth=0
             )
-        axes.axvline(-hours / 2, color=_MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+        axes.axvline(-hours / 2, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
         seen = ~np.isnan(context)
-        axes.plot(past[seen], context[seen], ".-", color=_MUTED, linewidth=1, markersize=4)
-        axes.plot(ahead, bands[LEVELS.index(0.5)], color=_ACCENT, linewidth=2)
-        axes.plot(ahead, example.zero_shot, color=_INK, linewidth=1.2, linestyle=(0, (3, 2)))
-        axes.plot(ahead, example.target, "o", color=_INK, markersize=4)
+        axes.plot(past[seen], context[seen], ".-", color=MUTED, linewidth=1, markersize=4)
+        axes.plot(ahead, bands[LEVELS.index(0.5)], color=ACCENT, linewidth=2)
+        axes.plot(ahead, example.zero_shot, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
+        axes.plot(ahead, example.target, "o", color=INK, markersize=4)
         axes.set_xlim(past[0] - hours / 2, ahead[-1] + hours / 2)
         axes.grid(axis="y")
         axes.set_xlabel("hours from the forecast's origin")
-        return _svg(
+        return as_svg(
             figure,
             f"example-{vital.name}-{example.kind}",
             f"{vital.label}: a {example.kind} forecast",
@@ -216,7 +224,7 @@ def _draw_curves(axes: Axes, sites: Iterable[Series]) -> None:
         axes.plot(
             rounds,
             values,
-            color=f"#0203{site.place % SERIES + 1:02x}",
+            color=series_colour(site.place),
             linestyle=(0, _dashes(site.place) or None),
             linewidth=1.6,
             marker="o" if len(site.curve) == 1 else None,
@@ -244,13 +252,14 @@ def _per_cent(curve: Curve) -> Curve:
     return [(number, 100 * value) for number, value in curve]
 
 
-def _signed_per_cent(value: float, _place: float) -> str:
+def signed_per_cent(value: float, _place: float) -> str:
+    """Format a tick of an axis in per cent."""
     sign = "" if abs(value) < 1e-9 else (MINUS if value < 0 else "+")
     return f"{sign}{abs(value):.3g} %"
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+def blank_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """Give a figure of inches, with 72 units of the drawing to the inch."""
     # Without pyplot, which would keep state and look for a display.
     from matplotlib import rc_context
@@ -261,7 +270,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.subplots()
 
 
-def _svg(figure: Figure, name: str, title: str, description: str) -> str:
+def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
     """Return the figure as an <svg> element with a name and a description for screen readers."""
     from matplotlib import rc_context
 

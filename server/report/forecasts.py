@@ -10,15 +10,19 @@ from server.report.figures import example_figure
 from server.report.page import Figure, Mark, Part, Section, drawn
 
 _CHOICE = """\
-Two forecasts of each vital sign, chosen by rule: of the windows with at least half of their target
-measured, the one whose loss is the median, and the one at the 90th percentile, where nine in ten
-forecasts are better."""
+Three forecasts of each vital sign, chosen by rule and not by hand: of the windows with at least
+half of their target measured, ranked by the loss of the adapter's forecast, the ones at the 10th
+percentile (one in ten is better), at the median, and at the 90th (nine in ten are better)."""
 
 _WITHHELD = """\
 Not shown: they would be values of single patients. They are drawn where all sites' data are open or
 synthetic, or where the coordinator asks for them and may do so:"""
 
-_TITLES = {"typical": "typical", "hard": "hard: nine in ten are better"}
+_TITLES = {
+    "good": "Good: one in ten is better",
+    "typical": "Typical: half are better",
+    "poor": "Poor: nine in ten are better",
+}
 
 
 def forecasts_section(
@@ -35,7 +39,7 @@ def forecasts_section(
         parts = [Part(paragraphs=[_CHOICE], legend=_legend())]
         for kind in KINDS:
             figures = [_figure(e, step_minutes) for e in ordered if e.kind == kind]
-            parts.append(Part(_TITLES[kind].capitalize(), figures=figures, small=True))
+            parts.append(Part(_TITLES[kind], figures=figures, small=True))
     return Section("examples", "Example forecasts", parts)
 
 

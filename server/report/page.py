@@ -67,6 +67,16 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A stage of a flow: what is left, of whom, by which rule, and what the rule took away."""
+
+    left: str
+    of: str
+    rule: str
+    out: str = ""
+
+
+@dataclass(frozen=True)
 class Tile:
     """A figure of the head of the page."""
 
@@ -81,7 +91,9 @@ class Part:
 
     heading: str = ""
     paragraphs: Sequence[str] = ()
+    items: Sequence[str] = ()
     warnings: Sequence[str] = ()
+    flow: Sequence[Stage] = ()
     legend: Sequence[Mark] = ()
     figures: Sequence[Figure] = ()
     small: bool = False
@@ -104,12 +116,13 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report."""
+    """The whole report; `kicker` says above the title what kind of report it is."""
 
     title: str
     headline: str
     tiles: Sequence[Tile]
     sections: Sequence[Section]
+    kicker: str = "report of a federated run"
 
 
 def render_page(page: Page) -> str:
@@ -125,10 +138,10 @@ def render_page(page: Page) -> str:
     return text.lstrip()
 
 
-def short(text: object) -> str:
+def short(text: object, longest: int = LONGEST_TEXT) -> str:
     """Return text that came from outside as one printable line of bounded length."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 1] + "…"
+    return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def drawn(svg: str, *values: object) -> Markup:

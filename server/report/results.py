@@ -171,6 +171,39 @@ def _sites(evaluation: Mapping[str, Any]) -> list[Part]:
             "Per site",
             warnings=warnings if worse else [],
             tables=[table],
+            folded_title="Per site and vital sign",
+            folded=[_site_vital_table(sites)],
             notes=notes if empty else [],
         )
     ]
+
+
+def _site_vital_table(sites: Mapping[str, Any]) -> Table:
+    """MAE of every vital at every site, with and without the adapter, and both differences."""
+    rows = []
+    for name, site in sites.items():
+        models, differences = site["models"], site["differences"]["zero_shot"]["vitals"]
+        for vital, row in models["adapter"]["vitals"].items():
+            rows.append(
+                Row(
+                    f"{short(name)}: {VITAL_LABELS[vital].lower()}",
+                    [
+                        f"{row['patients']:,}",
+                        f"{row['windows']:,}",
+                        *(
+                            number(models[model]["vitals"][vital]["mae"])
+                            for model in ("zero_shot", "adapter")
+                        ),
+                        *(difference(differences[vital][m]["relative"]) for m in HEADLINE_METRICS),
+                    ],
+                    unit=VITAL_UNITS[vital],
+                )
+            )
+    header = [
+        "Site and vital sign",
+        "Patients",
+        "Windows",
+        *(f"MAE, {MODELS[model].lower()}" for model in ("zero_shot", "adapter")),
+        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
+    ]
+    return Table("Every vital sign at every site", header, rows)

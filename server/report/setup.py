@@ -1,6 +1,8 @@
-"""The sections of what was run, and of what it takes to run it again."""
+"""The section of what was run: model, adapter, sites and settings."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from server.report.page import Part, Row, Section, Table, short
 from server.run_record import RunRecord
@@ -41,10 +43,12 @@ def setup_section(record: RunRecord) -> Section:
     ]
     header = ["Site", "Training patients", "Training windows", "Rank", "Source", "Cohort rule"]
     part = Part(
-        tables=[_pairs("Model and adapter", model), Table("Sites", header, sites, text=True)],
+        tables=[pairs_table("Model and adapter", model), Table("Sites", header, sites, text=True)],
         folded_title="All settings",
         folded=[
-            _pairs("Settings", [(k, short(v)) for k, v in record.public_settings.items()], "Key")
+            pairs_table(
+                "Settings", [(k, short(v)) for k, v in record.public_settings.items()], "Key"
+            )
         ],
     )
     return Section("setup", "What was run", [part])
@@ -62,37 +66,6 @@ def _chosen(record: RunRecord) -> str:
     return "the best by validation WQL" if record.validation_curve() else "the last"
 
 
-def reproduction_section(record: RunRecord) -> Section:
-    """Return the section of digests and versions."""
-    digests = [
-        ("Frozen backbone", record.adapter.backbone_digest),
-        ("Released adapter", record.adapter.digest()),
-    ]
-    evaluation = record.evaluation or {}
-    digests += [
-        (f"Site table {short(name)}", short(site["sha256"]))
-        for name, site in evaluation.get("data", {}).items()
-    ]
-    versions = {**evaluation.get("versions", {}), **record.config.get("versions", {})}
-    tables = [
-        _pairs("SHA-256 digests", digests, "Of"),
-        _pairs("Versions", [(k, short(v)) for k, v in sorted(versions.items())], "Package"),
-    ]
-    notes = [
-        "With these settings, weights, tables and versions a run with train.threads = 1 ends in "
-        "the same adapter, byte for byte, on CPUs of one kind; on others the last digits differ."
-    ]
-    if resumed := record.config.get("resumed_after"):
-        rounds = ", ".join(str(number) for number in resumed)
-        notes.append(f"The run was cut off and resumed after round {rounds}; that changes no byte.")
-    if evaluation:
-        bootstrap = evaluation["bootstrap"]
-        notes.append(
-            f"Bootstrap: {bootstrap['replicates']:,} replicates over patients, seed "
-            f"{bootstrap['seed']}. evaluation.json holds every figure of the results."
-        )
-    return Section("reproduce", "To reproduce it", [Part(tables=tables, notes=notes)])
-
-
-def _pairs(caption: str, pairs: list[tuple[str, str]], key: str = "What") -> Table:
+def pairs_table(caption: str, pairs: Sequence[tuple[str, str]], key: str = "What") -> Table:
+    """Return a table of two columns of words."""
     return Table(caption, [key, "Value"], [Row(name, [text]) for name, text in pairs], text=True)

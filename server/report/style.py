@@ -42,6 +42,7 @@ nav a { display: inline-block; padding: .3rem 0; }
 .note, figcaption, caption { color: var(--muted); font-size: .875rem; line-height: 1.5; }
 .warning { border-left: 3px solid var(--bad); padding-left: .875rem; }
 code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+td code { font-size: .8125em; color: var(--muted); }
 pre { overflow-x: auto; padding: .875rem 1rem; background: var(--panel); border-radius: 6px; }
 pre code { overflow-wrap: normal; }
 
@@ -60,7 +61,8 @@ pre code { overflow-wrap: normal; }
   outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
 table { border-collapse: collapse; min-width: 100%; font-size: .9375rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-caption { text-align: left; padding-bottom: .5rem; }
+caption { text-align: left; padding-bottom: .5rem; position: sticky; left: 0;
+  max-width: calc(100vw - 2.5rem); }
 th, td { padding: .45rem .6rem; text-align: right; vertical-align: baseline; white-space: nowrap;
   border-bottom: 1px solid var(--rule); }
 thead th { color: var(--muted); font-weight: 500; font-size: .875rem; vertical-align: bottom;
@@ -74,6 +76,7 @@ td:last-child, th:last-child { padding-right: .25rem; }
 .text td { overflow-wrap: anywhere; }
 .text td:last-child { min-width: 11rem; }
 table.text { min-width: min(100%, 44rem); }
+table.many td:last-child { min-width: 14rem; }
 .unit, .interval { color: var(--muted); font-weight: 400; font-size: .875em; }
 .interval { display: inline-block; min-width: 8.2em; padding-left: .35em; }
 .lower { color: var(--good); } .higher { color: var(--bad); }
@@ -90,6 +93,13 @@ figure svg * { stroke-linejoin: round; }
   font-size: .875rem; max-width: none; }
 .legend li { display: flex; align-items: center; }
 .legend svg { flex: none; width: 1.75rem; height: .75rem; margin-right: .4rem; }
+
+.flow { list-style: none; margin: 0 0 1.5rem; padding: 0; max-width: 32rem; }
+.flow p { margin: 0; }
+.flow .stage { padding: .6rem .875rem; background: var(--panel); border: 1px solid var(--rule);
+  border-radius: 6px; font-size: .9375rem; line-height: 1.45; }
+.flow .out { margin-left: 1.5rem; padding: .5rem 0 .5rem 1rem; border-left: 2px solid var(--rule);
+  color: var(--muted); font-size: .875rem; }
 
 .bars { margin: 0 0 1.5rem; max-width: 44rem; }
 .bars dt { font-size: .9375rem; }

@@ -7,7 +7,7 @@ and settings only, and the report is written there too.
 MACROS = """\
 {% macro table(data) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ data.caption }}">
-<table{% if data.text %} class="text"{% endif %}>
+<table{% if data.text %} class="text{{ " many" if data.header|length > 2 }}"{% endif %}>
 <caption>{{ data.caption }}</caption>
 <thead><tr>
 {% for name in data.header %}<th scope="col">{{ name }}</th>{% endfor %}
@@ -32,6 +32,17 @@ MACROS = """\
 </figure>
 {% endmacro %}
 
+{% macro flow(stages) %}
+<ol class="flow">
+{% for stage in stages %}
+<li>
+{% if stage.out %}<p class="out">{{ stage.out }}</p>{% endif %}
+<p class="stage"><b>{{ stage.left }}</b> {{ stage.of }}<br>{{ stage.rule }}</p>
+</li>
+{% endfor %}
+</ol>
+{% endmacro %}
+
 {% macro legend(entries) %}
 <ul class="legend">
 {% for entry in entries %}
@@ -42,7 +53,7 @@ MACROS = """\
 """
 
 PAGE = """\
-{% from "macros" import table, figure, legend %}
+{% from "macros" import table, figure, flow, legend %}
 <!doctype html>
 <html lang="en">
 <head>
@@ -57,7 +68,7 @@ PAGE = """\
 </head>
 <body>
 <header>
-<p class="kicker">fedvitals · report of a federated run</p>
+<p class="kicker">fedvitals · {{ kicker }}</p>
 <h1>{{ title }}</h1>
 <p class="lead">{{ headline }}</p>
 <dl class="tiles">
@@ -81,9 +92,16 @@ PAGE = """\
 {% for paragraph in part.paragraphs %}
 <p>{{ paragraph }}</p>
 {% endfor %}
+{% if part["items"] %}
+<ul>
+{% for item in part["items"] %}<li>{{ item }}</li>
+{% endfor %}
+</ul>
+{% endif %}
 {% for paragraph in part.warnings %}
 <p class="warning">{{ paragraph }}</p>
 {% endfor %}
+{% if part.flow %}{{ flow(part.flow) }}{% endif %}
 {% if part.legend %}{{ legend(part.legend) }}{% endif %}
 {% if part.figures %}
 <div class="{{ "small " if part.small }}figures">

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from simulation.commands import backbones, prepare, pretrain, run, settings, sites
+from simulation.commands import (
+    backbones,
+    compare,
+    cost,
+    prepare,
+    pretrain,
+    reproduce,
+    run,
+    settings,
+    sites,
+    sweep,
+)
 
 app = typer.Typer(
     help="Make hospitals out of ICU data and run the federation on one machine.",
@@ -16,6 +27,10 @@ app = typer.Typer(
 app.add_typer(prepare.app, name="prepare")
 app.command(name="sites")(sites.sites)
 app.command(name="run")(run.run)
+app.command(name="compare")(compare.compare)
+app.add_typer(sweep.app, name="sweep")
+app.command(name="cost")(cost.cost)
+app.command(name="reproduce")(reproduce.reproduce)
 app.command(name="settings")(settings.settings)
 app.command(name="backbones")(backbones.backbones)
 app.command(name="pretrain")(pretrain.pretrain)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from secrets import token_hex
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from common.console import output_console
 from common.errors import UsageError
 from common.home import current_cohort, home
 from common.settings import parse_settings
+
+if TYPE_CHECKING:
+    from simulation.tracking import Tracker
 
 Data = Annotated[Path | None, typer.Option(help="Cohort folder. [default: the one prepared last]")]
 Out = Annotated[Path | None, typer.Option(help="Run folder. [default: FEDVITALS_HOME/runs/TIME]")]
@@ -38,6 +41,10 @@ Sites = Annotated[
 Resume = Annotated[
     Path | None, typer.Option(help="Go on with the run in this folder, with its own settings.")
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(help="Follow the rounds in tensorboard (in the run folder) or mlflow."),
+]
 
 
 def run(
@@ -50,6 +57,7 @@ def run(
     config: Settings = None,
     site: Sites = None,
     resume: Resume = None,
+    track: Track = None,
 ) -> None:
     """Train one global adapter over the sites of a cohort, evaluate it and write a report."""
     own = split_site_settings(site or [])
@@ -76,11 +84,15 @@ def run(
     console = output_console()
     if console.is_terminal:
         quiet_flower()  # the bar tells what its lines would
-    progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True))
+    tracker = _tracker(track, settings)
+    on_look = tracker.look if tracker else None
+    progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True), on_look)
     with progress.shown():
         folder = federate(settings, engine, progress, own)
     with console.status("evaluating on the test split"):
         result = evaluate_run(folder, Path(settings.data))
+    if tracker:
+        tracker.finish()
     for table in evaluation_tables(result):
         console.print(table)
     console.print(f"Adapter: {folder / 'adapter'}", soft_wrap=True, highlight=False)
@@ -106,6 +118,14 @@ def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
             )
         own.setdefault(site, {})[key] = value
     return own
+
+
+def _tracker(kind: str | None, settings: RunConfig) -> Tracker | None:
+    if kind is None:
+        return None
+    from simulation.tracking import Tracker
+
+    return Tracker(kind, Path(settings.out), settings.flat())
 
 
 def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:

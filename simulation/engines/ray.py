@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import FederationError
+from common.flower_environment import executable
 from server.deployment.config import PROJECT
-from server.deployment.flower import Flower, connect, executable
+from server.deployment.flower import Flower, connect
 from server.deployment.process import Service
 
 

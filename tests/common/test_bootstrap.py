@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 import common.bootstrap
-from common.bootstrap import Interval, bootstrap_intervals, resampled_sums
+from common.bootstrap import Interval, Intervals, bootstrap_intervals, resampled_sums
 from common.errors import UsageError
 
 Array = npt.NDArray[np.float64]
@@ -98,6 +98,14 @@ def test_too_few_patients_have_no_interval(patients: int) -> None:
     interval = bootstrap_intervals(sums, lambda totals: totals[:, 0]).at()
     assert interval.estimate == 2.0 * patients
     assert np.isnan([interval.low, interval.high]).all()
+
+
+def test_one_patient_gives_a_point_and_no_interval() -> None:
+    both = Intervals(np.array([1.0, 2.0]), np.array([0.5, 1.5]), np.array([1.5, 2.5]))
+    several = both.of_several(np.array([1, 2]))
+    np.testing.assert_array_equal(several.estimate, both.estimate)
+    np.testing.assert_array_equal(several.low, [np.nan, 1.5])
+    np.testing.assert_array_equal(several.high, [np.nan, 2.5])
 
 
 def test_intervals_keep_the_shape_of_the_statistic() -> None:

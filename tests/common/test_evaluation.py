@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -74,6 +74,19 @@ def test_totals_of_patients_and_vitals_are_those_of_their_windows() -> None:
             np.testing.assert_allclose(result.numerator[patient, index], mine)
 
 
+def test_counts_per_level_are_those_of_a_loop_over_steps() -> None:
+    windows = some_windows()
+    result = evaluate(windows, LastStep(), batch_size=7)
+    forecast = LastStep().forecast(windows.context, windows.vital, 6)
+    expected = np.zeros((10, len(VITALS), len(LEVELS)), np.int64)
+    for place in range(len(windows)):
+        for step in range(6):
+            for level in range(len(LEVELS)):
+                below = windows.target[place, step] <= forecast[place, step, level]
+                expected[windows.patient[place], windows.vital[place], level] += int(below)
+    np.testing.assert_array_equal(result.below, expected)
+
+
 def test_the_mean_is_unweighted_over_the_vitals_that_have_windows() -> None:
     result = evaluate(some_windows(vitals=2), LastStep(), metrics=["mae", "rmse"])
     for name in ("mae", "rmse"):
@@ -91,6 +104,7 @@ def test_the_batch_size_changes_nothing_but_the_calls() -> None:
     assert (large.calls, small.calls) == (1, 12)
     np.testing.assert_array_equal(one.numerator, many.numerator)
     np.testing.assert_array_equal(one.denominator, many.denominator)
+    np.testing.assert_array_equal(one.below, many.below)
 
 
 def test_warping_is_left_out_unless_asked_for() -> None:
@@ -141,6 +155,15 @@ def test_sites_pool_to_what_one_site_would_have_given() -> None:
     assert pooled.patient_ids[:2] == ("ccu/p0", "ccu/p1")
     assert len(set(pooled.patient_ids)) == 20
     assert pooled.table()["mean"]["windows"] == 100
+    assert pooled.below is not None
+    assert whole.below is not None
+    np.testing.assert_array_equal(pooled.below.sum(axis=0), whole.below.sum(axis=0))
+
+
+def test_counts_per_level_pool_only_where_every_site_kept_them() -> None:
+    kept = evaluate(some_windows(), LastStep())
+    pooled = pool_evaluations({"ccu": kept, "micu": replace(kept, below=None)})
+    assert pooled.below is None
 
 
 def test_only_evaluations_of_the_same_metrics_pool() -> None:

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from utilsforecast import losses
 
 from common.errors import UsageError
-from common.metrics import METRICS, WindowTotals, naive_scale, window_totals
+from common.metrics import (
+    METRICS,
+    WindowTotals,
+    naive_scale,
+    steps_at_or_below,
+    window_totals,
+)
 from common.vitals import VITALS
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -74,6 +80,36 @@ def test_coverage_is_that_of_utilsforecast() -> None:
     assert score(target, quantiles, context).metric("coverage_80") == pytest.approx(
         reference["model"].item()
     )
+
+
+def test_shares_at_or_below_are_the_calibration_of_utilsforecast() -> None:
+    target, quantiles, _ = some_windows()
+    frame = long_frame(target, quantiles)
+    names = {f"q{level:g}": f"q{level:g}" for level in LEVELS}
+    reference = losses.calibration(frame, models=names)
+    share = steps_at_or_below(target, quantiles).sum(axis=0) / len(frame)
+    np.testing.assert_allclose(share, reference[list(names)].to_numpy()[0])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 5), st.integers(1, 4), st.integers(1, 9))
+def test_steps_at_or_below_are_counted_as_a_loop_counts_them(
+    seed: int, windows: int, horizon: int, levels: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Whole numbers, so that targets and quantiles are often equal.
+    target = rng.integers(0, 4, (windows, horizon)).astype(np.float32)
+    target[rng.random(target.shape) < 0.3] = nan
+    quantiles = np.sort(rng.integers(0, 4, (windows, horizon, levels)), axis=2).astype(np.float32)
+    counted = steps_at_or_below(target, quantiles)
+    assert counted.shape == (windows, levels)
+    for window in range(windows):
+        for level in range(levels):
+            count = 0
+            for step in range(horizon):
+                value = target[window, step]
+                if not np.isnan(value) and value <= quantiles[window, step, level]:
+                    count += 1
+            assert counted[window, level] == count
 
 
 def test_mase_is_that_of_utilsforecast_window_by_window() -> None:

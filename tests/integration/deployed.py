@@ -235,7 +235,12 @@ def make_coordinator(folder: Path) -> Coordinator:
 
 
 def make_site(
-    coordinator: Coordinator, name: str, table: Path, digest: str = "any", address: str = ""
+    coordinator: Coordinator,
+    name: str,
+    table: Path,
+    digest: str = "any",
+    address: str = "",
+    days: str = "365",
 ) -> Site:
     """Provision a site by nothing but its request and the coordinator's answer.
 
@@ -245,9 +250,10 @@ def make_site(
         table: its site table.
         digest: of the backbone that its policy allows.
         address: where its node finds the coordinator; left out, the SuperLink itself.
+        days: of its certificate.
     """
     folder = coordinator.folder / "sites" / name
-    keys = provision(coordinator.authority, "site", name, folder)
+    keys = provision(coordinator.authority, "site", name, folder, days=days)
     environment = {
         **coordinator.environment,
         "FLWR_HOME": str(folder / "flower"),

@@ -117,7 +117,9 @@ def test_a_round_goes_on_without_a_site_whose_policy_refuses(
     with strict.started():
         wait_for("it is there", lambda: status(coordinator)["sites"]["strict"] == "online")
         code, said = finish(coordinator.start_run(deployed_run))
-    coordinator.call("sites", "remove", "strict")
+        coordinator.call("sites", "remove", "strict")
+        log = strict.keys / "node.log"
+        wait_for("it is turned away", lambda: "its key is not registered" in log.read_text())
     assert code == 0, said
     assert usable(Path(deployed_run.out)) == [set(SITES)] * 4
     audit = list(read_entries(strict.policy.parent / "state" / "audit.jsonl"))

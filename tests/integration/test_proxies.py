@@ -55,7 +55,7 @@ def door(coordinator: Coordinator, port: int) -> Iterator[Path]:
         "/etc/fedvitals/revoked/crl.pem": str(coordinator.authority / "crl.pem"),
         "/etc/fedvitals/private": str(coordinator.folder / "keys" / "private"),
     }
-    with nginx("server", coordinator.folder / "door", values) as config:
+    with nginx("server", coordinator.folder / f"door-{port}", values) as config:
         wait_for_port(port)
         yield config
 
@@ -94,3 +94,14 @@ def test_a_run_through_both_proxies_until_the_certificate_is_revoked(
         subprocess.run([*command_of(config), "-s", "reload"], check=True)
         refused = site.client("node", "--config", str(site.config), code=NodeError.exit_code)
         assert "the coordinator's proxy does not take this site's certificate" in refused
+
+
+def test_a_site_whose_certificate_has_expired(coordinator: Coordinator, two_sites: Path) -> None:
+    outside, inside = free_ports(2)
+    table = two_sites / "sites" / "ccu.parquet"
+    site = make_site(coordinator, "ccu", table, address=f"localhost:{inside}", days="-1")
+    site.configure("any", ca="private/gateway.crt")
+    admit(coordinator, site)
+    with door(coordinator, outside), gateway(site, inside, outside):
+        refused = site.client("node", "--config", str(site.config), code=NodeError.exit_code)
+    assert "the coordinator's proxy does not take this site's certificate" in refused

@@ -50,6 +50,9 @@ def scalars(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         for inner in value.values():
             yield from scalars(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from scalars(inner)
     else:
         yield value
 
@@ -170,6 +173,29 @@ def test_an_adapter_that_does_nothing_differs_by_nothing(
     assert "cannot be told apart" in (run / "report.html").read_text()
 
 
+def test_calibration_is_kept_of_the_adapter_and_of_the_backbone(evaluated_run: Path) -> None:
+    pooled = evaluation_of(evaluated_run)["pooled"]
+    assert list(pooled["calibration"]) == ["zero_shot", "adapter"]
+    for model, calibration in pooled["calibration"].items():
+        assert calibration["levels"] == list(LEVELS)
+        for vital, curve in calibration["vitals"].items():
+            shares = [one["estimate"] for one in curve["below"]]
+            assert shares == sorted(shares)
+            covered = pooled["models"][model]["vitals"][vital]["coverage_80"]
+            assert curve["inside_80"]["estimate"] == pytest.approx(covered)
+            assert curve["inside_80"]["low"] <= covered <= curve["inside_80"]["high"]
+        assert len(calibration["mean"]["below"]) == len(LEVELS)
+
+
+def test_the_cohort_s_record_goes_into_the_result(
+    evaluated_run: Path, make_run: MakeRun, tiny_cohort: Path
+) -> None:
+    cohort = evaluation_of(evaluated_run)["cohort"]
+    assert [step["stays"] for step in cohort["flow"]] == [60, 52]
+    assert cohort["inputs"] == {"WALKS": "0f" * 32}
+    assert evaluate_run(make_run(), tiny_cohort / "sites" / "micu.parquet")["cohort"] is None
+
+
 def test_baselines_know_the_spread_of_their_own_site(evaluated_run: Path) -> None:
     result = evaluation_of(evaluated_run)
     for model in ("last_value", "ewm"):
@@ -234,8 +260,9 @@ def above_a_hundred(size: int, horizon: int = 2) -> Windows:
 def test_examples_stand_at_their_quantile_of_the_loss() -> None:
     examples = choose_examples({"a": above_a_hundred(101)}, Hundred(), Hundred())
     assert {example.kind: example.target[0] for example in examples} == {
+        "good": 110.0,
         "typical": 150.0,
-        "hard": 190.0,
+        "poor": 190.0,
     }
     assert all(example.vital == 0 for example in examples)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,34 @@ def test_each_line_is_a_process_of_its_own_that_cannot_read_the_next() -> None:
     assert sorted(app["arguments"] for app in apps) == lines
     assert len({app["pid"] for app in apps}) == 3
     assert {app["stdin"] for app in apps} == {""}
+
+
+HANG = """
+import json, os, sys, time
+from client.host import fork_server
+fork_server.preload = lambda: None
+def app():
+    os.write(1, f"{sys.argv[1]} {os.getpid()}\\n".encode())
+    time.sleep(0 if sys.argv[1] == "quick" else 600)
+fork_server.flwr_clientapp = app
+fork_server.main()
+"""
+
+
+def test_an_app_that_hangs_is_killed_two_messages_later() -> None:
+    command = [sys.executable, "-c", HANG]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        pids = []
+        for name in ("hangs", "quick", "quick"):
+            server.stdin.write(f"{json.dumps(['app', name])}\n")
+            server.stdin.flush()
+            pids.append(int(server.stdout.readline().split()[1]))
+        deadline = time.monotonic() + 20
+        while Path(f"/proc/{pids[0]}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        server.stdin.close()

@@ -67,7 +67,7 @@ def live(hospital: Hospital, bundle: str) -> dict[str, Any]:
     context = Context(1, 2, config.node_config(), RecordDict(), hospital.settings.flat())
     answer = app(question, context)
     policy = PolicyFile(config.site.policy)
-    gate = Gate(site_of(config), policy.current, AuditLog(config.audit_log))
+    gate = Gate(site_of(config, 24), policy.current, AuditLog(config.audit_log))
     asked = {name: one.deflate() for name, one in get_all_nested_objects(question).items()}
     told = {name: one.deflate() for name, one in get_all_nested_objects(answer).items()}
     known = read_question(question, get_object_tree(question), asked.__getitem__)

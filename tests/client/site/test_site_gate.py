@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -143,16 +144,17 @@ def make(
     tiny_cohort: Path,
     answers: dict[tuple[str, str, str], Message],
 ) -> Make:
-    def setting(allow: str = "", policy: str = POLICY, **settings: Any) -> Setting:
+    def setting(
+        allow: str = "", policy: str = POLICY, patients: int = 24, **settings: Any
+    ) -> Setting:
         private = {"privacy.noise-multiplier": 3.0, "privacy.sample-rate": 0.5, **settings}
         config = tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run", **private)
         adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
         path = tmp_path / "policy.toml"
         path.write_text(policy.replace("DIGEST", adapted.digest))
         words = ", ".join(sorted(parse_allow(allow)))
-        gate = Gate(
-            Site("micu", words), PolicyFile(path).current, AuditLog(tmp_path / "audit.jsonl")
-        )
+        site, audit = Site("micu", patients, words), AuditLog(tmp_path / "audit.jsonl")
+        gate = Gate(site, PolicyFile(path).current, audit)
         table = tiny_cohort / "sites" / "micu.parquet"
         return Setting(config, table, tmp_path, allow, gate, answers)
 
@@ -231,6 +233,11 @@ def _few(answer: Message) -> None:
     answer.content["report"] = MetricRecord({**report, "patients": 4})
 
 
+def _written(answer: Message) -> None:
+    report = dict(answer.content.metric_records["report"])
+    answer.content["report"] = MetricRecord({**report, "steps": 1.5})
+
+
 def _padded(answer: Message) -> None:
     array = answer.content.array_records["adapter"]["adapter"]
     array.data = array.data + b"Meier"
@@ -245,6 +252,7 @@ def _padded(answer: Message) -> None:
         (_loud, "privacy"),
         (_text, "round"),
         (_few, "patients"),
+        (_written, "number"),
         (_padded, "adapter"),
     ],
 )
@@ -257,6 +265,27 @@ def test_a_changed_answer_stays(make: Make, change: Change, reason: str) -> None
     assert not sent.has_content()
     assert sent.error.reason == "refused by the site's policy"
     assert (setting.last["decision"], setting.last["reason"]) == ("refused", reason)
+
+
+def test_a_number_that_leaves_exactly_has_no_room_for_a_text(make: Make) -> None:
+    setting = make()
+    message = setting.ask("train")
+    answer = setting.answer(message)
+    (text,) = struct.unpack(">d", b"@HANSMEI")
+    report = dict(answer.content.metric_records["report"])
+    answer.content["report"] = MetricRecord({**report, "privacy.clip-norm": text})
+    sent = setting.passed(message, answer).content.metric_records["report"]
+    assert sent["privacy.clip-norm"] == pytest.approx(text, rel=1e-5)
+    assert struct.pack(">d", sent["privacy.clip-norm"])[2:] != b"ANSMEI"
+    assert len(repr(sent["privacy.clip-norm"])) <= 7
+
+
+def test_the_sites_own_count_holds_where_the_app_tells_none(make: Make) -> None:
+    setting = make(patients=4)
+    for kind in ("query", "train"):
+        message = setting.ask(kind)
+        assert setting.passed(message, setting.answer(message)).error.code == REFUSED
+        assert setting.last["reason"] == "patients"
 
 
 @pytest.mark.parametrize(

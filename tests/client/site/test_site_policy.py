@@ -47,6 +47,7 @@ def test_every_number_of_a_report_can_be_named(example: Path) -> None:
         ("required = true", 'required = "yes"'),
         ('steps = "exact"', "steps = 99"),
         ("usable = ", "age = "),
+        ('rank = "exact"', "rank = 1"),
         ("9f2c9f2c", "xyz"),
         ("\\.(q|k|v|o)", "(q"),
         ("2026-03-02T09:30:00+01:00", "yesterday"),

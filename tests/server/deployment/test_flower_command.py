@@ -97,3 +97,14 @@ def test_the_connection_names_the_authority(flower: Flower, tmp_path: Path) -> N
     assert (
         "insecure = true" in (connect(tmp_path, "127.0.0.1:1").folder / "config.toml").read_text()
     )
+
+
+def test_a_superlink_that_hangs_is_not_waited_for(
+    flower: Flower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hang(command: list[str], *, timeout: float, **_: Any) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    with pytest.raises(FederationError, match="no answer to `flwr ls` within 120 s"):
+        flower.status("7")

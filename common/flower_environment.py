@@ -1,0 +1,25 @@
+"""The environment of Flower's processes: they fetch nothing, tell nothing, and find each other."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+QUIET = {
+    # Or every run would resolve and download torch anew.
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+
+
+def executable(name: str) -> Path:
+    """Return a command of this environment; a link to python is not followed."""
+    return Path(sys.executable).absolute().parent / name
+
+
+def flower_environment() -> dict[str, str]:
+    """Return this process's environment with `QUIET` and with Flower's own commands on the path."""
+    path = os.pathsep.join([str(executable("")), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, **QUIET, "PATH": path}

@@ -1,0 +1,75 @@
+"""What the cells of an experiment say: every figure with its interval, by arm, site and vital."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from common.bootstrap import Interval
+from common.metrics import METRICS
+from common.vitals import VITAL_NAMES
+from simulation.experiments.resampling import ALL, Resampled, by_scope
+from simulation.experiments.runner import Arm
+
+MEAN = "mean"
+"""The mean over vital signs, in the place of a vital's name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """The arms of an experiment on the same patients.
+
+    Attributes:
+        arms: by name, in the order of every table.
+        references: arms that the others are compared with.
+        scopes: by `ALL` and by site, the arms resampled together.
+    """
+
+    arms: Mapping[str, Arm]
+    references: tuple[str, ...]
+    scopes: dict[str, Resampled] = field(default_factory=dict)
+
+    @property
+    def sites(self) -> list[str]:
+        """The sites that were tested."""
+        return [scope for scope in self.scopes if scope != ALL]
+
+    def value(self, arm: str, metric: str, vital: str, scope: str = ALL) -> Interval:
+        """Return a metric of one vital, the mean over seeds with its interval."""
+        resampled = self.scopes[scope]
+        found = resampled.intervals(resampled.values(arm).mean(axis=1))
+        return found.at(VITAL_NAMES.index(vital), resampled.metrics.index(metric))
+
+    def difference(
+        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+    ) -> Interval:
+        """Return a relative difference, the mean over seeds with its interval."""
+        resampled = self.scopes[scope]
+        found = resampled.intervals(resampled.relative(arm, reference).mean(axis=1))
+        return found.at(_row(vital), resampled.metrics.index(metric))
+
+    def seeds(
+        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+    ) -> list[float]:
+        """Return a relative difference of each seed."""
+        resampled = self.scopes[scope]
+        column = resampled.metrics.index(metric)
+        return [float(v) for v in resampled.relative(arm, reference)[0, :, _row(vital), column]]
+
+    def vitals(self, scope: str = ALL) -> list[str]:
+        """Return the vitals that were tested."""
+        present = self.scopes[scope].present
+        return [name for name, there in zip(VITAL_NAMES, present, strict=True) if there]
+
+
+def analyse(arms: Mapping[str, Arm], references: Sequence[str]) -> Analysis:
+    """Resample the patients of every scope under all arms at once."""
+    evaluations = by_scope(
+        {name: [outcome.scores for outcome in arm.outcomes.values()] for name, arm in arms.items()}
+    )
+    scopes = {scope: Resampled(by_arm, tuple(METRICS)) for scope, by_arm in evaluations.items()}
+    return Analysis(dict(arms), tuple(name for name in references if name in arms), scopes)
+
+
+def _row(vital: str) -> int:
+    return (*VITAL_NAMES, MEAN).index(vital)

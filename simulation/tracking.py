@@ -1,0 +1,143 @@
+"""Rounds and evaluations to TensorBoard or MLflow, read from the run folder as it fills.
+
+The server writes rounds.jsonl whether anybody looks or not; a tracker reads the lines that are new.
+Without `--track` nothing of this is imported. What is logged has left the sites already: the
+record's own numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from common.errors import UsageError
+from common.names import check_name
+from server.run_folder import EVALUATION_FILE, read_rounds
+
+TRACKERS = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
+"""The package that each needs."""
+
+Scalar = tuple[str, float, int]
+"""A name, a value, and the round it belongs to."""
+
+
+class _Sink(Protocol):
+    """Where scalars go."""
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Log one."""
+
+    def close(self) -> None:
+        """Write what is still held."""
+
+
+class Tracker:
+    """Follows one run.
+
+    Args:
+        kind: a key of `TRACKERS`.
+        run: the run folder.
+        settings: the run's settings as flat pairs, kept with the run where there is a place.
+
+    Raises:
+        UsageError: an unknown kind, or its package is not installed.
+    """
+
+    def __init__(self, kind: str, run: Path, settings: Mapping[str, Any]) -> None:
+        package = TRACKERS[check_name("tracker", kind, TRACKERS)]
+        if find_spec(package) is None:
+            raise UsageError(f"--track {kind} needs the package {package}; pip install {package}")
+        self._run = run
+        self._seen = 0
+        sinks: dict[str, Callable[[Path, Mapping[str, Any]], _Sink]] = {
+            "tensorboard": _TensorBoard,
+            "mlflow": _MLflow,
+        }
+        self._sink = sinks[kind](run, settings)
+
+    def look(self) -> None:
+        """Log the rounds that have ended since the last look."""
+        rounds = read_rounds(self._run)
+        for record in rounds[self._seen :]:
+            for scalar in round_scalars(record):
+                self._sink.add(*scalar)
+        self._seen = len(rounds)
+
+    def finish(self) -> None:
+        """Log what is left and the evaluation, if there is one."""
+        self.look()
+        path = self._run / EVALUATION_FILE
+        if path.is_file():
+            for scalar in evaluation_scalars(json.loads(path.read_text(encoding="utf-8"))):
+                self._sink.add(*scalar)
+        self._sink.close()
+
+
+def round_scalars(record: Mapping[str, Any]) -> Iterator[Scalar]:
+    """Give the numbers of a line of rounds.jsonl.
+
+    Validation belongs to the round whose adapter was validated, what sites did to the line's own.
+    """
+    number, validated = int(record["round"]), int(record.get("validated_round", 0))
+    if record.get("validation_wql") is not None:
+        yield "validation/wql", float(record["validation_wql"]), validated
+    if record.get("trained"):
+        yield "learning_rate", float(record["learning_rate"]), number
+    if "seconds" in record:
+        yield "seconds", float(record["seconds"]), number
+    for site, entry in sorted(record.get("sites", {}).items()):
+        for name, value in sorted(entry.get("validation", {}).items()):
+            yield f"validation/{site}/{name}", float(value), validated
+        if entry.get("steps") and entry.get("loss") is not None:
+            yield f"loss/{site}", float(entry["loss"]), number
+        for name in ("bytes_sent", "bytes_received", "update_norm"):
+            if name in entry:
+                yield f"{name}/{site}", float(entry[name]), number
+        if "epsilon" in entry.get("privacy", {}):
+            yield f"epsilon/{site}", float(entry["privacy"]["epsilon"]), number
+
+
+def evaluation_scalars(evaluation: Mapping[str, Any]) -> Iterator[Scalar]:
+    """Give the metrics of every model and vital of an evaluation.json, all at step 0."""
+    split = evaluation["split"]
+    for model, table in evaluation["pooled"]["models"].items():
+        for vital, row in table["vitals"].items():
+            for metric, value in row.items():
+                if value is not None:
+                    yield f"{split}/{metric}/{vital}/{model}", float(value), 0
+
+
+class _TensorBoard:
+    def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        # Of the settings' place nothing is told: the folder may be shown to others.
+        shown = {key: value for key, value in settings.items() if key not in ("data", "out")}
+        self._writer = SummaryWriter(str(run / "tensorboard"))
+        text = "\n".join(f"    {key} = {value}" for key, value in shown.items())
+        self._writer.add_text("settings", text, 0)
+
+    def add(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _MLflow:
+    def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
+        self._mlflow: Any = import_module("mlflow")  # most have it not; no types then either
+        self._mlflow.set_experiment("fedvitals")
+        self._mlflow.start_run(run_name=run.name)
+        shown = {key: value for key, value in settings.items() if key not in ("data", "out")}
+        self._mlflow.log_params(shown)
+
+    def add(self, name: str, value: float, step: int) -> None:
+        self._mlflow.log_metric(name, value, step=step)
+
+    def close(self) -> None:
+        self._mlflow.end_run()

@@ -1,0 +1,130 @@
+"""What a node does with a message before the app sees it, and when it cannot record an answer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NoReturn, cast
+
+import pytest
+from flwr.app import Message, Metadata, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supercore.object_store import ObjectStore
+
+from client.site.audit import AuditLog, read_entries
+from client.site.connection import Connection, Deadline, GatedConnection
+from client.site.gate import Gate
+from client.site.policy import PolicyFile
+from client.site.rules import Site
+from common.errors import AuditError
+from tests.integration.deployed import replaced
+
+RUN = 7
+CONTENT = b"the app"
+
+
+class Coordinator:
+    """Sends one message after the other, and keeps what comes back."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+
+    def functions(self) -> Connection:
+        return Connection(
+            1,
+            self.receive,
+            self.send,
+            lambda _run: cast(Any, None),
+            lambda digest, _run: Fab(digest, CONTENT, {}),
+            lambda _run, _name: b"",
+            lambda *_: None,
+            lambda *_: None,
+        )
+
+    def receive(self) -> tuple[Message, ObjectTree]:
+        metadata = Metadata(RUN, "question", 1, 2, "", "", 1.0, 30.0, "query", 1, 1)
+        message = Message(content=RecordDict(), metadata=metadata)  # type: ignore[call-overload]
+        return message, get_object_tree(message)
+
+    def send(self, message: Message, _tree: ObjectTree, _s: float) -> tuple[set[str], str]:
+        self.sent.append(message)
+        return set(), ""
+
+
+class Ended(Exception):  # noqa: N818
+    """In the place of the process's end."""
+
+
+def end(problem: AuditError) -> NoReturn:
+    raise Ended(str(problem))
+
+
+@pytest.fixture
+def coordinator() -> Coordinator:
+    return Coordinator()
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    (tmp_path / "policy.toml").write_text(replaced("policy.toml", {}))
+    policy = PolicyFile(tmp_path / "policy.toml")
+    return Gate(Site("micu", 100), policy.current, AuditLog(tmp_path / "audit.jsonl"))
+
+
+@pytest.fixture
+def connection(gate: Gate, coordinator: Coordinator, deadline: Deadline) -> Connection:
+    store = cast(ObjectStore, None)
+    return GatedConnection(coordinator.functions(), gate, store, deadline, end).functions()
+
+
+def test_an_app_whose_approval_was_withdrawn_gets_no_more_messages(
+    connection: Connection, coordinator: Coordinator, tmp_path: Path, deadline: Deadline
+) -> None:
+    assert connection.receive() is not None, "of a run that is not known Flower asks itself"
+    connection.get_fab("digest", RUN)
+    assert connection.receive() is None
+    (answer,) = coordinator.sent
+    assert answer.error.code == ErrorCode.INVALID_FAB
+    (entry,) = read_entries(tmp_path / "audit.jsonl")
+    assert (entry["decision"], entry["reason"]) == ("refused", "bundle")
+
+
+def test_a_message_has_the_time_that_the_server_waits(
+    connection: Connection, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("client.site.connection.time.monotonic", lambda: now[0])
+    assert not deadline.passed
+    connection.receive()
+    now[0] += 29.0
+    assert not deadline.passed
+    now[0] += 2.0
+    assert deadline.passed
+    deadline.clear()
+    assert not deadline.passed
+
+
+def test_where_nothing_can_be_recorded_the_node_ends_and_nothing_goes(
+    connection: Connection,
+    coordinator: Coordinator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    connection.receive()
+    connection.get_fab("digest", RUN)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(Ended, match=r"cannot be written \(No space left on device\)"):
+        connection.receive()
+    assert coordinator.sent == []
+    assert (tmp_path / "audit.jsonl").read_bytes() == b"", "no half of a line stays"

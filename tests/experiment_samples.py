@@ -1,0 +1,50 @@
+"""Evaluations and analyses made by hand, for the arithmetic of experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.config import RunConfig
+from common.evaluation import Evaluation
+from common.metrics import METRICS
+from common.vitals import VITALS
+from simulation.experiments.analysis import Analysis, analyse
+from simulation.experiments.cells import Cell, Outcome
+from simulation.experiments.methods import METHODS
+from simulation.experiments.runner import Arm
+
+
+def evaluation(errors: Sequence[float], vitals: int = 1) -> Evaluation:
+    """One window and one observed step a patient, each metric's numerator being his error."""
+    patients = len(errors)
+    cells = (patients, len(VITALS))
+    present = np.zeros(cells, np.int64)
+    present[:, :vitals] = 1
+    numerator = np.zeros((*cells, len(METRICS)))
+    numerator[:, :vitals] = np.asarray(errors, float)[:, None, None]
+    return Evaluation(
+        patient_ids=tuple(f"patient-{number}" for number in range(patients)),
+        metrics=tuple(METRICS),
+        numerator=numerator,
+        denominator=np.repeat(present[..., None], len(METRICS), axis=2).astype(float),
+        windows=present,
+        observed=present,
+    )
+
+
+def analysis(**errors: dict[str, list[list[float]]]) -> Analysis:
+    """Arms by method: by site, per seed, the error of each patient."""
+    arms = {}
+    for method, by_site in errors.items():
+        name = METHODS[method.replace("_", "-")].label
+        arm = Arm(name, Cell(name, method.replace("_", "-"), RunConfig()))
+        seeds = len(next(iter(by_site.values())))
+        for seed in range(seeds):
+            scores: dict[str, Evaluation] = {
+                site: evaluation(values[seed]) for site, values in by_site.items()
+            }
+            arm.outcomes[seed] = Outcome(scores)
+        arms[name] = arm
+    return analyse(arms, tuple(METHODS[name].label for name in ("zero-shot", "local")))

@@ -136,6 +136,18 @@ ELSEWHERE = (
     ),
     Elsewhere(r"python -m server sites add ", _DEPLOYED, ('"sites", "add"',), "deploy/"),
     Elsewhere(r"python -m server sites remove ", _DEPLOYMENT, ('"sites", "remove"',), "deploy/"),
+    # Cells of several runs; their tests give them tiny ones.
+    *(
+        Elsewhere(
+            rf"python -m simulation {name}\b", f"tests/simulation/experiments/{test}", (words,)
+        )
+        for name, test, words in (
+            ("compare", "test_experiment_commands.py", 'experiment_command("compare"'),
+            ("sweep", "test_experiment_commands.py", 'experiment_command("sweep"'),
+            ("cost", "test_cost.py", '"cost"'),
+            ("reproduce", "test_reproduce.py", 'experiment_command("reproduce"'),
+        )
+    ),
     # No model hub here; name and revision are the catalog's.
     Elsewhere(
         r"HF_HOME=hub hf download ",

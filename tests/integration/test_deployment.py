@@ -136,21 +136,12 @@ def test_a_run_that_fails_fails_here_too(coordinator: Coordinator, deployed_run:
     assert "at most 12 steps" in said.splitlines()[-1]
 
 
-def test_a_run_is_stopped_and_a_finished_one_followed_again(
-    coordinator: Coordinator, sites: dict[str, Site], deployed_run: RunConfig
+def test_a_finished_run_can_be_followed_again(
+    coordinator: Coordinator, sites: dict[str, Site]
 ) -> None:
-    long = RunConfig.parse({**deployed_run.flat(), "rounds": 50})
-    run = coordinator.start_run(long)
-    wait_for("round 1 has ended", lambda: len(read_rounds(Path(long.out))) == 1)
     runs = status(coordinator)["runs"]
-    (number,) = (name for name, how in runs.items() if how == "running")
-    coordinator.call("stop-run", number)
-    code, said = finish(run)
-    assert code == 10
-    assert f"run {number} ended as finished:stopped" in said
-
-    completed = next(name for name, how in runs.items() if how == "finished:completed")
-    assert f"run {completed} finished:completed" in coordinator.call("run", "--attach", completed)
+    number = next(name for name, how in runs.items() if how == "finished:completed")
+    assert f"run {number} finished:completed" in coordinator.call("run", "--attach", number)
 
 
 def test_status_tells_services_sites_and_runs(

@@ -35,7 +35,7 @@ endif
 	$(BIN)/python -m simulation run --data $(DEMO_DIR)/cohort --out $(DEMO_DIR)/run
 
 test: setup ## run all tests, with coverage
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term
 
 test-fast: setup ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"

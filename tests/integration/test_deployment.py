@@ -29,7 +29,7 @@ from tests.integration.deployed import (
     wait_for,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("deployment")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from tests.integration.deployed import (
 )
 from tests.integration.tls_proxy import TlsProxy
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.slow
 DROPPED_S = 30.0
 
 

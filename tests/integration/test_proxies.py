@@ -27,7 +27,6 @@ from tests.integration.deployed import (
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.xdist_group("proxies"),
     pytest.mark.skipif(NGINX is None, reason="nginx is not here"),
 ]
 

@@ -21,7 +21,7 @@ from tests.integration.deployed import (
 )
 from tests.integration.tls_proxy import TlsProxy
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("refusals")]
+pytestmark = pytest.mark.slow
 HOUR_S = 3600
 
 

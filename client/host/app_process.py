@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from typing import IO
 
 from flwr.supercore.cli import flower_superexec
 from flwr.supercore.constant import TaskType
@@ -25,7 +26,7 @@ class ForkServer:
     """The process that forks; started anew where it has died."""
 
     def __init__(self) -> None:
-        self._process = self._start()
+        self._process, self._lines = self._start()
 
     def fork(self, arguments: list[str]) -> None:
         """Start the app once.
@@ -38,15 +39,17 @@ class ForkServer:
         """
         if self._process.poll() is not None:
             log.warning("the warm process ended (%s); starting anew", self._process.returncode)
-            self._process = self._start()
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(arguments) + "\n")
-        self._process.stdin.flush()
+            self._lines.close()
+            self._process, self._lines = self._start()
+        self._lines.write(f"{json.dumps(arguments)}\n".encode())
 
     @staticmethod
-    def _start() -> subprocess.Popen[str]:
+    def _start() -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+        reading, writing = os.pipe()
         command = [sys.executable, "-m", "client.host.fork_server"]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True)  # noqa: S603
+        process = subprocess.Popen(command, stdin=reading)  # noqa: S603 - our own command
+        os.close(reading)
+        return process, os.fdopen(writing, "wb", buffering=0)
 
 
 def launch(server: ForkServer, executor: SubprocessExecutor, spec: ExecutionSpec) -> LaunchResult:

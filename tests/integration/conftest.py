@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from common.backbones.loading import load_backbone
 from common.config import FederationConfig, LoraConfig, RunConfig, TrainConfig, WindowConfig
-from tests.integration.deployed import Coordinator, make_coordinator
+from tests.integration.deployed import Coordinator, Site, admit, make_coordinator, make_site
 
 SITES = ("ccu", "micu")
 
@@ -36,6 +38,28 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
         yield coordinator
     finally:
         coordinator.call("stop")
+
+
+@pytest.fixture(scope="module")
+def address() -> str:
+    """Where the sites' nodes find the coordinator; empty is the SuperLink itself."""
+    return ""
+
+
+@pytest.fixture(scope="module")
+def sites(
+    coordinator: Coordinator, two_sites: Path, tiny_bolt: Path, address: str
+) -> Iterator[dict[str, Site]]:
+    """Two sites whose nodes and apps run, provisioned by deploy/certs alone."""
+    digest = load_backbone(str(tiny_bolt)).digest
+    sites = {}
+    with ExitStack() as stack:
+        for name in SITES:
+            table = two_sites / "sites" / f"{name}.parquet"
+            sites[name] = make_site(coordinator, name, table, digest, address)
+            admit(coordinator, sites[name])
+            stack.enter_context(sites[name].started())
+        yield sites
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +28,6 @@ from tests.integration.deployed import (
 )
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def sites(coordinator: Coordinator, two_sites: Path, tiny_bolt: Path) -> Iterator[dict[str, Site]]:
-    digest = load_backbone(str(tiny_bolt)).digest
-    sites = {}
-    with ExitStack() as stack:
-        for name in SITES:
-            table = two_sites / "sites" / f"{name}.parquet"
-            sites[name] = make_site(coordinator, name, table, digest)
-            admit(coordinator, sites[name])
-            stack.enter_context(sites[name].started())
-        yield sites
 
 
 def test_a_killed_superlink_comes_back_and_the_adapter_is_the_simulations(

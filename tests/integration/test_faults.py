@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from common.backbones.loading import load_backbone
 from common.config import FederationConfig, RunConfig
 from server.run_folder import read_rounds
 from tests.integration.conftest import SITES
 from tests.integration.deployed import (
     Coordinator,
     Site,
-    admit,
     assert_as_simulated,
     finish,
     free_ports,
     kill,
-    make_site,
     usable,
     wait_for,
     with_federation,
@@ -45,18 +41,8 @@ def proxy(coordinator: Coordinator) -> Iterator[TlsProxy]:
 
 
 @pytest.fixture(scope="module")
-def sites(
-    coordinator: Coordinator, proxy: TlsProxy, two_sites: Path, tiny_bolt: Path
-) -> Iterator[dict[str, Site]]:
-    digest = load_backbone(str(tiny_bolt)).digest
-    sites = {}
-    with ExitStack() as stack:
-        for name in SITES:
-            table = two_sites / "sites" / f"{name}.parquet"
-            sites[name] = make_site(coordinator, name, table, digest, proxy.address)
-            admit(coordinator, sites[name])
-            stack.enter_context(sites[name].started())
-        yield sites
+def address(proxy: TlsProxy) -> str:
+    return proxy.address
 
 
 def test_a_dropped_connection_and_a_server_error_cost_nothing(

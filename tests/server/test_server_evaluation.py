@@ -4,8 +4,6 @@ import io
 import json
 import math
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +20,15 @@ from common.adapter import Adapter
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import add_adapter
-from common.cli import run as run_cli
 from common.config import LoraConfig, RunConfig
 from common.errors import AdapterError, CohortError, FederationError, UsageError
 from common.evaluation import LEVELS
 from common.metrics import METRICS
 from common.peft_adapter import load_into, save_peft_folder
 from common.vitals import VITAL_NAMES, VITALS, read_site_table, write_site_table
-from common.windows import FloatArray, IntArray, Windows, WindowSettings, make_windows
+from common.windows import Windows, WindowSettings, make_windows
 from server.cohort import read_sites
-from server.commands import app
-from server.examples import KINDS, MOST_CANDIDATES, choose_examples
+from server.examples import KINDS
 from server.global_evaluation import evaluate_run, evaluate_subject
 from server.merging import merged_model
 from server.subject import load_subject
@@ -238,45 +234,6 @@ def test_examples_are_shown_for_open_sources_or_when_asked_for(
     assert figures(run) == len(VITAL_NAMES) * len(KINDS)
 
 
-class Hundred:
-    """Forecasts 100 whatever it sees: a target of 100 + i has the loss i / (100 + i)."""
-
-    def forecast(self, context: FloatArray, vital: IntArray, horizon_steps: int) -> FloatArray:
-        return np.full((len(context), horizon_steps, len(LEVELS)), 100.0, np.float32)
-
-
-def above_a_hundred(size: int, horizon: int = 2) -> Windows:
-    """Windows of heart rate with the targets 100, 101 ... in a random order."""
-    targets = 100.0 + np.random.default_rng(0).permutation(size)
-    return Windows(
-        context=np.ones((size, 3), np.float32),
-        target=np.repeat(targets[:, None], horizon, axis=1).astype(np.float32),
-        vital=np.zeros(size, np.int64),
-        patient=np.zeros(size, np.int64),
-        patient_ids=("p",),
-    )
-
-
-def test_examples_stand_at_their_quantile_of_the_loss() -> None:
-    examples = choose_examples({"a": above_a_hundred(101)}, Hundred(), Hundred())
-    assert {example.kind: example.target[0] for example in examples} == {
-        "good": 110.0,
-        "typical": 150.0,
-        "poor": 190.0,
-    }
-    assert all(example.vital == 0 for example in examples)
-
-
-def test_examples_are_sought_where_the_target_is_measured_and_not_among_too_many() -> None:
-    windows = above_a_hundred(10 * MOST_CANDIDATES, horizon=4)
-    windows.target[windows.target[:, 0] < 1000, 1:] = np.nan
-    examples = choose_examples({"a": windows}, Hundred(), Hundred())
-    assert all(np.isfinite(example.target).all() for example in examples)
-    few = above_a_hundred(3, horizon=4)
-    few.target[:, 1:] = np.nan
-    assert len(choose_examples({"a": few}, Hundred(), Hundred())) == len(KINDS)
-
-
 def test_one_site_table_can_be_evaluated(make_run: MakeRun, tiny_cohort: Path) -> None:
     result = evaluate_run(make_run(), tiny_cohort / "sites" / "micu.parquet", "train")
     assert set(result["sites"]) == {"micu"}
@@ -394,60 +351,3 @@ def test_tables_fit_into_100_columns(evaluated_run: Path) -> None:
         assert sum(line.lstrip().startswith(label) for line in lines) == 1
         assert sum(line.lstrip().startswith(f"{vital.label} ") for line in lines) == 1
     assert text.index("against") < text.index("WQL per vital") < text.index("Per site")
-
-
-def test_the_command_writes_tables_and_files(
-    make_run: MakeRun, tiny_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run, out = make_run(), tmp_path / "out"
-    arguments = ["evaluate", "--adapter", str(run), "--data", str(tiny_cohort)]
-    report = (run / "report.html").read_bytes()
-    assert run_cli(app, [*arguments, "--out", str(out)]) == 0
-    assert (out / "evaluation.json").is_file()
-    assert (run / "report.html").read_bytes() == report
-    assert run_cli(app, arguments) == 0
-    assert (run / "report.html").read_bytes() != report
-    assert str(run / "evaluation.json") in capsys.readouterr().out
-    peft = ["evaluate", "--adapter", str(run / "adapter"), "--data", str(tiny_cohort)]
-    settings = ["-c", "windows.context=24", "-c", "windows.horizon=4"]
-    before = sorted((run / "adapter").iterdir())
-    assert run_cli(app, [*peft, *settings]) == 0
-    assert "Nothing written" in capsys.readouterr().out
-    assert sorted((run / "adapter").iterdir()) == before
-
-
-@pytest.mark.parametrize(
-    ("extra", "code", "message"),
-    [
-        (["--split", "tests"], 2, "unknown split"),
-        (["-c", "windows.contxt=3"], 2, "did you mean 'windows.context'"),
-        (["-c", "windows.context"], 2, "KEY=VALUE"),
-        (["--data", "nowhere"], 4, "nowhere holds no cohort"),
-        (["--backbone", "nowhere"], 6, "unknown backbone"),
-    ],
-)
-def test_the_command_ends_with_one_line(
-    make_run: MakeRun,
-    tiny_cohort: Path,
-    capsys: pytest.CaptureFixture[str],
-    extra: list[str],
-    code: int,
-    message: str,
-) -> None:
-    run = make_run()
-    arguments = ["evaluate", "--adapter", str(run), "--data", str(tiny_cohort), *extra]
-    assert run_cli(app, arguments) == code
-    error = capsys.readouterr().err
-    assert message in error
-    assert "Traceback" not in error
-    assert not (run / "evaluation.json").exists()
-
-
-def test_help_does_not_wait_for_torch() -> None:
-    code = (
-        "import sys; from common.cli import run; from server.commands import app;"
-        "run(app, ['evaluate', '--help']); sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "--adapter" in done.stdout

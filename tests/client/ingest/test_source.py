@@ -108,7 +108,7 @@ def test_a_query_that_sqlite_refuses(tmp_path: Path, query: str, message: str) -
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A PostgreSQL of its own on a socket; skipped where its programs or psycopg are absent."""
-    pytest.importorskip("psycopg")
+    pytest.importorskip("psycopg", reason="it comes with the extra postgres")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = shutil.which("initdb") or next((str(folder / "initdb") for folder in programs), None)
     if found is None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 from common.errors import PrivacyError
 
@@ -174,7 +175,7 @@ def _narrow(fits: Callable[[float], bool], low: float, high: float, ratio: float
     return high
 
 
-def _merged(history: Iterable[Steps]) -> list[Steps]:
+def _merged(history: Iterable[Steps]) -> tuple[Steps, ...]:
     """Check the parts and add up those of the same kind; those that cost nothing are left out."""
     totals: dict[tuple[float, float], int] = {}
     for part in history:
@@ -186,14 +187,14 @@ def _merged(history: Iterable[Steps]) -> list[Steps]:
             )
         if q > 0.0 and steps > 0:
             totals[q, sigma] = totals.get((q, sigma), 0) + steps
-    return [Steps(q, sigma, steps) for (q, sigma), steps in sorted(totals.items())]
+    return tuple(Steps(q, sigma, steps) for (q, sigma), steps in sorted(totals.items()))
 
 
 def _errors(rdp: float) -> tuple[float, ...]:
     return (_FINE_EPSILON_ERROR, *_EPSILON_ERRORS) if rdp < 1.0 else _EPSILON_ERRORS
 
 
-def _rdp(parts: list[Steps], delta: float) -> float:
+def _rdp(parts: Sequence[Steps], delta: float) -> float:
     from opacus.accountants import RDPAccountant
 
     accountant = RDPAccountant()
@@ -206,25 +207,32 @@ def _rdp(parts: list[Steps], delta: float) -> float:
     return math.inf if math.isnan(epsilon) else max(0.0, epsilon)
 
 
-def _prv(parts: list[Steps], delta: float, epsilon_error: float) -> float | None:
+def _prv(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> float | None:
     """Return PRV's upper bound, or None where it cannot be had at this error."""
-    from opacus.accountants import PRVAccountant
-
     points = _points(parts, delta, epsilon_error)
     too_many = points > MOST_POINTS or points * len(parts) > MOST_POINTS_TOGETHER
     if too_many or delta < LEAST_PRV_DELTA:
         return None
+    return _composed(parts, delta, epsilon_error)
+
+
+# Up to a second each, and what the noise of a plan is solved by is what the plan then reports.
+@lru_cache(maxsize=1024)
+def _composed(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> float | None:
+    """Return PRV's upper bound, or None where its own checks fail."""
+    from opacus.accountants import PRVAccountant
+
     accountant = PRVAccountant()
     accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
     with _quiet():
         try:
             epsilon = float(accountant.get_epsilon(delta, eps_error=epsilon_error))
         except (ValueError, RuntimeError, OverflowError):
-            return None  # its own checks of the discretisation failed
+            return None
     return max(0.0, epsilon) if math.isfinite(epsilon) else None
 
 
-def _points(parts: list[Steps], delta: float, epsilon_error: float) -> float:
+def _points(parts: Sequence[Steps], delta: float, epsilon_error: float) -> float:
     """Estimate the grid that PRV would lay for each part: its domain over its mesh."""
     delta_error = delta / 1000  # Opacus' default
     steps = sum(part.steps for part in parts)

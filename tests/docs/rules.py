@@ -104,7 +104,7 @@ ELSEWHERE = (
     Elsewhere(r"flwr run \.", _FLOWER, ('"run", ".", "--stream", "-c"',)),
     Elsewhere(r"python -m server start", "tests/integration/conftest.py", ('"start"',)),
     Elsewhere(r"python -m server stop( |$)", "tests/integration/conftest.py", ('"stop"',)),
-    Elsewhere(r"python -m server status", _DEPLOYMENT, ('"status"',)),
+    Elsewhere(r"python -m server status", _DEPLOYED, ('"status"',)),
     Elsewhere(r"python -m server run --attach ", _DEPLOYMENT, ('"run", "--attach"',)),
     Elsewhere(r"python -m server run ", _DEPLOYED, ('self.command("run"',)),
     Elsewhere(r"python -m client (node|app) (?!.*--dry-run)", _DEPLOYED, ('"node", "app"',)),
@@ -121,7 +121,7 @@ ELSEWHERE = (
         ('run(app, ["convert", "lag-llama", str(checkpoint)])',),
     ),
     Elsewhere(r"python -m client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),
-    Elsewhere(r"python -m server stop-run ", _DEPLOYMENT, ('"stop-run"',)),
+    Elsewhere(r"python -m server stop-run ", _DEPLOYED, ('"stop-run"',)),
     # The scripts, each with its refusals. In docs/ they are run here.
     *(
         Elsewhere(rf"deploy/certs/{name}\.sh ", test, (f"{name}.sh",), "deploy/")

@@ -1,4 +1,4 @@
-"""A coordinator and a cohort of two sites for the tests of real processes, once a module."""
+"""A coordinator and its sites for the tests of real processes, once a module."""
 
 from __future__ import annotations
 
@@ -18,13 +18,21 @@ SITES = ("ccu", "micu")
 
 
 @pytest.fixture(scope="module")
-def two_sites(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The two of the cohort's sites that take part, for the simulation to compare with."""
-    folder = tmp_path_factory.mktemp("two-sites")
+def site_names() -> tuple[str, ...]:
+    """The sites that take part; a module may have others."""
+    return SITES
+
+
+@pytest.fixture(scope="module")
+def deployed_cohort(
+    site_names: tuple[str, ...], tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Those of the cohort's sites that take part, for the simulation to compare with."""
+    folder = tmp_path_factory.mktemp("deployed-cohort")
     (folder / "sites").mkdir()
-    for name in SITES:
+    for name in site_names:
         shutil.copy(tiny_cohort / "sites" / f"{name}.parquet", folder / "sites")
-    record = {"schema_version": 1, "sites": {name: {} for name in SITES}}
+    record = {"schema_version": 1, "sites": {name: {} for name in site_names}}
     (folder / "cohort.json").write_text(json.dumps(record))
     return folder
 
@@ -48,14 +56,18 @@ def address() -> str:
 
 @pytest.fixture(scope="module")
 def sites(
-    coordinator: Coordinator, two_sites: Path, tiny_bolt: Path, address: str
+    coordinator: Coordinator,
+    site_names: tuple[str, ...],
+    deployed_cohort: Path,
+    tiny_bolt: Path,
+    address: str,
 ) -> Iterator[dict[str, Site]]:
-    """Two sites whose nodes and apps run, provisioned by deploy/certs alone."""
+    """Sites whose nodes and apps run, provisioned by deploy/certs alone."""
     digest = load_backbone(str(tiny_bolt)).digest
     sites = {}
     with ExitStack() as stack:
-        for name in SITES:
-            table = two_sites / "sites" / f"{name}.parquet"
+        for name in site_names:
+            table = deployed_cohort / "sites" / f"{name}.parquet"
             sites[name] = make_site(coordinator, name, table, digest, address)
             admit(coordinator, sites[name])
             stack.enter_context(sites[name].started())
@@ -64,7 +76,7 @@ def sites(
 
 @pytest.fixture
 def deployed_run(tiny_bolt: Path, tmp_path: Path) -> RunConfig:
-    """A run of three rounds in which both sites have to take part."""
+    """A run of three rounds in which two sites have to take part."""
     return RunConfig(
         backbone=str(tiny_bolt),
         out=str(tmp_path / "run"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -186,6 +187,16 @@ class Coordinator:
     def call(self, *arguments: str, code: int = 0) -> str:
         """Call a command of the coordinator's; return what it prints."""
         return call(self.command(*arguments), self.environment, code)
+
+    def status(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.call("status", "--json"))
+        return told
+
+    def stop_run(self) -> None:
+        """Stop the run that goes on."""
+        runs = self.status()["runs"]
+        (number,) = [name for name, state in runs.items() if state == "running"]
+        self.call("stop-run", number)
 
     def bundle(self) -> Path:
         """The app as the sites get it."""

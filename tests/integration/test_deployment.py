@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -34,7 +32,7 @@ def test_a_killed_superlink_comes_back_and_the_adapter_is_the_simulations(
     coordinator: Coordinator,
     sites: dict[str, Site],
     deployed_run: RunConfig,
-    two_sites: Path,
+    deployed_cohort: Path,
     tmp_path: Path,
 ) -> None:
     folder = Path(deployed_run.out)
@@ -51,7 +49,7 @@ def test_a_killed_superlink_comes_back_and_the_adapter_is_the_simulations(
     assert after["superexec"] == before["superexec"]
     services_log = (coordinator.state / "logs" / "services.log").read_text()
     assert "the superlink ended with -9; starting it anew" in services_log
-    assert_as_simulated(deployed_run, two_sites, tmp_path / "simulated")
+    assert_as_simulated(deployed_run, deployed_cohort, tmp_path / "simulated")
     assert load_peft_folder(folder / "adapter").is_finite()
     # The app ran from the bundle: the libraries were loaded before, our own modules were not.
     for site in sites.values():
@@ -64,15 +62,14 @@ def test_a_run_that_was_stopped_is_resumed_to_the_same_bytes(
     coordinator: Coordinator,
     sites: dict[str, Site],
     deployed_run: RunConfig,
-    two_sites: Path,
+    deployed_cohort: Path,
     tmp_path: Path,
 ) -> None:
     folder = Path(deployed_run.out)
     longer = RunConfig.parse({**deployed_run.flat(), "rounds": 8})
     run = coordinator.start_run(longer)
     wait_for("round 1 has ended", lambda: len(read_rounds(folder)) == 1)
-    (number,) = [n for n, state in status(coordinator)["runs"].items() if state == "running"]
-    coordinator.call("stop-run", number)
+    coordinator.stop_run()
     code, said = finish(run)
     assert code == 10
     assert "finished:stopped" in said
@@ -81,7 +78,7 @@ def test_a_run_that_was_stopped_is_resumed_to_the_same_bytes(
     again = RunConfig.parse({**longer.flat(), "resume": True})
     code, said = finish(coordinator.start_run(again))
     assert code == 0, said
-    assert_as_simulated(longer, two_sites, tmp_path / "simulated")
+    assert_as_simulated(longer, deployed_cohort, tmp_path / "simulated")
 
 
 def test_a_round_goes_on_without_a_site_whose_policy_refuses(
@@ -98,7 +95,7 @@ def test_a_round_goes_on_without_a_site_whose_policy_refuses(
     assert "loss = 4\n" in text
     strict.policy.write_text(text.replace("loss = 4\n", ""))
     with strict.started():
-        wait_for("it is there", lambda: status(coordinator)["sites"]["strict"] == "online")
+        wait_for("it is there", lambda: coordinator.status()["sites"]["strict"] == "online")
         code, said = finish(coordinator.start_run(deployed_run))
         coordinator.call("sites", "remove", "strict")
         log = strict.keys / "node.log"
@@ -122,7 +119,7 @@ def test_a_run_that_fails_fails_here_too(coordinator: Coordinator, deployed_run:
 def test_a_finished_run_can_be_followed_again(
     coordinator: Coordinator, sites: dict[str, Site]
 ) -> None:
-    runs = status(coordinator)["runs"]
+    runs = coordinator.status()["runs"]
     number = next(name for name, how in runs.items() if how == "finished:completed")
     assert f"run {number} finished:completed" in coordinator.call("run", "--attach", number)
 
@@ -130,13 +127,8 @@ def test_a_finished_run_can_be_followed_again(
 def test_status_tells_services_sites_and_runs(
     coordinator: Coordinator, sites: dict[str, Site]
 ) -> None:
-    told = status(coordinator)
+    told = coordinator.status()
     assert set(told["services"]) == {"services", "superlink", "superexec"}
     assert told["sites"] == dict.fromkeys(SITES, "online")
     assert "finished:completed" in told["runs"].values()
     assert "run already" in coordinator.call("start", code=2)
-
-
-def status(coordinator: Coordinator) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(coordinator.call("status", "--json"))
-    return told

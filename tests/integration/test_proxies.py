@@ -74,10 +74,10 @@ def gateway(site: Site, port: int, door: int) -> Iterator[None]:
 
 
 def test_a_run_through_both_proxies_until_the_certificate_is_revoked(
-    coordinator: Coordinator, two_sites: Path, tiny_bolt: Path, deployed_run: RunConfig
+    coordinator: Coordinator, deployed_cohort: Path, tiny_bolt: Path, deployed_run: RunConfig
 ) -> None:
     outside, inside = free_ports(2)
-    table = two_sites / "sites" / "micu.parquet"
+    table = deployed_cohort / "sites" / "micu.parquet"
     digest = load_backbone(str(tiny_bolt)).digest
     site = make_site(coordinator, "micu", table, digest, f"localhost:{inside}")
     site.configure(digest, ca="private/gateway.crt")  # as deploy/site has it
@@ -95,9 +95,11 @@ def test_a_run_through_both_proxies_until_the_certificate_is_revoked(
         assert "the coordinator's proxy does not take this site's certificate" in refused
 
 
-def test_a_site_whose_certificate_has_expired(coordinator: Coordinator, two_sites: Path) -> None:
+def test_a_site_whose_certificate_has_expired(
+    coordinator: Coordinator, deployed_cohort: Path
+) -> None:
     outside, inside = free_ports(2)
-    table = two_sites / "sites" / "ccu.parquet"
+    table = deployed_cohort / "sites" / "ccu.parquet"
     site = make_site(coordinator, "ccu", table, address=f"localhost:{inside}", days="-1")
     site.configure("any", ca="private/gateway.crt")
     admit(coordinator, site)

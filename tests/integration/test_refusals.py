@@ -26,8 +26,8 @@ HOUR_S = 3600
 
 
 @pytest.fixture
-def table(two_sites: Path) -> Path:
-    return two_sites / "sites" / "ccu.parquet"
+def table(deployed_cohort: Path) -> Path:
+    return deployed_cohort / "sites" / "ccu.parquet"
 
 
 @pytest.fixture

@@ -1,0 +1,50 @@
+"""Sites whose processes die: they cost their rounds and no more."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.config import FederationConfig, RunConfig
+from tests.integration.deployed import (
+    Coordinator,
+    Site,
+    finish,
+    kill,
+    usable,
+    wait_for,
+    with_federation,
+)
+
+pytestmark = pytest.mark.slow
+SITES = ("ccu", "micu", "sicu")
+
+
+@pytest.fixture(scope="module")
+def site_names() -> tuple[str, ...]:
+    """One more, which goes on while the others are away: they are lost in the same minute."""
+    return SITES
+
+
+def test_a_lost_app_and_a_lost_node_cost_their_rounds_and_no_more(
+    coordinator: Coordinator, sites: dict[str, Site], deployed_run: RunConfig
+) -> None:
+    folder = Path(deployed_run.out)
+    one = FederationConfig(min_sites=1, wait_s=60.0, round_timeout_s=20.0)
+    # How many rounds pass until both are back is up to the machine: the run is stopped then. A
+    # message takes its time, for the app to be killed in the middle of it.
+    longer = replace(deployed_run, train=replace(deployed_run.train, steps=200))
+    run = coordinator.start_run(with_federation(longer, one, rounds=200))
+    # A run begins with its quorum; the other sites join the next rounds.
+    wait_for("all take part", lambda: usable(folder)[-1:] == [set(SITES)])
+    kill(sites["micu"].next_app())
+    sites["ccu"].kill("node")
+    wait_for("both are missed", lambda: usable(folder)[-1:] == [{"sicu"}])
+    # Flower counts both as dead after a minute; until then it gives the site no other work.
+    wait_for("both are back", lambda: usable(folder)[-1:] == [set(SITES)])
+    coordinator.stop_run()
+    code, said = finish(run)
+    assert code == 10
+    assert "finished:stopped" in said

@@ -2,6 +2,7 @@
 
     OUT/cohort.json          parameters, digests of what was read, versions, flow of exclusions
     OUT/sites/<site>.parquet the site tables
+    OUT/patients.parquet     age band and sex, where the source tells them
 
 All sources end here, so that what follows does not know where the patients came from.
 """
@@ -31,6 +32,7 @@ from common.errors import CohortError
 from common.flow import ExclusionFlow
 from common.site_summary import summarise
 from common.vitals import SiteTableInfo, make_site_table, write_site_table
+from simulation.patients import PATIENTS_FILE, write_patients
 
 COHORT_SCHEMA_VERSION = 1
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
@@ -49,6 +51,8 @@ class Cohort:
         flow: the flow of exclusions.
         dropped: measurements dropped, by reason.
         sites: of each site, the per-step means: `patient_id`, `stay_id`, `step` and vitals.
+        patients: what `simulation.patients.describe_patients` returns of these patients at least,
+            where the source tells it.
     """
 
     source: str
@@ -59,6 +63,7 @@ class Cohort:
     flow: ExclusionFlow
     sites: dict[str, pd.DataFrame]
     dropped: dict[str, int] = field(default_factory=dict)
+    patients: pd.DataFrame | None = None
 
 
 def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite: bool) -> None:
@@ -110,7 +115,8 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
                 site: _write_site(cohort, site, rows, partial / SITES_FOLDER / f"{site}.parquet")
                 for site, rows in kept.items()
             }
-            record = _record(cohort, summaries)
+            told = _write_patients(cohort, kept, partial / PATIENTS_FILE)
+            record = _record(cohort, summaries, told)
             text = record_text(record)
             (partial / COHORT_FILE).write_text(text, encoding="utf-8")
             if not overwrite:
@@ -148,12 +154,28 @@ def _write_site(cohort: Cohort, site: str, rows: pd.DataFrame, path: Path) -> di
     info = SiteTableInfo(site, cohort.source, cohort.rule, cohort.step_minutes)
     table = make_site_table(rows, info)
     write_site_table(table, path)
+    return {"sha256": _digest(path), **summarise(table)}
+
+
+def _write_patients(
+    cohort: Cohort, kept: Mapping[str, pd.DataFrame], path: Path
+) -> dict[str, Any] | None:
+    """Write what is known of the patients who are left; return what the record says of it."""
+    if cohort.patients is None:
+        return None
+    left = {str(patient) for rows in kept.values() for patient in rows["patient_id"].unique()}
+    write_patients(cohort.patients[cohort.patients["patient_id"].isin(left)], path)
+    return {"sha256": _digest(path)}
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        digest = file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, **summarise(table)}
+        return file_digest(file, "sha256").hexdigest()
 
 
-def _record(cohort: Cohort, summaries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _record(
+    cohort: Cohort, summaries: dict[str, dict[str, Any]], patients: dict[str, Any] | None
+) -> dict[str, Any]:
     return {
         "schema_version": COHORT_SCHEMA_VERSION,
         "source": cohort.source,
@@ -163,6 +185,7 @@ def _record(cohort: Cohort, summaries: dict[str, dict[str, Any]]) -> dict[str, A
         "flow": cohort.flow.to_json(),
         "dropped_measurements": cohort.dropped,
         "sites": summaries,
+        "patients": patients,
         "versions": {
             "python": platform.python_version(),
             **{library: version(library) for library in _LIBRARIES},

@@ -12,6 +12,7 @@ from common.metrics import METRICS
 from common.vitals import VITALS
 from simulation.experiments.analysis import Analysis, analyse
 from simulation.experiments.cells import Cell, Outcome
+from simulation.experiments.groups import Groups
 from simulation.experiments.methods import METHODS
 from simulation.experiments.runner import Arm
 
@@ -34,7 +35,7 @@ def evaluation(errors: Sequence[float], vitals: int = 1) -> Evaluation:
     )
 
 
-def analysis(**errors: dict[str, list[list[float]]]) -> Analysis:
+def analysis(groups: Groups | None = None, **errors: dict[str, list[list[float]]]) -> Analysis:
     """Arms by method: by site, per seed, the error of each patient."""
     arms = {}
     for method, by_site in errors.items():
@@ -47,4 +48,20 @@ def analysis(**errors: dict[str, list[list[float]]]) -> Analysis:
             }
             arm.outcomes[seed] = Outcome(scores)
         arms[name] = arm
-    return analyse(arms, tuple(METHODS[name].label for name in ("zero-shot", "local")))
+    references = tuple(METHODS[name].label for name in ("zero-shot", "local"))
+    return analyse(arms, references, groups)
+
+
+def two_sites(*, federated: float, local: float, centralised: float, at_b: float = 1.0) -> Analysis:
+    """Four patients a site, all alike; zero-shot's error is 10, site b's federated one scaled."""
+    alike = [1.0] * 4
+
+    def everywhere(error: float, share: float = 1.0) -> dict[str, list[list[float]]]:
+        return {"a": [[error * x for x in alike]], "b": [[error * share * x for x in alike]]}
+
+    return analysis(
+        zero_shot=everywhere(10.0),
+        local=everywhere(local),
+        federated=everywhere(federated, at_b),
+        centralised=everywhere(centralised),
+    )

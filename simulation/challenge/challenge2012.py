@@ -29,7 +29,7 @@ from simulation.challenge.parsing import (
     record_maximum,
     refuse,
 )
-from simulation.challenge.selection import adults, check_settings, finish_cohort
+from simulation.challenge.selection import adults, check_settings, finish_cohort, sexes
 from simulation.sites import Cohort
 
 ICU_TYPES = {1: "ccu", 2: "csru", 3: "micu", 4: "sicu"}
@@ -127,6 +127,7 @@ def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
             "unit": [ICU_TYPES[int(icu)] for icu in icu_type],
             # -1 marks an unknown age, which is below every limit, as it should be.
             "age": _descriptor(table, "Age", records),
+            "sex": sexes(_descriptor(table, "Gender", records)),
         }
     )
 

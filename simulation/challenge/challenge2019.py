@@ -28,7 +28,7 @@ from simulation.challenge.parsing import (
     record_maximum,
     refuse,
 )
-from simulation.challenge.selection import adults, check_settings, finish_cohort
+from simulation.challenge.selection import adults, check_settings, finish_cohort, sexes
 from simulation.sites import Cohort
 
 SEPSIS_RULES = ("label", "none")
@@ -90,7 +90,8 @@ def challenge_2019(
         raise UsageError(f"--sepsis {sepsis!r} is not known; choose from {', '.join(SEPSIS_RULES)}")
     records, inputs = read_records(source, _KIND, progress)
     labels = ["SepsisLabel"] if sepsis == "label" else []
-    table = parse_records(records, "|", [*COLUMNS, "Age", "Unit1", "Unit2", "ICULOS", *labels])
+    about = ["Age", "Gender", "Unit1", "Unit2", "ICULOS"]
+    table = parse_records(records, "|", [*COLUMNS, *about, *labels])
     flow = ExclusionFlow()
     stays = _stays(table, records)
     flow.record("ICU stays in the source", stays)
@@ -119,6 +120,7 @@ def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
             "patient_id": [record.name for record in records],
             "unit": sites,
             "age": _largest(table, "Age", records),
+            "sex": sexes(_largest(table, "Gender", records)),
         }
     )
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from common.errors import UsageError
 from common.flow import ExclusionFlow
 from common.vitals import VITAL_NAMES
 from simulation.challenge.measurements import Measurements, clean, step_means
+from simulation.patients import describe_patients
 from simulation.sites import Cohort
 
 ADULT_YEARS = 18
@@ -56,9 +58,9 @@ def finish_cohort(
     """Average what the chosen stays measured, drop short stays, deal the rest out to the sites.
 
     Args:
-        stays: the chosen stays: `patient_id` and `unit`, indexed by the number of the record. The
-            challenges give no patient ids, so that each stay is a patient of its own and
-            `patient_id` serves as stay_id too.
+        stays: the chosen stays: `patient_id`, `unit`, `age` and `sex`, indexed by the number of the
+            record. The challenges give no patient ids, so that each stay is a patient of its own
+            and `patient_id` serves as stay_id too.
         measurements: of these and of other stays.
         flow: the exclusions so far.
         source: the source's name.
@@ -86,7 +88,13 @@ def finish_cohort(
         flow=flow,
         sites=_by_unit(stays, steps),
         dropped=dropped,
+        patients=describe_patients(stays),
     )
+
+
+def sexes(codes: npt.NDArray[np.float64]) -> list[str]:
+    """Return the sex behind each of the challenges' codes, empty where there is none or -1."""
+    return [{0.0: "female", 1.0: "male"}.get(code, "") for code in codes.tolist()]
 
 
 def _by_unit(stays: pd.DataFrame, steps: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from common.bootstrap import Interval
 from common.metrics import METRICS
 from common.vitals import VITAL_NAMES
-from simulation.experiments.resampling import ALL, Resampled, by_scope
+from simulation.experiments.groups import Groups
+from simulation.experiments.resampling import ALL, Resampled, by_group, by_scope
 from simulation.experiments.runner import Arm
 
 MEAN = "mean"
@@ -22,17 +23,19 @@ class Analysis:
     Attributes:
         arms: by name, in the order of every table.
         references: arms that the others are compared with.
-        scopes: by `ALL` and by site, the arms resampled together.
+        scopes: by `ALL`, by site and by group, the arms resampled together.
+        groups: of age and sex, where the experiment tells them.
     """
 
     arms: Mapping[str, Arm]
     references: tuple[str, ...]
     scopes: dict[str, Resampled] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
 
     @property
     def sites(self) -> list[str]:
         """The sites that were tested."""
-        return [scope for scope in self.scopes if scope != ALL]
+        return [scope for scope in self.scopes if scope not in (ALL, *self.groups.members)]
 
     def value(self, arm: str, metric: str, vital: str, scope: str = ALL) -> Interval:
         """Return a metric of one vital, the mean over seeds with its interval."""
@@ -62,13 +65,18 @@ class Analysis:
         return [name for name, there in zip(VITAL_NAMES, present, strict=True) if there]
 
 
-def analyse(arms: Mapping[str, Arm], references: Sequence[str]) -> Analysis:
+def analyse(
+    arms: Mapping[str, Arm], references: Sequence[str], groups: Groups | None = None
+) -> Analysis:
     """Resample the patients of every scope under all arms at once."""
-    evaluations = by_scope(
-        {name: [outcome.scores for outcome in arm.outcomes.values()] for name, arm in arms.items()}
-    )
+    groups = groups or Groups()
+    scores = {
+        name: [outcome.scores for outcome in arm.outcomes.values()] for name, arm in arms.items()
+    }
+    evaluations = by_scope(scores) | by_group(scores, groups.members)
     scopes = {scope: Resampled(by_arm, tuple(METRICS)) for scope, by_arm in evaluations.items()}
-    return Analysis(dict(arms), tuple(name for name in references if name in arms), scopes)
+    known = tuple(name for name in references if name in arms)
+    return Analysis(dict(arms), known, scopes, groups)
 
 
 def _row(vital: str) -> int:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from common.config import RunConfig, Value
-from common.metrics import METRICS
-from server.report.page import Figure, Part, Row, Section, Table, Tile, difference, drawn, short
+from server.report.page import Figure, Tile, drawn, short
 from server.wording import MINUS, NO_BREAK, NOTHING, bounds, percent
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.cells import Cell
 from simulation.experiments.defaults import FULL_RATE, NETWORK_RATE
 from simulation.experiments.experiment import Experiment
+from simulation.experiments.fairness import fairness_section, fairness_warnings
 from simulation.experiments.figures import sites_figure
 from simulation.experiments.findings import against, listed
-from simulation.experiments.headline import (
-    Headline,
-    gains,
-    harmed_sites,
-    headline_of,
-    uncertain_sites,
-)
+from simulation.experiments.headline import Headline, headline_of
 from simulation.experiments.methods import METHODS, missing_methods
 from simulation.experiments.page import Shown
 
@@ -45,7 +39,6 @@ _NOTES = (
     "From scratch: the backbone's architecture, trained from random weights on the pooled data.",
     "N-HiTS and PatchTST: neuralforecast's networks with that library's sizes, from random weights "
     "on the pooled data, with the windows, loss and choice of the round of the other arms.",
-    "No arm is compared by age or sex: a site table carries neither.",
 )
 
 
@@ -80,6 +73,7 @@ def comparison(
         ),
         groups={"all": cells},
         references=(ZERO_SHOT, LOCAL),
+        by_group=True,
         notes=(
             *_NOTES,
             f"Learning rate of all weights and from scratch: {rate}, of N-HiTS and PatchTST "
@@ -102,9 +96,9 @@ def show(analysis: Analysis) -> Shown:
             against(analysis, CENTRALISED, ZERO_SHOT),
             *(_federated_against(analysis, arm) for arm in others),
         ],
-        warnings=_warnings(analysis),
+        warnings=fairness_warnings(analysis),
         figures=[_site_figure(analysis)],
-        sections=[_fairness(analysis)],
+        sections=[fairness_section(analysis)],
     )
 
 
@@ -165,29 +159,6 @@ def _federated_against(analysis: Analysis, arm: str) -> str:
     return against(analysis, FEDERATED, arm).replace(f"{FEDERATED}: ", "Federated LoRA's ", 1)
 
 
-def _warnings(analysis: Analysis) -> list[str]:
-    harmed = harmed_sites(analysis, LOCAL)
-    below_zero_shot = harmed_sites(analysis, ZERO_SHOT)
-    warnings = []
-    if harmed:
-        warnings.append(
-            f"At {listed(map(short, harmed))} the global adapter is worse than the one that the "
-            "site trains alone: the federation does not serve it."
-        )
-    if below_zero_shot:
-        warnings.append(
-            f"At {listed(map(short, below_zero_shot))} the global adapter is worse than the "
-            "backbone without it."
-        )
-    unsure = [site for site in uncertain_sites(analysis, LOCAL) if site not in harmed]
-    if unsure:
-        warnings.append(
-            f"At {listed(map(short, unsure))} the global adapter's WQL is above that of the "
-            "site's own in the estimate, with an interval that includes zero."
-        )
-    return warnings
-
-
 def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
     arms = (LOCAL, FEDERATED, CENTRALISED)
     rows = {
@@ -197,34 +168,6 @@ def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
     svg = sites_figure(rows, name="gain-by-site", metric="WQL", reference=ZERO_SHOT)
     caption = f"From top to bottom at each site: {listed(arms)}. Left of zero is better."
     return "gain-by-site", Figure("WQL at each site", caption, drawn(svg))
-
-
-def _fairness(analysis: Analysis) -> Section:
-    rows = [
-        Row(
-            short(site),
-            [
-                difference(gains(analysis, arm, reference, site))
-                for arm, reference in (
-                    (FEDERATED, ZERO_SHOT),
-                    (LOCAL, ZERO_SHOT),
-                    (CENTRALISED, ZERO_SHOT),
-                    (FEDERATED, LOCAL),
-                )
-            ],
-        )
-        for site in analysis.sites
-    ]
-    header = [
-        "Site",
-        "federated vs zero-shot",
-        "alone vs zero-shot",
-        "pooled vs zero-shot",
-        "federated vs alone",
-    ]
-    label = METRICS["wql"].label
-    table = Table(f"{label}, mean over vital signs; below zero is a gain", header, rows)
-    return Section("fairness", "What each site gains", [Part(tables=[table])])
 
 
 def _mirrored(headline: Headline) -> dict[str, float]:

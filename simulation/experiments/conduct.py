@@ -15,6 +15,7 @@ from common.metrics import METRICS
 from server.wording import NOTHING, bounds, percent
 from simulation.experiments.analysis import Analysis, analyse
 from simulation.experiments.experiment import Experiment
+from simulation.experiments.groups import Groups, groups_of
 from simulation.experiments.page import HEADLINE, Shown, seed_range, write_experiment
 from simulation.experiments.runner import CellProgress, run_cells
 
@@ -63,7 +64,8 @@ def conduct(
     """
     cells = experiment.cells(only)
     arms = run_cells(cells, seeds, out, CellProgress(experiment.name, console))
-    analysis = analyse(arms, experiment.references)
+    groups = groups_of(cells[0].config) if experiment.by_group else Groups()
+    analysis = analyse(arms, experiment.references, groups)
     shown = show(analysis)
     page = write_experiment(out / experiment.name, experiment, analysis, shown, command)
     return Conducted(analysis, shown, page)

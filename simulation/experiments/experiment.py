@@ -20,6 +20,7 @@ class Experiment:
         groups: cells by the group that `--only` names, in the order in which they are run.
         references: arms that the others are compared with, the first one in the figures.
         notes: what a reader has to know about the arms.
+        by_group: whether results are told by age band and sex too, where the source has them.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Experiment:
     groups: dict[str, list[Cell]]
     references: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    by_group: bool = False
 
     def cells(self, only: Collection[str] = ()) -> list[Cell]:
         """Return the cells of some groups, or of all, and always those that are references.

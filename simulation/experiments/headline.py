@@ -8,13 +8,11 @@ centralised one, on the patients as they are and on each draw of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from common.bootstrap import Interval
-from server.wording import WORSE, verdict
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.methods import METHODS
 from simulation.experiments.resampling import ALL, Resampled, intervals_of
@@ -82,26 +80,3 @@ def share_kept(federated: Array, centralised: Array) -> Interval | None:
     blank = np.full(centralised.shape, np.nan)
     shares = np.divide(federated, centralised, out=blank, where=centralised > 0)
     return intervals_of(shares).at()
-
-
-def gains(analysis: Analysis, arm: str, reference: str, site: str) -> dict[str, Any]:
-    """Return an arm's relative difference in WQL at a site; below zero is a gain."""
-    return analysis.difference(arm, reference, "wql", scope=site).to_json()
-
-
-def harmed_sites(analysis: Analysis, reference: str) -> list[str]:
-    """Return the sites at which the federated model is clearly worse than a reference."""
-    return [
-        site
-        for site in analysis.sites
-        if verdict(gains(analysis, _FEDERATED, reference, site)) == WORSE
-    ]
-
-
-def uncertain_sites(analysis: Analysis, reference: str) -> list[str]:
-    """Return the sites at which the estimate is worse than a reference, clearly or not."""
-    return [
-        site
-        for site in analysis.sites
-        if (gains(analysis, _FEDERATED, reference, site)["estimate"] or 0.0) > 0
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from common.metrics import METRICS
 from server.wording import NOTHING, bounds, byte_size, percent
@@ -14,20 +14,24 @@ TABLE_FILE = "table.md"
 
 
 def markdown_table(analysis: Analysis, said: Sequence[str], command: str) -> str:
-    """Return the arms against the first reference, and each site's against every reference.
+    """Return the arms against the first reference, and by site and group against every one.
 
     Args:
         analysis: what the cells say.
         said: paragraphs under the tables: the finding, and what must not be overlooked.
         command: the line that makes the tables.
     """
-    blocks = [
-        _about(analysis),
-        "\n".join(_arms(analysis)),
-        *("\n".join(_sites(analysis, reference)) for reference in analysis.references),
-        *filter(None, said),
-        f"```\n{command}\n```",
-    ]
+    blocks = filter(
+        None,
+        [
+            _about(analysis),
+            "\n".join(_arms(analysis)),
+            *("\n".join(_sites(analysis, reference)) for reference in analysis.references),
+            *("\n".join(_groups(analysis, reference)) for reference in analysis.references),
+            *said,
+            f"```\n{command}\n```",
+        ],
+    )
     return "\n\n".join(blocks) + "\n"
 
 
@@ -63,12 +67,26 @@ def _arms(analysis: Analysis) -> list[str]:
 
 
 def _sites(analysis: Analysis, reference: str) -> list[str]:
-    patients = next(iter(analysis.arms[reference].outcomes.values())).scores
-    heads = [f"{site}, {len(patients[site].patient_ids):,} patients" for site in analysis.sites]
+    scores = next(iter(analysis.arms[reference].outcomes.values())).scores
+    patients = {site: len(scores[site].patient_ids) for site in analysis.sites}
+    return _by_scope(analysis, reference, patients)
+
+
+def _groups(analysis: Analysis, reference: str) -> list[str]:
+    patients = {
+        name: sum(int(one.sum()) for one in members.values())
+        for name, members in analysis.groups.members.items()
+    }
+    return _by_scope(analysis, reference, patients) if patients else []
+
+
+def _by_scope(analysis: Analysis, reference: str, patients: Mapping[str, int]) -> list[str]:
+    """Return a table with a column for each site or group, by its number of patients."""
+    heads = [f"{scope}, {count:,} patients" for scope, count in patients.items()]
     lines = [_line([f"WQL vs {reference}", *heads]), "|---|" + "---|" * len(heads)]
     for name in analysis.arms:
         if name != reference:
-            cells = [_difference(analysis, name, reference, "wql", site) for site in analysis.sites]
+            cells = [_difference(analysis, name, reference, "wql", scope) for scope in patients]
             lines.append(_line([name, *cells]))
     return lines
 

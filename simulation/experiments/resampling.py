@@ -9,6 +9,7 @@ seeds is another matter, and is told beside it as the range of the seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -127,3 +128,38 @@ def by_scope(
             arm: [per_site[site] for per_site in seeds] for arm, seeds in listed.items()
         }
     return scopes
+
+
+def by_group(
+    arms: Mapping[str, Iterable[Mapping[str, Evaluation]]],
+    groups: Mapping[str, Mapping[str, npt.NDArray[np.bool_]]],
+) -> dict[str, dict[str, list[Evaluation]]]:
+    """Return the evaluations of groups of patients, all sites together, by group, arm and seed.
+
+    Args:
+        arms: of each arm, per seed, the evaluations by site.
+        groups: of each group, by site, which of the site's patients belong to it, ``[P]``.
+    """
+    listed = {arm: list(seeds) for arm, seeds in arms.items()}
+    return {
+        group: {
+            arm: [
+                pool_evaluations({site: _only(one, members[site]) for site, one in scores.items()})
+                for scores in seeds
+            ]
+            for arm, seeds in listed.items()
+        }
+        for group, members in groups.items()
+    }
+
+
+def _only(evaluation: Evaluation, chosen: npt.NDArray[np.bool_]) -> Evaluation:
+    return replace(
+        evaluation,
+        patient_ids=tuple(np.array(evaluation.patient_ids)[chosen].tolist()),
+        numerator=evaluation.numerator[chosen],
+        denominator=evaluation.denominator[chosen],
+        windows=evaluation.windows[chosen],
+        observed=evaluation.observed[chosen],
+        below=None,
+    )

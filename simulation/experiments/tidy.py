@@ -18,8 +18,13 @@ from simulation.experiments.analysis import MEAN, Analysis
 from simulation.experiments.resampling import ALL, Resampled
 from simulation.experiments.runner import Arm
 
-COLUMNS = ("arm", "method", "site", "vital", "metric", "against", "seed", "value", "low", "high")
-"""`against` is empty for a value itself, else the arm of which `value` is the relative difference.
+COLUMNS = (
+    *("arm", "method", "site", "group", "vital", "metric", "against", "seed"),
+    *("value", "low", "high"),
+)
+"""`group` is empty for all patients, else an age band or a sex, over all sites.
+
+`against` is empty for a value itself, else the arm of which `value` is the relative difference.
 
 `seed` is a seed, or ``mean`` over the seeds, which alone has an interval (over patients).
 """
@@ -28,6 +33,7 @@ RESULTS_FILE = "results.csv"
 MEASURED_FILE = "measured.csv"
 
 Record = Mapping[str, object]
+Where = Mapping[str, str]
 
 
 def results(analysis: Analysis) -> Iterator[Record]:
@@ -35,12 +41,13 @@ def results(analysis: Analysis) -> Iterator[Record]:
     for arm in analysis.arms.values():
         yield from _facts(arm)
     for scope, resampled in analysis.scopes.items():
+        where = {"group" if scope in analysis.groups.members else "site": scope}
         for arm in analysis.arms.values():
-            yield from _values(arm, scope, resampled)
+            yield from _values(arm, where, resampled)
             for reference in analysis.references:
                 if reference != arm.name:
                     other = analysis.arms[reference]
-                    yield from _differences(arm, other, scope, resampled)
+                    yield from _differences(arm, other, where, resampled)
 
 
 def measured(arms: Mapping[str, Arm]) -> Iterator[Record]:
@@ -73,20 +80,20 @@ def _facts(arm: Arm) -> Iterator[Record]:
             yield _row(arm, metric=name, seed=seed, value=value)
 
 
-def _values(arm: Arm, scope: str, resampled: Resampled) -> Iterator[Record]:
+def _values(arm: Arm, where: Where, resampled: Resampled) -> Iterator[Record]:
     by_seed = resampled.values(arm.name)  # [1 + B, S, V, M]
     found = resampled.intervals(by_seed.mean(axis=1))
     for place, vital in enumerate(VITAL_NAMES):
         if not resampled.present[place]:
             continue
         for column, metric in enumerate(resampled.metrics):
-            about = {"site": scope, "vital": vital, "metric": metric}
+            about = {**where, "vital": vital, "metric": metric}
             for number, seed in enumerate(arm.outcomes):
                 yield _row(arm, **about, seed=seed, value=by_seed[0, number, place, column])
             yield _mean_row(arm, about, vars(found.at(place, column)))
 
 
-def _differences(arm: Arm, other: Arm, scope: str, resampled: Resampled) -> Iterator[Record]:
+def _differences(arm: Arm, other: Arm, where: Where, resampled: Resampled) -> Iterator[Record]:
     by_seed = resampled.relative(arm.name, other.name)  # [1 + B, S, V + 1, M]
     seeds = max(arm.outcomes, other.outcomes, key=len)
     found = resampled.intervals(by_seed.mean(axis=1))
@@ -94,7 +101,7 @@ def _differences(arm: Arm, other: Arm, scope: str, resampled: Resampled) -> Iter
         if vital != MEAN and not resampled.present[place]:
             continue
         for column, metric in enumerate(resampled.metrics):
-            about = {"site": scope, "vital": vital, "metric": metric, "against": other.name}
+            about = {**where, "vital": vital, "metric": metric, "against": other.name}
             for number, seed in enumerate(seeds):
                 yield _row(arm, **about, seed=seed, value=by_seed[0, number, place, column])
             yield _mean_row(arm, about, vars(found.at(place, column)))

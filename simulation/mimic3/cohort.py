@@ -21,6 +21,7 @@ from simulation.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
 from simulation.mimic3.sofa import SOFA_ITEMS
 from simulation.mimic3.tables import MimicTables
 from simulation.mimic3.vitals import VITAL_ITEMS, hourly_vitals
+from simulation.patients import describe_patients
 from simulation.sites import Cohort
 
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
@@ -125,6 +126,7 @@ def mimic3_cohort(
             flow=flow,
             dropped=dropped,
             sites=_by_unit(stays, vitals),
+            patients=describe_patients(stays),
         )
 
 
@@ -132,14 +134,15 @@ def _candidate_stays(
     tables: MimicTables, settings: Mimic3Settings, flow: ExclusionFlow
 ) -> pd.DataFrame:
     icustays = tables.load("ICUSTAYS", "the ICU stays")
-    patients = tables.load("PATIENTS", "the patients' ages")
+    patients = tables.load("PATIENTS", "the patients' age and sex")
     # Dates of birth of patients over 89 lie 300 years back: whole years by DuckDB's calendar,
     # whose timestamps hold them, never a difference in nanoseconds, which overflows at 292 years.
     stays: pd.DataFrame = tables.connection.sql(
         f"""
         SELECT s.subject_id, s.hadm_id, s.icustay_id, s.intime, s.outtime, s.dbsource,
                lower(s.first_careunit) AS unit, s.subject_id::VARCHAR AS patient_id,
-               date_sub('year', p.dob, s.intime) AS age
+               date_sub('year', p.dob, s.intime) AS age,
+               CASE p.gender WHEN 'F' THEN 'female' WHEN 'M' THEN 'male' ELSE '' END AS sex
         FROM {icustays} s JOIN {patients} p USING (subject_id)
         ORDER BY s.subject_id, s.intime, s.icustay_id
         """

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from common.errors import CohortError, SiteTableError
 from common.flow import ExclusionFlow
 from common.site_summary import sites_table
 from common.vitals import VITAL_NAMES, read_site_table
+from simulation.patients import describe_patients, read_patients
 from simulation.sites import Cohort, read_cohort, write_cohort
 
 
@@ -41,6 +43,20 @@ def test_the_folder_holds_tables_and_their_record(tmp_path: Path) -> None:
     assert (table.info.site, table.info.source, table.info.cohort_rule) == ("micu", "made", "all")
     assert record["sites"]["micu"]["hours"] == 5.0
     assert record["sites"]["micu"]["observed"]["heart_rate"] == 0.6
+
+
+def test_what_is_known_of_the_patients_lies_beside_the_tables(tmp_path: Path) -> None:
+    stays = pd.DataFrame({"patient_id": ["1", "2", "3"], "age": [30, 50, 70], "sex": "female"})
+    cohort = make_cohort(patients=describe_patients(stays))
+    record = write_cohort(cohort, tmp_path / "cohort")
+    patients = read_patients(tmp_path / "cohort")
+    assert patients is not None
+    assert patients["patient_id"].tolist() == ["1", "2"], "those who are in a table"
+    digest = sha256((tmp_path / "cohort" / "patients.parquet").read_bytes()).hexdigest()
+    assert record["patients"] == {"sha256": digest}
+    table = read_site_table(site_table_paths(tmp_path / "cohort")["micu"])
+    assert not {"age", "age_band", "sex"} & set(table.frame.columns)
+    assert write_cohort(make_cohort(), tmp_path / "other")["patients"] is None
 
 
 def test_the_same_cohort_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -69,6 +69,11 @@ def test_rules_are_applied_and_counted(tmp_path: Path) -> None:
         "at least 12 h of vital signs": 2,
     }
     assert stays(cohort) == {"micu": ["1", "5"]}
+    assert cohort.patients is not None
+    assert cohort.patients.to_numpy().tolist() == [
+        ["1", "45-64", "female"],
+        ["5", "18-44", "female"],
+    ]
     assert cohort.dropped == {"impossible value": 1}
     assert cohort.parameters == {"step_minutes": 60, "min_hours": 12}
     assert cohort.rule == (

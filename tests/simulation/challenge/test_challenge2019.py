@@ -14,7 +14,7 @@ from simulation.challenge.challenge2019 import COLUMNS
 from simulation.sites import Cohort, write_cohort
 
 ARCHIVE = "challenge-2019-training_setB-even.tar.xz"
-HEADER = "HR|O2Sat|Temp|SBP|MAP|DBP|Resp|EtCO2|Age|Unit1|Unit2|ICULOS|SepsisLabel"
+HEADER = "HR|O2Sat|Temp|SBP|MAP|DBP|Resp|EtCO2|Age|Gender|Unit1|Unit2|ICULOS|SepsisLabel"
 
 
 def record(
@@ -22,12 +22,13 @@ def record(
     *,
     start: int = 1,
     age: object = 60,
+    gender: object = 0,
     units: str = "1|0",
     septic: bool = True,
     vitals: str = "80|97|37|120|85|60|18",
 ) -> str:
     rows = [
-        f"{vitals}|NaN|{age}|{units}|{start + hour}|{int(septic and hour == hours - 1)}"
+        f"{vitals}|NaN|{age}|{gender}|{units}|{start + hour}|{int(septic and hour == hours - 1)}"
         for hour in range(hours)
     ]
     return "\n".join([HEADER, *rows]) + "\n"
@@ -100,12 +101,28 @@ def test_rules_are_applied_and_counted(tmp_path: Path) -> None:
     }
 
 
+def test_age_and_sex_are_told_beside_the_tables(tmp_path: Path) -> None:
+    files = {
+        "p100001.psv": record(age=64.5, gender=0),
+        "p100002.psv": record(age=80, gender=1),
+        "p100003.psv": record(age=30, gender="NaN"),
+        "p100004.psv": record(hours=2),
+    }
+    patients = challenge_2019(write(tmp_path, files)).patients
+    assert patients is not None
+    assert patients.to_numpy().tolist() == [
+        ["p100001", "45-64", "female"],
+        ["p100002", "80+", "male"],
+        ["p100003", "18-44", ""],
+    ]
+
+
 def test_steps_count_hours_from_the_first_row(tmp_path: Path) -> None:
     content = f"""{HEADER}
-NaN|NaN|NaN|NaN|NaN|NaN|NaN|NaN|60|1|0|6|0
-70|NaN|NaN|NaN|NaN|NaN|NaN|NaN|60|1|0|7|0
-NaN|95|NaN|NaN|NaN|NaN|NaN|NaN|60|1|0|9|1
-90|NaN|36.6|120|85|60|18|NaN|60|1|0|17|1
+NaN|NaN|NaN|NaN|NaN|NaN|NaN|NaN|60|1|1|0|6|0
+70|NaN|NaN|NaN|NaN|NaN|NaN|NaN|60|1|1|0|7|0
+NaN|95|NaN|NaN|NaN|NaN|NaN|NaN|60|1|1|0|9|1
+90|NaN|36.6|120|85|60|18|NaN|60|1|1|0|17|1
 """
     rows = challenge_2019(write(tmp_path, {"p100001.psv": content})).sites["b-micu"]
     assert rows["step"].tolist() == [1, 3, 11]

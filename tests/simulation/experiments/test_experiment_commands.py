@@ -43,7 +43,7 @@ def test_compare_writes_every_method_and_the_headline(
         "From scratch, data pooled",
     }
     page = (folder / "index.html").read_text(encoding="utf-8")
-    assert "What each site gains" in page
+    assert "What each site and group gains" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "The site that gains least is" in " ".join(capsys.readouterr().out.split())
     # Each site, two vitals, every metric; the mean over seeds has an interval, a seed has none.

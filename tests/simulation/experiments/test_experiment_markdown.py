@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
+
 from server.wording import MINUS, NO_BREAK
+from simulation.experiments.groups import Groups
 from simulation.experiments.markdown import markdown_table
 from tests.experiment_samples import analysis
 
@@ -25,3 +28,15 @@ def test_the_tables_hold_each_arm_and_each_site_against_every_reference() -> Non
     assert "| Zero-shot |" not in against_zero_shot
     assert "| WQL vs LoRA, each site alone |" in against_local
     assert text.endswith("What came out.\n\n```\npython -m simulation compare\n```\n")
+
+
+def test_groups_have_their_table_where_the_cohort_tells_them() -> None:
+    found = analysis(
+        Groups({"male": {"a": np.array([False, True, True])}}),
+        zero_shot={"a": [[10.0, 10.0, 10.0]]},
+        federated={"a": [[1.0, 9.0, 9.0]]},
+    )
+    text = markdown_table(found, [], "again").replace(NO_BREAK, " ").replace(MINUS, "-")
+    heading, _, row = text.split("\n\n")[3].splitlines()
+    assert heading == "| WQL vs Zero-shot | male, 2 patients |"
+    assert row == "| LoRA, federated | -10.00 % [-10.00, -10.00] |"

@@ -5,34 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulation.experiments.analysis import Analysis
 from simulation.experiments.comparison import show
-from simulation.experiments.headline import (
-    harmed_sites,
-    headline_of,
-    share_kept,
-    uncertain_sites,
-)
-from simulation.experiments.methods import METHODS
-from tests.experiment_samples import analysis
-
-LOCAL = METHODS["local"].label
-ZERO_SHOT = METHODS["zero-shot"].label
-
-
-def two_sites(*, federated: float, local: float, centralised: float, at_b: float = 1.0) -> Analysis:
-    """Four patients a site, all alike; zero-shot's error is 10, site b's federated one scaled."""
-    alike = [1.0] * 4
-
-    def everywhere(error: float, share: float = 1.0) -> dict[str, list[list[float]]]:
-        return {"a": [[error * x for x in alike]], "b": [[error * share * x for x in alike]]}
-
-    return analysis(
-        zero_shot=everywhere(10.0),
-        local=everywhere(local),
-        federated=everywhere(federated, at_b),
-        centralised=everywhere(centralised),
-    )
+from simulation.experiments.headline import headline_of, share_kept
+from tests.experiment_samples import analysis, two_sites
 
 
 def test_the_share_is_the_federated_gain_over_the_pooled_one() -> None:
@@ -70,27 +45,6 @@ def test_no_share_is_stated_of_a_gain_that_may_be_none() -> None:
     kept = share_kept(np.array([0.05, 0.04, 0.06]), certain)
     assert kept is not None
     assert kept.estimate == pytest.approx(0.5)
-
-
-def test_a_site_that_is_better_off_alone_is_named_in_a_warning() -> None:
-    found = two_sites(federated=9.0, local=9.2, centralised=9.0, at_b=1.05)  # 9.45 at b
-    assert harmed_sites(found, LOCAL) == ["b"]
-    assert harmed_sites(found, ZERO_SHOT) == []
-    (warning,) = show(found).warnings
-    assert "At b the global adapter is worse than the one that the site trains alone" in warning
-
-
-def test_a_site_whose_interval_includes_zero_is_not_called_worse() -> None:
-    found = analysis(
-        zero_shot={"a": [[10.0, 10.0, 10.0]]},
-        local={"a": [[9.0, 9.0, 9.0]]},
-        federated={"a": [[8.0, 8.0, 11.5]]},
-        centralised={"a": [[8.0, 8.0, 8.0]]},
-    )
-    assert harmed_sites(found, LOCAL) == []
-    assert uncertain_sites(found, LOCAL) == ["a"]
-    (warning,) = show(found).warnings
-    assert "with an interval that includes zero" in warning
 
 
 def test_the_sentence_says_when_nothing_can_be_said() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from common.comparison import compare
 from common.vitals import VITAL_NAMES
-from simulation.experiments.resampling import Resampled, by_scope
+from simulation.experiments.resampling import Resampled, by_group, by_scope
 from tests.experiment_samples import evaluation
 
 
@@ -50,3 +50,11 @@ def test_scopes_are_all_sites_together_and_each() -> None:
     scopes = by_scope({"a": [per_site]})
     assert list(scopes) == ["all", "x", "y"]
     assert len(scopes["all"]["a"][0].patient_ids) == 3
+
+
+def test_a_group_holds_its_patients_of_all_sites() -> None:
+    per_site = {"x": evaluation([1.0, 2.0]), "y": evaluation([3.0, 4.0, 5.0])}
+    members = {"x": np.array([False, True]), "y": np.array([True, False, True])}
+    (found,) = by_group({"a": [per_site]}, {"some": members})["some"]["a"]
+    np.testing.assert_array_equal(found.numerator[:, 0, 0], [2.0, 3.0, 5.0])
+    assert found.patient_ids == ("x/patient-1", "y/patient-0", "y/patient-2")

@@ -11,6 +11,7 @@ import pytest
 from common.errors import CohortError, SourceError, UsageError
 from common.vitals import VITALS
 from simulation.mimic3.cohort import ADULT_UNITS, Mimic3Settings, mimic3_cohort
+from simulation.patients import AGE_BANDS
 from simulation.sites import write_cohort
 
 
@@ -40,6 +41,19 @@ def test_a_patient_is_in_one_site(grafted: Path) -> None:
     frame = cohort_frame(grafted, sepsis="none")
     assert frame.groupby("patient_id")["site"].nunique().eq(1).all()
     assert set(frame["site"]) <= set(ADULT_UNITS)
+
+
+def test_age_and_sex_are_those_of_the_patients_table(grafted: Path) -> None:
+    found = mimic3_cohort(grafted, Mimic3Settings(sepsis="none")).patients
+    assert found is not None
+    given = pd.read_csv(grafted / "PATIENTS.csv.gz").set_index("SUBJECT_ID")
+    stays = pd.read_csv(grafted / "ICUSTAYS.csv.gz").sort_values("INTIME")
+    for patient, band, sex in found.itertuples(index=False):
+        assert sex == {"F": "female", "M": "male"}[str(given.loc[int(patient), "GENDER"])]
+        admitted = stays[stays["SUBJECT_ID"] == int(patient)]["INTIME"].iloc[0]
+        born = str(given.loc[int(patient), "DOB"])
+        age = int(admitted[:4]) - int(born[:4]) - (admitted[5:] < born[5:])
+        assert band == [name for name, begins in AGE_BANDS.items() if age >= begins][-1]
 
 
 def test_every_value_is_in_range(grafted: Path) -> None:

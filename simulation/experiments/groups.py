@@ -1,0 +1,62 @@
+"""The test patients of an age band and of a sex, where the cohort's source tells them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from common.config import RunConfig
+from simulation.experiments.cohort_windows import cohort_windows
+from simulation.patients import AGE_BANDS, SEXES, read_patients
+
+LEAST_PATIENTS = 10
+"""A group of fewer test patients is counted and not compared: its interval would say too much."""
+
+Members = dict[str, npt.NDArray[np.bool_]]
+"""By site, which of its test patients belong to a group, in the order of their scores."""
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """The groups of an experiment's test patients.
+
+    Attributes:
+        members: by the group's name, of the groups that are compared.
+        too_small: by name, the number of patients of the others.
+    """
+
+    members: dict[str, Members] = field(default_factory=dict)
+    too_small: dict[str, int] = field(default_factory=dict)
+
+
+def groups_of(config: RunConfig) -> Groups:
+    """Return the groups of a cohort's test patients; none where its source does not tell them.
+
+    Args:
+        config: the settings; `data` and `windows.*` are read.
+
+    Raises:
+        CohortError: where the cohort cannot be read.
+    """
+    patients = read_patients(Path(config.data))
+    if patients is None:
+        return Groups()
+    by_id = patients.set_index("patient_id")
+    tested = {
+        site: by_id.reindex(windows.test.patient_ids)
+        for site, windows in cohort_windows(config).items()
+    }
+    groups = Groups()
+    named = {f"age {band}": ("age_band", band) for band in AGE_BANDS}
+    named |= {sex: ("sex", sex) for sex in SEXES}
+    for name, (column, value) in named.items():
+        members = {site: (rows[column] == value).to_numpy() for site, rows in tested.items()}
+        count = sum(int(member.sum()) for member in members.values())
+        if count >= LEAST_PATIENTS:
+            groups.members[name] = members
+        else:
+            groups.too_small[name] = count
+    return groups

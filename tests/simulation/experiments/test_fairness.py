@@ -1,0 +1,81 @@
+"""Who is named in a warning, by numbers worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from server.wording import MINUS
+from simulation.experiments.comparison import show
+from simulation.experiments.fairness import fairness_section, harmed, uncertain
+from simulation.experiments.groups import Groups
+from simulation.experiments.methods import METHODS
+from tests.experiment_samples import analysis, two_sites
+
+LOCAL = METHODS["local"].label
+ZERO_SHOT = METHODS["zero-shot"].label
+OLD = Groups({"age 80+": {"a": np.array([False, False, True, True])}}, {"age 18-44": 3})
+
+
+def test_a_site_that_is_better_off_alone_is_named_in_a_warning() -> None:
+    found = two_sites(federated=9.0, local=9.2, centralised=9.0, at_b=1.05)  # 9.45 at b
+    assert harmed(found, found.sites, LOCAL) == ["b"]
+    assert harmed(found, found.sites, ZERO_SHOT) == []
+    (warning,) = show(found).warnings
+    assert "At b the global adapter is worse than the one that the site trains alone" in warning
+
+
+def test_a_site_whose_interval_includes_zero_is_not_called_worse() -> None:
+    found = analysis(
+        zero_shot={"a": [[10.0, 10.0, 10.0]]},
+        local={"a": [[9.0, 9.0, 9.0]]},
+        federated={"a": [[8.0, 8.0, 11.5]]},
+        centralised={"a": [[8.0, 8.0, 8.0]]},
+    )
+    assert harmed(found, found.sites, LOCAL) == []
+    assert uncertain(found, found.sites, LOCAL) == ["a"]
+    (warning,) = show(found).warnings
+    assert "with an interval that includes zero" in warning
+
+
+def test_a_group_is_compared_on_its_own_patients() -> None:
+    found = analysis(
+        OLD,
+        zero_shot={"a": [[10.0, 10.0, 10.0, 10.0]]},
+        local={"a": [[9.0, 9.0, 10.0, 10.0]]},
+        federated={"a": [[5.0, 5.0, 8.0, 8.0]]},
+        centralised={"a": [[5.0, 5.0, 7.0, 7.0]]},
+    )
+    assert found.sites == ["a"]
+    gain = found.difference("LoRA, federated", ZERO_SHOT, "wql", scope="age 80+")
+    assert gain.estimate == pytest.approx(-0.2)
+    assert show(found).warnings == []
+    (part,) = fairness_section(found).parts
+    groups = part.tables[1].rows
+    assert [row.label for row in groups] == ["age 80+, 2 patients"]
+    assert f"{MINUS}20.00" in str(groups[0].cells[0])
+    assert (
+        "Fewer than 10 test patients, and therefore not compared: age 18-44 (3)."
+        in (part.paragraphs[0])
+    )
+
+
+def test_a_group_that_loses_is_named_in_a_warning() -> None:
+    found = analysis(
+        OLD,
+        zero_shot={"a": [[10.0, 10.0, 10.0, 10.0]]},
+        local={"a": [[9.0, 9.0, 10.0, 10.0]]},
+        federated={"a": [[5.0, 5.0, 11.0, 12.0]]},
+        centralised={"a": [[5.0, 5.0, 7.0, 7.0]]},
+    )
+    assert [warning.replace("\N{NO-BREAK SPACE}", " ") for warning in show(found).warnings] == [
+        f"For the patients of age 80+ the global adapter is worse than {reference}."
+        for reference in (LOCAL, ZERO_SHOT)
+    ]
+
+
+def test_a_cohort_that_tells_no_groups_says_so() -> None:
+    found = two_sites(federated=9.0, local=9.5, centralised=9.0)
+    (part,) = fairness_section(found).parts
+    assert len(part.tables) == 1
+    assert part.paragraphs == ["No group is compared by age or sex: the cohort tells neither."]

@@ -7,12 +7,15 @@ from hypothesis import strategies as st
 
 from common.low_rank import LowRankSum
 
+FACTORS = st.just(0.0) | st.floats(1e-6, 3) | st.floats(-3, -1e-6)
+"""As weights and scalings are; the square of 1e-200 is zero, and so would the tolerance be."""
+
 
 @settings(deadline=None)
 @given(
     st.integers(1, 12),
     st.integers(1, 12),
-    st.lists(st.tuples(st.integers(1, 4), st.floats(-3, 3)), max_size=8),
+    st.lists(st.tuples(st.integers(1, 4), FACTORS), max_size=8),
     st.integers(0, 1000),
 )
 def test_equals_numpys_svd_of_the_formed_sum(

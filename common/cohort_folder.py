@@ -3,6 +3,7 @@
     DIR/cohort.json            the record of a simulation's cohort, or
     DIR/ingest.json            that of a hospital's own table
     DIR/sites/<site>.parquet   the site tables
+    DIR/patients.parquet       age band and sex, in a simulation's cohort whose source tells them
 
 A folder is written whole or not at all, and never in the place of something else.
 """
@@ -21,6 +22,7 @@ from common.errors import CohortError, UsageError
 COHORT_FILE = "cohort.json"
 INGEST_FILE = "ingest.json"
 SITES_FOLDER = "sites"
+PATIENTS_FILE = "patients.parquet"
 
 _SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 
@@ -75,7 +77,8 @@ def check_replaceable(out: Path, record_file: str) -> bool:
             f"{out} is not empty and holds no cohort with {record_file}; give another folder with "
             "--out"
         )
-    strangers = sorted(held - {record_file, SITES_FOLDER})
+    own = {record_file, SITES_FOLDER} | ({PATIENTS_FILE} if record_file == COHORT_FILE else set())
+    strangers = sorted(held - own)
     if strangers:
         raise CohortError(
             f"{out} holds {strangers[0]} beside its cohort, which would be lost; move it or give "

@@ -15,9 +15,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from common.cohort_folder import PATIENTS_FILE
 from common.errors import CohortError
 
-PATIENTS_FILE = "patients.parquet"
 AGE_BANDS = {"18-44": 18, "45-64": 45, "65-79": 65, "80+": 80}
 """The bands of whole years, each with the age at which it begins."""
 SEXES = ("female", "male")

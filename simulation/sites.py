@@ -23,6 +23,7 @@ import pandas as pd
 from common.atomic import atomic_folder
 from common.cohort_folder import (
     COHORT_FILE,
+    PATIENTS_FILE,
     SITES_FOLDER,
     check_replaceable,
     record_text,
@@ -32,7 +33,7 @@ from common.errors import CohortError
 from common.flow import ExclusionFlow
 from common.site_summary import summarise
 from common.vitals import SiteTableInfo, make_site_table, write_site_table
-from simulation.patients import PATIENTS_FILE, write_patients
+from simulation.patients import write_patients
 
 COHORT_SCHEMA_VERSION = 1
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from common.cohort_folder import PATIENTS_FILE
 from common.errors import CohortError
 from simulation.patients import (
     AGE_BANDS,
-    PATIENTS_FILE,
     describe_patients,
     read_patients,
     write_patients,

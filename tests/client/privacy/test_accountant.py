@@ -183,6 +183,16 @@ def test_rdp_grows_with_steps_and_sampling_and_falls_with_noise(
     assert rdp(min(1.0, q * more), sigma, steps) >= base - slack
 
 
+def test_rdp_of_a_mixed_history_is_opacus_own() -> None:
+    from opacus.accountants import RDPAccountant
+
+    own = RDPAccountant()
+    own.history = [(1.1, 0.1, 100), (0.8, 0.02, 40)]
+    history = [Steps(0.1, 1.1, 100), Steps(0.02, 0.8, 40)]
+    for delta in (1e-5, 1e-7):
+        assert spent(history, delta).rdp == pytest.approx(own.get_epsilon(delta), rel=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("epsilon", "delta", "q", "steps"),

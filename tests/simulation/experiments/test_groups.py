@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.cohort_folder import PATIENTS_FILE
 from common.config import RunConfig
 from common.splits import split_of
 from common.vitals import read_site_table
 from simulation.experiments.groups import LEAST_PATIENTS, groups_of
-from simulation.patients import PATIENTS_FILE, describe_patients, write_patients
+from simulation.patients import describe_patients, write_patients
 
 SITES = ("ccu", "micu", "sicu")
 

@@ -78,6 +78,11 @@ class Deadline:
         self._until = math.inf
 
     @property
+    def runs(self) -> bool:
+        """Whether a message is in work."""
+        return self._until < math.inf
+
+    @property
     def passed(self) -> bool:
         """Whether an answer would come too late."""
         return time.monotonic() > self._until
@@ -130,6 +135,9 @@ class GatedConnection:
         Flower asks once for each run whether its bundle is approved. Here that is asked for each
         message, so that an app whose approval was withdrawn is not started again.
         """
+        # What came last was not taken where its run was stopped meanwhile.
+        self._deadline.clear()
+        self._open.clear()
         received = self._inner.receive()
         if received is None:
             return None
@@ -183,11 +191,12 @@ class GatedConnection:
         self, message: Message, tree: ObjectTree, clientapp_runtime: float
     ) -> tuple[set[str], str]:
         """Send what the gate makes of an answer; the loop is told that nothing is left to push."""
-        self._deadline.clear()
         question = self._open.pop(message.metadata.reply_to_message_id, None)
         if question is None:
+            # That of the message in work is still to come: the deadline goes on.
             self._decide(lambda: self._gate.drop("it answers no question of the server"))
             return set(), ""
+        self._deadline.clear()
         bundle = self._bundles.get(question.message.metadata.run_id, "")
         allowed = self._decide(
             lambda: self._gate.pass_on(question, message, tree, self._read, bundle)

@@ -29,8 +29,10 @@ from client.site.trouble import explain
 from common.errors import AuditError, NodeError
 
 RELEASE = "1.41.0"
-CONNECTION, VERIFY, CLIENT = "_init_connection", "_verify_fab", "FleetHttpClient"
-"""In `start_client_internal` the first two, in `fleet_http_connection` the third."""
+CONNECTION, VERIFY, PUSH = "_init_connection", "_verify_fab", "_push_messages"
+"""In `start_client_internal`."""
+CLIENT = "FleetHttpClient"
+"""In `fleet_http_connection`."""
 PAUSES_AFTER_500_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Then the node ends, and is started again."""
 
@@ -53,6 +55,7 @@ def check_release() -> None:
     for name, calls, module in (
         (CONNECTION, f"with {CONNECTION}(", worker),
         (VERIFY, f"= {VERIFY}(fab, trusted_entities)", worker),
+        (PUSH, f"            {PUSH}(\n", worker),
         (CLIENT, f"with {CLIENT}.from_server_address(", connection),
     ):
         if calls not in module:
@@ -90,6 +93,7 @@ def gated(
                 _gated_connection(gate, store, deadline, on_audit_error),
             ),
             (start_client_internal, VERIFY, _approved_by(gate)),
+            (start_client_internal, PUSH, _push_until_answered(deadline)),
             (fleet_http_connection, CLIENT, _watched_client(pulse, trouble)),
         ):
             stack.enter_context(_replaced(module, name, replacement))
@@ -125,6 +129,23 @@ def _gated_connection(
 
 def _approved_by(gate: Gate) -> Callable[[Fab, Any], bool]:
     return lambda fab, _trusted: gate.approves(hashlib.sha256(fab.content).hexdigest())
+
+
+def _push_until_answered(deadline: Deadline) -> Callable[..., None]:
+    """Return Flower's wait for an answer, gone on with until the message in work has its own.
+
+    A message whose run is stopped while it comes in is not taken, but an app is started for it, and
+    Flower gives its answer, or the news of its death a minute later, in the place of the next
+    message's. From then on each answer would lie until the message after it: always too late.
+    """
+    original = getattr(start_client_internal, PUSH)
+
+    def push(**settings: Any) -> None:
+        original(**settings)
+        while deadline.runs:
+            original(**settings)
+
+    return push
 
 
 def _watched_client(pulse: Pulse, trouble: Trouble) -> type[FleetHttpClient]:

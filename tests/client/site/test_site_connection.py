@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import pytest
-from flwr.app import Message, Metadata, RecordDict
+from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
-from flwr.supercore.object_store import ObjectStore
+from flwr.supercore.object_store import ObjectStore, ObjectStoreFactory
+from flwr.supernode import start_client_internal
+from flwr.supernode.nodestate import NodeStateFactory
 
 from client.site.audit import AuditLog, read_entries
 from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.gate import Gate
 from client.site.policy import PolicyFile
 from client.site.rules import Site
+from client.site.seams import _push_until_answered
 from common.errors import AuditError
 from tests.integration.deployed import replaced
 
@@ -31,11 +35,12 @@ class Coordinator:
 
     def __init__(self) -> None:
         self.sent: list[Message] = []
+        self.silent = False
 
     def functions(self) -> Connection:
         return Connection(
             1,
-            self.receive,
+            self.pull,
             self.send,
             lambda _run: cast(Any, None),
             lambda digest, _run: Fab(digest, CONTENT, {}),
@@ -43,6 +48,9 @@ class Coordinator:
             lambda *_: None,
             lambda *_: None,
         )
+
+    def pull(self) -> tuple[Message, ObjectTree] | None:
+        return None if self.silent else self.receive()
 
     def receive(self) -> tuple[Message, ObjectTree]:
         metadata = Metadata(RUN, "question", 1, 2, "", "", 1.0, 30.0, "query", 1, 1)
@@ -110,6 +118,48 @@ def test_a_message_has_the_time_that_the_server_waits(
     assert deadline.passed
     deadline.clear()
     assert not deadline.passed
+
+
+def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
+    coordinator: Coordinator, gate: Gate, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run is stopped while its message comes in: the app's death is told much later."""
+    objects = ObjectStoreFactory()
+    state, store = NodeStateFactory(objectstore_factory=objects).state(), objects.store()
+    connection = GatedConnection(coordinator.functions(), gate, store, deadline, end).functions()
+    push = _push_until_answered(deadline)
+    received = connection.receive()
+    assert received is not None
+
+    def answer(question: Message) -> None:
+        error = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=question)
+        start_client_internal._insert_message(error, state, store)
+
+    earlier, _ = coordinator.receive()
+    earlier.metadata.__dict__["_message_id"] = "of the stopped run"
+    answer(earlier)
+    # The awaited answer comes when Flower has begun to wait once more.
+    waits = SimpleNamespace(sleep=lambda _seconds: answer(received[0]))
+    monkeypatch.setattr(start_client_internal, "time", waits)
+    push(
+        state=state,
+        object_store=store,
+        send=connection.send,
+        push_object=connection.push_object,
+    )
+    (sent,) = coordinator.sent
+    assert sent.metadata.reply_to_message_id == "question"
+    assert not deadline.runs
+
+
+def test_a_message_that_was_not_taken_is_not_waited_for(
+    coordinator: Coordinator, connection: Connection, deadline: Deadline
+) -> None:
+    connection.receive()
+    assert deadline.runs
+    coordinator.silent = True
+    assert connection.receive() is None
+    assert not deadline.runs
 
 
 def test_where_nothing_can_be_recorded_the_node_ends_and_nothing_goes(

@@ -95,7 +95,7 @@ def other_source(original: Callable[[Any], str], name: str) -> Callable[[Any], s
     return lambda module: original(module).replace(name, f"{name}_renamed")
 
 
-@pytest.mark.parametrize("name", [seams.CONNECTION, seams.VERIFY, seams.CLIENT])
+@pytest.mark.parametrize("name", [seams.CONNECTION, seams.VERIFY, seams.PUSH, seams.CLIENT])
 def test_a_name_that_is_gone_keeps_the_node_from_starting(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,4 +107,5 @@ def test_a_name_that_is_gone_keeps_the_node_from_starting(
 def test_the_seams_are_where_the_gate_takes_hold() -> None:
     assert callable(getattr(start_client_internal, seams.CONNECTION))
     assert callable(getattr(start_client_internal, seams.VERIFY))
+    assert callable(getattr(start_client_internal, seams.PUSH))
     assert isinstance(getattr(fleet_http_connection, seams.CLIENT), type)

@@ -70,7 +70,7 @@ class Materials:
             rows = [
                 f"{draw.gauss(85, 9):.0f}|{draw.randint(93, 99)}|{draw.gauss(37, 0.4):.1f}|"
                 f"{draw.gauss(120, 9):.0f}|{draw.gauss(80, 6):.0f}|{draw.gauss(60, 5):.0f}|"
-                f"{draw.gauss(18, 3):.0f}|NaN|60|{units}|{hour}|{int(hour > 20)}"
+                f"{draw.gauss(18, 3):.0f}|NaN|60|{number % 2}|{units}|{hour}|{int(hour > 20)}"
                 for hour in range(1, 37)
             ]
             text = "\n".join((HEADER, *rows)) + "\n"

@@ -33,9 +33,13 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"/path/to/mimic-iii", "mimic-iii"),
     (r"\S*/var/lib/fedvitals/runs/RUN", "run"),
     (r"FEDVITALS_HOME/runs/<run id>", "run"),
-    # A federation: one round of one step with a tiny backbone.
+    # A federation: one round of one step with a tiny backbone, on two vital signs.
     (r"^(python -m simulation run .*?) (-c|--config) (rounds|backbone|train\.steps)=\S+", r"\1"),
-    (_TRAIN, r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"),
+    (
+        _TRAIN,
+        r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"
+        r" -c windows.vitals=heart_rate,mbp",
+    ),
     (r'(?<=load_backbone\()"chronos-bolt-nano"', '"{backbone}"'),
     (r"^(python -m server evaluate .*)", r"\1 --backbone {backbone}"),
     (r"(prepare synthetic)", r"\1 --stays 70"),

@@ -193,8 +193,10 @@ class GatedConnection:
         """Send what the gate makes of an answer; the loop is told that nothing is left to push."""
         question = self._open.pop(message.metadata.reply_to_message_id, None)
         if question is None:
-            # That of the message in work is still to come: the deadline goes on.
             self._decide(lambda: self._gate.drop("it answers no question of the server"))
+            # Another run's, which was stopped: then the awaited answer is still to come.
+            if self._in_work(message.metadata.run_id):
+                self._deadline.clear()
             return set(), ""
         self._deadline.clear()
         bundle = self._bundles.get(question.message.metadata.run_id, "")
@@ -203,6 +205,9 @@ class GatedConnection:
         )
         self._send(allowed, clientapp_runtime)
         return set(), ""
+
+    def _in_work(self, run_id: int) -> bool:
+        return any(one.message.metadata.run_id == run_id for one in self._open.values())
 
     def _decide(self, decision: Callable[[], Decision]) -> Decision:
         try:

@@ -136,7 +136,7 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
         start_client_internal._insert_message(error, state, store)
 
     earlier, _ = coordinator.receive()
-    earlier.metadata.__dict__["_message_id"] = "of the stopped run"
+    earlier.metadata.__dict__.update(_message_id="earlier", _run_id=RUN + 1)
     answer(earlier)
     # The awaited answer comes when Flower has begun to wait once more.
     waits = SimpleNamespace(sleep=lambda _seconds: answer(received[0]))
@@ -149,6 +149,17 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     )
     (sent,) = coordinator.sent
     assert sent.metadata.reply_to_message_id == "question"
+    assert not deadline.runs
+
+
+def test_an_app_that_answers_no_question_is_not_waited_for(
+    coordinator: Coordinator, connection: Connection, deadline: Deadline
+) -> None:
+    connection.receive()
+    other, tree = coordinator.receive()
+    other.metadata.__dict__["_message_id"] = "made up"
+    connection.send(Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=other), tree, 0.0)
+    assert not coordinator.sent
     assert not deadline.runs
 
 

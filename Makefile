@@ -34,7 +34,7 @@ endif
 	rm -rf $(DEMO_DIR)/run
 	$(BIN)/python -m simulation run --data $(DEMO_DIR)/cohort --out $(DEMO_DIR)/run
 
-# A file's tests share services that take long to start. One worker more than there are cores: some
+# A file's tests share services that take long to start. Three workers keep two cores busy: some
 # tests wait for Flower's timeouts. PYTEST_ADDOPTS=--cov tells the coverage, in half as much time again.
 test: setup ## run all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder

@@ -25,7 +25,7 @@ COLUMNS = ("patient_id", "age_band", "sex")
 
 
 def describe_patients(stays: pd.DataFrame) -> pd.DataFrame:
-    """Return what is known of each patient, by his or her first stay.
+    """Return what is known of each patient, by the first of these stays.
 
     Args:
         stays: one row a stay, the first of a patient first: `patient_id`, `age` in years, and `sex`
@@ -59,7 +59,7 @@ def read_patients(folder: Path) -> pd.DataFrame | None:
         `COLUMNS`, all text, or None where the source told neither age nor sex.
 
     Raises:
-        CohortError: where the file is there and cannot be read.
+        CohortError: where the file is there and cannot be read, or names a patient twice.
     """
     path = folder / PATIENTS_FILE
     if not path.exists():
@@ -70,4 +70,8 @@ def read_patients(folder: Path) -> pd.DataFrame | None:
         raise CohortError(
             f"{path} cannot be read ({error}); prepare the cohort again with --overwrite"
         ) from error
+    if frame["patient_id"].duplicated().any():
+        raise CohortError(
+            f"{path} names a patient twice; prepare the cohort again with --overwrite"
+        )
     return frame

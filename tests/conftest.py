@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Before torch, numpy or a tokenizer is imported: two workers on two cores must not fight, sums
+# Before torch, numpy or a tokenizer is imported: workers must not fight over cores, sums
 # must not depend on the number of threads, and a test that reaches for a model hub must fail.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"
@@ -17,8 +17,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
 
-# The same examples at every run, so that a red test is the change's own; to look for new ones:
-# `pytest --hypothesis-profile=default`.
+# The same examples at every run, so that a red test is the change's own. Nothing looks for new ones
+# unasked: `pytest --hypothesis-profile=default` does.
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 

@@ -12,7 +12,8 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -22,7 +23,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStore
-from flwr.supercore.run import Run
+from flwr.supercore.run import Run, RunNotRunningException
 
 from client.site.gate import Gate
 from client.site.question import Question, read_question
@@ -88,6 +89,20 @@ class Deadline:
         return time.monotonic() > self._until
 
 
+@contextmanager
+def _as_failure() -> Iterator[None]:
+    """Let Flower forget a message whose run is stopped while it comes in, task and all.
+
+    Flower tells that by a `BaseException`, which passes by its own handling of a message that
+    cannot be fetched: an app would be started for it, and its answer, or the news of its death,
+    would take the place of the next message's.
+    """
+    try:
+        yield
+    except RunNotRunningException as stopped:
+        raise RuntimeError("its run was stopped") from stopped
+
+
 class GatedConnection:
     """A connection whose answers pass the gate.
 
@@ -114,6 +129,7 @@ class GatedConnection:
         self._on_audit_error = on_audit_error
         self._arriving: _Arriving | None = None
         self._open: dict[str, Question] = {}
+        self._not_taken: set[str] = set()
         self._bundles: dict[int, str] = {}
 
     def functions(self) -> Connection:
@@ -135,9 +151,11 @@ class GatedConnection:
         Flower asks once for each run whether its bundle is approved. Here that is asked for each
         message, so that an app whose approval was withdrawn is not started again.
         """
-        # What came last was not taken where its run was stopped meanwhile.
+        # What is still open was not taken, and whatever answers it answers nothing any more.
         self._deadline.clear()
+        self._not_taken |= self._open.keys()
         self._open.clear()
+        self._arriving = None
         received = self._inner.receive()
         if received is None:
             return None
@@ -154,7 +172,8 @@ class GatedConnection:
 
     def pull_object(self, run_id: int, object_id: str) -> bytes:
         """Fetch a piece of the message and keep it until the message is complete."""
-        content = self._inner.pull_object(run_id, object_id)
+        with _as_failure():
+            content = self._inner.pull_object(run_id, object_id)
         if self._arriving is not None:
             self._arriving.contents[object_id] = content
         return content
@@ -166,7 +185,8 @@ class GatedConnection:
             self._open[object_id] = read_question(
                 arriving.message, arriving.tree, arriving.contents.__getitem__
             )
-        self._inner.confirm_message_received(run_id, object_id)
+        with _as_failure():
+            self._inner.confirm_message_received(run_id, object_id)
 
     def get_run(self, run_id: int) -> Run:
         """Fetch what a run is; only training runs are known here.
@@ -194,9 +214,8 @@ class GatedConnection:
         question = self._open.pop(message.metadata.reply_to_message_id, None)
         if question is None:
             self._decide(lambda: self._gate.drop("it answers no question of the server"))
-            # Another run's, which was stopped: then the awaited answer is still to come.
-            if self._in_work(message.metadata.run_id):
-                self._deadline.clear()
+            if message.metadata.reply_to_message_id not in self._not_taken:
+                self._deadline.clear()  # else the awaited one is still to come
             return set(), ""
         self._deadline.clear()
         bundle = self._bundles.get(question.message.metadata.run_id, "")
@@ -205,9 +224,6 @@ class GatedConnection:
         )
         self._send(allowed, clientapp_runtime)
         return set(), ""
-
-    def _in_work(self, run_id: int) -> bool:
-        return any(one.message.metadata.run_id == run_id for one in self._open.values())
 
     def _decide(self, decision: Callable[[], Decision]) -> Decision:
         try:

@@ -134,9 +134,9 @@ def _approved_by(gate: Gate) -> Callable[[Fab, Any], bool]:
 def _push_until_answered(deadline: Deadline) -> Callable[..., None]:
     """Return Flower's wait for an answer, gone on with until the message in work has its own.
 
-    A message whose run is stopped while it comes in is not taken, but an app is started for it, and
-    Flower gives its answer, or the news of its death a minute later, in the place of the next
-    message's. From then on each answer would lie until the message after it: always too late.
+    Flower pushes whatever answer is there. That to a message which was not taken after all, its app
+    having been quicker than the news, would be taken for the next one's; from then on each answer
+    would lie until the message after it comes: always too late.
     """
     original = getattr(start_client_internal, PUSH)
 

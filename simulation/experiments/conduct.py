@@ -63,8 +63,9 @@ def conduct(
         FedvitalsError: where a cell fails; those that are finished stay.
     """
     cells = experiment.cells(only)
-    arms = run_cells(cells, seeds, out, CellProgress(experiment.name, console))
+    # Before hours of training: what cannot be read is told at once.
     groups = groups_of(cells[0].config) if experiment.by_group else Groups()
+    arms = run_cells(cells, seeds, out, CellProgress(experiment.name, console))
     analysis = analyse(arms, experiment.references, groups)
     shown = show(analysis)
     page = write_experiment(out / experiment.name, experiment, analysis, shown, command)

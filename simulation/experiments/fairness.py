@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from common.cohort_folder import PATIENTS_FILE
 from common.metrics import METRICS
 from server.report.page import Part, Row, Section, Table, difference, short
 from server.wording import WORSE, verdict
@@ -65,10 +66,7 @@ def fairness_warnings(analysis: Analysis) -> list[str]:
     for reference in (_LOCAL, _ZERO_SHOT):
         groups = harmed(analysis, analysis.groups.members, reference)
         if groups:
-            warnings.append(
-                f"For the patients of {listed(groups)} the global adapter is worse than "
-                f"{reference}."
-            )
+            warnings.append(f"For {listed(groups)} the global adapter is worse than {reference}.")
     return warnings
 
 
@@ -78,18 +76,22 @@ def fairness_section(analysis: Analysis) -> Section:
     paragraphs = []
     groups = analysis.groups
     if groups.members:
-        names = {
-            name: f"{name}, {sum(int(one.sum()) for one in members.values()):,} patients"
-            for name, members in groups.members.items()
-        }
+        names = {name: f"{name} ({count:,})" for name, count in groups.counts().items()}
         tables.append(_table(analysis, "Group, all sites", names))
-    if groups.too_small:
-        counts = listed(f"{name} ({count})" for name, count in groups.too_small.items())
         paragraphs.append(
-            f"Fewer than {LEAST_PATIENTS} test patients, and therefore not compared: {counts}."
+            "Each interval of a group stands for itself: of twenty in which nothing differs, one "
+            "is expected to look as if something did."
+        )
+    if groups.too_small:
+        paragraphs.append(
+            f"Not compared, with fewer than {LEAST_PATIENTS} test patients: "
+            f"{listed(groups.too_small)}."
         )
     if not groups.members and not groups.too_small:
-        paragraphs.append("No group is compared by age or sex: the cohort tells neither.")
+        paragraphs.append(
+            f"No group is compared by age or sex: the cohort's folder has no {PATIENTS_FILE}. Its "
+            "source tells neither, or it was prepared by an earlier release."
+        )
     part = Part(tables=tables, paragraphs=paragraphs)
     return Section("fairness", "What each site and group gains", [part])
 

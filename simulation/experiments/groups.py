@@ -13,7 +13,7 @@ from simulation.experiments.cohort_windows import cohort_windows
 from simulation.patients import AGE_BANDS, SEXES, read_patients
 
 LEAST_PATIENTS = 10
-"""A group of fewer test patients is counted and not compared: its interval would say too much."""
+"""A group of fewer test patients is named and not compared: its interval would say too much."""
 
 Members = dict[str, npt.NDArray[np.bool_]]
 """By site, which of its test patients belong to a group, in the order of their scores."""
@@ -25,11 +25,18 @@ class Groups:
 
     Attributes:
         members: by the group's name, of the groups that are compared.
-        too_small: by name, the number of patients of the others.
+        too_small: the names of those that are not, though they have patients.
     """
 
     members: dict[str, Members] = field(default_factory=dict)
-    too_small: dict[str, int] = field(default_factory=dict)
+    too_small: list[str] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of test patients of each group that is compared."""
+        return {
+            name: sum(int(member.sum()) for member in members.values())
+            for name, members in self.members.items()
+        }
 
 
 def groups_of(config: RunConfig) -> Groups:
@@ -50,13 +57,14 @@ def groups_of(config: RunConfig) -> Groups:
         for site, windows in cohort_windows(config).items()
     }
     groups = Groups()
-    named = {f"age {band}": ("age_band", band) for band in AGE_BANDS}
-    named |= {sex: ("sex", sex) for sex in SEXES}
+    # No site's name has a space in it.
+    named = {f"patients aged {band}": ("age_band", band) for band in AGE_BANDS}
+    named |= {f"{sex} patients": ("sex", sex) for sex in SEXES}
     for name, (column, value) in named.items():
         members = {site: (rows[column] == value).to_numpy() for site, rows in tested.items()}
         count = sum(int(member.sum()) for member in members.values())
         if count >= LEAST_PATIENTS:
             groups.members[name] = members
-        else:
-            groups.too_small[name] = count
+        elif count:
+            groups.too_small.append(name)
     return groups

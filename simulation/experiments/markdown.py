@@ -68,25 +68,21 @@ def _arms(analysis: Analysis) -> list[str]:
 
 def _sites(analysis: Analysis, reference: str) -> list[str]:
     scores = next(iter(analysis.arms[reference].outcomes.values())).scores
-    patients = {site: len(scores[site].patient_ids) for site in analysis.sites}
-    return _by_scope(analysis, reference, patients)
+    heads = {site: f"{site}, {len(scores[site].patient_ids):,} patients" for site in analysis.sites}
+    return _by_scope(analysis, reference, heads)
 
 
 def _groups(analysis: Analysis, reference: str) -> list[str]:
-    patients = {
-        name: sum(int(one.sum()) for one in members.values())
-        for name, members in analysis.groups.members.items()
-    }
-    return _by_scope(analysis, reference, patients) if patients else []
+    heads = {name: f"{name} ({count:,})" for name, count in analysis.groups.counts().items()}
+    return _by_scope(analysis, reference, heads) if heads else []
 
 
-def _by_scope(analysis: Analysis, reference: str, patients: Mapping[str, int]) -> list[str]:
-    """Return a table with a column for each site or group, by its number of patients."""
-    heads = [f"{scope}, {count:,} patients" for scope, count in patients.items()]
-    lines = [_line([f"WQL vs {reference}", *heads]), "|---|" + "---|" * len(heads)]
+def _by_scope(analysis: Analysis, reference: str, heads: Mapping[str, str]) -> list[str]:
+    """Return a table with a column for each site or group, under its head."""
+    lines = [_line([f"WQL vs {reference}", *heads.values()]), "|---|" + "---|" * len(heads)]
     for name in analysis.arms:
         if name != reference:
-            cells = [_difference(analysis, name, reference, "wql", scope) for scope in patients]
+            cells = [_difference(analysis, name, reference, "wql", scope) for scope in heads]
             lines.append(_line([name, *cells]))
     return lines
 

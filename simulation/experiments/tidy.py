@@ -22,7 +22,7 @@ COLUMNS = (
     *("arm", "method", "site", "group", "vital", "metric", "against", "seed"),
     *("value", "low", "high"),
 )
-"""`group` is empty for all patients, else an age band or a sex, over all sites.
+"""`site` is one, or ``all``; it is empty where `group` is an age band or a sex, over all sites.
 
 `against` is empty for a value itself, else the arm of which `value` is the relative difference.
 
@@ -41,7 +41,8 @@ def results(analysis: Analysis) -> Iterator[Record]:
     for arm in analysis.arms.values():
         yield from _facts(arm)
     for scope, resampled in analysis.scopes.items():
-        where = {"group" if scope in analysis.groups.members else "site": scope}
+        of_group = scope in analysis.groups.members
+        where = {"site": "", "group": scope} if of_group else {"site": scope}
         for arm in analysis.arms.values():
             yield from _values(arm, where, resampled)
             for reference in analysis.references:

@@ -57,3 +57,10 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / PATIENTS_FILE).write_bytes(b"PAR1 and no more")
     with pytest.raises(CohortError, match=r"patients\.parquet cannot be read.*--overwrite"):
         read_patients(tmp_path)
+
+
+def test_a_patient_who_is_named_twice_is_refused(tmp_path: Path) -> None:
+    twice = pd.DataFrame({"patient_id": ["1", "1"], "age_band": ["80+", ""], "sex": ["", "male"]})
+    write_patients(twice, tmp_path / PATIENTS_FILE)
+    with pytest.raises(CohortError, match="names a patient twice"):
+        read_patients(tmp_path)

@@ -9,11 +9,12 @@ from typing import Any, NoReturn, cast
 
 import pytest
 from flwr.app import Error, Message, Metadata, RecordDict
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.object_store import ObjectStore, ObjectStoreFactory
+from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
@@ -36,6 +37,8 @@ class Coordinator:
     def __init__(self) -> None:
         self.sent: list[Message] = []
         self.silent = False
+        self.stopped = False
+        self.name = "question"
 
     def functions(self) -> Connection:
         return Connection(
@@ -44,18 +47,26 @@ class Coordinator:
             self.send,
             lambda _run: cast(Any, None),
             lambda digest, _run: Fab(digest, CONTENT, {}),
-            lambda _run, _name: b"",
+            self.fetch,
             lambda *_: None,
-            lambda *_: None,
+            self.confirm,
         )
 
     def pull(self) -> tuple[Message, ObjectTree] | None:
         return None if self.silent else self.receive()
 
     def receive(self) -> tuple[Message, ObjectTree]:
-        metadata = Metadata(RUN, "question", 1, 2, "", "", 1.0, 30.0, "query", 1, 1)
+        metadata = Metadata(RUN, self.name, 1, 2, "", "", 1.0, 30.0, "query", 1, 1)
         message = Message(content=RecordDict(), metadata=metadata)  # type: ignore[call-overload]
         return message, get_object_tree(message)
+
+    def fetch(self, _run: int, _name: str) -> bytes:
+        if self.stopped:
+            raise RunNotRunningException
+        return b""
+
+    def confirm(self, run: int, name: str) -> None:
+        self.fetch(run, name)
 
     def send(self, message: Message, _tree: ObjectTree, _s: float) -> tuple[set[str], str]:
         self.sent.append(message)
@@ -123,23 +134,25 @@ def test_a_message_has_the_time_that_the_server_waits(
 def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     coordinator: Coordinator, gate: Gate, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a run is stopped while its message comes in: the app's death is told much later."""
+    """As where a message is not taken because its run was stopped, and its app answers it still."""
     objects = ObjectStoreFactory()
     state, store = NodeStateFactory(objectstore_factory=objects).state(), objects.store()
     connection = GatedConnection(coordinator.functions(), gate, store, deadline, end).functions()
     push = _push_until_answered(deadline)
-    received = connection.receive()
-    assert received is not None
+    coordinator.name = "earlier"
+    earlier, _ = connection.receive() or (None, None)
+    coordinator.name = "question"
+    awaited, _ = connection.receive() or (None, None)
+    assert earlier is not None
+    assert awaited is not None
 
     def answer(question: Message) -> None:
         error = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=question)
         start_client_internal._insert_message(error, state, store)
 
-    earlier, _ = coordinator.receive()
-    earlier.metadata.__dict__.update(_message_id="earlier", _run_id=RUN + 1)
     answer(earlier)
     # The awaited answer comes when Flower has begun to wait once more.
-    waits = SimpleNamespace(sleep=lambda _seconds: answer(received[0]))
+    waits = SimpleNamespace(sleep=lambda _seconds: answer(awaited))
     monkeypatch.setattr(start_client_internal, "time", waits)
     push(
         state=state,
@@ -161,6 +174,31 @@ def test_an_app_that_answers_no_question_is_not_waited_for(
     connection.send(Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=other), tree, 0.0)
     assert not coordinator.sent
     assert not deadline.runs
+
+
+def test_a_message_whose_run_is_stopped_while_it_comes_in_is_forgotten(
+    coordinator: Coordinator, connection: Connection
+) -> None:
+    """By Flower's own worker, so that no app works on it."""
+    objects = ObjectStoreFactory()
+    state = NodeStateFactory(objectstore_factory=objects).state()
+    state.store_run(Run.create_empty(RUN))
+    coordinator.stopped = True
+    run = start_client_internal._pull_and_store_message(
+        state=state,
+        object_store=objects.store(),
+        node_config={},
+        receive=connection.receive,
+        get_run=connection.get_run,
+        get_fab=connection.get_fab,
+        pull_object=connection.pull_object,
+        confirm_message_received=connection.confirm_message_received,
+        trusted_entities={},
+    )
+    assert run is None
+    assert not state.get_messages_legacy()
+    (task,) = state.get_tasks()
+    assert task.status.sub_status == SubStatus.FAILED
 
 
 def test_a_message_that_was_not_taken_is_not_waited_for(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
-from typing import Any
+from typing import Any, cast
 
 import flwr
 import httpx
@@ -15,8 +15,9 @@ from flwr.proto.fleet_pb2 import PullMessagesRequest
 from flwr.supernode import fleet_http_connection, start_client_internal
 
 from client.site import seams
+from client.site.connection import Deadline
 from client.site.health import Pulse
-from client.site.seams import PAUSES_AFTER_500_S, Trouble, check_release
+from client.site.seams import PAUSES_AFTER_500_S, Trouble, check_release, gated
 from common.errors import NodeError
 
 
@@ -104,8 +105,14 @@ def test_a_name_that_is_gone_keeps_the_node_from_starting(
         check_release()
 
 
-def test_the_seams_are_where_the_gate_takes_hold() -> None:
-    assert callable(getattr(start_client_internal, seams.CONNECTION))
-    assert callable(getattr(start_client_internal, seams.VERIFY))
-    assert callable(getattr(start_client_internal, seams.PUSH))
-    assert isinstance(getattr(fleet_http_connection, seams.CLIENT), type)
+def test_every_seam_is_held_for_as_long_as_the_node_runs() -> None:
+    places = [
+        *((start_client_internal, name) for name in (seams.CONNECTION, seams.VERIFY, seams.PUSH)),
+        (fleet_http_connection, seams.CLIENT),
+    ]
+    before = [getattr(module, name) for module, name in places]
+    nothing = cast(Any, None)
+    with gated(nothing, nothing, Pulse(), Trouble(), Deadline(), nothing):
+        held = [getattr(module, name) for module, name in places]
+    assert all(now is not then for now, then in zip(held, before, strict=True))
+    assert [getattr(module, name) for module, name in places] == before

@@ -32,11 +32,11 @@ def test_the_tables_hold_each_arm_and_each_site_against_every_reference() -> Non
 
 def test_groups_have_their_table_where_the_cohort_tells_them() -> None:
     found = analysis(
-        Groups({"male": {"a": np.array([False, True, True])}}),
+        Groups({"male patients": {"a": np.array([False, True, True])}}),
         zero_shot={"a": [[10.0, 10.0, 10.0]]},
         federated={"a": [[1.0, 9.0, 9.0]]},
     )
     text = markdown_table(found, [], "again").replace(NO_BREAK, " ").replace(MINUS, "-")
     heading, _, row = text.split("\n\n")[3].splitlines()
-    assert heading == "| WQL vs Zero-shot | male, 2 patients |"
+    assert heading == "| WQL vs Zero-shot | male patients (2) |"
     assert row == "| LoRA, federated | -10.00 % [-10.00, -10.00] |"

@@ -14,7 +14,8 @@ from tests.experiment_samples import analysis, two_sites
 
 LOCAL = METHODS["local"].label
 ZERO_SHOT = METHODS["zero-shot"].label
-OLD = Groups({"age 80+": {"a": np.array([False, False, True, True])}}, {"age 18-44": 3})
+NAME = "patients aged 80+"
+OLD = Groups({NAME: {"a": np.array([False, False, True, True])}}, ["male patients"])
 
 
 def test_a_site_that_is_better_off_alone_is_named_in_a_warning() -> None:
@@ -47,17 +48,14 @@ def test_a_group_is_compared_on_its_own_patients() -> None:
         centralised={"a": [[5.0, 5.0, 7.0, 7.0]]},
     )
     assert found.sites == ["a"]
-    gain = found.difference("LoRA, federated", ZERO_SHOT, "wql", scope="age 80+")
+    gain = found.difference("LoRA, federated", ZERO_SHOT, "wql", scope=NAME)
     assert gain.estimate == pytest.approx(-0.2)
     assert show(found).warnings == []
     (part,) = fairness_section(found).parts
     groups = part.tables[1].rows
-    assert [row.label for row in groups] == ["age 80+, 2 patients"]
+    assert [row.label for row in groups] == ["patients aged 80+ (2)"]
     assert f"{MINUS}20.00" in str(groups[0].cells[0])
-    assert (
-        "Fewer than 10 test patients, and therefore not compared: age 18-44 (3)."
-        in (part.paragraphs[0])
-    )
+    assert "Not compared, with fewer than 10 test patients: male patients." in part.paragraphs
 
 
 def test_a_group_that_loses_is_named_in_a_warning() -> None:
@@ -69,7 +67,7 @@ def test_a_group_that_loses_is_named_in_a_warning() -> None:
         centralised={"a": [[5.0, 5.0, 7.0, 7.0]]},
     )
     assert [warning.replace("\N{NO-BREAK SPACE}", " ") for warning in show(found).warnings] == [
-        f"For the patients of age 80+ the global adapter is worse than {reference}."
+        f"For {NAME} the global adapter is worse than {reference}."
         for reference in (LOCAL, ZERO_SHOT)
     ]
 
@@ -78,4 +76,5 @@ def test_a_cohort_that_tells_no_groups_says_so() -> None:
     found = two_sites(federated=9.0, local=9.5, centralised=9.0)
     (part,) = fairness_section(found).parts
     assert len(part.tables) == 1
-    assert part.paragraphs == ["No group is compared by age or sex: the cohort tells neither."]
+    (paragraph,) = part.paragraphs
+    assert "the cohort's folder has no patients.parquet" in paragraph

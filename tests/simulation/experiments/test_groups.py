@@ -9,12 +9,13 @@ import pytest
 
 from common.cohort_folder import PATIENTS_FILE
 from common.config import RunConfig
-from common.splits import split_of
 from common.vitals import read_site_table
+from simulation.experiments.cohort_windows import cohort_windows
 from simulation.experiments.groups import LEAST_PATIENTS, groups_of
 from simulation.patients import describe_patients, write_patients
 
 SITES = ("ccu", "micu", "sicu")
+SEXES = ("female patients", "male patients")
 
 
 @pytest.fixture
@@ -38,10 +39,9 @@ def config(tiny_cohort: Path, tmp_path: Path) -> RunConfig:
     return RunConfig.parse({"data": str(folder), "windows.context": 24})
 
 
-def those_tested(config: RunConfig, site: str) -> list[str]:
-    """The test patients, each of whom has windows in this cohort."""
-    table = read_site_table(Path(config.data) / "sites" / f"{site}.parquet")
-    return [p for p in table.frame["patient_id"].unique() if split_of(p) == "test"]
+def those_tested(config: RunConfig, site: str) -> tuple[str, ...]:
+    """The test patients in the order of every evaluation."""
+    return cohort_windows(config)[site].test.patient_ids
 
 
 def test_members_stand_in_the_order_of_the_scores(
@@ -49,20 +49,23 @@ def test_members_stand_in_the_order_of_the_scores(
 ) -> None:
     monkeypatch.setattr("simulation.experiments.groups.LEAST_PATIENTS", 1)
     groups = groups_of(config)
-    assert list(groups.members) == ["age 45-64", "age 65-79", "female", "male"]
-    assert groups.too_small == {"age 18-44": 0, "age 80+": 0}
+    assert list(groups.members) == [
+        *(f"patients aged {band}" for band in ("45-64", "65-79")),
+        *SEXES,
+    ]
+    assert groups.too_small == []
     for site in SITES:
         patients = those_tested(config, site)
         female = np.array([int(patient) % 2 == 0 for patient in patients])
-        np.testing.assert_array_equal(groups.members["female"][site], female)
-        np.testing.assert_array_equal(groups.members["male"][site], ~female)
-        assert groups.members["age 45-64"][site].all() == (site == "micu")
+        np.testing.assert_array_equal(groups.members["female patients"][site], female)
+        np.testing.assert_array_equal(groups.members["male patients"][site], ~female)
+        assert groups.members["patients aged 45-64"][site].all() == (site == "micu")
 
 
-def test_a_small_group_is_counted_and_not_compared(config: RunConfig) -> None:
+def test_a_small_group_is_named_and_not_compared(config: RunConfig) -> None:
     count = sum(len(those_tested(config, site)) for site in ("ccu", "sicu"))
     assert count < LEAST_PATIENTS
-    assert groups_of(config).too_small["age 65-79"] == count
+    assert "patients aged 65-79" in groups_of(config).too_small
 
 
 def test_a_source_that_tells_nothing_gives_no_groups(tiny_cohort: Path) -> None:

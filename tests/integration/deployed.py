@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from common.config import FederationConfig, RunConfig
 from server.run_folder import read_rounds
 from simulation.federate import federate
@@ -119,7 +121,7 @@ class Site:
             command = self.command(name, "--config", str(self.config))
             # As systemd and container engines do: a node that Flower still counts as there is
             # turned away, and ends.
-            command = ["bash", "-c", 'while true; do "$@"; sleep 1; done', "restart", *command]
+            command = ["bash", "-c", 'while true; do "$@"; sleep 5; done', "restart", *command]
             with (self.keys / f"{name}.log").open("ab") as log:
                 self.processes[name] = subprocess.Popen(
                     command,
@@ -155,11 +157,17 @@ class Site:
         """Call a command of the site's; return what it prints."""
         return call(self.command(*arguments), self.environment, code)
 
-    def next_app(self) -> list[int]:
-        """Wait until the app works on a new message; the last one's process ends with a delay."""
+    def app_at_work(self) -> int:
+        """Wait until the app is in the middle of a new message; return its process.
+
+        The last message's process ends with a delay. One that has not taken its message yet would,
+        if killed, be started again by Flower: this one has used a second of the processor.
+        """
         before = set(self._apps())
         wait_for(f"the app works at {self.name}", lambda: set(self._apps()) - before)
-        return sorted(set(self._apps()) - before)
+        app = psutil.Process((set(self._apps()) - before).pop())
+        wait_for(f"{self.name} has its message", lambda: app.cpu_times().user > 1.0)
+        return app.pid
 
     def _apps(self) -> list[int]:
         superexec = children_of(self.processes["app"].pid)

@@ -165,9 +165,10 @@ class Site:
         """
         before = set(self._apps())
         wait_for(f"the app works at {self.name}", lambda: set(self._apps()) - before)
-        app = psutil.Process((set(self._apps()) - before).pop())
-        wait_for(f"{self.name} has its message", lambda: app.cpu_times().user > 1.0)
-        return app.pid
+        app = (set(self._apps()) - before).pop()
+        process = psutil.Process(app)
+        wait_for(f"{self.name} has its message", lambda: process.cpu_times().user > 1.0)
+        return app
 
     def _apps(self) -> list[int]:
         superexec = children_of(self.processes["app"].pid)

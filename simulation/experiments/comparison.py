@@ -9,7 +9,7 @@ from server.report.page import Figure, Tile, drawn, short
 from server.wording import MINUS, NO_BREAK, NOTHING, bounds, percent
 from simulation.experiments.analysis import Analysis
 from simulation.experiments.cells import Cell
-from simulation.experiments.defaults import FULL_RATE, NETWORK_RATE
+from simulation.experiments.defaults import FULL_RATE, NETWORK_RATES
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.fairness import fairness_section, fairness_warnings
 from simulation.experiments.figures import sites_figure
@@ -50,20 +50,21 @@ def comparison(
     missing = [METHODS[name] for name in missing_methods() if name in needed]
     rounds = SCRATCH_ROUNDS * config.rounds
     full: dict[str, Value] = {"learning-rate": full_rate}
-    network: dict[str, Value] = {"learning-rate": NETWORK_RATE, "rounds": rounds}
     options = {
         "federated-full": full,
         "centralised-full": full,
         "scratch": {**full, "rounds": rounds},
-        "nhits": network,
-        "patchtst": network,
     }
+    for name, rate in NETWORK_RATES.items():
+        options[name] = {"learning-rate": rate, "rounds": rounds}
     cells = [
         Cell(method.label, name, config, options=options.get(name, {}))
         for name, method in METHODS.items()
         if name in needed and method not in missing
     ]
-    rate = f"{full_rate:g}".replace("-", MINUS)
+    rates = {"all weights and from scratch": full_rate}
+    rates |= {METHODS[name].label: rate for name, rate in NETWORK_RATES.items()}
+    told = listed(f"{rate:g}".replace("-", MINUS) + f" ({name})" for name, rate in rates.items())
     return Experiment(
         name="compare",
         title="Alone, federated, pooled, from scratch",
@@ -76,9 +77,8 @@ def comparison(
         by_group=True,
         notes=(
             *_NOTES,
-            f"Learning rate of all weights and from scratch: {rate}, of N-HiTS and PatchTST "
-            f"{NETWORK_RATE:g}; what starts from random weights has {SCRATCH_ROUNDS} times the "
-            "rounds.",
+            f"Learning rates: {told}; what starts from random weights has {SCRATCH_ROUNDS} times "
+            "the rounds.",
             *(f"{method.label}: left out, {method.needs} is not installed." for method in missing),
         ),
     )

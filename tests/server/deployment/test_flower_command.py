@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,7 +52,31 @@ def test_a_run_is_followed_to_its_true_end(flower: Flower, command: Command) -> 
     command.outputs = [listed("pending"), listed("running"), listed(FINISHED)]
     polls: list[int] = []
     assert flower.finish("7", lambda: polls.append(1)) == FINISHED
-    assert len(polls) == 3
+    assert len(polls) >= 3
+
+
+def test_a_long_run_is_asked_about_less_often_than_it_is_looked_at(
+    flower: Flower, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def sleep(_seconds: float) -> None:
+        clock[0] += 2.0
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    looks: list[float] = []
+    asked: list[float] = []
+
+    def status(*_: Any) -> str:
+        asked.append(clock[0])
+        return FINISHED if clock[0] >= 100.0 else "running"
+
+    monkeypatch.setattr(Flower, "status", status)
+    flower.wait("7", lambda: looks.append(clock[0]))
+    assert looks == [2.0 * look for look in range(len(looks))]
+    assert asked[:4] == [0.0, 2.0, 4.0, 6.0]
+    assert {later - earlier for earlier, later in pairwise(asked)} == {2.0, 4.0, 6.0, 8.0, 10.0}
+    assert 100.0 <= asked[-1] <= 110.0, "its end is noticed ten seconds late at most"
 
 
 def test_a_run_that_failed_is_an_error_with_its_reason(flower: Flower, command: Command) -> None:

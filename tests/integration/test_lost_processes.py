@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,19 @@ def site_names() -> tuple[str, ...]:
     return SITES
 
 
+def lose_app(site: Site) -> None:
+    kill([site.app_at_work()])
+
+
+def lose_node(site: Site) -> None:
+    site.app_at_work()
+    site.kill("node")
+
+
+def missed(folder: Path, name: str) -> bool:
+    return any(name not in sites for sites in usable(folder))
+
+
 def test_a_lost_app_and_a_lost_node_come_back_into_the_same_run(
     coordinator: Coordinator, sites: dict[str, Site], deployed_run: RunConfig
 ) -> None:
@@ -41,9 +56,13 @@ def test_a_lost_app_and_a_lost_node_come_back_into_the_same_run(
     run = coordinator.start_run(with_federation(longer, one, rounds=200))
     # A run begins with its quorum; the other sites join the next rounds.
     wait_for("all take part", lambda: usable(folder)[-1:] == [set(SITES)])
-    kill([sites["micu"].app_at_work()])
-    sites["ccu"].kill("node")
-    wait_for("both are missed", lambda: usable(folder)[-1:] == [{"sicu"}], timeout_s=300.0)
+    # Each in the middle of its own message, whichever gets it first.
+    with ThreadPoolExecutor() as pool:
+        lost = [pool.submit(lose_app, sites["micu"]), pool.submit(lose_node, sites["ccu"])]
+    for one in lost:
+        one.result()
+    for name in ("micu", "ccu"):
+        wait_for(f"{name} is missed", partial(missed, folder, name), timeout_s=300.0)
     wait_for("both are back", lambda: usable(folder)[-1:] == [set(SITES)], timeout_s=300.0)
     coordinator.stop_run()
     code, said = finish(run)

@@ -39,8 +39,8 @@ def lose_node(site: Site) -> None:
     site.kill("node")
 
 
-def missed(folder: Path, name: str) -> bool:
-    return any(name not in sites for sites in usable(folder))
+def missed(folder: Path, name: str, since: int) -> bool:
+    return any(name not in sites for sites in usable(folder)[since:])
 
 
 def test_a_lost_app_and_a_lost_node_come_back_into_the_same_run(
@@ -56,13 +56,14 @@ def test_a_lost_app_and_a_lost_node_come_back_into_the_same_run(
     run = coordinator.start_run(with_federation(longer, one, rounds=200))
     # A run begins with its quorum; the other sites join the next rounds.
     wait_for("all take part", lambda: usable(folder)[-1:] == [set(SITES)])
+    before = len(usable(folder))
     # Each in the middle of its own message, whichever gets it first.
     with ThreadPoolExecutor() as pool:
         lost = [pool.submit(lose_app, sites["micu"]), pool.submit(lose_node, sites["ccu"])]
-    for one in lost:
-        one.result()
+    for loss in lost:
+        loss.result()
     for name in ("micu", "ccu"):
-        wait_for(f"{name} is missed", partial(missed, folder, name), timeout_s=300.0)
+        wait_for(f"{name} is missed", partial(missed, folder, name, before), timeout_s=300.0)
     wait_for("both are back", lambda: usable(folder)[-1:] == [set(SITES)], timeout_s=300.0)
     coordinator.stop_run()
     code, said = finish(run)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,7 @@ def check_replaceable(out: Path, record_file: str) -> bool:
             f"{out} is not empty and holds no cohort with {record_file}; give another folder with "
             "--out"
         )
-    own = {record_file, SITES_FOLDER} | ({PATIENTS_FILE} if record_file == COHORT_FILE else set())
-    strangers = sorted(held - own)
+    strangers = sorted(held - _own(out / record_file))
     if strangers:
         raise CohortError(
             f"{out} holds {strangers[0]} beside its cohort, which would be lost; move it or give "
@@ -99,6 +99,15 @@ def unwritable(out: Path, error: OSError) -> CohortError:
         f"{out} cannot be written ({error.strerror or error}); free space or give another folder "
         "with --out"
     )
+
+
+def _own(record: Path) -> set[str]:
+    """The names of a folder's own files: the table of patients is one where the record says so."""
+    names = {record.name, SITES_FOLDER}
+    with suppress(OSError, ValueError, AttributeError):
+        if json.loads(record.read_text(encoding="utf-8")).get("patients"):
+            names.add(PATIENTS_FILE)
+    return names
 
 
 def _check_writable(out: Path) -> None:

@@ -81,16 +81,18 @@ class Flower:
         Raises:
             FederationError: where Flower does not tell it.
         """
-        began = answered = due = time.monotonic()
+        began = due = time.monotonic()
+        gone: float | None = None
         status = "unknown"
         while True:
             now = time.monotonic()
             if now >= due:
                 try:
                     status = self.status(run)
-                    answered, due = now, now + min(_MOST_S, (now - began) / 4)
+                    gone, due = None, now + min(_MOST_S, (now - began) / 4)
                 except FederationError:
-                    if now - answered > patience_s:
+                    gone = now if gone is None else gone
+                    if now - gone >= patience_s:
                         raise
             if on_poll is not None:
                 on_poll()

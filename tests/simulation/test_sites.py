@@ -59,6 +59,15 @@ def test_what_is_known_of_the_patients_lies_beside_the_tables(tmp_path: Path) ->
     assert write_cohort(make_cohort(), tmp_path / "other")["patients"] is None
 
 
+def test_a_strangers_table_of_patients_is_not_replaced(tmp_path: Path) -> None:
+    write_cohort(make_cohort(), tmp_path / "cohort")  # a source that tells neither age nor sex
+    theirs = tmp_path / "cohort" / "patients.parquet"
+    theirs.write_bytes(b"somebody else's")
+    with pytest.raises(CohortError, match=r"holds patients\.parquet beside its cohort"):
+        write_cohort(make_cohort(), tmp_path / "cohort", overwrite=True)
+    assert theirs.read_bytes() == b"somebody else's"
+
+
 def test_the_same_cohort_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_cohort(make_cohort(), tmp_path / name)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import math
 
+import dp_accounting as dp_event
 import pytest
+from dp_accounting import pld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
@@ -59,8 +61,6 @@ def test_epsilon_is_opacus_own(q: float, sigma: float, steps: int, delta: float)
 @pytest.mark.slow
 @pytest.mark.parametrize(("q", "sigma", "steps", "delta"), [*GRID, (0.1, 5.0, 50, 1e-5)])
 def test_epsilon_is_that_of_dp_accounting(q: float, sigma: float, steps: int, delta: float) -> None:
-    dp_event = pytest.importorskip("dp_accounting")
-    pld = pytest.importorskip("dp_accounting.pld")
     other = pld.PLDAccountant(
         neighboring_relation=dp_event.NeighboringRelation.ADD_OR_REMOVE_ONE,
         value_discretization_interval=1e-3,
@@ -74,8 +74,6 @@ def test_epsilon_is_that_of_dp_accounting(q: float, sigma: float, steps: int, de
 
 @pytest.mark.slow
 def test_runs_of_different_noise_compose_as_in_dp_accounting() -> None:
-    dp_event = pytest.importorskip("dp_accounting")
-    pld = pytest.importorskip("dp_accounting.pld")
     history = [Steps(0.1, 1.0, 100), Steps(0.05, 2.0, 300), Steps(0.2, 1.5, 20)]
     other = pld.PLDAccountant(value_discretization_interval=1e-3)
     for part in history:

@@ -96,6 +96,26 @@ def test_a_superlink_that_comes_back_in_time_is_waited_for(
         flower.finish("7")
 
 
+def test_patience_begins_when_the_superlink_is_gone(
+    flower: Flower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+
+    def sleep(_seconds: float) -> None:
+        clock[0] += 2.0
+
+    def status(*_: Any) -> str:
+        if clock[0] >= 50.0:
+            raise FederationError("gone")
+        return "running"
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
+    monkeypatch.setattr(Flower, "status", status)
+    with pytest.raises(FederationError, match="gone"):
+        flower.wait("7", patience_s=20.0)
+    assert 70.0 <= clock[0] <= 80.0
+
+
 def test_what_flower_refuses_is_said_with_its_reason(
     flower: Flower, command: Command, tmp_path: Path
 ) -> None:

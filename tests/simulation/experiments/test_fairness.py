@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from server.wording import MINUS
+from simulation.experiments.analysis import Analysis
 from simulation.experiments.comparison import show
 from simulation.experiments.fairness import fairness_section, harmed, uncertain
 from simulation.experiments.groups import Groups
@@ -15,7 +16,18 @@ from tests.experiment_samples import analysis, two_sites
 LOCAL = METHODS["local"].label
 ZERO_SHOT = METHODS["zero-shot"].label
 NAME = "patients aged 80+"
-OLD = Groups({NAME: {"a": np.array([False, False, True, True])}}, ["male patients"])
+
+
+def with_two_old_patients(*federated: float) -> Analysis:
+    """One site; the federated model's errors for its two old patients, zero-shot's being 10."""
+    groups = Groups({NAME: {"a": np.array([False, False, True, True])}}, ["male patients"])
+    return analysis(
+        groups,
+        zero_shot={"a": [[10.0, 10.0, 10.0, 10.0]]},
+        local={"a": [[9.0, 9.0, 10.0, 10.0]]},
+        federated={"a": [[5.0, 5.0, *federated]]},
+        centralised={"a": [[5.0, 5.0, 7.0, 7.0]]},
+    )
 
 
 def test_a_site_that_is_better_off_alone_is_named_in_a_warning() -> None:
@@ -40,13 +52,7 @@ def test_a_site_whose_interval_includes_zero_is_not_called_worse() -> None:
 
 
 def test_a_group_is_compared_on_its_own_patients() -> None:
-    found = analysis(
-        OLD,
-        zero_shot={"a": [[10.0, 10.0, 10.0, 10.0]]},
-        local={"a": [[9.0, 9.0, 10.0, 10.0]]},
-        federated={"a": [[5.0, 5.0, 8.0, 8.0]]},
-        centralised={"a": [[5.0, 5.0, 7.0, 7.0]]},
-    )
+    found = with_two_old_patients(8.0, 8.0)
     assert found.sites == ["a"]
     gain = found.difference("LoRA, federated", ZERO_SHOT, "wql", scope=NAME)
     assert gain.estimate == pytest.approx(-0.2)
@@ -59,13 +65,7 @@ def test_a_group_is_compared_on_its_own_patients() -> None:
 
 
 def test_a_group_that_loses_is_named_in_a_warning() -> None:
-    found = analysis(
-        OLD,
-        zero_shot={"a": [[10.0, 10.0, 10.0, 10.0]]},
-        local={"a": [[9.0, 9.0, 10.0, 10.0]]},
-        federated={"a": [[5.0, 5.0, 11.0, 12.0]]},
-        centralised={"a": [[5.0, 5.0, 7.0, 7.0]]},
-    )
+    found = with_two_old_patients(11.0, 12.0)
     assert [warning.replace("\N{NO-BREAK SPACE}", " ") for warning in show(found).warnings] == [
         f"For {NAME} the global adapter is worse than {reference}."
         for reference in (LOCAL, ZERO_SHOT)

@@ -33,6 +33,8 @@ def preload() -> None:
     """Import the libraries that the app needs, and forget our own modules."""
     for name in PRELOADED:
         importlib.import_module(name)
+    # The first model that transformers loads has it compile a thousand patterns, half a second.
+    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
     for name in list(sys.modules):
         if name.partition(".")[0] in OURS:
             del sys.modules[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,13 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 os.environ["FLWR_DISABLE_UPDATE_CHECK"] = "1"
+# Hundreds of processes import the same modules: they are compiled once, whatever the shell wishes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
-# The same examples at every run, so that a red test is the change's own. Nothing looks for new ones
-# unasked: `pytest --hypothesis-profile=default` does.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples at every run, and no limit to an example's time, so that a red test is the
+# change's own. Nothing looks for new ones unasked: `pytest --hypothesis-profile=default` does.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.adapter import Adapter
@@ -18,7 +18,6 @@ def part(seed: int, rank: int = 3) -> Adapter:
     return adapter(seed, rank=rank, alpha=float(rank))
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 6), st.sampled_from([1.0, 3.0, 16.0]), st.integers(0, 99))
 def test_folding_adds_the_products(rank: int, carried: int, alpha: float, seed: int) -> None:
     trained, beside = adapter(seed, rank=rank, alpha=alpha), part(seed + 1, carried)
@@ -53,7 +52,6 @@ def test_a_part_of_something_else_is_refused(wrong: Adapter) -> None:
         folded(adapter(1), wrong)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(0, 99))
 def test_compressing_is_optimal_and_says_what_it_cuts(rank: int, cap: int, seed: int) -> None:
     whole = part(seed, rank)

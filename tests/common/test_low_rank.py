@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.low_rank import LowRankSum
@@ -11,7 +11,6 @@ FACTORS = st.just(0.0) | st.floats(1e-6, 3) | st.floats(-3, -1e-6)
 """As weights and scalings are; the square of 1e-200 is zero, and so would the tolerance be."""
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 12),
     st.integers(1, 12),

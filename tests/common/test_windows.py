@@ -88,7 +88,7 @@ def as_list(windows: Windows) -> list[OneWindow]:
 values_of_a_stay = st.lists(st.integers(60, 90) | st.just(float("nan")), min_size=1, max_size=14)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     stays=st.lists(st.tuples(st.sampled_from("abcdef"), values_of_a_stay), min_size=1, max_size=8),
     how=st.builds(

@@ -108,7 +108,7 @@ def adapters(draw: st.DrawFn) -> Adapter:
 
 
 @given(adapters())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_what_is_decoded_is_what_was_encoded(adapter: Adapter) -> None:
     data = encode(adapter)
     assert decode(data) == adapter
@@ -127,7 +127,7 @@ def test_float16_rounds_to_the_nearest() -> None:
 
 
 @given(adapters())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_int8_is_off_by_half_a_level_of_each_matrix_at_most(adapter: Adapter) -> None:
     for name, tensor in decode(encode(adapter, "int8")).tensors.items():
         level = np.abs(adapter.tensors[name]).max() / 127

@@ -306,7 +306,7 @@ json_values = st.recursive(
 
 
 @given(st.binary(max_size=100) | json_values.map(lambda value: message(json.dumps(value))))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_no_json_and_no_bytes_pass(data: bytes) -> None:
     with pytest.raises(AdapterError):
         decode(data)

@@ -41,7 +41,7 @@ def utc_readings(local: datetime, zone: ZoneInfo) -> set[datetime]:
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from(ZONES),
     st.datetimes(datetime(2005, 1, 1), datetime(2045, 1, 1)).map(

@@ -155,7 +155,7 @@ def table_of(folder: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows_strategy, st.sampled_from(sorted(STAYS)))
 def test_the_means_are_those_of_plain_loops(rows: list[Row], stays_by: str) -> None:
     if stays_by == "gap":
@@ -184,7 +184,7 @@ def test_the_means_are_those_of_plain_loops(rows: list[Row], stays_by: str) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(rows_strategy, st.sampled_from(sorted(STAYS)), st.randoms(use_true_random=False))
 def test_order_format_and_duplicates_change_nothing(
     rows: list[Row], stays_by: str, rng: random.Random

@@ -161,7 +161,7 @@ def test_impossible_numbers_are_refused(part: Steps, delta: float) -> None:
         spent([part], delta)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     q=st.floats(0.001, 0.999),
     sigma=st.floats(0.4, 20.0),

@@ -168,7 +168,7 @@ def test_a_gradient_that_is_not_finite_counts_as_zero(value: float) -> None:
     assert torch.equal(other[[0, 2]], torch.ones(2, 1, 2))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     scale=st.floats(1e-3, 1e6),
     who=st.integers(0, 5),

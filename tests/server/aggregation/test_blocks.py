@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.aggregation.blocks import blocks
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 50)), st.integers(1, 100))
 def test_blocks_keep_the_order_and_the_budget(costs: list[int], budget: int) -> None:
     prices = {f"layer.{place}": cost for place, cost in enumerate(costs)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config import AggregationConfig
@@ -25,7 +25,6 @@ def test_the_middle_of_two_huge_numbers_does_not_overflow() -> None:
     assert run("median", {"ccu": huge, "micu": huge}).adapter == huge
 
 
-@settings(deadline=None)
 @given(st.integers(1, 7), st.floats(0.0, 0.49))
 def test_trimmed_mean_is_the_mean_of_what_is_left(count: int, share: float) -> None:
     sites = {site: adapter(i) for i, site in enumerate(SITES[:count])}

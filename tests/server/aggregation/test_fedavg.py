@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.adapter import Adapter, tensor_name
@@ -32,7 +32,6 @@ weights_of_sites = st.dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(weights_of_sites)
 def test_equals_the_slow_reference(weights: Mapping[str, float]) -> None:
     adapters = {site: adapter(len(site) + index) for index, site in enumerate(weights)}

@@ -40,7 +40,6 @@ def honest() -> dict[str, Adapter]:
     }
 
 
-@settings(deadline=None)
 @given(rounds(least=2))
 def test_distances_equal_those_of_the_formed_products(
     given_: tuple[dict[str, Adapter], dict[str, float], Adapter],
@@ -84,7 +83,7 @@ def test_equal_scores_go_by_name() -> None:
     place=st.integers(0, 6),
     weight=st.floats(0.1, 1e9),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_an_arbitrary_site_is_chosen_only_where_it_is_harmless(
     rule: str, arbitrary: float, place: int, weight: float
 ) -> None:

@@ -46,7 +46,7 @@ configs = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(configs, st.integers(0, 1000), st.integers(1, 6))
 def test_equals_the_slow_reference(config: AggregationConfig, seed: int, rounds: int) -> None:
     optimizer = ServerOptimizer(config)

@@ -85,7 +85,6 @@ def test_an_unknown_rule_names_the_near_one_and_all() -> None:
         run("fedaverage", sites_for("fedavg"))
 
 
-@settings(deadline=None)
 @given(rounds(mixed=True))
 def test_stacking_is_exact_for_unequal_ranks(given_: Given) -> None:
     adapters, weights, previous = given_
@@ -99,7 +98,6 @@ def test_stacking_is_exact_for_unequal_ranks(given_: Given) -> None:
             assert same_product(dense(whole(result), module), expected)
 
 
-@settings(deadline=None)
 @given(rounds())
 def test_fedex_is_exact(given_: Given) -> None:
     adapters, weights, previous = given_
@@ -112,7 +110,6 @@ def test_fedex_is_exact(given_: Given) -> None:
             assert same_product(dense(whole(result), module), expected)
 
 
-@settings(deadline=None)
 @given(rounds())
 def test_ffa_is_exact(given_: Given) -> None:
     adapters, weights, previous = given_
@@ -135,7 +132,7 @@ def test_fedavg_is_not_exact() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(order=st.permutations(SITES[:5]))
 def test_the_order_of_the_sites_changes_no_bit(rule: str, order: list[str]) -> None:
     adapters = sites_for(rule)
@@ -169,7 +166,7 @@ def test_names_matter_by_their_order_alone(rule: str) -> None:
     seed=st.integers(0, 1000),
     exponent=st.integers(-44, 37),
 )
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_round_of_no_steps_changes_nothing(
     rule: str, weights: list[float], seed: int, exponent: int
 ) -> None:
@@ -214,7 +211,7 @@ def test_results_are_float32_of_the_runs_rank_and_alpha(rule: str) -> None:
     place=st.integers(0, 6),
     weight=st.floats(0.1, 1e9),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_arbitrary_sites_have_bounded_influence(
     rule: str, arbitrary: float, place: int, weight: float
 ) -> None:

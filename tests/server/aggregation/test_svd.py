@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.adapter import Adapter
@@ -28,7 +28,6 @@ def best(matrix: Array, rank: int) -> Array:
     return nearest
 
 
-@settings(deadline=None)
 @given(rounds(mixed=True))
 def test_no_adapter_of_the_rank_is_nearer(
     given_: tuple[dict[str, Adapter], dict[str, float], Adapter],
@@ -72,7 +71,6 @@ def test_both_matrices_share_the_singular_values() -> None:
         assert (b[np.abs(b).argmax(axis=0), [0, 1]] > 0).all()
 
 
-@settings(deadline=None)
 @given(st.integers(1, 3), st.integers(0, 100))
 def test_directions_without_a_value_can_still_be_trained(rank: int, seed: int) -> None:
     """A mean of rank 1 to 3 in an adapter of rank 4: the rest starts as a fresh adapter does."""
@@ -101,7 +99,6 @@ def test_a_dead_row_of_the_previous_a_is_brought_back_to_life() -> None:
         assert not b.any()
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(0, 100))
 def test_truncating_is_optimal_and_keeps_the_scaling(rank: int, seed: int) -> None:
     whole = adapter(seed, rank=4, alpha=6.0)

@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common.vitals import VITAL_NAMES, VITALS
@@ -15,7 +15,6 @@ from simulation.challenge.measurements import Measurements, clean, step_means
 
 Entry = tuple[int, int, int, int, float]
 """Record, vital, parameter, minute and value."""
-unhurried = settings(deadline=None, derandomize=True)
 HR, SBP, TEMPERATURE, SPO2 = 0, 1, 5, 6
 
 
@@ -48,7 +47,6 @@ def loop_means(entries: list[Entry], step_minutes: int) -> dict[tuple[int, int, 
     return {key: fmean(values) for key, values in steps.items()}
 
 
-@unhurried
 @given(entries, st.sampled_from([1, 30, 60, 90]))
 def test_step_means_equal_a_plain_loop(entries: list[Entry], step_minutes: int) -> None:
     kept, _ = clean(measured(entries))
@@ -61,7 +59,6 @@ def test_step_means_equal_a_plain_loop(entries: list[Entry], step_minutes: int) 
     assert got == pytest.approx(loop_means(entries, step_minutes), rel=1e-6)
 
 
-@unhurried
 @given(entries, st.randoms(use_true_random=False))
 def test_the_order_of_the_source_means_nothing(entries: list[Entry], random: Random) -> None:
     shuffled = entries.copy()
@@ -72,7 +69,6 @@ def test_the_order_of_the_source_means_nothing(entries: list[Entry], random: Ran
     assert dropped_one == dropped_two
 
 
-@unhurried
 @given(entries)
 def test_every_measurement_is_kept_or_counted(entries: list[Entry]) -> None:
     kept, dropped = clean(measured(entries))

@@ -111,7 +111,7 @@ def test_quoted_fields_hold_commas_quotes_and_line_breaks(tmp_path: Path) -> Non
     assert [row[:2] for row in rows_of(tmp_path, "PATIENTS")] == [(1, 'a,"b"\nc'), (2, None)]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     fields=st.lists(
         st.lists(st.text(alphabet='ab,"\n é', max_size=6), min_size=2, max_size=2), max_size=20

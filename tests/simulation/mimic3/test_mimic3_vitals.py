@@ -198,9 +198,7 @@ def test_row_order_and_file_format_change_nothing(
     assert dropped == grafted[1]
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     values=st.lists(st.floats(1, 299, allow_subnormal=False), min_size=3, max_size=12, unique=True),
     order=st.randoms(use_true_random=False),

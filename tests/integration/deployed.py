@@ -170,10 +170,24 @@ class Site:
         wait_for(f"{self.name} has its message", lambda: process.cpu_times().user > 1.0)
         return app
 
-    def _apps(self) -> list[int]:
+    @contextmanager
+    def app_paused(self) -> Iterator[None]:
+        """Let the app begin no message for as long as the block lasts; one in work goes on."""
+        servers = self._fork_servers()
+        for server in servers:
+            os.kill(server, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for server in servers:
+                os.kill(server, signal.SIGCONT)
+
+    def _fork_servers(self) -> list[int]:
         superexec = children_of(self.processes["app"].pid)
-        servers = [child for process in superexec for child in children_of(process)]
-        return [child for process in servers for child in children_of(process)]
+        return [child for process in superexec for child in children_of(process)]
+
+    def _apps(self) -> list[int]:
+        return [child for server in self._fork_servers() for child in children_of(server)]
 
 
 @dataclass

@@ -53,10 +53,12 @@ def test_a_dropped_connection_and_a_server_error_cost_nothing(
 ) -> None:
     folder = Path(deployed_run.out)
     run = coordinator.start_run(deployed_run)
-    wait_for("round 1 has ended", lambda: len(read_rounds(folder)) == 1)
+    wait_for("round 1 has ended", lambda: len(read_rounds(folder)) >= 1)
     proxy.cut()
+    time.sleep(1)  # a round may have ended just then
+    ended = len(read_rounds(folder))
     time.sleep(DROPPED_S)
-    assert len(read_rounds(folder)) == 1, "nothing came through"
+    assert len(read_rounds(folder)) == ended < 4, "nothing came through"
     proxy.mend()
     proxy.fail_once("/v1/fleet/push-messages")
     code, said = finish(run)

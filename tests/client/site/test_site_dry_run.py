@@ -157,14 +157,14 @@ def test_the_code_that_runs_is_the_bundles(
     make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hospital = make()
-    said = 'return Message(RecordDict({"r": MetricRecord({"bed": 7})}), reply_to=message)'
+    said = 'return Message(RecordDict({"r": MetricRecord({"ward": 7})}), reply_to=message)'
     hospital.approve(other_bundle(tmp_path / "other", train=said))
     assert hospital.call() == 20
     join, train = hospital.record["answers"].values()
     assert (join["reason"], join["detail"]) == ("record", "configs: node is missing")
     assert train["detail"] == "arrays: adapter is missing"
     assert "join would stay at the site: configs: node is missing" in capsys.readouterr().err
-    assert b"bed" not in b"".join(p.read_bytes() for p in (tmp_path / "out").rglob("*.bin"))
+    assert b"ward" not in b"".join(p.read_bytes() for p in (tmp_path / "out").rglob("*.bin"))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import flwr
 import httpx
+from flwr.supercore import heartbeat
 from flwr.supercore.fab import Fab
 from flwr.supercore.object_store import ObjectStore
 from flwr.supernode import fleet_http_connection, start_client_internal
@@ -33,6 +34,12 @@ CONNECTION, VERIFY, PUSH = "_init_connection", "_verify_fab", "_push_messages"
 """In `start_client_internal`."""
 CLIENT = "FleetHttpClient"
 """In `fleet_http_connection`."""
+RHYTHM = "HEARTBEAT_DEFAULT_INTERVAL"
+"""In `heartbeat`: the next is due after this less five seconds, and four fifths of that."""
+RHYTHM_S = 12
+"""A heartbeat every 5 to 6 s. The SuperLink gives a node up 60 s after its last one, and with it
+the message in work: Flower's own 20 s, a connection that is gone for 30 and the pause until it is
+tried again can be more than that."""
 PAUSES_AFTER_500_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Then the node ends, and is started again."""
 
@@ -52,11 +59,13 @@ def check_release() -> None:
         raise NodeError(f"flwr {flwr.__version__} is installed, the gate is made for {RELEASE}")
     worker = inspect.getsource(start_client_internal)
     connection = inspect.getsource(fleet_http_connection)
+    sender = inspect.getsource(heartbeat)
     for name, calls, module in (
         (CONNECTION, f"with {CONNECTION}(", worker),
         (VERIFY, f"= {VERIFY}(fab, trusted_entities)", worker),
         (PUSH, f"            {PUSH}(\n", worker),
         (CLIENT, f"with {CLIENT}.from_server_address(", connection),
+        (RHYTHM, f"next_interval: float = {RHYTHM} - ", sender),
     ):
         if calls not in module:
             raise NodeError(f"Flower's {name} is not where it was; the gate would not be asked")
@@ -95,6 +104,7 @@ def gated(
             (start_client_internal, VERIFY, _approved_by(gate)),
             (start_client_internal, PUSH, _push_until_answered(deadline)),
             (fleet_http_connection, CLIENT, _watched_client(pulse, trouble)),
+            (heartbeat, RHYTHM, RHYTHM_S),
         ):
             stack.enter_context(_replaced(module, name, replacement))
         yield

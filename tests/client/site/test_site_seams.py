@@ -11,7 +11,10 @@ from typing import Any, cast
 import flwr
 import httpx
 import pytest
+from flwr.common import constant
 from flwr.proto.fleet_pb2 import PullMessagesRequest
+from flwr.supercore import heartbeat
+from flwr.supercore.retry import exponential
 from flwr.supernode import fleet_http_connection, start_client_internal
 
 from client.site import seams
@@ -19,6 +22,8 @@ from client.site.connection import Deadline
 from client.site.health import Pulse
 from client.site.seams import PAUSES_AFTER_500_S, Trouble, check_release, gated
 from common.errors import NodeError
+
+IN_WORKER = (seams.CONNECTION, seams.VERIFY, seams.PUSH)
 
 
 @pytest.fixture
@@ -96,7 +101,7 @@ def other_source(original: Callable[[Any], str], name: str) -> Callable[[Any], s
     return lambda module: original(module).replace(name, f"{name}_renamed")
 
 
-@pytest.mark.parametrize("name", [seams.CONNECTION, seams.VERIFY, seams.PUSH, seams.CLIENT])
+@pytest.mark.parametrize("name", [*IN_WORKER, seams.CLIENT, seams.RHYTHM])
 def test_a_name_that_is_gone_keeps_the_node_from_starting(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,8 +112,9 @@ def test_a_name_that_is_gone_keeps_the_node_from_starting(
 
 def test_every_seam_is_held_for_as_long_as_the_node_runs() -> None:
     places = [
-        *((start_client_internal, name) for name in (seams.CONNECTION, seams.VERIFY, seams.PUSH)),
+        *((start_client_internal, name) for name in IN_WORKER),
         (fleet_http_connection, seams.CLIENT),
+        (heartbeat, seams.RHYTHM),
     ]
     before = [getattr(module, name) for module, name in places]
     nothing = cast(Any, None)
@@ -116,3 +122,26 @@ def test_every_seam_is_held_for_as_long_as_the_node_runs() -> None:
         held = [getattr(module, name) for module, name in places]
     assert all(now is not then for now, then in zip(held, before, strict=True))
     assert [getattr(module, name) for module, name in places] == before
+
+
+def longest_silence_s(rhythm_s: float, gone_s: float) -> float:
+    """The longest time between two heartbeats that arrive, over when the connection goes and how
+    long each try takes to fail, by Flower's own times at their worst."""
+    period = (rhythm_s - constant.HEARTBEAT_CALL_TIMEOUT) * (
+        constant.HEARTBEAT_BASE_MULTIPLIER + constant.HEARTBEAT_RANDOM_RANGE[1]
+    )
+    longest = 0.0
+    for tenths in range(10 * constant.HEARTBEAT_CALL_TIMEOUT + 1):
+        for goes in (part / 20 * period for part in range(21)):
+            now, pauses = period, exponential(max_delay=20)
+            while goes <= now < goes + gone_s:
+                now += tenths / 10 + next(pauses)
+            longest = max(longest, now)
+    return longest
+
+
+def test_a_connection_gone_for_half_a_minute_loses_no_site() -> None:
+    assert "exponential(max_delay=20)" in inspect.getsource(heartbeat)
+    given_up_s = constant.HEARTBEAT_PATIENCE * constant.HEARTBEAT_DEFAULT_INTERVAL
+    assert longest_silence_s(seams.RHYTHM_S, 30) < given_up_s
+    assert longest_silence_s(constant.HEARTBEAT_DEFAULT_INTERVAL, 30) > given_up_s

@@ -21,7 +21,8 @@ import pytest
 from client.site.config import Address, ServerSection
 from client.site.preflight.network import check_network
 from tests.deploy.nginx import NGINX, command_of, wait_for_port, write_config
-from tests.integration.deployed import free_ports, provision, script
+from tests.integration.deployed import provision, script
+from tests.ports import free_port, free_ports
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not here")
 
@@ -212,7 +213,7 @@ def test_old_tls_is_refused(federation: Federation) -> None:
 @contextmanager
 def gateway_before(port: int, site: Path, folder: Path) -> Iterator[int]:
     """A gateway of its own before another coordinator; give the gateway's port."""
-    (own,) = free_ports(1)
+    own = free_port()
     config = write_config("site", folder, {
         "listen 9443": f"listen 127.0.0.1:{own}",
         "coordinator.example.org:8443": f"localhost:{port}",
@@ -238,7 +239,7 @@ def test_the_gateway_takes_nobody_but_its_coordinator(
         tmp_path / "authority", "server", "coordinator", tmp_path / "keys", "--san",
         "DNS:localhost",
     )  # fmt: skip
-    impostor = SuperLink(free_ports(1)[0], keys)
+    impostor = SuperLink(free_port(), keys)
     listening = impostor.serve()
     context = ssl.create_default_context(cafile=str(federation.site / "gateway.crt"))
     try:

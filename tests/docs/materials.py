@@ -22,7 +22,8 @@ from simulation.synthetic import write_synthetic_mimic
 from tests.client.ingest.example_tables import write_long, write_sql
 from tests.docs.documents import REPOSITORY
 from tests.integration.deployed import provision, script
-from tests.integration.gate_setting import free_port, make_node_key
+from tests.integration.gate_setting import make_node_key
+from tests.ports import free_port
 from tests.simulation.challenge.test_challenge2012 import record as record_2012
 from tests.simulation.challenge.test_challenge2019 import HEADER
 from tests.simulation.challenge.test_challenge_archive import pack

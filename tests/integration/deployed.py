@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,21 +20,11 @@ import psutil
 from common.config import FederationConfig, RunConfig
 from server.run_folder import read_rounds
 from simulation.federate import federate
+from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).absolute().parent
 CERTS = REPOSITORY / "deploy" / "certs"
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nothing uses; all different, since they are held until the last is found."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def script(name: str, *arguments: str | Path) -> str:

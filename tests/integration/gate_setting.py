@@ -64,14 +64,6 @@ def make_app(folder: Path, comment: str = "") -> Path:
     return app
 
 
-def free_port() -> int:
-    """Return a port that nobody uses at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def make_certificates(folder: Path, days: int = 2) -> None:
     """Write ca.crt, server.crt and server.key for loopback."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,11 @@ from tests.integration.deployed import (
     Site,
     assert_as_simulated,
     finish,
-    free_ports,
     usable,
     wait_for,
 )
 from tests.integration.tls_proxy import TlsProxy
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 DROPPED_S = 30.0
@@ -31,9 +31,7 @@ def proxy(coordinator: Coordinator) -> Iterator[TlsProxy]:
     """Between all sites and the SuperLink."""
     keys = coordinator.folder / "keys" / "private"
     upstream = int(coordinator.address.rpartition(":")[2])
-    proxy = TlsProxy(
-        free_ports(1)[0], upstream, keys / "tls.crt", keys / "tls.key", keys / "ca.crt"
-    )
+    proxy = TlsProxy(free_port(), upstream, keys / "tls.crt", keys / "tls.key", keys / "ca.crt")
     yield proxy
     proxy.close()
 

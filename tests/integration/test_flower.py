@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +17,7 @@ from common.home import use_cohort
 from common.peft_adapter import load_peft_folder
 from server.run_folder import read_rounds
 from simulation.federate import federate
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -65,16 +65,13 @@ def test_plain_flwr_run_needs_nothing_but_a_prepared_cohort(
     config: RunConfig, tiny_cohort: Path, tmp_path: Path
 ) -> None:
     use_cohort(tiny_cohort)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        ports = [probe.getsockname()[1] for probe in (one, two)]
+    http, control = free_ports(2)
     environment = {
         **os.environ,
         "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
         "FLWR_HOME": str(tmp_path / "flwr"),
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(ports[0]),
-        "FLWR_LOCAL_CONTROL_API_PORT": str(ports[1]),
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(http),
+        "FLWR_LOCAL_CONTROL_API_PORT": str(control),
     }
     settings = f'backbone="{config.backbone}" rounds=1 lora.rank=2 train.steps=3 windows.context=24'
     try:
@@ -89,7 +86,7 @@ def test_plain_flwr_run_needs_nothing_but_a_prepared_cohort(
         )
     finally:
         # The SuperLink that Flower starts stays; its port tells it from any other.
-        subprocess.run(["pkill", "-f", f"flower-superlink.*--port {ports[0]}"], check=False)
+        subprocess.run(["pkill", "-f", f"flower-superlink.*--port {http}"], check=False)
     log = re.sub(r"\x1b\[[0-9;]*m", "", result.stdout + result.stderr)
     assert "round 1 of 1: 3 of 3 sites" in log, log[-3000:]
     runs = list((Path(os.environ["FEDVITALS_HOME"]) / "runs").iterdir())

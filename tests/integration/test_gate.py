@@ -28,7 +28,6 @@ from tests.integration.gate_setting import (
     BIN,
     REPOSITORY,
     environment,
-    free_port,
     make_app,
     make_certificates,
     make_node_key,
@@ -37,6 +36,7 @@ from tests.integration.gate_setting import (
 )
 from tests.integration.hostile_app import CASES, MARKER
 from tests.integration.tls_proxy import TlsProxy
+from tests.ports import free_port, free_ports
 
 pytestmark = pytest.mark.slow
 
@@ -100,7 +100,8 @@ class Setting:
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     folder = tmp_path_factory.mktemp("gate")
-    link, proxied, health = free_port(), free_port(), Address("127.0.0.1", free_port())
+    link, proxied, port = free_ports(3)
+    health = Address("127.0.0.1", port)
     make_certificates(folder)
     make_node_key(folder / "node.key")
     write_settings(folder, link, proxied, health)

@@ -18,12 +18,12 @@ from tests.integration.deployed import (
     Site,
     admit,
     finish,
-    free_ports,
     make_site,
     script,
     usable,
     with_federation,
 )
+from tests.ports import free_ports
 
 pytestmark = [
     pytest.mark.slow,

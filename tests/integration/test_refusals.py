@@ -14,12 +14,12 @@ from tests.integration.deployed import (
     Coordinator,
     Site,
     admit,
-    free_ports,
     make_site,
     provision,
     script,
 )
 from tests.integration.tls_proxy import TlsProxy
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 HOUR_S = 3600
@@ -36,7 +36,7 @@ def expired(coordinator: Coordinator, tmp_path: Path) -> Iterator[str]:
     names = ("--san", "DNS:localhost")
     keys = provision(coordinator.authority, "server", "old", tmp_path / "old", *names, days="-1")
     upstream = int(coordinator.address.rpartition(":")[2])
-    port = free_ports(1)[0]
+    port = free_port()
     proxy = TlsProxy(port, upstream, keys / "tls.crt", keys / "tls.key", keys / "ca.crt")
     yield proxy.address
     proxy.close()

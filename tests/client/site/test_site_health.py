@@ -4,7 +4,7 @@ import pytest
 
 from client.site.config import Address
 from client.site.health import Pulse, ask_health, serve_health
-from tests.integration.gate_setting import free_port
+from tests.ports import free_port
 
 
 def test_it_serves_only_once_the_coordinator_has_answered() -> None:

@@ -10,7 +10,8 @@ from client.site.config import Address, ServerSection
 from client.site.preflight.finding import Finding
 from client.site.preflight.network import check_network
 from tests.client.site.preflight.coordinator import coordinator
-from tests.integration.gate_setting import free_port, make_certificates
+from tests.integration.gate_setting import make_certificates
+from tests.ports import free_port
 
 
 def levels(server: ServerSection) -> list[tuple[str, str]]:

@@ -45,11 +45,6 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"(prepare synthetic)", r"\1 --stays 70"),
     (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
     (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
-    (
-        r"^(python benchmarks/privacy_cost\.py .*)",
-        r"\1 --seeds 0 --epsilons 3 --trained b -c rounds=1 -c train.steps=1 -c backbone={backbone}"
-        r" -c windows.stride=24 -c windows.vitals=heart_rate -c privacy.sample-rate=0.5",
-    ),
     (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
     # Root alone gives files away.

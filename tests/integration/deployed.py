@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from simulation.federate import federate
 from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+APP = ("client", "common", "server", "pyproject.toml", "LICENSE")
 BIN = Path(sys.executable).absolute().parent
 CERTS = REPOSITORY / "deploy" / "certs"
 
@@ -214,7 +216,8 @@ class Coordinator:
         """The app as the sites get it."""
         file = self.folder / "fedvitals.fab"
         if not file.exists():
-            command = [sys.executable, "-m", "server", "bundle", "--out", str(file)]
+            app = str(self.folder / "app")
+            command = [sys.executable, "-m", "server", "bundle", "--app", app, "--out", str(file)]
             call(command, self.environment, 0)
         return file
 
@@ -239,10 +242,11 @@ def make_coordinator(folder: Path) -> Coordinator:
         authority, "server", "coordinator", folder / "keys", "--san", "DNS:localhost", "--san",
         "IP:127.0.0.1",
     )  # fmt: skip
+    copy_app(folder / "app")
     ports = free_ports(3)
     (folder / "server.toml").write_text(
         f'[server]\naddress = "127.0.0.1:{ports[0]}"\nhealth = "127.0.0.1:{ports[1]}"\n'
-        f'superexec-health = "127.0.0.1:{ports[2]}"\nstate = "state"\n'
+        f'superexec-health = "127.0.0.1:{ports[2]}"\nstate = "state"\napp = "app"\n'
         '[tls]\ncertificate = "keys/private/tls.crt"\nkey = "keys/private/tls.key"\n'
         'ca = "keys/private/ca.crt"\n'
     )
@@ -251,10 +255,20 @@ def make_coordinator(folder: Path) -> Coordinator:
         "FEDVITALS_HOME": str(folder / "home"),
         "PYTHONPATH": str(REPOSITORY),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        # A second that every message of a test would wait longer.
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
     }
     return Coordinator(folder, authority, f"localhost:{ports[0]}", environment)
+
+
+def copy_app(folder: Path) -> None:
+    """Copy what Flower makes the app's bundle of.
+
+    It looks at every file below the app's folder: four seconds in a checkout with its .venv.
+    """
+    folder.mkdir()
+    for name in APP:
+        source = REPOSITORY / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
 
 
 def make_site(

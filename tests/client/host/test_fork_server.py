@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from client.host.fork_server import KEPT
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 PRELOAD = """
 import json, sys
@@ -25,12 +27,12 @@ said = {
 print(json.dumps(said))
 """
 FORK = """
-import json, os, sys
+import gc, json, os, sys
 from client.host import fork_server
 fork_server.preload = lambda: None
 def app():
-    text = sys.stdin.read()
-    said = {"arguments": sys.argv, "pid": os.getpid(), "stdin": text}
+    text, frozen = sys.stdin.read(), gc.get_freeze_count() > 0
+    said = {"arguments": sys.argv, "pid": os.getpid(), "stdin": text, "frozen": frozen}
     os.write(1, f"{json.dumps(said)}\\n".encode())
 fork_server.flwr_clientapp = app
 fork_server.main()
@@ -51,12 +53,13 @@ def test_libraries_are_loaded_and_our_own_modules_forgotten() -> None:
 
 
 def test_each_line_is_a_process_of_its_own_that_cannot_read_the_next() -> None:
-    lines = [["flwr-clientapp", "--token", str(number)] for number in range(3)]
+    lines = [["flwr-clientapp", "--token", str(number)] for number in range(KEPT)]
     said = python(FORK, "".join(f"{json.dumps(line)}\n" for line in lines)).splitlines()
     apps = [json.loads(line) for line in said]
     assert sorted(app["arguments"] for app in apps) == lines
-    assert len({app["pid"] for app in apps}) == 3
+    assert len({app["pid"] for app in apps}) == KEPT
     assert {app["stdin"] for app in apps} == {""}
+    assert all(app["frozen"] for app in apps)
 
 
 HANG = """

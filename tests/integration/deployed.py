@@ -152,13 +152,17 @@ class Site:
         """Wait until the app is in the middle of a new message; return its process.
 
         The last message's process ends with a delay. One that has not taken its message yet would,
-        if killed, be started again by Flower: this one has used a second of the processor.
+        if killed, be started again by Flower: one with half a second of the processor has. Where
+        one has ended before that was seen, the next message is waited for.
         """
         before = set(self._apps())
         wait_for(f"the app works at {self.name}", lambda: set(self._apps()) - before)
-        app = (set(self._apps()) - before).pop()
-        process = psutil.Process(app)
-        wait_for(f"{self.name} has its message", lambda: process.cpu_times().user > 1.0)
+        try:
+            app = (set(self._apps()) - before).pop()
+            process = psutil.Process(app)
+            wait_for(f"{self.name} has its message", lambda: process.cpu_times().user > 0.5)
+        except (KeyError, psutil.NoSuchProcess):
+            return self.app_at_work()
         return app
 
     @contextmanager

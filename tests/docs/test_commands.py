@@ -112,7 +112,7 @@ class Reader:
         for before, word in zip(words[begin - 1 :], words[begin:], strict=False):
             place = self.where / word
             maker = GIVEN.get(place.name)
-            if maker and before not in ("--out", "--figure") and not place.exists():
+            if maker and before != "--out" and not place.exists():
                 with redirect_stdout(io.StringIO()):
                     maker(self.materials, place)
 

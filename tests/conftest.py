@@ -22,7 +22,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # The same examples at every run, and no limit to an example's time, so that a red test is the
-# change's own. Nothing looks for new ones unasked: `pytest --hypothesis-profile=default` does.
+# change's own. Nothing looks for new ones unasked: `pytest --hypothesis-profile=search` does.
+settings.register_profile("search", deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 

@@ -34,8 +34,6 @@ def preload() -> None:
     """Import the libraries that the app needs, and forget our own modules."""
     for name in PRELOADED:
         importlib.import_module(name)
-    # The first model that transformers loads has it compile a thousand patterns, half a second.
-    importlib.import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("")
     for name in list(sys.modules):
         if name.partition(".")[0] in OURS:
             del sys.modules[name]
@@ -44,7 +42,8 @@ def preload() -> None:
 def main() -> None:
     """Fork for each line of standard input; end when it ends, letting the children finish."""
     preload()
-    # A child's collector would go through all that is here, and so copy 130 MB of its pages.
+    # A child's collector would go through all that is here, and so copy 130 MB of its pages: a
+    # third of a second, as long as the rest of a short message takes.
     gc.freeze()
     # The kernel takes the dead children away; nobody asks how they ended but the node.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

@@ -19,7 +19,7 @@ from client.site.config import Address
 from common.errors import NodeError
 
 OFFLINE_AFTER_S = 90.0
-"""Heartbeats come every 5 to 6 s; half a minute before, the coordinator has given the site up."""
+"""Heartbeats come every 4 s; half a minute before, the coordinator has given the site up."""
 SERVICE = "fedvitals.node"
 
 

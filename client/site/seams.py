@@ -1,7 +1,7 @@
 """Where this package takes hold of Flower's SuperNode, and what it puts there.
 
 The names are internal to Flower 1.41.0, which is pinned exactly. A node does not start where the
-release is another one or a name is gone: it would run without its gate.
+release is another one or a name is gone: it would run without its gate, or be lost to its rounds.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ CLIENT = "FleetHttpClient"
 """In `fleet_http_connection`."""
 RHYTHM = "HEARTBEAT_DEFAULT_INTERVAL"
 """In `heartbeat`: the next is due after this less five seconds, and four fifths of that."""
-RHYTHM_S = 12
-"""A heartbeat every 5 to 6 s. The SuperLink gives a node up 60 s after its last one, and with it
-the message in work: Flower's own 20 s, a connection that is gone for 30 and the pause until it is
-tried again can be more than that."""
+RHYTHM_S = 10
+"""A heartbeat every 4 s. The SuperLink gives a node up 60 s after its last one, and with it the
+message in work: Flower's own 20 s, a connection that is gone for 30 and the pause until it is tried
+again can be more than that. Announced are Flower's 30 s, of which the SuperLink waits for two."""
 PAUSES_AFTER_500_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Then the node ends, and is started again."""
 
@@ -60,15 +60,16 @@ def check_release() -> None:
     worker = inspect.getsource(start_client_internal)
     connection = inspect.getsource(fleet_http_connection)
     sender = inspect.getsource(heartbeat)
-    for name, calls, module in (
-        (CONNECTION, f"with {CONNECTION}(", worker),
-        (VERIFY, f"= {VERIFY}(fab, trusted_entities)", worker),
-        (PUSH, f"            {PUSH}(\n", worker),
-        (CLIENT, f"with {CLIENT}.from_server_address(", connection),
-        (RHYTHM, f"next_interval: float = {RHYTHM} - ", sender),
+    unasked = "the gate would not be asked"
+    for name, calls, module, otherwise in (
+        (CONNECTION, f"with {CONNECTION}(", worker, unasked),
+        (VERIFY, f"= {VERIFY}(fab, trusted_entities)", worker, unasked),
+        (PUSH, f"            {PUSH}(\n", worker, "answers could come a message late"),
+        (CLIENT, f"with {CLIENT}.from_server_address(", connection, "health would be unknown"),
+        (RHYTHM, f"next_interval: float = {RHYTHM} - ", sender, "a short drop could cost a round"),
     ):
         if calls not in module:
-            raise NodeError(f"Flower's {name} is not where it was; the gate would not be asked")
+            raise NodeError(f"Flower's {name} is not where it was; {otherwise}")
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def gated(
     deadline: Deadline,
     on_audit_error: Callable[[AuditError], NoReturn],
 ) -> Iterator[None]:
-    """Put the gate, the list of approved bundles and the pulse into Flower's SuperNode.
+    """Put the gate, the list of approved bundles, the pulse and its rhythm into Flower's SuperNode.
 
     Args:
         gate: decides what leaves, and which bundles run.

@@ -127,7 +127,7 @@ def _page(record: Mapping[str, Any]) -> Iterator[str]:
         "",
         "The announcement names the run, the site and the question by Flower's numbers (others in",
         "a real run), the time, and the seconds that the app worked. Beside its answers the node",
-        "sends its public key, the version of Flower, and a sign of life every half minute.",
+        "sends its public key, the version of Flower, and a sign of life every 4 s.",
     )
 
 

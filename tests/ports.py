@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import os
+import random
 import socket
+from collections.abc import Iterator
 
 # Below the ports that the kernel gives to outgoing connections, which could take one between its
-# being chosen and its being listened to; and a range for each of pytest's workers, likewise.
-_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_ports = itertools.count(10_000 + 4_000 * _worker)
+# being chosen and its being listened to. Each process begins somewhere else, likewise.
+_RANGE = range(10_000, 32_000)
+_start: int = random.SystemRandom().randrange(len(_RANGE))
+_ports: Iterator[int] = itertools.cycle([*_RANGE[_start:], *_RANGE[:_start]])
 
 
 def free_port() -> int:
-    """Return a port of this machine that nothing listens on, and that was not given before."""
+    """Return a port of this machine that nothing listens on, another one each time."""
     return next(filter(_is_free, _ports))
 
 

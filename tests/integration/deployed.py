@@ -148,8 +148,8 @@ class Site:
         """Call a command of the site's; return what it prints."""
         return call(self.command(*arguments), self.environment, code)
 
-    def app_at_work(self) -> int:
-        """Wait until the app is in the middle of a new message; return its process.
+    def stopped_app(self) -> int:
+        """Stop the app in the middle of a new message; return its process.
 
         The last message's process ends with a delay. One that has not taken its message yet would,
         if killed, be started again by Flower: one with half a second of the processor has. Where
@@ -161,21 +161,23 @@ class Site:
             app = (set(self._apps()) - before).pop()
             process = psutil.Process(app)
             wait_for(f"{self.name} has its message", lambda: process.cpu_times().user > 0.5)
+            process.suspend()
         except (KeyError, psutil.NoSuchProcess):
-            return self.app_at_work()
+            return self.stopped_app()
         return app
 
     @contextmanager
     def app_paused(self) -> Iterator[None]:
         """Let the app begin no message for as long as the block lasts; one in work goes on."""
-        servers = self._fork_servers()
+        wait_for(f"the app is up at {self.name}", self._fork_servers)
+        servers = [psutil.Process(server) for server in self._fork_servers()]
         for server in servers:
-            os.kill(server, signal.SIGSTOP)
+            server.suspend()
         try:
             yield
         finally:
             for server in servers:
-                os.kill(server, signal.SIGCONT)
+                server.resume()
 
     def _fork_servers(self) -> list[int]:
         superexec = children_of(self.processes["app"].pid)
@@ -264,15 +266,18 @@ def make_coordinator(folder: Path) -> Coordinator:
 
 
 def copy_app(folder: Path) -> None:
-    """Copy what Flower makes the app's bundle of.
+    """Copy the folders and files that Flower makes the app's bundle of.
 
     It looks at every file below the app's folder: four seconds in a checkout with its .venv.
     """
     folder.mkdir()
     for name in APP:
         source = REPOSITORY / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name)
+        if source.is_dir():
+            # Other tests may be compiling there just now.
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
 
 
 def make_site(

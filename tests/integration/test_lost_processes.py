@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from common.config import FederationConfig, RunConfig
@@ -31,12 +32,13 @@ def site_names() -> tuple[str, ...]:
 
 
 def lose_app(site: Site) -> None:
-    kill([site.app_at_work()])
+    kill([site.stopped_app()])
 
 
 def lose_node(site: Site) -> None:
-    site.app_at_work()
+    app = site.stopped_app()
     site.kill("node")
+    psutil.Process(app).resume()  # its answer finds nobody
 
 
 def missed(folder: Path, name: str, since: int) -> bool:

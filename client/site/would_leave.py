@@ -127,7 +127,8 @@ def _page(record: Mapping[str, Any]) -> Iterator[str]:
         "",
         "The announcement names the run, the site and the question by Flower's numbers (others in",
         "a real run), the time, and the seconds that the app worked. Beside its answers the node",
-        "sends its public key, the version of Flower, and a sign of life every 4 s.",
+        "sends its public key, the version of Flower, a sign of life every 4 s and, while it is",
+        "idle, the question for a message every 3 s.",
     )
 
 

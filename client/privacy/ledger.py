@@ -237,7 +237,8 @@ def _runs(
         "coalesce(sum(rounds.steps) FILTER (WHERE rounds.replied IS NULL), 0) AS unanswered "
         "FROM runs LEFT JOIN rounds USING (run, site) "
         "WHERE (:site IS NULL OR site = :site) AND (:run IS NULL OR run = :run) "
-        "GROUP BY run, site ORDER BY began, run, site",
+        # The time is in whole seconds: of one second, as they came.
+        "GROUP BY run, site ORDER BY began, runs.rowid",
         {"site": site, "run": run},
     )
     return [

@@ -58,6 +58,17 @@ def test_two_sites_of_one_run_are_two_accounts(ledger: Ledger) -> None:
     assert [r.site for r in ledger.runs("micu")] == ["micu"]
 
 
+def test_runs_of_one_second_are_told_as_they_came(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = "2999-01-01T00:00:00+00:00"
+    monkeypatch.setattr("client.privacy.ledger._now", lambda: later)
+    names = [f"run-{number}" for number in (7, 3, 9, 1, 5)]
+    for name in names:
+        ledger.begin(name, "ccu", "table-1", PLAN)
+    assert [record.run for record in ledger.runs()] == ["run-a", *names]
+
+
 @pytest.mark.parametrize("run", ["", "x" * 129, "a\nb"])
 def test_a_run_id_that_is_no_key_is_refused(ledger: Ledger, run: str) -> None:
     with pytest.raises(PrivacyError, match="printable"):

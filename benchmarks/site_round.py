@@ -36,14 +36,8 @@ from server.run_folder import read_rounds
 from simulation.mimic3.cohort import Mimic3Settings, mimic3_cohort
 from simulation.sites import write_cohort
 from simulation.synthetic import write_synthetic_mimic
-from tests.integration.deployed import (
-    Coordinator,
-    Site,
-    admit,
-    finish,
-    make_coordinator,
-    make_site,
-)
+from tests.integration.deployed import Coordinator, Site, admit, make_coordinator, make_site
+from tests.integration.processes import finish
 
 TARGET_S = 8.0
 OVERHEAD = ("start", "model", "table")

@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import psutil
 from common.config import FederationConfig, RunConfig
 from server.run_folder import read_rounds
 from simulation.federate import federate
+from tests.integration.processes import call, children_of, kill, wait_for
 from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,13 +55,6 @@ def provision(
     for file in ("tls.crt", "ca.crt"):
         (folder / "private" / file).write_bytes((authority / "issued" / name / file).read_bytes())
     return folder / "private"
-
-
-def wait_for(what: str, condition: Callable[[], object], timeout_s: float = 120.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -327,22 +320,6 @@ def replaced(file: str, values: Mapping[str, str]) -> str:
     return text
 
 
-def call(command: Sequence[str], environment: Mapping[str, str], code: int) -> str:
-    """Run a command to its end; return what it prints, once its exit code is the right one."""
-    result = subprocess.run(
-        list(command), env=dict(environment), capture_output=True, text=True, timeout=240,
-        check=False,
-    )  # fmt: skip
-    assert result.returncode == code, result.stdout + result.stderr
-    return result.stdout + result.stderr
-
-
-def finish(run: subprocess.Popen[str]) -> tuple[int, str]:
-    """Wait for a run's end; return its exit code and what it said."""
-    said, _ = run.communicate(timeout=300)
-    return run.returncode, said
-
-
 def digests(folder: Path) -> list[Any]:
     """The global adapter's SHA-256 after each round of a run folder."""
     return [entry.get("adapter_digest") for entry in read_rounds(folder)]
@@ -371,16 +348,3 @@ def with_federation(config: RunConfig, federation: FederationConfig, rounds: int
     flat = RunConfig(federation=federation).flat()
     other = {key: value for key, value in flat.items() if key.startswith("federation.")}
     return RunConfig.parse({**config.flat(), **other, "rounds": rounds})
-
-
-def children_of(pid: int) -> list[int]:
-    """The processes that a process started."""
-    result = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-    )
-    return [int(line) for line in result.stdout.split()]
-
-
-def kill(pids: Sequence[int]) -> None:
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)

@@ -18,12 +18,10 @@ from tests.integration.deployed import (
     Site,
     admit,
     assert_as_simulated,
-    finish,
-    kill,
     make_site,
     usable,
-    wait_for,
 )
+from tests.integration.processes import finish, kill, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -11,14 +11,8 @@ import pytest
 from common.config import RunConfig
 from server.run_folder import read_rounds
 from tests.integration.conftest import SITES
-from tests.integration.deployed import (
-    Coordinator,
-    Site,
-    assert_as_simulated,
-    finish,
-    usable,
-    wait_for,
-)
+from tests.integration.deployed import Coordinator, Site, assert_as_simulated, usable
+from tests.integration.processes import finish, wait_for
 from tests.integration.tls_proxy import TlsProxy
 from tests.ports import free_port
 

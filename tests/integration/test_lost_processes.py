@@ -11,15 +11,8 @@ import psutil
 import pytest
 
 from common.config import FederationConfig, RunConfig
-from tests.integration.deployed import (
-    Coordinator,
-    Site,
-    finish,
-    kill,
-    usable,
-    wait_for,
-    with_federation,
-)
+from tests.integration.deployed import Coordinator, Site, usable, with_federation
+from tests.integration.processes import finish, kill, wait_for
 
 pytestmark = pytest.mark.slow
 SITES = ("ccu", "micu", "sicu")

@@ -17,12 +17,12 @@ from tests.integration.deployed import (
     Coordinator,
     Site,
     admit,
-    finish,
     make_site,
     script,
     usable,
     with_federation,
 )
+from tests.integration.processes import finish
 from tests.ports import free_ports
 
 pytestmark = [

@@ -10,14 +10,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import NodeError
-from tests.integration.deployed import (
-    Coordinator,
-    Site,
-    admit,
-    make_site,
-    provision,
-    script,
-)
+from tests.integration.deployed import Coordinator, Site, admit, make_site, provision, script
 from tests.integration.tls_proxy import TlsProxy
 from tests.ports import free_port
 

@@ -12,17 +12,7 @@ from simulation.mimic3.chartevents import stream_chartevents
 from simulation.mimic3.sepsis import RULE_TABLES, SEPSIS_RULES, check_tables, flags, select_septic
 from simulation.mimic3.sofa import SOFA_ITEMS
 from simulation.mimic3.tables import MimicTables
-
-EMPTY_TABLES = {
-    "INPUTEVENTS_CV": "ICUSTAY_ID,CHARTTIME,ITEMID,AMOUNT,RATE,RATEUOM",
-    "INPUTEVENTS_MV": (
-        "ICUSTAY_ID,STARTTIME,ENDTIME,ITEMID,RATE,RATEUOM,AMOUNT,AMOUNTUOM,PATIENTWEIGHT,"
-        "STATUSDESCRIPTION"
-    ),
-    "OUTPUTEVENTS": "ICUSTAY_ID,CHARTTIME,ITEMID,VALUE,ISERROR",
-    "PROCEDUREEVENTS_MV": "ICUSTAY_ID,STARTTIME,ENDTIME,ITEMID,STATUSDESCRIPTION",
-    "CHARTEVENTS": "SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,VALUE,VALUENUM,VALUEUOM,ERROR",
-}
+from tests.simulation.mimic3.sofa_patients import HEADERS, SOFA_HEADERS
 
 
 def write(folder: Path, table: str, header: str, rows: Sequence[str] = ()) -> None:
@@ -31,12 +21,11 @@ def write(folder: Path, table: str, header: str, rows: Sequence[str] = ()) -> No
 
 def write_stays(folder: Path, admissions: int) -> None:
     """One patient, admission and ICU stay of the days 10 to 14 each; stay = 1000 + admission."""
-    header = "SUBJECT_ID,HADM_ID,ICUSTAY_ID,DBSOURCE,FIRST_CAREUNIT,INTIME,OUTTIME"
     rows = [
         f"{n},{n},{1000 + n},metavision,MICU,2150-06-10 00:00:00,2150-06-14 00:00:00"
         for n in range(1, admissions + 1)
     ]
-    write(folder, "ICUSTAYS", header, rows)
+    write(folder, "ICUSTAYS", HEADERS["ICUSTAYS"], rows)
 
 
 def write_codes(
@@ -137,7 +126,7 @@ def write_sepsis3(
 ) -> None:
     """Of each admission: day of the antibiotic, time of the culture, times and platelet counts."""
     write_stays(folder, len(admissions))
-    for table, header in EMPTY_TABLES.items():
+    for table, header in SOFA_HEADERS.items():
         write(folder, table, header)
     numbered = list(enumerate(admissions, start=1))
     write(

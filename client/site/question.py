@@ -42,12 +42,14 @@ class Question:
         kind: ``train``, ``evaluate``, ``query``, or another that nothing answers.
         round: which round it asks for; None where it does not say so properly.
         adapter: the header of the adapter that it brings; None without one.
+        dtype: the run's numbers on the way up, ``wire.dtype``; None where that is not known.
     """
 
     message: Message
     kind: str
     round: RoundName | None = None
     adapter: Header | None = None
+    dtype: str | None = None
 
 
 def read_question(message: Message, tree: ObjectTree, read: Read) -> Question:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from client.site.policy import PolicyFile
 from client.site.question import read_question
 from client.site.rules import Site
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config import RunConfig, WireConfig
 from common.seeds import derive_seed
 from common.wire import to_record
 from tests.federation_samples import tiny_run
@@ -96,7 +96,8 @@ class Setting:
 
     def answer(self, message: Message) -> Message:
         """Return what this release's app answers; it is asked once for each kind of answer."""
-        key = (message.metadata.message_type, self.allow, str(self.config.privacy))
+        settings = f"{self.config.privacy} {self.config.wire} {self.config.trained}"
+        key = (message.metadata.message_type, self.allow, settings)
         if key not in self.answers:
             self.answers[key] = self._answer(message)
         return deepcopy(self.answers[key])
@@ -114,6 +115,7 @@ class Setting:
         """Return what the gate sends in the answer's place."""
         tree, contents = objects(message)
         question = read_question(message, tree, contents.__getitem__)
+        question = replace(question, dtype=self.config.wire.dtype)
         tree, contents = objects(answer)
         return self.gate.pass_on(question, answer, tree, contents.__getitem__, bundle)
 
@@ -194,6 +196,28 @@ def test_a_private_round_may_leave_with_its_guarantee(make: Make) -> None:
     assert sent.array_records["adapter"]["adapter"].data == given.data
     assert setting.last["epsilon"] == report["privacy.epsilon"]
     assert verify(setting.folder / "audit.jsonl").lines == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("trained", ["ab", "b"])
+def test_each_type_of_number_leaves_as_it_was_written(make: Make, dtype: str, trained: str) -> None:
+    setting = make(**{"wire.dtype": dtype, "lora.train": trained})
+    message = setting.ask("train")
+    answer = setting.answer(message)
+    sent = setting.passed(message, answer).content
+    given = answer.content.array_records["adapter"]["adapter"]
+    assert sent.array_records["adapter"]["adapter"].data == given.data
+    kinds = {kind for name, kind, _ in setting.last["adapter"]["tensors"] if "scale" not in name}
+    assert kinds == {dtype}
+
+
+def test_another_type_of_number_than_the_run_s_stays(make: Make) -> None:
+    setting = make()
+    message = setting.ask("train")
+    answer = setting.answer(message)
+    setting.config = replace(setting.config, wire=WireConfig("float16"))
+    assert setting.passed(message, answer).error.code == REFUSED
+    assert setting.last["reason"] == "adapter"
 
 
 def test_a_round_without_a_guarantee_stays(make: Make) -> None:

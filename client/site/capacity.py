@@ -53,13 +53,13 @@ def _values(dtype: str, largest: float) -> int:
     float32 without subnormals, which are not sent; float16 with them.
     """
     digits, smallest = _DIGITS[dtype], _SMALLEST[dtype]
-    below = 0 if dtype == "float32" else 2**digits - 1  # subnormals
+    below = 0 if dtype == "float32" else (1 << digits) - 1  # subnormals
     bounded = min(largest, 65504.0 if dtype == "float16" else (2 - 2**-23) * 2.0**127)
     if bounded < 2.0**smallest:
         steps = int(bounded / 2.0 ** (smallest - digits)) if below else 0
         return 2 * steps + 1
     fraction, power = math.frexp(bounded)  # fraction in [1/2, 1)
-    steps = (power - 1 - smallest) * 2**digits + int((2 * fraction - 1) * 2**digits) + 1
+    steps = ((power - 1 - smallest) << digits) + int((2 * fraction - 1) * (1 << digits)) + 1
     return 2 * (below + steps) + 1
 
 

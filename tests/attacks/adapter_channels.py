@@ -44,7 +44,7 @@ class Channel:
 def adapter() -> Adapter:
     """Three sizes of layers, nine in all; B is zero but in the first layer, as it begins."""
     random = np.random.default_rng(11)
-    tensors = {}
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
     for block in range(3):
         for projection, outputs in (("q", 16), ("k", 16), ("o", 24)):
             inputs = 16 if projection != "k" else 24
@@ -146,7 +146,7 @@ def _by_type() -> Channel:
     types: tuple[WireDtype, ...] = ("float32", "float16", "int8")
 
     def find(message: bytes) -> int:
-        return types.index(read_header(message, MOST).tensors["B.0"].dtype.name)  # type: ignore[arg-type]
+        return types.index(read_header(message, MOST).tensors["B.0"].dtype.name)
 
     return Channel("float32", 1, lambda payload: encode(adapter(), types[payload]), find)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ class Door:
         if kind == "train":
             content["adapter"] = record_of(encode(self.adapter, dtype))
         answer = Message(RecordDict(content), reply_to=asked)
-        question = replace(read_question(asked, *_stored(asked)), dtype=dtype)
+        question = read_question(asked, *_stored(asked))
         sent = self._gate.pass_on(question, answer, *_stored(answer), BUNDLE)
         (*_, line) = read_entries(self._log)
         assert line["decision"] == decision, line

@@ -24,6 +24,7 @@ from client.site.audit import read_entries, verify
 from client.site.config import Address, load_site_config
 from client.site.health import ask_health
 from client.site.policy import load_policy
+from tests.integration.deployed import shipped_settings
 from tests.integration.gate_setting import (
     BIN,
     REPOSITORY,
@@ -51,9 +52,13 @@ max-norm = 10.0
 [metrics]
 loss = 3
 [join]
+SETTINGS
 [limits]
 min-patients = 0
 rounds-per-day = 100
+evaluations-per-day = 100
+joins-per-day = 100
+errors-per-day = 100
 [privacy]
 required = false
 max-epsilon = 8.0
@@ -86,7 +91,7 @@ class Setting:
         return done.stdout
 
     def run(self, app: Path, out: Path, cases: str = "") -> dict[str, Any]:
-        settings = f'out="{out}" cases="{cases}"'
+        settings = f'out="{out}" data="{cases}"'
         self.flwr("run", str(app), "test", "-c", settings)
         deadline = time.monotonic() + RUN_S
         while not out.is_file():
@@ -133,7 +138,7 @@ def write_settings(folder: Path, link: int, proxied: int, health: Address) -> No
         f'[superlink]\ndefault = "test"\n[superlink.test]\naddress = "127.0.0.1:{link}"\n'
         f'root-certificates = "{folder / "ca.crt"}"\n'
     )
-    (folder / "policy.toml").write_text(POLICY)
+    (folder / "policy.toml").write_text(POLICY.replace("SETTINGS", shipped_settings()))
     (folder / "site.toml").write_text(
         '[site]\nid = "hosp1"\ntable = "absent.parquet"\nstate = "state"\npolicy = "policy.toml"\n'
         f'[server]\naddress = "localhost:{proxied}"\nca = "ca.crt"\n'

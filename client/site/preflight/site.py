@@ -13,6 +13,7 @@ from client.site.audit import verify
 from client.site.config import SiteConfig
 from client.site.policy import Policy, load_policy
 from client.site.preflight.finding import Finding, fail, ok, warn
+from client.site.preflight.interface import check_interface
 from client.site.table_facts import training_patients
 from common.errors import FedvitalsError
 from common.vitals import read_site_table
@@ -32,6 +33,7 @@ def check_site(config: SiteConfig) -> Iterator[Finding]:
     yield _key(config)
     yield _state(config)
     yield _work(config)
+    yield from check_interface(config)
 
 
 def _bundles(config: SiteConfig, policy: Policy) -> Finding:

@@ -15,7 +15,7 @@ from common.errors import NodeError
 EXPIRES_SOON_DAYS = 30
 ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - looked for, not listened on
 """What a node listens on whose own site.toml does not name it as the app's does."""
-_RENEW = "make a new pair with deploy/certs/local-api.sh, and give its client-api.crt to the app too"
+_RENEW = "make a new pair with deploy/certs/local-api.sh; give its client-api.crt to the app too"
 
 
 def check_interface(config: SiteConfig) -> Iterator[Finding]:

@@ -220,7 +220,8 @@ def main(arguments: list[str] | None = None) -> None:
         project, folder = read_project(image), REPOSITORY / "deploy" / image
         lock, sbom = folder / "requirements.lock", folder / "sbom.cdx.json"
         if check:
-            wrong = faults(project, lock.read_text(), sbom.read_text())
+            there = lock.is_file() and sbom.is_file()
+            wrong = faults(project, lock.read_text(), sbom.read_text()) if there else ["missing"]
             if wrong:
                 raise LockError(f"deploy/{image}: {'; '.join(wrong)}; run `make lock`")
             continue

@@ -84,7 +84,7 @@ def who_needs_whom(
     by_name = {one.name: one for one in found}
     needs: dict[str, set[str]] = {"": set(), **{name: set() for name in by_name}}
     todo = [("", Requirement(text)) for text in requirements]
-    followed = set()
+    followed: set[tuple[str, str]] = set()
     while todo:
         parent, wanted = todo.pop()
         name = canonicalize_name(wanted.name)

@@ -238,36 +238,41 @@ def _node(table: TomlTable, base: Path) -> NodeSection:
     isolation = table.text("isolation", "process")
     if isolation not in ISOLATIONS:
         raise table.wrong("isolation", f"must be {' or '.join(ISOLATIONS)}, got {isolation!r}")
-    client_api = _address(table, "client-api", "127.0.0.1:9094")
     secret = table.text("secret", "")
-    if not client_api.on_loopback and not (secret and isolation == "process"):
+    section = NodeSection(
+        key=base / table.text("key"),
+        isolation=isolation,
+        client_api=_address(table, "client-api", "127.0.0.1:9094"),
+        secret=base / secret if secret else None,
+        health=_address(table, "health", "127.0.0.1:9095"),
+        client_api_tls=_client_api_tls(table, base),
+    )
+    _check_interface(table, section)
+    return section
+
+
+def _check_interface(table: TomlTable, node: NodeSection) -> None:
+    """Refuse an interface that gives away the app's work, to those who ask or those who listen."""
+    address, apart = node.client_api, node.isolation == "process"
+    if not address.on_loopback and not (node.secret and apart):
         raise table.wrong(
             "client-api",
-            f"{client_api} can be reached from other machines, and whoever asks first would get "
+            f"{address} can be reached from other machines, and whoever asks first would get "
             'the app\'s work; set node.secret and isolation = "process", or use 127.0.0.1',
         )
-    tls = _client_api_tls(table, base)
-    if not client_api.on_loopback and tls is None:
+    if not address.on_loopback and node.client_api_tls is None:
         raise table.wrong(
             "client-api",
-            f"{client_api} can be reached from other machines, which could read what the app is "
+            f"{address} can be reached from other machines, which could read what the app is "
             "given and answers, and hand it another app to run on the site table; make a "
             "certificate with deploy/certs/local-api.sh and set node.client-api-certificate, "
             "client-api-key and client-api-ca, or use 127.0.0.1",
         )
-    if isolation == "subprocess" and tls is not None:
+    if node.client_api_tls is not None and not apart:
         raise table.wrong(
             "client-api-certificate",
             'is for isolation = "process"; leave it, client-api-key and client-api-ca out',
         )
-    return NodeSection(
-        key=base / table.text("key"),
-        isolation=isolation,
-        client_api=client_api,
-        secret=base / secret if secret else None,
-        health=_address(table, "health", "127.0.0.1:9095"),
-        client_api_tls=tls,
-    )
 
 
 def _client_api_tls(table: TomlTable, base: Path) -> ClientApiTls | None:

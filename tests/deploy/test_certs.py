@@ -314,5 +314,8 @@ def test_what_the_local_interfaces_script_does_not_know_makes_no_key(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     folder = tmp_path / "keys"
-    refused("local-api.sh", *((folder, *arguments) if arguments else ()))
+    if arguments:
+        refused("local-api.sh", folder, *arguments)
+    else:
+        refused("local-api.sh")
     assert not folder.exists()

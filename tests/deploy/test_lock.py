@@ -162,6 +162,9 @@ def test_the_check_names_the_command_to_run(
     file.write_text(re.sub(r"(?m)^torch==.*\n", "", file.read_text()))
     with pytest.raises(LockError, match=r"deploy/site: .*torch.*locked is none.*run `make lock`"):
         lock.main(["--check"])
+    file.unlink()
+    with pytest.raises(LockError, match="deploy/site: missing; run `make lock`"):
+        lock.main(["--check"])
 
 
 def item(url: str, digest: str | None = ONE, **metadata: Any) -> dict[str, Any]:

@@ -255,7 +255,7 @@ def test_each_pod_of_a_site_sees_what_is_its_own() -> None:
 
 
 def test_the_node_is_given_files_and_no_links() -> None:
-    """A volume of Kubernetes holds links in a folder that all may write; `subPath` gives neither."""
+    """A volume of Kubernetes holds links in a folder that all may write; `subPath` gives none."""
     node = {mount["mountPath"]: mount for mount in container("site", "node")["volumeMounts"]}
     config = {path: mount["subPath"] for path, mount in node.items() if mount["name"] == "config"}
     assert config == {

@@ -16,6 +16,7 @@ from client.site.config import SiteConfig
 from client.site.own_file import find_fault
 from client.site.policy import Policy, load_policy
 from client.site.preflight.finding import Finding, fail, ok, warn
+from client.site.ship_anchor import shipped_before
 from client.site.table_facts import training_patients
 from common.errors import FedvitalsError
 from common.vitals import read_site_table
@@ -128,7 +129,7 @@ def _key(config: SiteConfig) -> Finding:
 
 def _state(config: SiteConfig) -> Finding:
     try:
-        lines = verify(config.audit_log).lines
+        lines = verify(config.audit_log, *shipped_before(config.audit_log)).lines
     except (FedvitalsError, OSError) as problem:
         return fail("audit", str(problem), "keep the log as it is and find out who changed it")
     return ok("audit", f"{config.audit_log}: {lines} lines, whole")

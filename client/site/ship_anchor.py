@@ -116,7 +116,7 @@ def ship_anchor(
     name = hashlib.sha256(place.to.encode()).hexdigest()[:16]
     last, waiting = (log.parent / _FOLDER / f"{name}.{kind}" for kind in ("last", "waiting"))
     try:
-        with _held(log.parent / _FOLDER / f"{name}.lock"):
+        with _held(log.parent / _FOLDER / f"{name}.lock", log):
             if waiting.exists():
                 deliver(_read(waiting), _read(last))
                 waiting.replace(last)
@@ -252,13 +252,18 @@ def _read(path: Path) -> SignedAnchor | None:
 
 
 @contextmanager
-def _held(path: Path) -> Iterator[None]:
+def _held(path: Path, log: Path) -> Iterator[None]:
+    """Hold a place against other processes; what root makes meanwhile is the log's owner's."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
+        if os.geteuid() == 0 and log.exists():
+            owner = log.stat()
+            for made in (path.parent, *path.parent.iterdir()):
+                os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
         os.close(handle)
 
 

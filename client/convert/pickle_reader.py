@@ -41,8 +41,8 @@ def read_pickle(data: bytes) -> tuple[object, tuple[str, ...]]:
 
 
 def _name(code: bytes) -> str:
-    known = pickletools.code2op.get(code.decode("latin-1"))
-    return known.name if known else repr(code)
+    names = {opcode.code: opcode.name for opcode in pickletools.opcodes}
+    return names.get(code.decode("latin-1"), repr(code))
 
 
 _Step = Callable[[PickleMachine], None]

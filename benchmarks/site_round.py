@@ -29,7 +29,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
-from common.backbones.loading import load_backbone
 from common.config import FederationConfig, RunConfig
 from common.vitals import read_site_table
 from server.run_folder import read_rounds
@@ -79,7 +78,7 @@ def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dic
         out=str(coordinator.folder / f"run-{how}"),
         federation=FederationConfig(min_sites=1),
     )
-    site = make_site(coordinator, how, table, load_backbone(config.backbone).digest)
+    site = make_site(coordinator, how, table, Path(config.backbone))
     settle(site, how)
     admit(coordinator, site)
     # Cold, the node starts the app itself.

@@ -26,11 +26,14 @@ from client.site.audit import AuditLog, read_entries
 from client.site.capacity import message_capacity_bits
 from client.site.gate import Gate
 from client.site.policy import load_policy
+from client.site.privacy_budget import plan_of
 from client.site.question import read_question
-from client.site.rules import Site
+from client.site.run_facts import RunFacts
+from client.site.run_settings import RunSettings
+from client.site.site_facts import Site
 from common.adapter import Adapter
 from common.backbones.lora import adapted_backbone
-from common.config import LoraConfig
+from common.config import LoraConfig, PrivacyConfig, RunConfig, WireConfig
 from common.vitals import VITAL_NAMES
 from common.wire import WireDtype, encode, record_of
 
@@ -58,15 +61,15 @@ def main() -> None:
             door = Door(folder / f"rank-{rank}", adapter)
             print(f"rank {rank}, {adapter.num_parameters:,} numbers in {len(adapter.tensors)}:")
             for dtype in DTYPES:
-                line = door.train(dtype, private_report())
+                line = door.train(private_report(), private_run(dtype))
                 room = message_capacity_bits(line["adapter"]["tensors"], door.max_norm) / 8
                 print(
                     f"  {dtype}: {line['adapter']['bytes']:,} and {line['bytes']:,}; "
                     f"its numbers could hide {room:,.0f}"
                 )
         print(f"requests of a round: {door.requests}; beside the adapter, bytes:")
-        for what, report in REPORTS.items():
-            line = door.train("float32", report())
+        for what, (report, run) in REPORTS.items():
+            line = door.train(report(), run())
             rest = line["bytes"] - line["adapter"]["bytes"]
             print(f"  {what}: {len(report())} numbers, {rest:,} with names and envelope")
         print(f"answer without an adapter: {door.evaluate(open_report())['bytes']:,}")
@@ -119,14 +122,29 @@ def open_report() -> dict[str, float | int]:
     return RoundReport(240, 9876, 155, 1 / 3, {"wql": 1 / 3, **scores}, seconds).numbers()
 
 
+def private_run(dtype: WireDtype = "float32") -> RunConfig:
+    """The settings of a private run: ten steps a round, a tenth of the patients in each."""
+    privacy = PrivacyConfig(noise_multiplier=1.2, sample_rate=0.1)
+    return RunConfig(privacy=privacy, wire=WireConfig(dtype))
+
+
+def open_run(dtype: WireDtype = "float32") -> RunConfig:
+    """The settings of a run without privacy."""
+    return RunConfig(wire=WireConfig(dtype))
+
+
 def private_report() -> dict[str, float | int]:
     """All that it reports with privacy on, where its `allow` names nothing."""
-    figures = {"epsilon": 7.9, "epsilon-rdp": 7.99, "delta": 1e-5, "noise-multiplier": 1.1}
-    figures |= {"sample-rate": 0.1, "clip-norm": 0.05, "steps": 100}
-    return {"steps": 10, **{f"privacy.{name}": value for name, value in figures.items()}}
+    plan = plan_of(private_run())
+    guarantee = {f"privacy.{name}": value for name, value in plan.facts().items()}
+    return {"steps": plan.round_steps.steps, **guarantee}
 
 
-REPORTS = {"privacy on": private_report, "privacy off": open_report}
+REPORTS = {
+    "privacy on": (private_report, private_run),
+    "privacy off": (open_report, open_run),
+}
+"""The numbers of a round, and the run that they belong to."""
 
 
 @dataclass
@@ -149,21 +167,23 @@ class Door:
             "texts = []", f'texts = ["{SOURCE}", "{RULE}", "{digest}"]'
         )
         added = added.replace("required = true", "required = false")
+        added = added.replace("budget-epsilon = 10.0", "")
         approval = f'[[bundles]]\nsha256 = "{BUNDLE}"\nname = "fedvitals"\napproved-by = "a"\n'
         path = self.folder / "policy.toml"
         path.write_text(f"{added}\n{approval}approved-at = '2026-03-02T09:30:00+01:00'\n")
         policy = load_policy(path)
         self.max_norm = policy.max_norm
         self._log = self.folder / "audit.jsonl"
-        self._gate = Gate(Site(SITE, PATIENTS), lambda: policy, AuditLog(self._log))
+        site = Site(SITE, PATIENTS, PATIENTS, step_minutes=60)
+        self._gate = Gate(site, lambda: policy, AuditLog(self._log))
 
-    def train(self, dtype: WireDtype, report: Mapping[str, Any]) -> dict[str, Any]:
+    def train(self, report: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
         """Return the audit log's line about an answer with an adapter."""
-        return self._pass("train", dtype, {"report": MetricRecord(dict(report))})
+        return self._pass("train", config, {"report": MetricRecord(dict(report))})
 
     def evaluate(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """The same of an answer without one."""
-        return self._pass("evaluate", "float32", {"report": MetricRecord(dict(report))})
+        return self._pass("evaluate", open_run(), {"report": MetricRecord(dict(report))})
 
     def join(self) -> dict[str, Any]:
         """The same of what the site says of itself."""
@@ -174,16 +194,19 @@ class Door:
         }  # fmt: skip
         site = ConfigRecord(said)  # type: ignore[arg-type]
         return self._pass(
-            "query", "float32", {f"site.{SITE}": site, "node": ConfigRecord({"nodes": 0})}
+            "query",
+            RunConfig(lora=LoraConfig(rank=self.adapter.rank)),
+            {f"site.{SITE}": site, "node": ConfigRecord({"nodes": 0})},
         )
 
     def fail(self) -> dict[str, Any]:
         """The same of an answer that may not leave."""
-        return self._pass("query", "float32", {"report": MetricRecord({"patients": 1})}, "refused")
+        return self._pass("query", open_run(), {"report": MetricRecord({"patients": 1})}, "refused")
 
     def _pass(
-        self, kind: str, dtype: WireDtype, content: dict[str, Any], decision: str = "sent"
+        self, kind: str, config: RunConfig, content: dict[str, Any], decision: str = "sent"
     ) -> dict[str, Any]:
+        dtype = config.wire.dtype
         name = ConfigRecord({"site": SITE, "round": 1, "run": "ab" * 8})
         # Down comes float32, or float16 where less than that goes up.
         down: WireDtype = "float32" if dtype == "float32" else "float16"
@@ -195,8 +218,9 @@ class Door:
         if kind == "train":
             content["adapter"] = record_of(encode(self.adapter, dtype))
         answer = Message(RecordDict(content), reply_to=asked)
-        question = read_question(asked, *_stored(asked))
-        sent = self._gate.pass_on(question, answer, *_stored(answer), BUNDLE)
+        question = read_question(asked, *_stored(asked), RunFacts(BUNDLE, RunSettings(config)))
+        sent = self._gate.pass_on(question, answer, *_stored(answer))
+        assert sent is not None
         (*_, line) = read_entries(self._log)
         assert line["decision"] == decision, line
         # One announces the message, each object is a request of its own.

@@ -70,7 +70,9 @@ def node(
             raise UsageError("--bundle, --out, -c and --unconfined belong to --dry-run")
         from client.site.config import load_site_config
         from client.site.node import run_node
+        from client.site.own_file import check_own_file
 
+        check_own_file(config, "site.toml", UsageError)
         run_node(load_site_config(config))
     else:
         from client.site.config import load_site_config

@@ -14,7 +14,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
 from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
-from client.site.config import NodeSection
+from client.site.node_section import NodeSection
 from common.errors import UsageError
 from common.flower_environment import flower_environment
 

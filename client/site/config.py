@@ -27,6 +27,10 @@
     client-api-ca = "client-api.crt"       # loopback; the last is what the app's process trusts
     secret = "/etc/fedvitals/app.secret"   # shared with the app's process; optional on loopback
     health = "127.0.0.1:9095"              # gRPC health
+    [audit]                                # optional: anchors of the audit log, kept elsewhere
+    anchor-to = "/mnt/worm/anchors.jsonl"  # a file on another machine, or an https URL
+    anchor-ca = "/etc/fedvitals/keeper.crt"  # of that URL; the system's authorities without it
+    anchor-every = 100                     # lines
     [log]
     file = "/var/log/fedvitals/node.jsonl" # optional; standard error without it
     level = "info"
@@ -42,12 +46,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.site.node_section import Address, NodeSection, read_address, read_node_section
 from client.site.toml_table import TomlTable, read_toml
 from common.errors import UsageError
 
-ISOLATIONS = ("process", "subprocess")
 LEVELS = ("debug", "info", "warning", "error")
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 SITE_KEYS = (
     "id",
@@ -69,28 +72,7 @@ MOST_STEP_MINUTES = 1440
 """A day."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_TLS_KEYS = ("client-api-certificate", "client-api-key", "client-api-ca")
-
 _SITE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
-_ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})")
-
-
-@dataclass(frozen=True)
-class Address:
-    """A host, by name or number, and a port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
-
-    @property
-    def on_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
-        return self.host in LOOPBACK
 
 
 @dataclass(frozen=True)
@@ -136,40 +118,18 @@ class ServerSection:
 
 
 @dataclass(frozen=True)
-class ClientApiTls:
-    """TLS of the node's local interface.
+class AuditSection:
+    """`[audit]`: where the node ships signed anchors of its audit log.
 
     Attributes:
-        certificate: what the node shows the app's process.
-        key: its private key, which the node alone reads.
-        ca: by whom the app's process wants it signed; the certificate itself, where it is its own.
+        anchor_to: a file, or an http or https URL; empty = nowhere.
+        anchor_ca: the authority of an https URL; None = the system's.
+        anchor_every: lines after which the next anchor is due.
     """
 
-    certificate: Path
-    key: Path
-    ca: Path
-
-
-@dataclass(frozen=True)
-class NodeSection:
-    """`[node]`: how the node runs.
-
-    Attributes:
-        key: the private key of node authentication, ECDSA P-384 in OpenSSH's format.
-        isolation: ``process``: the app is a process of its own, which asks for work at
-            `client_api`; ``subprocess``: the node starts it.
-        client_api: the node's local interface for the app.
-        secret: a secret that the app's process shares; None where only loopback reaches it.
-        health: where the node's health is asked for.
-        client_api_tls: None where only loopback reaches it and nothing is encrypted.
-    """
-
-    key: Path
-    isolation: str
-    client_api: Address
-    secret: Path | None
-    health: Address
-    client_api_tls: ClientApiTls | None = None
+    anchor_to: str = ""
+    anchor_ca: Path | None = None
+    anchor_every: int = 100
 
 
 @dataclass(frozen=True)
@@ -189,6 +149,7 @@ class SiteConfig:
         server: where the coordinator is.
         node: how the node runs.
         log: the node's log.
+        audit: where anchors of the audit log go.
         backbones: digests of the frozen models that lie at the site, by name.
     """
 
@@ -196,6 +157,7 @@ class SiteConfig:
     server: ServerSection
     node: NodeSection
     log: LogSection
+    audit: AuditSection
     backbones: Mapping[str, str]
 
     @property
@@ -229,13 +191,14 @@ def load_site_config(path: Path) -> SiteConfig:
         UsageError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
     """
     file = read_toml(path, UsageError)
-    file.only(("site", "server", "node", "log", "backbones"))
+    file.only(("site", "server", "node", "log", "audit", "backbones"))
     base = path.absolute().parent
     return SiteConfig(
         site=_site(file.table("site"), base),
         server=_server(file.table("server"), base),
-        node=_node(file.table("node"), base),
+        node=read_node_section(file.table("node"), base),
         log=_log(file.table("log"), base),
+        audit=_audit(file.table("audit"), base),
         backbones=_backbones(file.table("backbones")),
     )
 
@@ -288,60 +251,17 @@ def _backbones(table: TomlTable) -> dict[str, str]:
 
 def _server(table: TomlTable, base: Path) -> ServerSection:
     table.only(("address", "ca"))
-    return ServerSection(_address(table, "address", None), base / table.text("ca"))
+    return ServerSection(read_address(table, "address", None), base / table.text("ca"))
 
 
-def _node(table: TomlTable, base: Path) -> NodeSection:
-    table.only(("key", "isolation", "client-api", *_TLS_KEYS, "secret", "health"))
-    isolation = table.text("isolation", "process")
-    if isolation not in ISOLATIONS:
-        raise table.wrong("isolation", f"must be {' or '.join(ISOLATIONS)}, got {isolation!r}")
-    secret = table.text("secret", "")
-    section = NodeSection(
-        key=base / table.text("key"),
-        isolation=isolation,
-        client_api=_address(table, "client-api", "127.0.0.1:9094"),
-        secret=base / secret if secret else None,
-        health=_address(table, "health", "127.0.0.1:9095"),
-        client_api_tls=_client_api_tls(table, base),
+def _audit(table: TomlTable, base: Path) -> AuditSection:
+    table.only(("anchor-to", "anchor-ca", "anchor-every"))
+    to, ca = table.text("anchor-to", ""), table.text("anchor-ca", "")
+    return AuditSection(
+        anchor_to=str(base / to) if to and "://" not in to else to,
+        anchor_ca=base / ca if ca else None,
+        anchor_every=table.whole("anchor-every", 100, least=1),
     )
-    _check_interface(table, section)
-    return section
-
-
-def _check_interface(table: TomlTable, node: NodeSection) -> None:
-    """Refuse an interface that gives away the app's work, to those who ask or those who listen."""
-    address, apart = node.client_api, node.isolation == "process"
-    if not address.on_loopback and not (node.secret and apart):
-        raise table.wrong(
-            "client-api",
-            f"{address} can be reached from other machines, and whoever asks first would get "
-            'the app\'s work; set node.secret and isolation = "process", or use 127.0.0.1',
-        )
-    if not address.on_loopback and node.client_api_tls is None:
-        raise table.wrong(
-            "client-api",
-            f"{address} can be reached from other machines, which could read what the app is "
-            "given and answers, and hand it another app to run on the site table; make a "
-            "certificate with deploy/certs/local-api.sh and set node.client-api-certificate, "
-            "client-api-key and client-api-ca, or use 127.0.0.1",
-        )
-    if node.client_api_tls is not None and not apart:
-        raise table.wrong(
-            "client-api-certificate",
-            'is for isolation = "process"; leave it, client-api-key and client-api-ca out',
-        )
-
-
-def _client_api_tls(table: TomlTable, base: Path) -> ClientApiTls | None:
-    given = {key: table.text(key, "") for key in _TLS_KEYS}
-    missing = [key for key, path in given.items() if not path]
-    if len(missing) == len(given):
-        return None
-    if missing:
-        raise table.wrong(missing[0], f"is missing; {', '.join(_TLS_KEYS)} are set together")
-    certificate, key, ca = (base / path for path in given.values())
-    return ClientApiTls(certificate, key, ca)
 
 
 def _log(table: TomlTable, base: Path) -> LogSection:
@@ -351,12 +271,3 @@ def _log(table: TomlTable, base: Path) -> LogSection:
     if level not in LEVELS:
         raise table.wrong("level", f"must be one of {', '.join(LEVELS)}, got {level!r}")
     return LogSection(base / file if file else None, level)
-
-
-def _address(table: TomlTable, key: str, default: str | None) -> Address:
-    text = table.text(key, default)
-    match = _ADDRESS.fullmatch(text)
-    host = (match[1] or match[2]) if match else ""
-    if match is None or not _HOST.fullmatch(host) or not 1 <= int(match[3]) <= 65535:
-        raise table.wrong(key, f"must be host:port, e.g. 127.0.0.1:9094, got {text!r}")
-    return Address(host, int(match[3]))

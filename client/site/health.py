@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from client.site.config import Address
+from client.site.node_section import Address
 from common.errors import NodeError
 
 OFFLINE_AFTER_S = 90.0

@@ -16,7 +16,7 @@ import uvicorn
 from flwr.supernode.main import create_app
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.site.config import Address, ClientApiTls
+from client.site.node_section import Address, ClientApiTls
 from common.errors import NodeError
 
 PREFIX = "/v1/runtime/"

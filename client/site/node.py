@@ -19,25 +19,28 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
+from client.site.anchoring import Anchoring
 from client.site.audit import AuditLog
 from client.site.config import SiteConfig
 from client.site.connection import Deadline
 from client.site.gate import Gate
 from client.site.health import Pulse, serve_health
 from client.site.local_api import serve_local_api
+from client.site.node_key import read_node_key
 from client.site.node_log import set_up_log
+from client.site.own_file import check_own_file
 from client.site.policy import PolicyFile
 from client.site.seams import Trouble, check_release, gated
+from client.site.ship_anchor import Place, ship_anchor
 from client.site.site_facts import site_of
 from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
@@ -58,18 +61,23 @@ def run_node(config: SiteConfig) -> NoReturn:
     """Run a site's node until it is told to stop.
 
     Raises:
-        PolicyError: there is no policy that can be read; nothing is started.
+        PolicyError: there is no policy that can be read, or others can change it; nothing is
+            started.
         AuditError: the audit log cannot be written, or has been changed.
         NodeError: the key, the CA or an address cannot be used, or the coordinator does not
             accept this site.
     """
     check_release()
     os.environ.update(flower_environment())
-    policy = PolicyFile(config.site.policy)
+    policy = PolicyFile(config.site.policy, own=True)
     patients = check_patients(config, policy.current())
-    key, ca = _read_key(config.node.key), _read(config.server.ca, "server.ca")
-    audit = AuditLog(config.audit_log)
+    check_own_file(config.node.key, "node.key", NodeError)
+    key, ca = read_node_key(config.node.key), _read(config.server.ca, "server.ca")
+    anchoring = _anchoring(config, key)
+    audit = AuditLog(config.audit_log, None if anchoring is None else anchoring.wrote)
     set_up_log(config.log)
+    if anchoring is not None:
+        anchoring.begin()
     pulse, trouble, deadline = Pulse(), Trouble(), Deadline()
     threading.excepthook = lambda failure: _thread_died(failure, trouble)
     health = serve_health(config.node.health, pulse)
@@ -111,19 +119,16 @@ def _read(path: Path, what: str) -> bytes:
         raise NodeError(f"{what} = {path} cannot be read: {problem.strerror}") from problem
 
 
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    try:
-        key = load_ssh_private_key(_read(path, "node.key"), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
-        raise NodeError(
-            f"node.key = {path} is no private key without a password in OpenSSH's format; make one "
-            "with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key"
-        ) from problem
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise NodeError(
-            f"node.key = {path} is not ECDSA; make one with: ssh-keygen -t ecdsa -b 384"
-        )
-    return key
+def _anchoring(config: SiteConfig, key: ec.EllipticCurvePrivateKey) -> Anchoring | None:
+    """What ships the audit log's anchors; None where site.toml names no place for them."""
+    to, state = config.audit.anchor_to, config.site.state
+    if not to:
+        return None
+    Place.parse(to, state)  # a wrong place ends the start
+    ship = partial(
+        ship_anchor, config.audit_log, config.site.id, key, to, ca=config.audit.anchor_ca
+    )
+    return Anchoring(ship, config.audit.anchor_every)
 
 
 @contextmanager

@@ -64,8 +64,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from client.site.own_file import read_own_bytes
 from client.site.run_settings import Accepted, read_accepted
-from client.site.toml_table import TomlTable, read_toml
+from client.site.toml_table import TomlTable, parse_toml, read_toml
 from common.errors import PolicyError
 
 EXACT = "exact"
@@ -147,7 +148,11 @@ def load_policy(path: Path) -> Policy:
         PolicyError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
             A site without a policy sends nothing, so a node does not start without one.
     """
-    file = read_toml(path, PolicyError)
+    return parse_policy(read_toml(path, PolicyError))
+
+
+def parse_policy(file: TomlTable) -> Policy:
+    """Return the policy that a parsed policy.toml holds; errors as `load_policy`."""
     file.only(("bundles", *SECTIONS))
     for section in SECTIONS:
         if section not in file:
@@ -199,29 +204,40 @@ class PolicyFile:
 
     Args:
         path: policy.toml.
+        own: whether to refuse a file that another user could change or exchange, as the node does.
 
     Raises:
         PolicyError: as `load_policy`, here and from every later `current`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, own: bool = False) -> None:
         self._path = path
-        self._stamp: tuple[int, int, int] | None = None
-        self._policy = load_policy(path)
+        self._own = own
+        self._stamp: tuple[int, ...] | None = None
+        self._policy = self._load()
 
     def current(self) -> Policy:
         """Return the policy; raise where the file has gone or is damaged by now."""
         try:
-            status = self._path.stat()
+            status = self._path.stat(follow_symlinks=not self._own)
         except OSError as problem:
             self._stamp = None
             raise PolicyError(f"{self._path} cannot be read: {problem.strerror}") from problem
-        stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+        stamp = (
+            *(status.st_mtime_ns, status.st_ctime_ns, status.st_size),
+            *(status.st_ino, status.st_mode, status.st_uid),
+        )
         if stamp != self._stamp:
             self._stamp = None
-            self._policy = load_policy(self._path)
+            self._policy = self._load()
             self._stamp = stamp
         return self._policy
+
+    def _load(self) -> Policy:
+        if not self._own:
+            return load_policy(self._path)
+        data = read_own_bytes(self._path, "site.policy", PolicyError)
+        return parse_policy(parse_toml(data, self._path, PolicyError))
 
 
 def _bundles(tables: list[TomlTable]) -> dict[str, Bundle]:

@@ -34,11 +34,11 @@ from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeStateFactory
 
 from client.site.bundles import BundleContents
-from client.site.config import Address
 from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.first_round import NODE_ID, RUN_ID
 from client.site.gate import Gate
 from client.site.local_api import serve_local_api
+from client.site.node_section import Address
 from common.errors import AuditError
 
 APP = "from flwr.supernode.cli import flwr_clientapp; flwr_clientapp()"

@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, urlsplit
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client.site.audit import BEGINNING, Anchor, anchor_now
-from client.site.config import LOOPBACK
+from client.site.node_section import LOOPBACK
 from client.site.signed_anchor import MAX_LINE, SignedAnchor, sign_anchor
 from common.atomic import write_text
 from common.errors import AuditError, UsageError

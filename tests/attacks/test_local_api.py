@@ -24,8 +24,9 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.site.config import Address, ClientApiTls, load_site_config
+from client.site.config import load_site_config
 from client.site.local_api import serve_local_api
+from client.site.node_section import Address, ClientApiTls
 from common.errors import UsageError
 from tests.integration.deployed import script
 from tests.integration.gate_setting import environment, running

@@ -13,8 +13,8 @@ from typing import Any
 
 from client.commands import app as client
 from client.site.audit import AuditLog
-from client.site.config import Address
 from client.site.health import Pulse, serve_health
+from client.site.node_section import Address
 from common.cli import run
 from server.commands import app as server
 from simulation.commands import app as simulation

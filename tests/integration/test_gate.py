@@ -21,8 +21,9 @@ import pytest
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from client.site.audit import read_entries, verify
-from client.site.config import Address, load_site_config
+from client.site.config import load_site_config
 from client.site.health import ask_health
+from client.site.node_section import Address
 from client.site.policy import load_policy
 from tests.integration.deployed import shipped_settings
 from tests.integration.gate_setting import (

@@ -7,8 +7,9 @@ import stat
 import time
 from collections.abc import Iterator
 
-from client.site.config import Address, ClientApiTls, SiteConfig
+from client.site.config import SiteConfig
 from client.site.local_api import server_context
+from client.site.node_section import Address, ClientApiTls
 from client.site.preflight.finding import Finding, fail, ok, warn
 from common.errors import NodeError
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from client.node_settings import KNOWN
-from client.site.config import Address, ClientApiTls, load_site_config
+from client.site.config import load_site_config
+from client.site.node_section import Address, ClientApiTls
 from common.errors import UsageError
 
 LEAST = """

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from client.site.config import Address
 from client.site.health import Pulse, ask_health, serve_health
+from client.site.node_section import Address
 from tests.ports import free_port
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from client.site.config import ClientApiTls
 from client.site.local_api import ALLOWED, PREFIX, allow_only, server_context
+from client.site.node_section import ClientApiTls
 from common.errors import NodeError
 from tests.integration.deployed import script
 

@@ -11,7 +11,8 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from client.site.config import Address, ServerSection
+from client.site.config import ServerSection
+from client.site.node_section import Address
 from tests.integration.gate_setting import make_certificates
 
 VALID_DAYS = 90

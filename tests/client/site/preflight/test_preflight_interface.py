@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from client.site.config import Address, ClientApiTls, SiteConfig, load_site_config
+from client.site.config import SiteConfig, load_site_config
+from client.site.node_section import Address, ClientApiTls
 from client.site.preflight.finding import Finding
 from client.site.preflight.interface import check_interface
 from tests.integration.deployed import REPOSITORY, script

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from client.site.config import Address, ServerSection
+from client.site.config import ServerSection
+from client.site.node_section import Address
 from client.site.preflight.finding import Finding
 from client.site.preflight.network import check_network
 from tests.client.site.preflight.coordinator import coordinator

@@ -24,6 +24,7 @@ from client.site.audit import read_entries, verify
 from client.site.config import Address, load_site_config
 from client.site.health import ask_health
 from client.site.policy import load_policy
+from tests.approval_samples import STUDY, UNTIL
 from tests.integration.gate_setting import (
     BIN,
     REPOSITORY,
@@ -160,6 +161,7 @@ def build(folder: Path, app: Path) -> Path:
 def approve(folder: Path, bundle: Path) -> None:
     command = [sys.executable, "-m", "client", "approve", str(bundle), "--yes"]
     command += ["--policy", str(folder / "policy.toml"), "--by", "the test"]
+    command += ["--study", STUDY, "--until", UNTIL]
     done = subprocess.run(
         command,
         env=environment(folder),

@@ -26,15 +26,12 @@ from common.backbones.lora import adapted_backbone
 from common.config import RunConfig
 from common.seeds import derive_seed
 from common.wire import to_record
+from tests.approval_samples import approved
 from tests.federation_samples import tiny_run
 
 BUNDLE = "ab" * 32
 POLICY = f"""
-[[bundles]]
-sha256 = "{BUNDLE}"
-name = "fedvitals"
-approved-by = "A. Meyer"
-approved-at = "2026-03-02T09:30:00+01:00"
+{approved(BUNDLE)}
 [adapter]
 tensors = '.*\\.(q|k|v|o)\\.lora_[AB]\\.weight'
 max-rank = 2

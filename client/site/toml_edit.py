@@ -65,7 +65,10 @@ def _edited(text: str, name: str, index: int, changes: Changes) -> str:
     lines = text.split("\n")
     begins = [number for number, line in enumerate(lines) if header.match(line)]
     if index >= len(begins):
-        new = [f"[[{name}]]", *(toml_line(key, value) for key, value in changes.items() if value)]
+        new = [
+            f"[[{name}]]",
+            *(toml_line(key, value) for key, value in changes.items() if value is not None),
+        ]
         gap = [""] if text.endswith("\n") else [] if not text else ["", ""]
         return text + "\n".join(f"{line}{end_of_line}" for line in [*gap, *new]) + "\n"
     begin = begins[index] + 1

@@ -51,7 +51,7 @@ def new_author_key(path: Path) -> AuthorKey:
 
 
 def read_private_key(path: Path, passphrase: Callable[[], str]) -> Ed25519PrivateKey:
-    """Read an author's private key, in OpenSSH's form or PEM (PKCS #8).
+    """Read an author's private key, in OpenSSH's form or PEM (PKCS #8; also with a passphrase).
 
     Args:
         path: the file.
@@ -71,7 +71,12 @@ def read_private_key(path: Path, passphrase: Callable[[], str]) -> Ed25519Privat
             key = load(data, None)
         except TypeError:  # it has a passphrase
             key = load(data, passphrase().encode())
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except UnsupportedAlgorithm as problem:  # e.g. OpenSSH's passphrases need bcrypt
+        raise UsageError(
+            f"{path} cannot be read here ({problem}); a key with a passphrase can be made with: "
+            "openssl genpkey -algorithm ed25519 -aes256 -out author.key"
+        ) from None
+    except (ValueError, TypeError):
         raise UsageError(
             f"{path} is no private key, is damaged, or has another passphrase; {_NEW_KEY}"
         ) from None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -167,7 +168,8 @@ def test_an_entry_that_lacks_something_is_refused(tmp_path: Path, line: str, mes
         (f"longest-days = {LONGEST_DAYS + 1}", {}),
         ('author-keys = ["ssh-rsa AAAA"]', {}),
         ('author-keys = "all"', {}),
-        (f"author-keys = {[*eval(keys(KEY)[14:]), eval(keys(KEY)[14:])[0] + ' again']}", {}),
+        (keys(KEY, KEY), {}),
+        (keys(KEY, OTHER, KEY).replace("']", " again']"), {}),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, rules: str, changed: dict[str, str]) -> None:
@@ -176,7 +178,7 @@ def test_what_cannot_be_is_refused(tmp_path: Path, rules: str, changed: dict[str
 
 
 @given(
-    moment=st.datetimes(datetime(2000, 1, 2), datetime(2999, 12, 30), timezones=st.timezones()),
+    moment=st.datetimes(timezones=st.timezones()).filter(lambda at: 2000 < at.year < 2999),
 )
 def test_an_end_reads_back_as_it_is_shown(moment: datetime) -> None:
     end = parse_end(moment.isoformat(timespec="seconds"))
@@ -189,10 +191,8 @@ def test_an_end_reads_back_as_it_is_shown(moment: datetime) -> None:
 @given(text=st.text(max_size=40))
 def test_no_text_breaks_the_reading_of_times(text: str) -> None:
     for parse in (parse_end, parse_time):
-        try:
+        with suppress(UsageError):
             assert parse(text).tzinfo is UTC
-        except UsageError as refused:
-            assert "must be" in str(refused)
 
 
 @given(name=st.text(min_size=1), spaces=st.text(" \t", max_size=3))

@@ -13,25 +13,9 @@ from client.site import bundles
 from client.site.bundles import read_bundle, unpack_bundle
 from common.cli import run
 from common.errors import UsageError
+from tests.client.site.bundle_files import PROJECT, make_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PROJECT = """[project]
-name = "app"
-version = "1.0"
-[tool.flwr.app]
-publisher = "us"
-[tool.flwr.app.components]
-clientapp = "client.app:app"
-"""
-
-
-def make_bundle(folder: Path, project: str = PROJECT, /, **files: str | bytes) -> Path:
-    path = folder / "app.fab"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("pyproject.toml", project)
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 @pytest.fixture

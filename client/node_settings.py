@@ -28,6 +28,7 @@ KNOWN = (
     "site-id",
     "state-path",
     "lora-rank",
+    "patients",
     "epsilon-limit",
     "epsilon-limit-delta",
     "allow",

@@ -5,11 +5,16 @@
     table = "/data/site.parquet"           # the site table, as `python -m client ingest` writes it
     state = "/var/lib/fedvitals"           # privacy ledger, audit log, kept answers
     policy = "/etc/fedvitals/policy.toml"  # what may leave
-    patients = 812                         # of its training split, where the node cannot read it
+    patients = 812                         # of its training split, as the site declares them
+    source = "own data"                    # these three as the table states them: what the node
+    rule = "sepsis3"                       # says of the site when a private run begins
+    step-minutes = 60
     lora-rank = 8                          # optional: a rank of the site's own
     epsilon-limit = 8.0                    # optional: budget of the site over all runs
     epsilon-limit-delta = 1e-5             # optional
     allow = ["validation.wql"]             # optional: may leave though outside the guarantee
+    [backbones]                            # digests of the frozen models that lie here
+    "chronos-bolt-nano" = "2e0f…"
     [server]
     address = "coordinator.example.org:443"
     ca = "/etc/fedvitals/ca.crt"
@@ -30,6 +35,7 @@ A path that is not absolute is meant from the folder of site.toml. No path is lo
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,12 +52,20 @@ SITE_KEYS = (
     "state",
     "policy",
     "patients",
+    "source",
+    "rule",
+    "step-minutes",
     "lora-rank",
     "epsilon-limit",
     "epsilon-limit-delta",
     "allow",
 )
 
+MAX_TEXT = 200
+MOST_STEP_MINUTES = 1440
+"""A day."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SITE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
 _ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})")
@@ -83,7 +97,11 @@ class SiteSection:
         table: the site table.
         state: folder of everything that has to survive a restart.
         policy: what may leave.
-        patients: training patients of the table, as the site states them; 0 = not stated.
+        patients: training patients of the table, as the site declares them, rounded down as it
+            likes; 0 = not declared. Under privacy it is what a step's sum is divided by.
+        source: where the table's rows come from; empty = not declared.
+        rule: how its patients were chosen; empty likewise.
+        step_minutes: length of its time steps; 0 = not declared.
         lora_rank: rank of the site's adapter; 0 = the run's.
         epsilon_limit: budget over all runs; 0 = none.
         epsilon_limit_delta: the delta at which the budget counts.
@@ -95,6 +113,9 @@ class SiteSection:
     state: Path
     policy: Path
     patients: int = 0
+    source: str = ""
+    rule: str = ""
+    step_minutes: int = 0
     lora_rank: int = 0
     epsilon_limit: float = 0.0
     epsilon_limit_delta: float = 1e-5
@@ -139,12 +160,21 @@ class LogSection:
 
 @dataclass(frozen=True)
 class SiteConfig:
-    """site.toml, checked."""
+    """site.toml, checked.
+
+    Attributes:
+        site: what the site is and keeps.
+        server: where the coordinator is.
+        node: how the node runs.
+        log: the node's log.
+        backbones: digests of the frozen models that lie at the site, by name.
+    """
 
     site: SiteSection
     server: ServerSection
     node: NodeSection
     log: LogSection
+    backbones: Mapping[str, str]
 
     @property
     def audit_log(self) -> Path:
@@ -159,6 +189,8 @@ class SiteConfig:
             "state-path": str(self.site.state),
             "epsilon-limit-delta": self.site.epsilon_limit_delta,
         }
+        if self.site.patients:
+            values["patients"] = self.site.patients
         if self.site.lora_rank:
             values["lora-rank"] = self.site.lora_rank
         if self.site.epsilon_limit:
@@ -175,13 +207,14 @@ def load_site_config(path: Path) -> SiteConfig:
         UsageError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
     """
     file = read_toml(path, UsageError)
-    file.only(("site", "server", "node", "log"))
+    file.only(("site", "server", "node", "log", "backbones"))
     base = path.absolute().parent
     return SiteConfig(
         site=_site(file.table("site"), base),
         server=_server(file.table("server"), base),
         node=_node(file.table("node"), base),
         log=_log(file.table("log"), base),
+        backbones=_backbones(file.table("backbones")),
     )
 
 
@@ -199,11 +232,36 @@ def _site(table: TomlTable, base: Path) -> SiteSection:
         state=base / table.text("state"),
         policy=base / table.text("policy"),
         patients=table.whole("patients", 0),
+        source=_printable(table, "source"),
+        rule=_printable(table, "rule"),
+        step_minutes=_step_minutes(table),
         lora_rank=table.whole("lora-rank", 0),
         epsilon_limit=table.number("epsilon-limit", 0.0),
         epsilon_limit_delta=delta,
         allow=table.texts("allow", ()),
     )
+
+
+def _printable(table: TomlTable, key: str) -> str:
+    text = table.text(key, "")
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise table.wrong(key, f"must be printable, of at most {MAX_TEXT} characters, got {text!r}")
+    return text
+
+
+def _step_minutes(table: TomlTable) -> int:
+    minutes = table.whole("step-minutes", 0)
+    if minutes > MOST_STEP_MINUTES:
+        raise table.wrong("step-minutes", f"must be at most {MOST_STEP_MINUTES}, got {minutes}")
+    return minutes
+
+
+def _backbones(table: TomlTable) -> dict[str, str]:
+    digests = {name: table.text(name) for name in table.keys}
+    for name, digest in digests.items():
+        if not _SHA256.fullmatch(digest):
+            raise table.wrong(name, f"must be a digest, 64 of 0-9 a-f, got {digest!r}")
+    return digests
 
 
 def _server(table: TomlTable, base: Path) -> ServerSection:

@@ -1,37 +1,39 @@
 """The node's connection to the coordinator, with the gate in the only way out.
 
-Flower's worker loop is handed eight functions: among them `send`, which announces an answer, and
-`push_object`, which sends a piece of it. Both are replaced. `send` lets the gate make the message,
-announces and sends that one, and tells the loop that nothing is left to push; `push_object` sends
-nothing for anybody. What the server asks is noted as it comes in, to hold the answer against.
+Flower's worker loop is handed eight functions. `receive` fetches a message whole and gives it on
+only where the gate admits it. `send`, which announces an answer, and `push_object`, which sends a
+piece of it, are replaced: `send` lets the gate make the message, announces and sends that one, and
+tells the loop that nothing is left to push; `push_object` sends nothing for anybody.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from flwr.app import Message
 from flwr.proto.message_pb2 import ObjectTree
-from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.run import Run, RunNotRunningException
 
 from client.site.gate import Gate
-from client.site.question import Question, read_question
+from client.site.question import MAX_BYTES, Question, read_question
 from client.site.refused import RefusedError
+from client.site.run_facts import RunFacts, bundle_digest, read_run
 from common.errors import AuditError
 
 WAIT_FOR_CONTENT_S = 120.0
 """An app that dies while it hands over its answer must not hold the node for ever."""
+MOST_RUNS = 10_000
+"""Runs whose settings are held: until the node is started again."""
+LONGEST_S = 86_400.0
 _POLL_S = 0.05
 
 log = logging.getLogger("fedvitals.node")
@@ -54,11 +56,18 @@ class Connection(NamedTuple):
 
 @dataclass
 class _Arriving:
-    """A message of the server that is being fetched."""
+    """A message of the server that the gate admits, until Flower has it."""
 
     message: Message
-    tree: ObjectTree
-    contents: dict[str, bytes] = field(default_factory=dict)
+    contents: dict[str, bytes]
+
+
+@dataclass
+class _KnownRun:
+    """A run as the coordinator described it, and as the gate judges it."""
+
+    run: Run
+    facts: RunFacts
 
 
 class Deadline:
@@ -71,8 +80,9 @@ class Deadline:
         self._until = math.inf
 
     def set(self, seconds: float) -> None:
-        """Begin to count."""
-        self._until = time.monotonic() + seconds
+        """Begin to count; for a day at most, whatever the server says."""
+        asked = seconds if 0.0 <= seconds <= LONGEST_S else LONGEST_S
+        self._until = time.monotonic() + asked
 
     def clear(self) -> None:
         """Nothing is in work."""
@@ -104,7 +114,10 @@ def _as_failure() -> Iterator[None]:
 
 
 class GatedConnection:
-    """A connection whose answers pass the gate.
+    """A connection whose questions and answers pass the gate.
+
+    A question is fetched whole, with its run and app bundle, and the gate admits it before Flower
+    sees it. Flower is then given what was judged, and nothing that is fetched anew.
 
     Args:
         inner: Flower's own connection.
@@ -130,7 +143,8 @@ class GatedConnection:
         self._arriving: _Arriving | None = None
         self._open: dict[str, Question] = {}
         self._not_taken: set[str] = set()
-        self._bundles: dict[int, str] = {}
+        self._runs: dict[int, _KnownRun] = {}
+        self._bundles: dict[str, Fab] = {}
 
     def functions(self) -> Connection:
         """Return what Flower's loop gets."""
@@ -146,7 +160,7 @@ class GatedConnection:
         )
 
     def receive(self) -> tuple[Message, ObjectTree] | None:
-        """Fetch a message of the server and note it; without its content it stays unanswerable.
+        """Fetch a message of the server; give it to Flower only where the gate admits it.
 
         Flower asks once for each run whether its bundle is approved. Here that is asked for each
         message, so that an app whose approval was withdrawn is not started again.
@@ -160,55 +174,89 @@ class GatedConnection:
         if received is None:
             return None
         message, tree = received
-        question = Question(message, message.metadata.message_type)
-        bundle = self._bundles.get(message.metadata.run_id)
-        if bundle is not None and not self._gate.approves(bundle):
-            self._send(self._decide(lambda: self._gate.turn_away(question, bundle)), 0.0)
+        try:
+            arriving, question = self._fetch(message, tree)
+        except (Exception, RunNotRunningException) as problem:
+            log.warning("a message could not be fetched: %s", type(problem).__name__)
             return None
-        self._arriving = _Arriving(message, tree)
+        answer = self._decide(lambda: self._gate.admit(question))
+        if answer is not None:
+            self._confirm(message)
+            if answer.message is not None:
+                self._send(answer.message)
+            return None
+        self._arriving = arriving
         self._open = {message.metadata.message_id: question}
         self._deadline.set(message.metadata.ttl)
         return received
 
-    def pull_object(self, run_id: int, object_id: str) -> bytes:
-        """Fetch a piece of the message and keep it until the message is complete."""
-        with _as_failure():
-            content = self._inner.pull_object(run_id, object_id)
-        if self._arriving is not None:
-            self._arriving.contents[object_id] = content
-        return content
+    def _fetch(self, message: Message, tree: ObjectTree) -> tuple[_Arriving, Question]:
+        """The pieces of a message, and what it asks; its run with the first message of it."""
+        run_id = message.metadata.run_id
+        contents: dict[str, bytes] = {}
+        size, waiting = 0, [tree]
+        while waiting and size <= MAX_BYTES:
+            node = waiting.pop()
+            if node.object_id not in contents:
+                contents[node.object_id] = self._inner.pull_object(run_id, node.object_id)
+                size += len(contents[node.object_id])
+                waiting.extend(node.children)
+        if waiting:
+            raise RefusedError("size", f"a question of more than {MAX_BYTES} bytes")
+        known = self._known_run(run_id)
+        question = read_question(message, tree, contents.__getitem__, known.facts)
+        return _Arriving(message, contents), question
+
+    def _known_run(self, run_id: int) -> _KnownRun:
+        """A run as it was when its first message came; of a foreign bundle nothing is kept."""
+        known = self._runs.get(run_id)
+        if known is not None:
+            return known
+        run = self._inner.get_run(run_id)
+        fab = self._inner.get_fab(run.fab_hash, run_id)
+        digest = bundle_digest(fab)
+        if not self._gate.approves(digest):
+            return _KnownRun(run, RunFacts(digest))
+        if len(self._runs) == MOST_RUNS:
+            raise RefusedError("runs", f"{MOST_RUNS} runs since the node was started")
+        known = _KnownRun(run, read_run(run, fab))
+        self._runs[run_id] = known
+        self._bundles[digest] = fab
+        return known
+
+    def pull_object(self, _run_id: int, object_id: str) -> bytes:
+        """Give Flower a piece of the message that was fetched."""
+        if self._arriving is None:
+            raise RefusedError("pull", "a piece of no message")
+        return self._arriving.contents[object_id]
 
     def confirm_message_received(self, run_id: int, object_id: str) -> None:
-        """The message is complete: note what it asks."""
-        arriving, self._arriving = self._arriving, None
-        if arriving is not None and arriving.message.metadata.message_id == object_id:
-            self._open[object_id] = read_question(
-                arriving.message, arriving.tree, arriving.contents.__getitem__
-            )
+        """Flower has the message."""
+        self._arriving = None
         with _as_failure():
             self._inner.confirm_message_received(run_id, object_id)
 
+    def _confirm(self, message: Message) -> None:
+        """Tell the server that a message has come which no app will see."""
+        metadata = message.metadata
+        try:
+            self._inner.confirm_message_received(metadata.run_id, metadata.message_id)
+        except (Exception, RunNotRunningException) as problem:
+            log.warning("a message could not be confirmed: %s", type(problem).__name__)
+
     def get_run(self, run_id: int) -> Run:
-        """Fetch what a run is; only training runs are known here.
+        """Give Flower the run as it was judged."""
+        return self._runs[run_id].run
 
-        An agent's run would be given tools and models on the internet by Flower's own processes.
-        """
-        run = self._inner.get_run(run_id)
-        if run.primary_task_type == TaskType.AGENT_APP:
-            raise RuntimeError(
-                "the coordinator started a run of agents, which no site takes part in"
-            )
-        return run
-
-    def get_fab(self, fab_hash: str, run_id: int) -> Fab:
-        """Fetch the app bundle; its digest is taken here and not believed."""
-        fab = self._inner.get_fab(fab_hash, run_id)
-        self._bundles[run_id] = hashlib.sha256(fab.content).hexdigest()
+    def get_fab(self, _fab_hash: str, run_id: int) -> Fab:
+        """Give Flower the app bundle as it was judged."""
+        digest = self._runs[run_id].facts.bundle
+        fab = self._bundles[digest]
         # Flower asks `_verify_fab` only about a bundle that says it has been verified.
-        return Fab(fab.hash_str, fab.content, {**fab.verifications, "valid_license": "by policy"})
+        return Fab(digest, fab.content, {**fab.verifications, "valid_license": "by policy"})
 
     def send(
-        self, message: Message, tree: ObjectTree, clientapp_runtime: float
+        self, message: Message, tree: ObjectTree, _clientapp_runtime: float
     ) -> tuple[set[str], str]:
         """Send what the gate makes of an answer; the loop is told that nothing is left to push."""
         question = self._open.pop(message.metadata.reply_to_message_id, None)
@@ -218,11 +266,9 @@ class GatedConnection:
                 self._deadline.clear()  # else the awaited one is still to come
             return set(), ""
         self._deadline.clear()
-        bundle = self._bundles.get(question.message.metadata.run_id, "")
-        allowed = self._decide(
-            lambda: self._gate.pass_on(question, message, tree, self._read, bundle)
-        )
-        self._send(allowed, clientapp_runtime)
+        allowed = self._decide(lambda: self._gate.pass_on(question, message, tree, self._read))
+        if allowed is not None:
+            self._send(allowed)
         return set(), ""
 
     def _decide(self, decision: Callable[[], Decision]) -> Decision:
@@ -231,11 +277,15 @@ class GatedConnection:
         except AuditError as problem:
             self._on_audit_error(problem)
 
-    def _send(self, allowed: Message, clientapp_runtime: float) -> None:
-        """Announce and send a message that the gate has made."""
+    def _send(self, allowed: Message) -> None:
+        """Announce and send a message that the gate has made.
+
+        Flower's announcement has a field for the seconds that the app worked, in fourteen digits;
+        they tell how much data there is, and an app may choose them. They leave as zero.
+        """
         allowed.metadata.__dict__["_message_id"] = allowed.object_id
         contents = {name: one.deflate() for name, one in get_all_nested_objects(allowed).items()}
-        due, session = self._inner.send(allowed, get_object_tree(allowed), clientapp_runtime)
+        due, session = self._inner.send(allowed, get_object_tree(allowed), 0.0)
         for object_id in contents:
             if object_id in due:
                 self._inner.push_object(

@@ -28,11 +28,11 @@ from client.site.bundles import BundleContents, read_bundle
 from client.site.config import SiteConfig
 from client.site.first_round import join_question, round_question
 from client.site.gate import Gate
-from client.site.node import site_of
 from client.site.policy import PolicyFile
 from client.site.rehearsal import Kept, Rehearsal
 from client.site.seams import check_release
 from client.site.shut_in import can_read, shut_in
+from client.site.site_facts import site_of
 from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
 from common.config import RunConfig
@@ -200,9 +200,9 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
             ).open() as node,
         ):
             kept = {name: node.ask(question) for name, question in questions.items()}
+    decisions = [entry for entry in transcript.entries if entry["decision"] != "reserved"]
     outcomes = [
-        Outcome(name, entry, kept[name])
-        for name, entry in zip(questions, transcript.entries, strict=True)
+        Outcome(name, entry, kept[name]) for name, entry in zip(questions, decisions, strict=True)
     ]
     return DryRun(
         site=config.site.id,

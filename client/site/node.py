@@ -29,7 +29,6 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.privacy.release import parse_allow
 from client.site.audit import AuditLog
 from client.site.config import SiteConfig
 from client.site.connection import Deadline
@@ -38,8 +37,8 @@ from client.site.health import Pulse, serve_health
 from client.site.local_api import serve_local_api
 from client.site.node_log import set_up_log
 from client.site.policy import PolicyFile
-from client.site.rules import Site
 from client.site.seams import Trouble, check_release, gated
+from client.site.site_facts import site_of
 from client.site.table_facts import check_patients
 from common.backbones.store import install_packaged
 from common.errors import AuditError, NodeError
@@ -99,12 +98,6 @@ def run_node(config: SiteConfig) -> NoReturn:
             raise NodeError(trouble.reason) from stop
     health.stop(None)  # held until here: gRPC ends a server that nobody refers to
     _end(trouble, "the connection to the coordinator is lost for good")
-
-
-def site_of(config: SiteConfig, patients: int) -> Site:
-    """Return the site as the gate knows it."""
-    outside = ", ".join(sorted(parse_allow(",".join(config.site.allow))))
-    return Site(config.site.id, patients, outside)
 
 
 def _approved(policy: PolicyFile) -> int:

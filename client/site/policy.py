@@ -37,14 +37,23 @@ r"""policy.toml: what may leave the site. What it does not name stays.
     backbone-digest = "exact"
     texts = ["own data", "2e0f…"]          # the only words that source, rule and digest may be
 
+    [settings]                             # what a run's settings may be (`run_settings`)
+    backbone = ["chronos-bolt-nano"]
+    "lora.rank" = { min = 1, max = 16 }
+
     [limits]
     min-patients = 20
-    rounds-per-day = 100                   # replies to train and evaluate together
+    rounds-per-day = 100                   # answers to train, within 24 hours
+    evaluations-per-day = 20               # answers to evaluate
+    joins-per-day = 20                     # answers of a site that is asked to join
+    errors-per-day = 50                    # errors in an answer's place; then silence
 
     [privacy]
-    required = true                        # without a guarantee nothing of a round leaves
-    max-epsilon = 8.0
+    required = true                        # without a guarantee nothing leaves
+    max-epsilon = 8.0                      # of one run
     max-delta = 1e-5
+    budget-epsilon = 10.0                  # of all runs together, counted by the node
+    budget-delta = 1e-5
 
 The file is the site's: the researcher's app never sees it, and nothing in a run can change it.
 """
@@ -58,6 +67,7 @@ from datetime import datetime
 from pathlib import Path
 
 from client.site.approvals import ApprovalRules, Bundle, read_bundles, read_rules
+from client.site.run_settings import Accepted, read_accepted
 from client.site.toml_table import TomlTable, read_toml
 from common.errors import PolicyError
 
@@ -66,6 +76,9 @@ COUNT_FIELDS = ("patients", "windows", "validation-windows")
 TEXT_FIELDS = ("source", "rule", "backbone-digest")
 JOIN_FIELDS = (*COUNT_FIELDS, *TEXT_FIELDS, "usable", "rank", "step-minutes", "outside")
 """All that a site can say of itself; the policy chooses from it."""
+
+SECTIONS = ("adapter", "metrics", "join", "settings", "limits", "privacy")
+DAILY_LIMITS = ("rounds-per-day", "evaluations-per-day", "joins-per-day", "errors-per-day")
 
 MAX_TEXT = 200
 _DECIMALS = range(-6, 16)
@@ -86,11 +99,17 @@ class Policy:
         metrics: numbers of a round that may leave, with the decimals kept; None = as they are.
         join: what the site may say of itself, likewise.
         texts: the only texts that may stand in it.
+        settings: the values that the site accepts of a run's settings, by key.
         min_patients: fewest training patients of a site that takes part.
-        rounds_per_day: most replies to train and evaluate within 24 hours.
-        privacy_required: whether a round without a guarantee stays.
-        max_epsilon: largest epsilon that a round may state.
-        max_delta: largest delta.
+        rounds_per_day: most answers to train within 24 hours.
+        evaluations_per_day: most answers to evaluate.
+        joins_per_day: most answers to the question what the site brings.
+        errors_per_day: most errors in an answer's place; after them the site is silent.
+        privacy_required: whether a run without a guarantee is refused.
+        max_epsilon: largest epsilon of a run.
+        max_delta: largest delta of a run.
+        budget_epsilon: of all runs together; 0 = no budget.
+        budget_delta: the delta at which the budget counts.
     """
 
     bundles: Mapping[str, Bundle]
@@ -102,11 +121,17 @@ class Policy:
     metrics: Mapping[str, int | None]
     join: Mapping[str, int | None]
     texts: frozenset[str]
+    settings: Mapping[str, Accepted]
     min_patients: int
     rounds_per_day: int
+    evaluations_per_day: int
+    joins_per_day: int
+    errors_per_day: int
     privacy_required: bool
     max_epsilon: float
     max_delta: float
+    budget_epsilon: float
+    budget_delta: float
 
     def refusal(self, bundle: str, now: datetime) -> str | None:
         """Say why an app bundle may not run: not approved, expired, not by two, not signed.
@@ -129,14 +154,20 @@ def load_policy(path: Path) -> Policy:
             A site without a policy sends nothing, so a node does not start without one.
     """
     file = read_toml(path, PolicyError)
-    file.only(("approval", "bundles", "adapter", "metrics", "join", "limits", "privacy"))
-    for section in ("adapter", "metrics", "join", "limits", "privacy"):
+    file.only(("approval", "bundles", *SECTIONS))
+    for section in SECTIONS:
         if section not in file:
             raise file.wrong(section, "is missing; what it does not allow stays at the site")
     adapter, limits, privacy = (file.table(name) for name in ("adapter", "limits", "privacy"))
     adapter.only(("tensors", "max-rank", "max-bytes", "max-norm"))
-    limits.only(("min-patients", "rounds-per-day"))
-    privacy.only(("required", "max-epsilon", "max-delta"))
+    limits.only(("min-patients", *DAILY_LIMITS))
+    rounds, evaluations, joins, errors = (limits.whole(name) for name in DAILY_LIMITS)
+    required, budget = privacy.flag("required"), _budget(privacy)
+    if required and not budget[0]:
+        raise privacy.wrong(
+            "budget-epsilon",
+            "is missing: where privacy is required, all runs together need a budget, as 10.0",
+        )
     metrics, join, texts = _metrics(file.table("metrics")), *_join(file.table("join"))
     if "patients" in metrics and "patients" in join and metrics["patients"] != join["patients"]:
         raise file.wrong(
@@ -154,11 +185,17 @@ def load_policy(path: Path) -> Policy:
         metrics=metrics,
         join=join,
         texts=texts,
+        settings=read_accepted(file.table("settings")),
         min_patients=limits.whole("min-patients"),
-        rounds_per_day=limits.whole("rounds-per-day"),
-        privacy_required=privacy.flag("required"),
+        rounds_per_day=rounds,
+        evaluations_per_day=evaluations,
+        joins_per_day=joins,
+        errors_per_day=errors,
+        privacy_required=required,
         max_epsilon=privacy.number("max-epsilon"),
         max_delta=privacy.number("max-delta"),
+        budget_epsilon=budget[0],
+        budget_delta=budget[1],
     )
 
 
@@ -192,6 +229,15 @@ class PolicyFile:
             self._policy = load_policy(self._path)
             self._stamp = stamp
         return self._policy
+
+
+def _budget(privacy: TomlTable) -> tuple[float, float]:
+    """Return epsilon, 0 where there is no budget, and delta of all runs together."""
+    privacy.only(("required", "max-epsilon", "max-delta", "budget-epsilon", "budget-delta"))
+    epsilon, delta = privacy.number("budget-epsilon", 0.0), privacy.number("budget-delta", 1e-5)
+    if not 0 < delta < 1:
+        raise privacy.wrong("budget-delta", f"must lie between 0 and 1, got {delta:g}")
+    return epsilon, delta
 
 
 def _pattern(table: TomlTable, key: str) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""What the server asked, as far as an answer may repeat it.
+"""Parsed server request that replies are checked against.
 
 An answer names its site, round and run, and its adapter carries the names and settings of the one
 that was received. The gate takes all of that from the question, never from the answer: what the app
@@ -7,6 +7,7 @@ says there has to be equal, and what is sent is the question's.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from flwr.app import Message
 from flwr.proto.message_pb2 import ObjectTree
 
 from client.site.inventory import Read, take_inventory
+from client.site.run_facts import RunFacts
+from common.config import RunConfig
 from common.wire_header import Header, read_header
 
 MAX_BYTES = 2**30
@@ -40,23 +43,38 @@ class Question:
     Attributes:
         message: the message, whose metadata an answer's are made from.
         kind: ``train``, ``evaluate``, ``query``, or another that nothing answers.
+        facts: the run that it belongs to.
         round: which round it asks for; None where it does not say so properly.
         adapter: the header of the adapter that it brings; None without one.
+        received: SHA-256 of that adapter's bytes; empty without one.
     """
 
     message: Message
     kind: str
+    facts: RunFacts
     round: RoundName | None = None
     adapter: Header | None = None
+    received: str = ""
+
+    @property
+    def config(self) -> RunConfig | None:
+        """The run's settings; None where they cannot be read."""
+        return None if self.facts.settings is None else self.facts.settings.config
+
+    @property
+    def private(self) -> bool:
+        """Whether the run promises a privacy guarantee."""
+        return self.config is not None and self.config.privacy.on
 
 
-def read_question(message: Message, tree: ObjectTree, read: Read) -> Question:
+def read_question(message: Message, tree: ObjectTree, read: Read, facts: RunFacts) -> Question:
     """Read a message of the server; what is not as it should be is left out, and so not answered.
 
     Args:
         message: as it came, without its content.
         tree: the ids of its content.
         read: gives the content's bytes.
+        facts: the run that it belongs to.
     """
     kind = message.metadata.message_type
     try:
@@ -65,8 +83,9 @@ def read_question(message: Message, tree: ObjectTree, read: Read) -> Question:
         array = found.arrays.get("adapter", {}).get("adapter")
         header = None if array is None else read_header(array.data, MAX_BYTES)
     except Exception:  # whatever is wrong with it, an answer cannot be checked against it
-        return Question(message, kind)
-    return Question(message, kind, _round_name(order), header)
+        return Question(message, kind, facts)
+    received = "" if array is None else hashlib.sha256(array.data).hexdigest()
+    return Question(message, kind, facts, _round_name(order), header, received)
 
 
 def _round_name(order: Mapping[str, object]) -> RoundName | None:

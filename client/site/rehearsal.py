@@ -39,7 +39,7 @@ from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.first_round import NODE_ID, RUN_ID
 from client.site.gate import Gate
 from client.site.local_api import serve_local_api
-from common.errors import AuditError, UsageError
+from common.errors import AuditError
 
 APP = "from flwr.supernode.cli import flwr_clientapp; flwr_clientapp()"
 
@@ -50,12 +50,10 @@ class Kept:
 
     Attributes:
         announcement: Flower's request that announces it.
-        worked_s: seconds of the app's work, which the announcement tells.
         objects: the pieces that follow, by id, in the order of their going.
     """
 
     announcement: bytes = b""
-    worked_s: float = 0.0
     objects: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -109,7 +107,7 @@ class NoCoordinator:
             message_object_trees=[tree],
             clientapp_runtime_list=[worked_s],
         )
-        self.kept = Kept(request.SerializeToString(deterministic=True), worked_s)
+        self.kept = Kept(request.SerializeToString(deterministic=True))
         return set(get_all_nested_objects(message)), ""
 
     def _push_object(self, _run: int, _session: str, name: str, content: bytes) -> None:
@@ -168,16 +166,14 @@ class Rehearsal:
             thread.join()
 
     def ask(self, question: Message) -> Kept:
-        """Let the app answer a question and the gate decide.
+        """Let the app answer a question and the gate decide; some the node answers itself.
 
         Returns:
             What would have been sent.
-
-        Raises:
-            UsageError: where the bundle does not know the run's settings.
         """
         self._outside.ask(question)
-        self._take_in()
+        if not self._take_in():
+            return self._outside.kept
         self._work()
         answer = self._answer(question)
         ids = [answer.metadata.message_id, answer.metadata.reply_to_message_id]
@@ -186,24 +182,20 @@ class Rehearsal:
         self._state.delete_messages(message_ids=ids)
         return self._outside.kept
 
-    def _take_in(self) -> None:
-        try:
-            worker._pull_and_store_message(
-                state=self._state,
-                object_store=self._store,
-                node_config=self._node_config,
-                receive=self._gated.receive,
-                get_run=self._gated.get_run,
-                get_fab=self._gated.get_fab,
-                pull_object=self._gated.pull_object,
-                confirm_message_received=self._gated.confirm_message_received,
-                trusted_entities=None,  # approved before anything began, and asked for by the gate
-            )
-        except ValueError as problem:
-            raise UsageError(
-                f"the bundle does not know a setting of this release ({problem}); "
-                "is it of another release?"
-            ) from problem
+    def _take_in(self) -> bool:
+        """Let Flower's worker take the question; False where the gate does not admit it."""
+        run = worker._pull_and_store_message(
+            state=self._state,
+            object_store=self._store,
+            node_config=self._node_config,
+            receive=self._gated.receive,
+            get_run=self._gated.get_run,
+            get_fab=self._gated.get_fab,
+            pull_object=self._gated.pull_object,
+            confirm_message_received=self._gated.confirm_message_received,
+            trusted_entities=None,  # approved before anything began, and asked for by the gate
+        )
+        return run is not None
 
     def _work(self) -> None:
         (task,) = self._state.get_tasks(run_ids=[RUN_ID], statuses=[Status.PENDING])

@@ -18,20 +18,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from client.site.inventory import ArrayItem, Inventory
-from client.site.policy import COUNT_FIELDS, TEXT_FIELDS, Policy
+from client.site.join_rules import check_join
+from client.site.policy import Policy
 from client.site.question import Question, RoundName
 from client.site.refused import RefusedError
+from client.site.report_rules import check_report
+from client.site.site_facts import Site
 from common.adapter import MAX_NAME_LENGTH, shown
 from common.errors import AdapterError
 from common.wire import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE, inspect
 from common.wire_header import DTYPES, LENGTH_BYTES, METADATA, SCALE, Header, read_header
-
-MAX_NUMBER = 1e9
-"""No count and no loss is as large."""
-SIGNIFICANT = 6
-"""Digits of a number that the policy lets out as it is: all 53 bits have room for a text."""
-WHOLE = frozenset({"patients", "windows", "steps", "privacy.steps"})
-"""Numbers of a round that are counts."""
 
 _TYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -71,21 +67,6 @@ class _Expected:
     configs: frozenset[str] = field(default_factory=frozenset)
 
 
-@dataclass(frozen=True)
-class Site:
-    """The site itself, as it may name itself.
-
-    Attributes:
-        name: in the run.
-        patients: in its training split, by the table or as the site states them.
-        outside: the words for what it lets out beside a privacy guarantee.
-    """
-
-    name: str
-    patients: int
-    outside: str = ""
-
-
 def judge(site: Site, question: Question, found: Inventory, policy: Policy) -> Release:
     """Return what may be sent of an answer.
 
@@ -99,14 +80,16 @@ def judge(site: Site, question: Question, found: Inventory, policy: Policy) -> R
         RefusedError: where anything is more, less or other than it may be.
     """
     if question.kind == "query":
-        return _judge_join(site, found, policy)
+        own = f"site.{site.name}"
+        _expect(found, _Expected(configs=frozenset({own, "node"})))
+        return Release(check_join(site, question, found.configs, policy))
     if question.kind not in ("train", "evaluate"):
         raise RefusedError("kind", f"nothing answers {shown(question.kind)}")
     training = question.kind == "train"
     due = frozenset({"adapter"} if training else ())
     _expect(found, _Expected(due, frozenset({"report"}), frozenset({"round"})))
     name = _check_round(site.name, question, found.configs["round"])
-    report = _check_report(site, found.metrics["report"], policy)
+    report = check_report(site, question, found.metrics["report"], policy)
     configs = {"round": {"site": name.site, "round": name.number, "run": name.run}}
     if not training:
         return Release(configs, report)
@@ -130,39 +113,6 @@ def _check_round(site: str, question: Question, said: Mapping[str, Any]) -> Roun
     if dict(said) != {"site": asked.site, "round": asked.number, "run": asked.run}:
         raise RefusedError("round", "the record round is not what the server asked for")
     return asked
-
-
-def _check_report(site: Site, said: Mapping[str, Any], policy: Policy) -> dict[str, int | float]:
-    report: dict[str, int | float] = {}
-    for name, value in said.items():
-        if name not in policy.metrics:
-            raise RefusedError("metric", f"{shown(name)} is not among the policy's metrics")
-        if name in WHOLE and type(value) is not int:
-            raise RefusedError("number", f"{name} is {shown(value)}, not a count")
-        report[name] = _rounded(_number(name, value), policy.metrics[name])
-    _check_patients(site, said.get("patients"), policy)
-    _check_privacy(said, policy)
-    return report
-
-
-def _check_patients(site: Site, said: object, policy: Policy) -> None:
-    """By the site's own count, and by the app's, which need not tell any."""
-    told = [said] if isinstance(said, int | float) else []
-    patients = min([site.patients, *told])
-    if patients < policy.min_patients:
-        raise RefusedError(
-            "patients", f"{patients:g} patients, the policy asks {policy.min_patients}"
-        )
-
-
-def _check_privacy(said: Mapping[str, Any], policy: Policy) -> None:
-    for name, most in (("epsilon", policy.max_epsilon), ("delta", policy.max_delta)):
-        value = said.get(f"privacy.{name}")
-        if value is None:
-            if policy.privacy_required:
-                raise RefusedError("privacy", f"no {name} is stated, and a guarantee is required")
-        elif not 0 <= value <= most:
-            raise RefusedError("privacy", f"{name} is {value:g}, the policy allows {most:g}")
 
 
 def _check_array(record: Mapping[str, ArrayItem], policy: Policy) -> bytes:
@@ -233,49 +183,3 @@ def _canonical(header: Header) -> bytes:
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(LENGTH_BYTES, "little") + text
-
-
-def _judge_join(site: Site, found: Inventory, policy: Policy) -> Release:
-    own = f"site.{site.name}"
-    _expect(found, _Expected(configs=frozenset({own, "node"})))
-    if dict(found.configs["node"]) != {"nodes": 0}:
-        raise RefusedError("config", "the record node is not that of a hospital")
-    said: dict[str, Any] = {}
-    for name, value in found.configs[own].items():
-        if name not in policy.join:
-            raise RefusedError("config", f"{shown(name)} is not among the policy's fields of join")
-        said[name] = _checked_field(name, value, policy, site)
-    _check_patients(site, found.configs[own].get("patients"), policy)
-    return Release({own: said, "node": {"nodes": 0}})
-
-
-def _checked_field(name: str, value: Any, policy: Policy, site: Site) -> int | float | str | bool:
-    if name == "usable":
-        if type(value) is not bool:
-            raise RefusedError("config", "usable is neither true nor false")
-        return value
-    if name == "outside":
-        if value not in ("", site.outside):
-            raise RefusedError("config", f"outside is {shown(value)}, not the site's own words")
-        return str(value)
-    if name in TEXT_FIELDS:
-        if not isinstance(value, str) or (value and value not in policy.texts):
-            raise RefusedError("config", f"{name} is {shown(value)}, which is not among join.texts")
-        return value
-    number = _number(name, value)
-    if type(number) is not int or number < 0:
-        raise RefusedError("config", f"{name} is {number!r}, not a count")
-    return _rounded(number, policy.join[name] if name in COUNT_FIELDS else None)
-
-
-def _number(name: str, value: Any) -> int | float:
-    if type(value) not in (int, float) or not abs(value) <= MAX_NUMBER:
-        raise RefusedError("number", f"{shown(name)} is {shown(value)}, not a number up to 1e9")
-    checked: int | float = value
-    return checked
-
-
-def _rounded(value: int | float, decimals: int | None) -> int | float:
-    if decimals is not None:
-        return round(value, decimals)
-    return value if type(value) is int else float(f"{value:.{SIGNIFICANT}g}")

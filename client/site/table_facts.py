@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from client.site.config import SiteConfig
 from client.site.policy import Policy
+from client.site.site_facts import check_declared
 from common.errors import PolicyError
 
 
@@ -27,9 +28,10 @@ def training_patients(table: Path) -> int | None:
 
 
 def check_patients(config: SiteConfig, policy: Policy) -> int:
-    """Return the number of training patients, from the table, or as the site states it.
+    """Return the number of training patients, from the table, or as the site declares it.
 
-    Under privacy the number is not in what leaves, so that the gate cannot find it there.
+    Where privacy is required the declared number alone counts: whether the node starts must not
+    follow from who is in the table.
 
     Args:
         config: the site's settings, which name the table.
@@ -38,7 +40,9 @@ def check_patients(config: SiteConfig, policy: Policy) -> int:
     Raises:
         PolicyError: where the site is too small, or nobody can tell whether it is.
     """
-    counted = training_patients(config.site.table)
+    if policy.privacy_required:
+        check_declared(config)
+    counted = None if policy.privacy_required else training_patients(config.site.table)
     patients = config.site.patients if counted is None else counted
     if patients >= policy.min_patients:
         return patients

@@ -60,7 +60,7 @@ def _write_answer(outcome: Outcome, out: Path) -> dict[str, Any]:
     pieces = {"announcement.bin": outcome.kept.announcement}
     for number, content in enumerate(outcome.kept.objects.values(), start=1):
         pieces[f"{number:02d}-{_kind(content)}.bin"] = content
-    answer = {**outcome.entry, "worked-s": outcome.kept.worked_s}
+    answer = dict(outcome.entry)
     if outcome.leaves and "adapter" in answer:
         data = _adapter(outcome.kept)
         pieces[ADAPTER] = data
@@ -126,9 +126,9 @@ def _page(record: Mapping[str, Any]) -> Iterator[str]:
         "## What Flower adds",
         "",
         "The announcement names the run, the site and the question by Flower's numbers (others in",
-        "a real run), the time, and the seconds that the app worked. Beside its answers the node",
-        "sends its public key, the version of Flower, a sign of life every 4 s and, while it is",
-        "idle, the question for a message every 3 s.",
+        "a real run), and the time; its field for the seconds that the app worked is zero.",
+        "Beside its answers the node sends its public key, the version of Flower, a sign of life",
+        "every 4 s and, while it is idle, the question for a message every 3 s.",
     )
 
 

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -101,7 +102,8 @@ def run_node(config: SiteConfig) -> NoReturn:
 
 
 def _approved(policy: PolicyFile) -> int:
-    return len(policy.current().bundles)
+    current, now = policy.current(), datetime.now(UTC)
+    return sum(current.refusal(bundle, now) is None for bundle in current.bundles)
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from client.site.audit import verify
 from client.site.config import SiteConfig
 from client.site.policy import Policy, load_policy
+from client.site.preflight.approvals import check_approvals
 from client.site.preflight.finding import Finding, fail, ok, warn
 from client.site.table_facts import training_patients
 from common.errors import FedvitalsError
@@ -25,23 +27,13 @@ def check_site(config: SiteConfig) -> Iterator[Finding]:
     policy = None
     try:
         policy = load_policy(config.site.policy)
-        yield _bundles(config, policy)
+        yield check_approvals(config.site.policy, policy, datetime.now(UTC))
     except FedvitalsError as problem:
         yield fail("policy", str(problem), "mend the policy; without one the node does not start")
     yield from _table(config, policy)
     yield _key(config)
     yield _state(config)
     yield _work(config)
-
-
-def _bundles(config: SiteConfig, policy: Policy) -> Finding:
-    if policy.bundles:
-        return ok("policy", f"{config.site.policy}, {len(policy.bundles)} app bundles approved")
-    return warn(
-        "policy",
-        f"{config.site.policy} approves no app bundle",
-        "look into the coordinator's bundle with `python -m client approve`",
-    )
 
 
 def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:

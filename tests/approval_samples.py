@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -26,3 +27,9 @@ def approved(sha256: str, **others: str) -> str:
     }
     lines = [f'{key.replace("_", "-")} = "{value}"\n' for key, value in keys.items()]
     return f'[[bundles]]\nsha256 = "{sha256}"\n{"".join(lines)}'
+
+
+def asking(policy: str, *lines: str) -> str:
+    """Return a policy whose section [approval] has these lines, and defaults for the rest."""
+    kept = re.sub(r"^\[approval\]\n(?:(?!\[).*\n)*", "", policy, flags=re.MULTILINE)
+    return "\n".join(["[approval]", *lines, "", kept])

@@ -80,7 +80,7 @@ def run_node(config: SiteConfig) -> NoReturn:
     _watch_deadline(deadline)
     hold = gated(gate, objects.store(), pulse, trouble, deadline, _without_audit_log)
     with _app_process(config, state), hold:
-        log.info("site %s starts, %d app bundles approved", config.site.id, _approved(policy))
+        log.info("site %s starts, %d app bundles may run", config.site.id, _approved(policy))
         try:
             start_client_internal.start_client_internal(
                 state_factory=state,

@@ -17,7 +17,7 @@ from client.site.bundles import read_bundle
 from client.site.policy import load_policy
 from common.bundle_signature import sign_bundle, signature_path, write_signature
 from common.cli import run
-from tests.approval_samples import STUDY, UNTIL, approved
+from tests.approval_samples import STUDY, UNTIL, approved, asking
 from tests.client.site.bundle_files import make_bundle
 from tests.client.site.gated_site import BUNDLE, POLICY, GatedSite, make_gated_site
 
@@ -64,7 +64,7 @@ def policy(tmp_path: Path) -> Path:
 
 
 def ask_for(policy: Path, line: str) -> None:
-    policy.write_text(f"[approval]\n{line}\n{policy.read_text()}")
+    policy.write_text(asking(policy.read_text(), line))
 
 
 def ask_for_author(policy: Path) -> None:

@@ -11,7 +11,7 @@ from client.site.bundles import read_bundle
 from client.site.policy import load_policy
 from common.bundle_signature import public_key, sign_bundle, signature_path, write_signature
 from common.cli import run
-from tests.approval_samples import NOW, STUDY, UNTIL, approved
+from tests.approval_samples import NOW, STUDY, UNTIL, approved, asking
 from tests.client.site.bundle_files import make_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -42,7 +42,7 @@ class Desk:
         return " ".join(self._capsys.readouterr().out.split())
 
     def ask_for(self, line: str) -> None:
-        self.policy.write_text(f"[approval]\n{line}\n{self.policy.read_text()}")
+        self.policy.write_text(asking(self.policy.read_text(), line))
 
     @property
     def refusal(self) -> str | None:

@@ -12,6 +12,7 @@ from client.site.bundles import BundleContents, read_bundle
 from client.site.policy import load_policy
 from common.bundle_signature import sign_bundle
 from common.errors import PolicyError, UsageError
+from tests.approval_samples import asking
 from tests.client.site.bundle_files import make_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -39,7 +40,7 @@ def signed(bundle: BundleContents, key: Ed25519PrivateKey = KEY) -> Grant:
 
 
 def ask_for(policy: Path, line: str) -> None:
-    policy.write_text(f"[approval]\n{line}\n{policy.read_text().replace('[approval]', '')}")
+    policy.write_text(asking(policy.read_text(), line))
 
 
 def ask_for_signature(policy: Path, bundle: BundleContents, key: Ed25519PrivateKey = KEY) -> None:

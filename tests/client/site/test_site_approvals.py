@@ -14,7 +14,7 @@ from client.site.approvals import LONGEST_DAYS, parse_end, parse_time, same_pers
 from client.site.policy import Policy, load_policy
 from common.bundle_signature import sign_bundle
 from common.errors import PolicyError, UsageError
-from tests.approval_samples import approved
+from tests.approval_samples import approved, asking
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SHA256 = "ab" * 32
@@ -31,7 +31,7 @@ def policy(folder: Path, rules: str = "", **keys: str) -> Policy:
     text = (REPOSITORY / "deploy" / "site" / "policy.toml").read_text()
     entry = approved(SHA256, **{"name": NAME, "approved_at": AT, "until": "2026-12-31", **keys})
     path = folder / "policy.toml"
-    path.write_text(f"{text}\n{entry}\n[approval]\n{rules}\n")
+    path.write_text(asking(f"{text}\n{entry}", rules))
     return load_policy(path)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -71,7 +72,7 @@ def approve_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: date
     entry["until"] = check_until(before, grant.until, now)
     entry |= {"approved-by": _checked("name", grant.by), "approved-at": _stated(now)}
     entry |= check_signature(before, bundle, grant.signature)
-    _edit(policy, bundle.sha256, len(before.bundles), entry)
+    _edit(policy, bundle.sha256, entry)
 
 
 def approve_second(policy: Path, bundle: BundleContents, by: str, now: datetime) -> None:
@@ -88,7 +89,7 @@ def approve_second(policy: Path, bundle: BundleContents, by: str, now: datetime)
             be seconded, or has it from the same person.
         UsageError: the name cannot be.
     """
-    index, known = _entry(policy, bundle)
+    known = _entry(load_policy(policy), bundle)
     by, first = _checked("name", by), known.approvals[0].by
     if len(known.approvals) > 1:
         raise PolicyError(f"{bundle.name} is approved by two already; {known.approvals[1].by} too")
@@ -98,7 +99,7 @@ def approve_second(policy: Path, bundle: BundleContents, by: str, now: datetime)
         )
     if now >= known.end:
         raise PolicyError(f"the approval of {bundle.name} ended on {known.last}; give --renew")
-    _edit(policy, bundle.sha256, index, dict(zip(_SECOND, (by, _stated(now)), strict=True)))
+    _edit(policy, bundle.sha256, dict(zip(_SECOND, (by, _stated(now)), strict=True)))
 
 
 def renew_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: datetime) -> None:
@@ -114,8 +115,8 @@ def renew_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: dateti
         PolicyError: as `approve_bundle`, but the entry has to be there.
         UsageError: as `approve_bundle`.
     """
-    index, known = _entry(policy, bundle)
     before = load_policy(policy)
+    known = _entry(before, bundle)
     entry: dict[str, str | None] = {
         "study": _checked("study", grant.study),
         "until": check_until(before, grant.until, now),
@@ -127,7 +128,7 @@ def renew_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: dateti
         entry |= check_signature(before, bundle, grant.signature)
     elif reason := before.approval.unsigned(bundle.sha256, known.name, known.signed):
         raise PolicyError(f"{reason}; give its .sig file with --signature")
-    _edit(policy, bundle.sha256, index, entry)
+    _edit(policy, bundle.sha256, entry)
 
 
 def check_until(policy: Policy, until: str, now: datetime) -> str:
@@ -174,15 +175,15 @@ def check_signature(
     return {"author": signed.author, "signature": encoded}
 
 
-def _entry(policy: Path, bundle: BundleContents) -> tuple[int, Bundle]:
-    """Return where a bundle stands among the policy's bundles, and what it says."""
-    bundles = load_policy(policy).bundles
-    if bundle.sha256 not in bundles:
+def _entry(policy: Policy, bundle: BundleContents) -> Bundle:
+    """Return what the policy says of a bundle."""
+    known = policy.bundles.get(bundle.sha256)
+    if known is None:
         raise PolicyError(
-            f"{policy} has no approval of the bundle {bundle.sha256[:12]}; approve it first, with "
-            "--study and --until"
+            f"the policy has no approval of the bundle {bundle.sha256[:12]}; approve it first, "
+            "with --study and --until"
         )
-    return list(bundles).index(bundle.sha256), bundles[bundle.sha256]
+    return known
 
 
 def _checked(what: str, text: str) -> str:
@@ -197,10 +198,14 @@ def _stated(now: datetime) -> str:
     return now.isoformat(timespec="seconds")
 
 
-def _edit(policy: Path, sha256: str, index: int, changes: Changes) -> None:
-    """Change the entry of a bundle, at an index; one more than there are adds an entry."""
+def _edit(policy: Path, sha256: str, changes: Changes) -> None:
+    """Change the entry of a bundle, or add one where the changes begin with its SHA-256."""
     try:
         text = policy.read_bytes().decode()
+        digests = [entry["sha256"] for entry in tomllib.loads(text).get("bundles", [])]
+        if (sha256 in digests) == ("sha256" in changes):
+            raise PolicyError(f"{policy} was changed meanwhile; look at it and try again")
+        index = digests.index(sha256) if sha256 in digests else len(digests)
         edited = change_table(text, "bundles", index, changes)
         if edited is None:
             lines = "; ".join(toml_line(key, value) for key, value in changes.items() if value)
@@ -215,7 +220,6 @@ def _edit(policy: Path, sha256: str, index: int, changes: Changes) -> None:
             partial.chmod(status.st_mode & 0o777)
             if os.geteuid() == 0:  # approved by root, read by the node's own user
                 os.chown(partial, status.st_uid, status.st_gid)
-            if list(load_policy(partial).bundles)[index] != sha256:
-                raise PolicyError(f"{policy} was changed meanwhile; look at it and try again")
+            load_policy(partial)
     except OSError as problem:
         raise PolicyError(f"{policy} cannot be written: {problem.strerror}") from problem

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -79,7 +80,7 @@ def test_an_approval_stands_in_the_policy_and_changes_nothing_else(
     ],
 )
 def test_what_cannot_be_granted_is_not_written(
-    policy: Path, bundle: BundleContents, changed: dict[str, str], message: str
+    policy: Path, bundle: BundleContents, changed: dict[str, Any], message: str
 ) -> None:
     before = policy.read_bytes()
     with pytest.raises((UsageError, PolicyError), match=message):

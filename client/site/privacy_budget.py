@@ -93,6 +93,11 @@ class PrivacyBudget:
         """All noisy steps that are spent, those of a kind added up."""
         return [Steps(q, sigma, steps) for (q, sigma), steps in self._steps.items()]
 
+    @property
+    def unbounded(self) -> frozenset[str]:
+        """The runs that were made without privacy."""
+        return frozenset(self._unbounded)
+
     def note(self, entry: Mapping[str, Any]) -> None:
         """Take a line of the audit log into account."""
         if entry.get("decision") == "reserved":
@@ -149,8 +154,8 @@ class PrivacyBudget:
         if not budget.admits(self.history, more):
             raise RefusedError(
                 "budget",
-                f"epsilon {budget.epsilon(self.history):.3g} is spent and the run would bring it "
-                f"to {budget.epsilon([*self.history, more]):.3g}; the policy's budget is "
+                f"{share_spent(budget, self.history):.0%} of the budget is spent and the run would "
+                f"bring it to {share_spent(budget, [*self.history, more]):.0%} of epsilon "
                 f"{policy.budget_epsilon:g} at delta {policy.budget_delta:g}",
             )
 
@@ -194,6 +199,11 @@ class PrivacyBudget:
             q, sigma, steps = (said[name] for name in names)
             self._plans[run] = Steps(q, sigma, steps)
             self._steps[q, sigma] += steps
+
+
+def share_spent(budget: BudgetFilter, history: Iterable[Steps]) -> float:
+    """Return the share of a budget that some steps spend: costs at the filter's order add up."""
+    return budget.spent(history) / budget.budget
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[object, ...]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from common.backbones.loading import load_backbone
 from common.config import FederationConfig, LoraConfig, RunConfig, TrainConfig, WindowConfig
 from tests.integration.deployed import Coordinator, Site, admit, make_coordinator, make_site
 
@@ -63,12 +62,11 @@ def sites(
     address: str,
 ) -> Iterator[dict[str, Site]]:
     """Sites whose nodes and apps run, provisioned by deploy/certs alone."""
-    digest = load_backbone(str(tiny_bolt)).digest
     sites = {}
     with ExitStack() as stack:
         for name in site_names:
             table = deployed_cohort / "sites" / f"{name}.parquet"
-            sites[name] = make_site(coordinator, name, table, digest, address)
+            sites[name] = make_site(coordinator, name, table, tiny_bolt, address)
             admit(coordinator, sites[name])
             stack.enter_context(sites[name].started())
         yield sites

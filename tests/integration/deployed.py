@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from common.backbones.loading import load_backbone
 from common.config import FederationConfig, RunConfig
 from server.run_folder import read_rounds
 from simulation.federate import federate
@@ -28,6 +29,21 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 APP = ("client", "common", "server", "pyproject.toml", "LICENSE")
 BIN = Path(sys.executable).absolute().parent
 CERTS = REPOSITORY / "deploy" / "certs"
+
+
+WITHOUT_PRIVACY = {"required = true": "required = false", "budget-epsilon = 10.0\n": ""}
+"""Of policy.toml: text and what stands for it where runs without privacy are accepted."""
+
+
+def declared(backbones: Mapping[str, str], patients: int = 10) -> dict[str, str]:
+    """Return the changes of site.toml by which a site of the tests declares its table."""
+    digests = "\n".join(f'"{name}" = "{digest}"' for name, digest in backbones.items())
+    return {
+        "patients = 0": f"patients = {patients}",
+        'source = ""': 'source = "synthetic"',
+        'rule = ""': 'rule = "random walks"',
+        '# "chronos-bolt-nano" = "…"': digests,
+    }
 
 
 def script(name: str, *arguments: str | Path) -> str:
@@ -77,8 +93,15 @@ class Site:
     def policy(self) -> Path:
         return self.keys.parent / "policy.toml"
 
-    def configure(self, digest: str, ca: str = "private/ca.crt") -> None:
-        """Write site.toml and policy.toml as deploy/site has them, with this site's own values."""
+    def configure(self, backbone: Path | None = None, ca: str = "private/ca.crt") -> None:
+        """Write site.toml and policy.toml as deploy/site has them, with this site's own values.
+
+        Args:
+            backbone: the frozen model that runs may use; None = no run gets that far.
+            ca: signed what the node talks to.
+        """
+        name = "any" if backbone is None else str(backbone)
+        digest = "0" * 64 if backbone is None else load_backbone(name).digest
         api, health = free_ports(2)
         own = {
             'id = "hospital-1"': f'id = "{self.name}"',
@@ -88,6 +111,7 @@ class Site:
             "private/gateway.crt": ca,
             "client-api:9094": f"127.0.0.1:{api}",
             "127.0.0.1:9095": f"127.0.0.1:{health}",
+            **declared({name: digest}),
         }
         self.config.write_text(replaced("site.toml", own))
         allowed = {
@@ -95,7 +119,8 @@ class Site:
             "windows = -2": 'windows = "exact"',
             "texts = []": f'texts = ["synthetic", "random walks", "{digest}"]',
             "min-patients = 50": "min-patients = 5",
-            "required = true": "required = false",
+            "amazon/chronos-bolt-small": name,
+            **WITHOUT_PRIVACY,
         }
         # Rounded numbers would weigh the sites otherwise than the simulation does.
         self.policy.write_text(replaced("policy.toml", allowed))
@@ -278,7 +303,7 @@ def make_site(
     coordinator: Coordinator,
     name: str,
     table: Path,
-    digest: str = "any",
+    backbone: Path | None = None,
     address: str = "",
     days: str = "365",
 ) -> Site:
@@ -288,7 +313,7 @@ def make_site(
         coordinator: who signs.
         name: the site's.
         table: its site table.
-        digest: of the backbone that its policy allows.
+        backbone: the frozen model that its policy allows.
         address: where its node finds the coordinator; left out, the SuperLink itself.
         days: of its certificate.
     """
@@ -301,7 +326,7 @@ def make_site(
         "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
     }
     site = Site(name, keys, table, address or coordinator.address, environment)
-    site.configure(digest)
+    site.configure(backbone)
     return site
 
 
@@ -321,6 +346,12 @@ def replaced(file: str, values: Mapping[str, str]) -> str:
         assert old in text, old
         text = text.replace(old, new)
     return text
+
+
+def shipped_settings() -> str:
+    """The section [settings] of the shipped policy.toml."""
+    text = (REPOSITORY / "deploy" / "site" / "policy.toml").read_text()
+    return text[text.index("[settings]") : text.index("[limits]")]
 
 
 def digests(folder: Path) -> list[Any]:

@@ -35,8 +35,9 @@ fab-include = ["tests/integration/hostile_app/*.py"]
 serverapp = "tests.integration.hostile_app.server:app"
 clientapp = "tests.integration.hostile_app.client:app"
 
+# A site accepts no setting that is none of a run: the cases go by the name of one.
 [tool.flwr.app.config]
-cases = ""
+data = ""
 out = ""
 """
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from client.site.audit import read_entries
-from common.backbones.loading import load_backbone
 from common.config import RunConfig
 from common.peft_adapter import load_peft_folder
 from server.deployment.services import running
@@ -89,7 +88,7 @@ def test_a_round_goes_on_without_a_site_whose_policy_refuses(
     tiny_bolt: Path,
 ) -> None:
     table = tiny_cohort / "sites" / "sicu.parquet"
-    strict = make_site(coordinator, "strict", table, load_backbone(str(tiny_bolt)).digest)
+    strict = make_site(coordinator, "strict", table, tiny_bolt)
     admit(coordinator, strict)
     text = strict.policy.read_text()
     assert "loss = 4\n" in text
@@ -103,8 +102,11 @@ def test_a_round_goes_on_without_a_site_whose_policy_refuses(
     assert code == 0, said
     assert usable(Path(deployed_run.out)) == [set(SITES)] * 4
     audit = list(read_entries(strict.policy.parent / "state" / "audit.jsonl"))
-    joined, *rounds = [(entry["kind"], entry["decision"], entry["reason"]) for entry in audit]
+    joined, begun, *rounds = [
+        (entry["kind"], entry["decision"], entry["reason"]) for entry in audit
+    ]
     assert joined[:2] == ("query", "sent")
+    assert begun == ("train", "reserved", "budget")  # as a run without privacy, once
     assert set(rounds[:3]) == {("train", "refused", "metric")}
 
 

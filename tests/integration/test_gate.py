@@ -25,6 +25,7 @@ from client.site.config import Address, load_site_config
 from client.site.health import ask_health
 from client.site.policy import load_policy
 from tests.approval_samples import STUDY, UNTIL
+from tests.integration.deployed import shipped_settings
 from tests.integration.gate_setting import (
     BIN,
     REPOSITORY,
@@ -52,9 +53,13 @@ max-norm = 10.0
 [metrics]
 loss = 3
 [join]
+SETTINGS
 [limits]
 min-patients = 0
 rounds-per-day = 100
+evaluations-per-day = 100
+joins-per-day = 100
+errors-per-day = 100
 [privacy]
 required = false
 max-epsilon = 8.0
@@ -87,7 +92,7 @@ class Setting:
         return done.stdout
 
     def run(self, app: Path, out: Path, cases: str = "") -> dict[str, Any]:
-        settings = f'out="{out}" cases="{cases}"'
+        settings = f'out="{out}" data="{cases}"'
         self.flwr("run", str(app), "test", "-c", settings)
         deadline = time.monotonic() + RUN_S
         while not out.is_file():
@@ -134,7 +139,7 @@ def write_settings(folder: Path, link: int, proxied: int, health: Address) -> No
         f'[superlink]\ndefault = "test"\n[superlink.test]\naddress = "127.0.0.1:{link}"\n'
         f'root-certificates = "{folder / "ca.crt"}"\n'
     )
-    (folder / "policy.toml").write_text(POLICY)
+    (folder / "policy.toml").write_text(POLICY.replace("SETTINGS", shipped_settings()))
     (folder / "site.toml").write_text(
         '[site]\nid = "hosp1"\ntable = "absent.parquet"\nstate = "state"\npolicy = "policy.toml"\n'
         f'[server]\naddress = "localhost:{proxied}"\nca = "ca.crt"\n'
@@ -248,7 +253,8 @@ def test_a_bundle_that_is_not_approved_never_starts(
     assert answer == {"code": 7, "reason": "the app bundle is not approved at this site"}
     assert not started.exists()
     last = list(read_entries(setting.audit))[-1]
-    assert last["decision"] == "error"
+    assert (last["decision"], last["reason"]) == ("refused", "bundle")
+    assert "not approved" in last["detail"]
     assert last["bundle"] not in load_policy(setting.folder / "policy.toml").bundles
 
 

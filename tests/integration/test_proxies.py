@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from common.backbones.loading import load_backbone
 from common.config import FederationConfig, RunConfig
 from common.errors import NodeError
 from tests.deploy.nginx import NGINX, command_of, wait_for_port, write_config
@@ -78,9 +77,8 @@ def test_a_run_through_both_proxies_until_the_certificate_is_revoked(
 ) -> None:
     outside, inside = free_ports(2)
     table = deployed_cohort / "sites" / "micu.parquet"
-    digest = load_backbone(str(tiny_bolt)).digest
-    site = make_site(coordinator, "micu", table, digest, f"localhost:{inside}")
-    site.configure(digest, ca="private/gateway.crt")  # as deploy/site has it
+    site = make_site(coordinator, "micu", table, tiny_bolt, f"localhost:{inside}")
+    site.configure(tiny_bolt, ca="private/gateway.crt")  # as deploy/site has it
     admit(coordinator, site)
     alone = with_federation(deployed_run, FederationConfig(min_sites=1, wait_s=120.0), rounds=2)
     with door(coordinator, outside) as config, gateway(site, inside, outside):
@@ -101,7 +99,7 @@ def test_a_site_whose_certificate_has_expired(
     outside, inside = free_ports(2)
     table = deployed_cohort / "sites" / "ccu.parquet"
     site = make_site(coordinator, "ccu", table, address=f"localhost:{inside}", days="-1")
-    site.configure("any", ca="private/gateway.crt")
+    site.configure(ca="private/gateway.crt")
     admit(coordinator, site)
     with door(coordinator, outside), gateway(site, inside, outside):
         refused = site.client("node", "--config", str(site.config), code=NodeError.exit_code)

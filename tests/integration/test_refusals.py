@@ -71,7 +71,7 @@ def test_another_authority(coordinator: Coordinator, table: Path, tmp_path: Path
     fooled = make_site(coordinator, "fooled", table)
     script("authority.sh", tmp_path / "other")
     shutil.copy(tmp_path / "other" / "ca.crt", fooled.keys / "other.crt")
-    fooled.configure("any", ca="private/other.crt")
+    fooled.configure(ca="private/other.crt")
     assert "certificate is not signed by server.ca" in refusal(fooled)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from client.site.config import SiteConfig
-from client.site.policy import load_policy
 from client.site.preflight.finding import Finding, fail, ok, warn
 from client.site.seams import check_release
 from common.errors import FedvitalsError
@@ -59,11 +58,14 @@ def _backbone(config: SiteConfig, name: str) -> Finding:
         digest = load_backbone(name).digest
     except FedvitalsError as problem:
         return fail("backbone", str(problem), "install the weights of the run's backbone here")
+    declared = config.backbones.get(name)
     what = f"{name} has the digest {digest}"
-    try:
-        known = digest in load_policy(config.site.policy).texts
-    except FedvitalsError:
-        known = True  # the check of the policy says so
-    if not known:
-        return warn("backbone", what, "add the digest to join.texts, if it may be used here")
-    return ok("backbone", what)
+    if declared == digest:
+        return ok("backbone", what)
+    if declared is not None:
+        return fail("backbone", f"{what}, site.toml declares {declared}", "find out which is right")
+    return warn(
+        "backbone",
+        f"{what}, which site.toml does not declare; no private run with it is accepted",
+        f'if it may be used here, add to [backbones] of site.toml: "{name}" = "{digest}"',
+    )

@@ -10,14 +10,17 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
-from client.site.audit import verify
+from client.privacy.budget_filter import BudgetFilter
+from client.site.audit import read_entries, verify
 from client.site.config import SiteConfig
 from client.site.policy import Policy, load_policy
 from client.site.preflight.approvals import check_approvals
 from client.site.preflight.finding import Finding, fail, ok, warn
+from client.site.privacy_budget import PrivacyBudget, share_spent
+from client.site.run_settings import unnamed_settings
 from client.site.table_facts import training_patients
 from common.errors import FedvitalsError
-from common.vitals import read_site_table
+from common.vitals import SiteTableInfo, read_site_table
 
 _NEW_KEY = "make one with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key, and have it registered"
 
@@ -28,12 +31,47 @@ def check_site(config: SiteConfig) -> Iterator[Finding]:
     try:
         policy = load_policy(config.site.policy)
         yield check_approvals(config.site.policy, policy, datetime.now(UTC))
+        yield _settings(config, policy)
+        yield _budget(config, policy)
     except FedvitalsError as problem:
         yield fail("policy", str(problem), "mend the policy; without one the node does not start")
     yield from _table(config, policy)
     yield _key(config)
     yield _state(config)
     yield _work(config)
+
+
+def _settings(config: SiteConfig, policy: Policy) -> Finding:
+    unnamed = unnamed_settings(policy.settings)
+    if not unnamed:
+        return ok("settings", "the policy names what a run may set")
+    return warn(
+        "settings",
+        f"no run is accepted: the policy's [settings] does not name {', '.join(unnamed)}",
+        f"name them in {config.site.policy}, as the shipped example does",
+    )
+
+
+def _budget(config: SiteConfig, policy: Policy) -> Finding:
+    if not policy.budget_epsilon:
+        return warn(
+            "budget",
+            "nothing bounds what all runs together tell of a patient",
+            "set privacy.required and privacy.budget-epsilon in the policy",
+        )
+    spent = PrivacyBudget(read_entries(config.audit_log))
+    if spent.unbounded:
+        return fail(
+            "budget",
+            f"run {min(spent.unbounded)} was made without privacy, which no budget covers",
+            "no private run is accepted on this audit log",
+        )
+    limit = BudgetFilter(policy.budget_epsilon, policy.budget_delta)
+    share = share_spent(limit, spent.history)
+    return ok(
+        "budget",
+        f"{share:.0%} of epsilon {policy.budget_epsilon:g} at delta {limit.delta:g} is spent",
+    )
 
 
 def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
@@ -43,28 +81,50 @@ def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
     except FedvitalsError as problem:
         yield fail("table", str(problem), "make it with `python -m client ingest`")
         return
-    patients = training_patients(path) or 0
-    what = f"{path}: {patients} training patients"
-    if config.site.patients not in (0, patients):
-        yield fail(
-            "table",
-            f"{what}, site.patients states {config.site.patients}",
-            f"set it to {patients}",
-        )
-    elif policy is not None and patients < policy.min_patients:
-        least = policy.min_patients
-        yield fail("table", f"{what}, the policy asks {least}", "this site is too small")
-    else:
-        yield ok("table", what)
+    yield _patients(config, policy, training_patients(path) or 0)
+    yield _declared(config, info, required=policy is not None and policy.privacy_required)
     words = [text for text in (info.source, info.cohort_rule) if text]
     missing = [text for text in words if policy is not None and text not in policy.texts]
-    if missing:
+    if missing and policy is not None and not policy.privacy_required:
         listed = ", ".join(f'"{text}"' for text in missing)
         yield warn(
             "texts",
             f"the table's source or rule is not among the policy's join.texts: {listed}",
             "add it there, if it may be said: a site that does not say both cannot join",
         )
+
+
+def _patients(config: SiteConfig, policy: Policy | None, counted: int) -> Finding:
+    declared, what = config.site.patients, f"{config.site.table}: {counted} training patients"
+    if policy is not None and counted < policy.min_patients:
+        return fail("table", f"{what}, the policy asks {policy.min_patients}", "it is too small")
+    if declared > counted:
+        return fail(
+            "table",
+            f"{what}, site.patients declares {declared}",
+            f"declare at most {counted}, rounded down",
+        )
+    if not declared and policy is not None and policy.privacy_required:
+        few = counted - counted % 10 or counted
+        return fail(
+            "table",
+            f"{what}, site.toml declares none",
+            f"set site.patients, rounded down as you like, e.g. {few}",
+        )
+    return ok("table", what)
+
+
+def _declared(config: SiteConfig, info: SiteTableInfo, required: bool) -> Finding:
+    """What the node says of the table under privacy, held against the table."""
+    own, stated = config.site, (info.source, info.cohort_rule, info.step_minutes)
+    if (own.source, own.rule, own.step_minutes) == stated:
+        return ok("declared", "site.toml says of the table what the table says of itself")
+    lines = f'source = "{info.source}", rule = "{info.cohort_rule}", step-minutes = '
+    return (fail if required else warn)(
+        "declared",
+        "site.toml declares another source, rule or step length than the table states",
+        f"in [site] of site.toml: {lines}{info.step_minutes}",
+    )
 
 
 def _key(config: SiteConfig) -> Finding:

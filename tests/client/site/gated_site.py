@@ -108,7 +108,7 @@ OPEN = POLICY.replace("required = true", "required = false").replace("budget-eps
 """A policy without privacy, and so without a budget."""
 
 PRIVATE: Mapping[str, Any] = {"privacy.noise-multiplier": 3.0, "privacy.sample-rate": 0.5}
-PATIENTS = 20
+PATIENTS = 10
 """What the site declares; its table has a few more."""
 
 

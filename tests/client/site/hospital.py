@@ -21,7 +21,7 @@ from common.backbones.lora import adapted_backbone
 from common.cli import run
 from common.config import RunConfig
 from tests.approval_samples import STUDY, UNTIL
-from tests.integration.deployed import REPOSITORY, replaced
+from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, declared, replaced
 
 APP = """from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
@@ -108,11 +108,13 @@ def make_hospital(
     adapted = adapted_backbone(settings.backbone, settings.lora, torch.device("cpu"))
     own = {"hospital-1": "micu", "/data/site.parquet": str(table), "/var/lib/fedvitals": "state"}
     own["gateway:9443"] = "coordinator.invalid:443"
+    own |= declared({settings.backbone: adapted.digest})
     (folder / "site.toml").write_text(replaced("site.toml", own))
     allowed = {
         "texts = []": f'texts = ["synthetic", "random walks", "{adapted.digest}"]',
         "min-patients = 50": "min-patients = 5",
-        "required = true": "required = false",
+        "amazon/chronos-bolt-small": settings.backbone,
+        **WITHOUT_PRIVACY,
         **(changes or {}),
     }
     (folder / "policy.toml").write_text(replaced("policy.toml", allowed))

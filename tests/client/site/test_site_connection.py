@@ -2,51 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn, cast
 
 import pytest
 from flwr.app import Error, Message, Metadata, RecordDict
-from flwr.common.constant import ErrorCode, SubStatus
+from flwr.app.message import remove_content_from_message
+from flwr.cli.build import build_fab_from_disk
+from flwr.cli.config_utils import get_fab_metadata
+from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.fab import Fab
-from flwr.supercore.inflatable.inflatable_object import get_object_tree
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.object_store import ObjectStore, ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
+from client.site.approval_file import Grant, approve_bundle
 from client.site.audit import AuditLog, read_entries
+from client.site.bundles import read_bundle
 from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.gate import Gate
 from client.site.policy import PolicyFile
-from client.site.rules import Site
 from client.site.seams import _push_until_answered
+from client.site.site_facts import Site
 from common.errors import AuditError
-from tests.integration.deployed import replaced
+from tests.approval_samples import STUDY, UNTIL
+from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
 
 RUN = 7
-CONTENT = b"the app"
 
 
 class Coordinator:
     """Sends one message after the other, and keeps what comes back."""
 
-    def __init__(self) -> None:
-        self.sent: list[Message] = []
+    def __init__(self, bundle: bytes) -> None:
+        self.sent: list[tuple[Message, float]] = []
         self.silent = False
         self.stopped = False
         self.name = "question"
+        self.content = bundle
+        self.settings: dict[str, Any] = {}
+        self.asked: list[str] = []
+        self._objects: dict[str, bytes] = {}
 
     def functions(self) -> Connection:
         return Connection(
             1,
             self.pull,
             self.send,
-            lambda _run: cast(Any, None),
-            lambda digest, _run: Fab(digest, CONTENT, {}),
+            self.get_run,
+            self.get_fab,
             self.fetch,
             lambda *_: None,
             self.confirm,
@@ -58,18 +69,33 @@ class Coordinator:
     def receive(self) -> tuple[Message, ObjectTree]:
         metadata = Metadata(RUN, self.name, 1, 2, "", "", 1.0, 30.0, "query", 1, 1)
         message = Message(content=RecordDict(), metadata=metadata)  # type: ignore[call-overload]
-        return message, get_object_tree(message)
+        objects = get_all_nested_objects(message)
+        self._objects = {name: one.deflate() for name, one in objects.items()}
+        return remove_content_from_message(message), get_object_tree(message)
 
-    def fetch(self, _run: int, _name: str) -> bytes:
+    def get_run(self, _run: int) -> Run:
+        self.asked.append("run")
+        run = Run.create_empty(RUN)
+        run.override_config = dict(self.settings)
+        run.fab_hash = hashlib.sha256(self.content).hexdigest()
+        run.fab_id, run.fab_version = get_fab_metadata(self.content)
+        return run
+
+    def get_fab(self, digest: str, _run: int) -> Fab:
+        self.asked.append("fab")
+        return Fab(digest, self.content, {})
+
+    def fetch(self, _run: int, name: str) -> bytes:
         if self.stopped:
             raise RunNotRunningException
-        return b""
+        return self._objects[name]
 
-    def confirm(self, run: int, name: str) -> None:
-        self.fetch(run, name)
+    def confirm(self, _run: int, _name: str) -> None:
+        if self.stopped:
+            raise RunNotRunningException
 
-    def send(self, message: Message, _tree: ObjectTree, _s: float) -> tuple[set[str], str]:
-        self.sent.append(message)
+    def send(self, message: Message, _tree: ObjectTree, worked_s: float) -> tuple[set[str], str]:
+        self.sent.append((message, worked_s))
         return set(), ""
 
 
@@ -81,9 +107,15 @@ def end(problem: AuditError) -> NoReturn:
     raise Ended(str(problem))
 
 
+@pytest.fixture(scope="module")
+def bundle() -> bytes:
+    """This release's own app, as a run ships it."""
+    return build_fab_from_disk(REPOSITORY)
+
+
 @pytest.fixture
-def coordinator() -> Coordinator:
-    return Coordinator()
+def coordinator(bundle: bytes) -> Coordinator:
+    return Coordinator(bundle)
 
 
 @pytest.fixture
@@ -92,10 +124,20 @@ def deadline() -> Deadline:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    (tmp_path / "policy.toml").write_text(replaced("policy.toml", {}))
-    policy = PolicyFile(tmp_path / "policy.toml")
-    return Gate(Site("micu", 100), policy.current, AuditLog(tmp_path / "audit.jsonl"))
+def policy(tmp_path: Path, bundle: bytes) -> Path:
+    """The shipped policy without privacy, and the app approved."""
+    path = tmp_path / "policy.toml"
+    path.write_text(replaced("policy.toml", WITHOUT_PRIVACY))
+    (tmp_path / "app.fab").write_bytes(bundle)
+    grant = Grant("A. Meyer", STUDY, UNTIL)
+    approve_bundle(path, read_bundle(tmp_path / "app.fab"), grant, datetime.now(UTC))
+    return path
+
+
+@pytest.fixture
+def gate(tmp_path: Path, policy: Path) -> Gate:
+    site = Site("micu", 100)
+    return Gate(site, PolicyFile(policy).current, AuditLog(tmp_path / "audit.jsonl"))
 
 
 @pytest.fixture
@@ -104,16 +146,48 @@ def connection(gate: Gate, coordinator: Coordinator, deadline: Deadline) -> Conn
     return GatedConnection(coordinator.functions(), gate, store, deadline, end).functions()
 
 
+def withdraw(policy: Path) -> None:
+    """Take the approval of every bundle back."""
+    text = policy.read_text()
+    policy.write_text(text[: text.index("[[bundles]]\nsha256")])
+
+
 def test_an_app_whose_approval_was_withdrawn_gets_no_more_messages(
-    connection: Connection, coordinator: Coordinator, tmp_path: Path, deadline: Deadline
+    connection: Connection, coordinator: Coordinator, tmp_path: Path, policy: Path
 ) -> None:
-    assert connection.receive() is not None, "of a run that is not known Flower asks itself"
-    connection.get_fab("digest", RUN)
+    assert connection.receive() is not None
+    withdraw(policy)
     assert connection.receive() is None
-    (answer,) = coordinator.sent
+    ((answer, worked_s),) = coordinator.sent
     assert answer.error.code == ErrorCode.INVALID_FAB
+    assert worked_s == 0.0
     (entry,) = read_entries(tmp_path / "audit.jsonl")
     assert (entry["decision"], entry["reason"]) == ("refused", "bundle")
+
+
+def test_flower_is_given_what_was_judged_and_nothing_that_is_fetched_anew(
+    connection: Connection, coordinator: Coordinator, bundle: bytes
+) -> None:
+    assert connection.receive() is not None
+    coordinator.settings = {"windows.stride": 1}
+    coordinator.content = b"another"
+    assert connection.get_run(RUN).override_config == {}
+    assert connection.get_fab("any", RUN).content == bundle
+    assert coordinator.asked == ["run", "fab"]
+
+
+def test_a_run_whose_settings_the_policy_does_not_accept_starts_no_app(
+    connection: Connection, coordinator: Coordinator, tmp_path: Path
+) -> None:
+    coordinator.settings = {"windows.stride": 1}
+    assert connection.receive() is None
+    ((answer, _),) = coordinator.sent
+    assert answer.error.reason == "refused by the site's policy"
+    (entry,) = read_entries(tmp_path / "audit.jsonl")
+    assert entry["reason"] == "settings"
+    assert "windows.stride = 1" in entry["detail"]
+    assert entry["settings"]["changed"] == {"windows.stride": 1}
+    assert len(entry["settings"]["sha256"]) == 64
 
 
 def test_a_message_has_the_time_that_the_server_waits(
@@ -160,7 +234,8 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
         send=connection.send,
         push_object=connection.push_object,
     )
-    (sent,) = coordinator.sent
+    ((sent, worked_s),) = coordinator.sent
+    assert worked_s == 0.0
     assert sent.metadata.reply_to_message_id == "question"
     assert not deadline.runs
 
@@ -179,26 +254,11 @@ def test_an_app_that_answers_no_question_is_not_waited_for(
 def test_a_message_whose_run_is_stopped_while_it_comes_in_is_forgotten(
     coordinator: Coordinator, connection: Connection
 ) -> None:
-    """By Flower's own worker, so that no app works on it."""
-    objects = ObjectStoreFactory()
-    state = NodeStateFactory(objectstore_factory=objects).state()
-    state.store_run(Run.create_empty(RUN))
     coordinator.stopped = True
-    run = start_client_internal._pull_and_store_message(
-        state=state,
-        object_store=objects.store(),
-        node_config={},
-        receive=connection.receive,
-        get_run=connection.get_run,
-        get_fab=connection.get_fab,
-        pull_object=connection.pull_object,
-        confirm_message_received=connection.confirm_message_received,
-        trusted_entities={},
-    )
-    assert run is None
-    assert not state.get_messages_legacy()
-    (task,) = state.get_tasks()
-    assert task.status.sub_status == SubStatus.FAILED
+    assert connection.receive() is None
+    assert coordinator.sent == []
+    coordinator.stopped = False
+    assert connection.receive() is not None
 
 
 def test_a_message_that_was_not_taken_is_not_waited_for(
@@ -215,13 +275,14 @@ def test_where_nothing_can_be_recorded_the_node_ends_and_nothing_goes(
     connection: Connection,
     coordinator: Coordinator,
     tmp_path: Path,
+    policy: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
     connection.receive()
-    connection.get_fab("digest", RUN)
+    withdraw(policy)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Ended, match=r"cannot be written \(No space left on device\)"):
         connection.receive()

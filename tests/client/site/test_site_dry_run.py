@@ -22,9 +22,11 @@ from client.privacy.ledger import Ledger, Plan
 from client.site.audit import AuditLog, read_entries, verify
 from client.site.first_round import round_question, starting_adapter
 from client.site.gate import Gate
-from client.site.node import site_of
 from client.site.policy import PolicyFile
 from client.site.question import read_question
+from client.site.run_facts import RunFacts
+from client.site.run_settings import RunSettings
+from client.site.site_facts import site_of
 from common.cli import run
 from common.errors import UsageError
 from common.wire import decode
@@ -62,16 +64,17 @@ def answered(make: Make, bundle: bytes) -> Hospital:
 
 def live(hospital: Hospital, bundle: str) -> dict[str, Any]:
     """What a connected node's gate says of the same round, and writes into the audit log."""
-    config = hospital.config
+    config, policy = hospital.config, PolicyFile(hospital.config.site.policy)
     question = round_question(hospital.settings, config.site.id, config.site.lora_rank)
     context = Context(1, 2, config.node_config(), RecordDict(), hospital.settings.flat())
     answer = app(question, context)
-    policy = PolicyFile(config.site.policy)
     gate = Gate(site_of(config, 24), policy.current, AuditLog(config.audit_log))
     asked = {name: one.deflate() for name, one in get_all_nested_objects(question).items()}
     told = {name: one.deflate() for name, one in get_all_nested_objects(answer).items()}
-    known = read_question(question, get_object_tree(question), asked.__getitem__)
-    gate.pass_on(known, answer, get_object_tree(answer), told.__getitem__, bundle)
+    facts = RunFacts(bundle, RunSettings(hospital.settings))
+    known = read_question(question, get_object_tree(question), asked.__getitem__, facts)
+    assert gate.admit(known) is None
+    gate.pass_on(known, answer, get_object_tree(answer), told.__getitem__)
     return list(read_entries(config.audit_log))[-1]
 
 

@@ -20,7 +20,8 @@ def config() -> SiteConfig:
 
 @pytest.fixture
 def policy() -> Policy:
-    return load_policy(REPOSITORY / "deploy" / "site" / "policy.toml")
+    shipped = load_policy(REPOSITORY / "deploy" / "site" / "policy.toml")
+    return replace(shipped, privacy_required=False)
 
 
 def at(config: SiteConfig, table: Path, patients: int = 0) -> SiteConfig:
@@ -55,3 +56,15 @@ def test_where_nothing_is_stated_either_the_node_does_not_start(
     with pytest.raises(PolicyError, match=r"set site\.patients in site\.toml"):
         check_patients(absent, policy)
     check_patients(absent, replace(policy, min_patients=0))
+
+
+def test_under_privacy_the_site_declares_all_and_no_table_is_read(
+    config: SiteConfig, policy: Policy, tiny_cohort: Path
+) -> None:
+    required = replace(policy, privacy_required=True)
+    small = at(config, tiny_cohort / "sites" / "ccu.parquet", patients=1000)
+    with pytest.raises(PolicyError, match=r"declares no site\.source, site\.rule, backbones"):
+        check_patients(small, required)
+    own = replace(small.site, source="own data", rule="explicit")
+    declared = replace(small, site=own, backbones={"chronos-bolt-nano": "ab" * 32})
+    assert check_patients(declared, required) == 1000

@@ -33,7 +33,7 @@ def tiny_adapter(layer: str = "q") -> Adapter:
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Ask the one node that there is."""
-    cases = str(context.run_config["cases"]).split(",") if context.run_config["cases"] else CASES
+    cases = str(context.run_config["data"]).split(",") if context.run_config["data"] else CASES
     deadline = time.monotonic() + WAIT_S
     while not (nodes := list(grid.get_node_ids())) and time.monotonic() < deadline:
         time.sleep(0.5)

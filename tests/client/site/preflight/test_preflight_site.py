@@ -18,37 +18,22 @@ from client.site.preflight.finding import Finding
 from client.site.preflight.machine import check_machine
 from client.site.preflight.site import check_site
 from common.backbones.loading import load_backbone
+from tests.approval_samples import approved
 from tests.client.site.preflight.coordinator import coordinator
+from tests.integration.deployed import replaced
 from tests.integration.gate_setting import make_node_key
 
-POLICY = """
-[[bundles]]
-sha256 = "{bundle}"
-name = "fedvitals"
-approved-by = "A. Meyer"
-approved-at = "2026-03-02T09:30:00+01:00"
-[adapter]
-tensors = '.*'
-max-rank = 8
-max-bytes = 100000
-max-norm = 10.0
-[metrics]
-[join]
-texts = {texts}
-[limits]
-min-patients = {least}
-rounds-per-day = 100
-[privacy]
-required = false
-max-epsilon = 8.0
-max-delta = 1e-5
-"""
+BUNDLE = f"\n{approved('0' * 64)}"
 
 
-def policy(folder: Path, *, texts: tuple[str, ...] = (), least: int = 0) -> None:
-    words = json.dumps(["synthetic", "random walks", *texts])
-    text = POLICY.format(bundle="0" * 64, texts=words, least=least)
-    (folder / "policy.toml").write_text(text)
+def policy(folder: Path, *, least: int = 0, required: bool = True) -> None:
+    """Write the shipped policy with an approved bundle."""
+    own = {
+        "texts = []": 'texts = ["synthetic", "random walks"]',
+        "min-patients = 50": f"min-patients = {least}",
+        "required = true": f"required = {str(required).lower()}",
+    }
+    (folder / "policy.toml").write_text(replaced("policy.toml", own) + BUNDLE)
 
 
 @pytest.fixture
@@ -64,6 +49,7 @@ def config(tmp_path: Path, tiny_cohort: Path) -> SiteConfig:
 def write_settings(folder: Path, table: Path, address: str) -> None:
     (folder / "site.toml").write_text(
         f'[site]\nid = "micu"\ntable = "{table}"\nstate = "state"\npolicy = "policy.toml"\n'
+        'patients = 10\nsource = "synthetic"\nrule = "random walks"\nstep-minutes = 60\n'
         f'[server]\naddress = "{address}"\nca = "ca.crt"\n'
         '[node]\nkey = "node.key"\nsecret = "app.secret"\n'
     )
@@ -78,13 +64,14 @@ def found(config: SiteConfig) -> dict[str, Finding]:
 
 def test_a_site_where_all_is_well(config: SiteConfig) -> None:
     findings = found(config)
-    assert set(findings) == {"policy", "table", "key", "audit", "secret"}
+    judged = {"policy", "settings", "budget", "table", "declared", "key", "audit", "secret"}
+    assert set(findings) == judged
     assert {finding.level for finding in findings.values()} == {"OK"}
 
 
 def test_a_policy_that_is_missing_or_approves_nothing(config: SiteConfig) -> None:
     text = config.site.policy.read_text()
-    config.site.policy.write_text(text[text.index("[adapter]") :])
+    config.site.policy.write_text(text.replace(BUNDLE, ""))
     assert found(config)["policy"].level == "WARN"
     config.site.policy.unlink()
     assert found(config)["policy"].level == "FAIL"
@@ -98,14 +85,49 @@ def test_a_table_that_is_missing_or_too_small(config: SiteConfig, tmp_path: Path
     assert found(load_site_config(tmp_path / "site.toml"))["table"].level == "FAIL"
 
 
-def test_a_number_of_patients_that_the_table_does_not_have(config: SiteConfig) -> None:
-    stated = replace(config, site=replace(config.site, patients=7))
-    finding = found(stated)["table"]
+@pytest.mark.parametrize(("declared", "level"), [(0, "FAIL"), (10, "OK"), (1000, "FAIL")])
+def test_the_number_of_patients_that_the_site_declares(
+    config: SiteConfig, declared: int, level: str
+) -> None:
+    finding = found(replace(config, site=replace(config.site, patients=declared)))["table"]
+    assert finding.level == level
+
+
+def test_what_site_toml_declares_of_the_table_is_held_against_it(
+    config: SiteConfig, tmp_path: Path
+) -> None:
+    other = replace(config, site=replace(config.site, rule="another rule"))
+    finding = found(other)["declared"]
     assert finding.level == "FAIL"
-    assert "site.patients states 7" in finding.what
+    assert 'rule = "random walks"' in finding.remedy
+    policy(tmp_path, required=False)
+    assert found(other)["declared"].level == "WARN"
 
 
-def test_a_source_that_the_policy_does_not_say(config: SiteConfig) -> None:
+def test_a_policy_that_names_no_setting_accepts_no_run(config: SiteConfig) -> None:
+    text = config.site.policy.read_text()
+    config.site.policy.write_text(text.replace('"lora.rank" = { min = 1, max = 16 }', ""))
+    finding = found(config)["settings"]
+    assert finding.level == "WARN"
+    assert "lora.rank" in finding.what
+
+
+def test_the_budget_and_what_is_spent_of_it(config: SiteConfig, tmp_path: Path) -> None:
+    assert "0% of epsilon 10 at delta 1e-05 is spent" in found(config)["budget"].what
+    privacy = {"sample-rate": 1.0, "noise-multiplier": 2.0, "steps": 1}
+    AuditLog(config.audit_log).append({"decision": "reserved", "run": "ab", "privacy": privacy})
+    assert "7% of epsilon 10" in found(config)["budget"].what
+    policy(tmp_path, required=False)
+    text = config.site.policy.read_text()
+    config.site.policy.write_text(text.replace("budget-epsilon = 10.0", ""))
+    assert found(config)["budget"].level == "WARN"
+    policy(tmp_path)
+    AuditLog(config.audit_log).append({"decision": "reserved", "run": "cd", "privacy": {}})
+    assert found(config)["budget"].level == "FAIL"
+
+
+def test_a_source_that_the_policy_does_not_say(config: SiteConfig, tmp_path: Path) -> None:
+    policy(tmp_path, required=False)
     text = config.site.policy.read_text()
     config.site.policy.write_text(text.replace("random walks", "another rule"))
     finding = found(config)["texts"]
@@ -170,17 +192,18 @@ def test_the_room_on_the_disk(
     assert findings["disk"].level == level
 
 
-def test_the_backbone_and_whether_it_may_be_named(
-    config: SiteConfig, tiny_bolt: Path, tmp_path: Path
-) -> None:
+def test_the_backbone_and_its_declared_digest(config: SiteConfig, tiny_bolt: Path) -> None:
     def backbone(name: str) -> Finding:
         return {one.code: one for one in check_machine(config, name)}["backbone"]
 
-    digest = load_backbone(str(tiny_bolt)).digest
-    assert backbone(str(tiny_bolt)).level == "WARN"
-    assert digest in backbone(str(tiny_bolt)).what
-    policy(tmp_path, texts=(digest,))
-    assert backbone(str(tiny_bolt)).level == "OK"
+    name = str(tiny_bolt)
+    digest = load_backbone(name).digest
+    assert backbone(name).level == "WARN"
+    assert f'"{name}" = "{digest}"' in backbone(name).remedy
+    config = replace(config, backbones={name: digest})
+    assert backbone(name).level == "OK"
+    config = replace(config, backbones={name: "0" * 64})
+    assert backbone(name).level == "FAIL"
     assert backbone("no-such-model").level == "FAIL"
 
 

@@ -10,7 +10,7 @@ BENCHMARKS := extract federation private_step
 DEMO_DIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint format bench clean
+.PHONY: help setup demo test test-fast lint lock format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,10 +42,14 @@ test: setup ## run all tests
 test-fast: setup ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow"
 
-lint: setup ## ruff (style, format) and mypy (strict)
+lint: setup ## ruff (style, format), mypy (strict), and whether the images' lock files fit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m deploy.lock --check
+
+lock: setup ## lock what the images install, with hashes, and list it (SBOM); asks the registry
+	$(BIN)/python -m deploy.lock
 
 format: setup ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix .

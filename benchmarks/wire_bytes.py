@@ -24,6 +24,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 
 from client.round import VALIDATION_METRICS, RoundReport
 from client.site.audit import AuditLog, read_entries
+from client.site.capacity import message_capacity_bits
 from client.site.gate import Gate
 from client.site.policy import load_policy
 from client.site.question import read_question
@@ -59,7 +60,11 @@ def main() -> None:
             print(f"rank {rank}, {adapter.num_parameters:,} numbers in {len(adapter.tensors)}:")
             for dtype in DTYPES:
                 line = door.train(dtype, private_report())
-                print(f"  {dtype}: {line['adapter']['bytes']:,} and {line['bytes']:,}")
+                room = message_capacity_bits(line["adapter"]["tensors"], door.max_norm) / 8
+                print(
+                    f"  {dtype}: {line['adapter']['bytes']:,} and {line['bytes']:,}; "
+                    f"its numbers could hide {room:,.0f}"
+                )
         print(f"requests of a round: {door.requests}; beside the adapter, bytes:")
         for what, report in REPORTS.items():
             line = door.train("float32", report())
@@ -152,6 +157,7 @@ class Door:
         path = self.folder / "policy.toml"
         path.write_text(f"{added}\n{approval}")
         policy = load_policy(path)
+        self.max_norm = policy.max_norm
         self._log = self.folder / "audit.jsonl"
         self._gate = Gate(Site(SITE, PATIENTS), lambda: policy, AuditLog(self._log))
 

@@ -15,7 +15,6 @@ names it by its digest. In int8 each matrix has a scale of its own in ``A.0.scal
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -26,16 +25,7 @@ import numpy as np
 
 from common.adapter import Adapter, Matrix, shown, tensor_name
 from common.errors import AdapterError
-from common.wire_header import (
-    FORMAT,
-    LENGTH_BYTES,
-    MAX_HEADER_BYTES,
-    METADATA,
-    SCALE,
-    Header,
-    read_header,
-    refused,
-)
+from common.wire_header import FORMAT, SCALE, Header, read_header, refused, write_message
 from common.wire_names import group_layers, names_to_text, read_groups
 from common.wire_numbers import CODES, WireDtype, from_wire, to_wire
 
@@ -87,6 +77,9 @@ class WireSummary:
 def encode(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") -> bytes:
     """Write an adapter as safetensors bytes; equal adapters give equal bytes.
 
+    Each number has one spelling, see `common.wire_numbers`: what a reader takes from the bytes and
+    writes again is the same bytes (`common.wire_canonical`).
+
     Args:
         adapter: what to send. NaN and infinities pass, so that the receiver can name them.
         dtype: the numbers on the wire; float16 halves them and keeps about three digits, int8
@@ -100,26 +93,8 @@ def encode(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") 
     if dtype not in CODES:
         raise AdapterError(f"unknown wire type {shown(dtype)}; use one of {', '.join(CODES)}")
     groups = group_layers(adapter)
-    entries: dict[str, Any] = {METADATA: _metadata(adapter, names_to_text(groups), trained)}
-    blocks: list[bytes] = []
-    begin = 0
-    for name, tensor in _tensors(adapter, groups, dtype, trained).items():
-        block = tensor.tobytes()
-        entries[name] = {
-            "dtype": CODES["float32" if name.endswith(SCALE) else dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [begin, begin + len(block)],
-        }
-        blocks.append(block)
-        begin += len(block)
-    header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)  # safetensors keeps the numbers aligned
-    if len(header) > MAX_HEADER_BYTES:
-        raise AdapterError(
-            f"the names of {len(adapter.modules)} layers need {len(header)} bytes, "
-            f"at most {MAX_HEADER_BYTES} can be sent; adapt fewer layers"
-        )
-    return b"".join([len(header).to_bytes(LENGTH_BYTES, "little"), header, *blocks])
+    metadata = _metadata(adapter, names_to_text(groups), trained)
+    return write_message(metadata, _tensors(adapter, groups, dtype, trained))
 
 
 def decode(
@@ -234,6 +209,20 @@ def bytes_of(record: ArrayRecord) -> bytes:
     return bytes(array.data)
 
 
+def read_layout(header: Header) -> tuple[str, list[list[str]]]:
+    """Return the factors that travel, ``AB`` or ``B``, and the layers' names by group.
+
+    Raises:
+        AdapterError: where the metadata contradict themselves or do not fit the tensors.
+    """
+    factors = FACTORS.get(header.metadata["trained"])
+    if factors is None:
+        raise refused(f"metadata trained is {shown(header.metadata['trained'])}, not ab or b")
+    if (factors == "AB") != (header.metadata["frozen_a"] == ""):
+        raise refused("metadata frozen_a names a shared A where, and only where, it is left out")
+    return factors, read_groups(header.metadata["modules"], header.tensors, factors)
+
+
 def _tensors(
     adapter: Adapter, groups: list[list[str]], dtype: str, trained: str
 ) -> dict[str, np.ndarray[Any, Any]]:
@@ -249,12 +238,7 @@ def _tensors(
 
 def _matrices(data: bytes, header: Header) -> dict[str, Matrix]:
     """The matrices that travel, by PEFT's name."""
-    factors = FACTORS.get(header.metadata["trained"])
-    if factors is None:
-        raise refused(f"metadata trained is {shown(header.metadata['trained'])}, not ab or b")
-    if (factors == "AB") != (header.metadata["frozen_a"] == ""):
-        raise refused("metadata frozen_a names a shared A where, and only where, it is left out")
-    groups = read_groups(header.metadata["modules"], header.tensors, factors)
+    factors, groups = read_layout(header)
     matrices: dict[str, Matrix] = {}
     for group, modules in enumerate(groups):
         for factor in factors:

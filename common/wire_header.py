@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from common.adapter import shown
 from common.errors import AdapterError
@@ -44,6 +45,7 @@ LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 64 * 2**10
 """Enough for thousands of layers: each takes about ten bytes."""
 
+_CODES = {dtype: code for code, dtype in DTYPES.items()}
 _TENSOR_KEYS = frozenset({"dtype", "shape", "data_offsets"})
 _COUNT = re.compile(r"0|[1-9][0-9]{0,14}")
 
@@ -86,6 +88,41 @@ def read_header(data: bytes, max_bytes: int) -> Header:
     entries, start = _read_entries(data, max_bytes)
     metadata = _check_metadata(entries.pop(METADATA, None))
     return Header(metadata, _check_tensors(entries, len(data) - start), start)
+
+
+def write_message(metadata: Mapping[str, str], tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Write a message; equal metadata and tensors, whatever made them, give equal bytes.
+
+    Args:
+        metadata: text for each of `METADATA_KEYS`; written in the order of the keys.
+        tensors: by name, in the order of their bytes; each of a type of `DTYPES`.
+
+    Raises:
+        AdapterError: where the header would be longer than a reader accepts, or holds half a
+            surrogate pair, which no bytes stand for.
+    """
+    entries: dict[str, Any] = {METADATA: dict(sorted(metadata.items()))}
+    begin = 0
+    for name, tensor in tensors.items():
+        end = begin + tensor.nbytes
+        entries[name] = {
+            "dtype": _CODES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+        begin = end
+    try:
+        header = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise refused("metadata holds half a surrogate pair") from None
+    header += b" " * (-len(header) % 8)  # safetensors keeps the numbers aligned
+    if len(header) > MAX_HEADER_BYTES:
+        raise AdapterError(
+            f"names and settings of this adapter's layers need {len(header)} bytes, "
+            f"at most {MAX_HEADER_BYTES} can be sent; adapt fewer layers"
+        )
+    blocks = (tensor.tobytes() for tensor in tensors.values())
+    return b"".join([len(header).to_bytes(LENGTH_BYTES, "little"), header, *blocks])
 
 
 def refused(reason: str) -> AdapterError:

@@ -1,4 +1,15 @@
-"""The numbers of an adapter message: float32, float16, or int8 with a scale a matrix."""
+"""The numbers of an adapter message: float32, float16, or int8 with a scale a matrix.
+
+A number has one spelling on the wire, so that the choice between two can tell nothing:
+
+* zero is positive;
+* float32 has no subnormals: below 2^-126 a number is sent as zero. Those of float16 are numbers
+  that an adapter may well have, and stay;
+* a matrix in int8 is all zero, with a scale of 0.0; or its largest level is 127 or -127, its scale
+  that largest magnitude / 127 as float32 rounds it, positive, finite and not subnormal.
+
+NaN and infinities have many spellings, and none that a reader accepts.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +28,13 @@ WireDtype = Literal["float32", "float16", "int8"]
 CODES: dict[str, str] = {"float32": "F32", "float16": "F16", "int8": "I8"}
 _FLOAT16_MAX = 65504.0
 _INT8_MAX = 127
+_LEAST: Mapping[str, np.floating[Any]] = {
+    "float32": np.finfo(np.float32).smallest_normal,
+    "float16": np.finfo(np.float16).smallest_subnormal,
+}
+"""The smallest magnitude beside zero that is sent."""
+_LARGEST_SCALE = np.nextafter(np.finfo(np.float32).max / np.float32(_INT8_MAX), np.float32(0))
+"""127 times the next one is infinite in float32."""
 
 Stack = npt.NDArray[np.float32]
 """The matrices of one group of layers, ``[layers, rows, columns]``."""
@@ -47,7 +65,9 @@ def to_wire(name: str, stack: Stack, dtype: str, label: str) -> dict[str, npt.ND
                 "send float32"
             )
     with np.errstate(invalid="ignore"):  # some processors flag a signalling NaN
-        return {name: stack.astype(DTYPES[CODES[dtype]])}
+        numbers = stack.astype(DTYPES[CODES[dtype]])
+        numbers[np.abs(numbers) < _LEAST[dtype]] = 0.0  # among them -0.0
+    return {name: numbers}
 
 
 def from_wire(data: bytes, start: int, tensors: Mapping[str, TensorSpan], name: str) -> Stack:
@@ -73,11 +93,14 @@ def _quantised(name: str, stack: Stack) -> dict[str, npt.NDArray[Any]]:
     """Symmetric int8: each matrix divided by its largest magnitude / 127, rounded to nearest."""
     largest = np.abs(stack).max(axis=(1, 2), keepdims=True)
     scale = (largest / np.float32(_INT8_MAX)).astype("<f4")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        levels = np.nan_to_num(np.rint(stack / scale), nan=0.0)
-    levels = np.clip(levels, -_INT8_MAX, _INT8_MAX).astype(np.int8)
     # An infinity would come back as 0 x inf where another number of its matrix is zero.
     scale[~np.isfinite(scale)] = np.nan
+    scale[scale < _LEAST["float32"]] = 0.0
+    scale = np.minimum(scale, _LARGEST_SCALE)
+    divisor = np.where(scale > 0, scale, np.float32(np.inf))
+    with np.errstate(invalid="ignore"):
+        levels = np.nan_to_num(np.rint(stack / divisor), nan=0.0)
+    levels = np.clip(levels, -_INT8_MAX, _INT8_MAX).astype(np.int8)
     return {name: levels, name + SCALE: scale}
 
 

@@ -76,6 +76,20 @@ def launch(server: ForkServer, executor: SubprocessExecutor, spec: ExecutionSpec
     return LaunchResult.accepted()
 
 
+def trust_arguments(node: NodeSection) -> list[str]:
+    """Return how Flower's commands are told whom to take work from.
+
+    Raises:
+        UsageError: where the certificate that `node.client-api-ca` names is not there.
+    """
+    tls = node.client_api_tls
+    if tls is None:  # `client.site.config` allows it on loopback alone
+        return ["--insecure"]
+    if not tls.ca.is_file():
+        raise UsageError(f"node.client-api-ca names {tls.ca}, which is not there")
+    return ["--root-certificates", str(tls.ca)]
+
+
 def run_app_process(node: NodeSection) -> None:
     """Serve a node until ended.
 
@@ -83,14 +97,16 @@ def run_app_process(node: NodeSection) -> None:
         node: the node's section of site.toml: where it is asked for work, and the secret.
 
     Raises:
-        UsageError: where the node starts the app itself, or its secret is not there.
+        UsageError: where the node starts the app itself, or its secret or the certificate that it
+            trusts is not there.
     """
     if node.isolation != "process":
         raise UsageError(
             "site.toml has node.isolation = subprocess: the node starts the app itself; set "
             'isolation = "process" to run it apart'
         )
-    sys.argv = ["flower-superexec", "--runtime-api-address", str(node.client_api), "--insecure"]
+    sys.argv = ["flower-superexec", "--runtime-api-address", str(node.client_api)]
+    sys.argv += trust_arguments(node)
     if node.secret is not None:
         if not node.secret.is_file():
             raise UsageError(f"node.secret names {node.secret}, which is not there")

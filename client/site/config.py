@@ -22,6 +22,9 @@
     key = "/etc/fedvitals/node.key"        # never leaves the site
     isolation = "process"                  # the app runs apart; or "subprocess"
     client-api = "127.0.0.1:9094"          # where the app asks for work
+    client-api-certificate = "client-api.crt"  # the node's, on the way from the app; these three
+    client-api-key = "client-api.key"      # may be left out together where client-api is on
+    client-api-ca = "client-api.crt"       # loopback; the last is what the app's process trusts
     secret = "/etc/fedvitals/app.secret"   # shared with the app's process; optional on loopback
     health = "127.0.0.1:9095"              # gRPC health
     [log]
@@ -66,6 +69,8 @@ MOST_STEP_MINUTES = 1440
 """A day."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_TLS_KEYS = ("client-api-certificate", "client-api-key", "client-api-ca")
+
 _SITE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
 _ADDRESS = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+)):([0-9]{1,5})")
@@ -131,6 +136,21 @@ class ServerSection:
 
 
 @dataclass(frozen=True)
+class ClientApiTls:
+    """TLS of the node's local interface.
+
+    Attributes:
+        certificate: what the node shows the app's process.
+        key: its private key, which the node alone reads.
+        ca: by whom the app's process wants it signed; the certificate itself, where it is its own.
+    """
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@dataclass(frozen=True)
 class NodeSection:
     """`[node]`: how the node runs.
 
@@ -141,6 +161,7 @@ class NodeSection:
         client_api: the node's local interface for the app.
         secret: a secret that the app's process shares; None where only loopback reaches it.
         health: where the node's health is asked for.
+        client_api_tls: None where only loopback reaches it and nothing is encrypted.
     """
 
     key: Path
@@ -148,6 +169,7 @@ class NodeSection:
     client_api: Address
     secret: Path | None
     health: Address
+    client_api_tls: ClientApiTls | None = None
 
 
 @dataclass(frozen=True)
@@ -270,25 +292,56 @@ def _server(table: TomlTable, base: Path) -> ServerSection:
 
 
 def _node(table: TomlTable, base: Path) -> NodeSection:
-    table.only(("key", "isolation", "client-api", "secret", "health"))
+    table.only(("key", "isolation", "client-api", *_TLS_KEYS, "secret", "health"))
     isolation = table.text("isolation", "process")
     if isolation not in ISOLATIONS:
         raise table.wrong("isolation", f"must be {' or '.join(ISOLATIONS)}, got {isolation!r}")
-    client_api = _address(table, "client-api", "127.0.0.1:9094")
     secret = table.text("secret", "")
-    if not client_api.on_loopback and not (secret and isolation == "process"):
-        raise table.wrong(
-            "client-api",
-            f"{client_api} can be reached from other machines, and whoever asks first would get "
-            'the app\'s work; set node.secret and isolation = "process", or use 127.0.0.1',
-        )
-    return NodeSection(
+    section = NodeSection(
         key=base / table.text("key"),
         isolation=isolation,
-        client_api=client_api,
+        client_api=_address(table, "client-api", "127.0.0.1:9094"),
         secret=base / secret if secret else None,
         health=_address(table, "health", "127.0.0.1:9095"),
+        client_api_tls=_client_api_tls(table, base),
     )
+    _check_interface(table, section)
+    return section
+
+
+def _check_interface(table: TomlTable, node: NodeSection) -> None:
+    """Refuse an interface that gives away the app's work, to those who ask or those who listen."""
+    address, apart = node.client_api, node.isolation == "process"
+    if not address.on_loopback and not (node.secret and apart):
+        raise table.wrong(
+            "client-api",
+            f"{address} can be reached from other machines, and whoever asks first would get "
+            'the app\'s work; set node.secret and isolation = "process", or use 127.0.0.1',
+        )
+    if not address.on_loopback and node.client_api_tls is None:
+        raise table.wrong(
+            "client-api",
+            f"{address} can be reached from other machines, which could read what the app is "
+            "given and answers, and hand it another app to run on the site table; make a "
+            "certificate with deploy/certs/local-api.sh and set node.client-api-certificate, "
+            "client-api-key and client-api-ca, or use 127.0.0.1",
+        )
+    if node.client_api_tls is not None and not apart:
+        raise table.wrong(
+            "client-api-certificate",
+            'is for isolation = "process"; leave it, client-api-key and client-api-ca out',
+        )
+
+
+def _client_api_tls(table: TomlTable, base: Path) -> ClientApiTls | None:
+    given = {key: table.text(key, "") for key in _TLS_KEYS}
+    missing = [key for key, path in given.items() if not path]
+    if len(missing) == len(given):
+        return None
+    if missing:
+        raise table.wrong(missing[0], f"is missing; {', '.join(_TLS_KEYS)} are set together")
+    certificate, key, ca = (base / path for path in given.values())
+    return ClientApiTls(certificate, key, ca)
 
 
 def _log(table: TomlTable, base: Path) -> LogSection:

@@ -6,6 +6,7 @@ connectors, logs. Only the calls of a training app are let through; the app gets
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -15,7 +16,7 @@ import uvicorn
 from flwr.supernode.main import create_app
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.site.config import Address
+from client.site.config import Address, ClientApiTls
 from common.errors import NodeError
 
 PREFIX = "/v1/runtime/"
@@ -56,7 +57,10 @@ def allow_only(app: App) -> App:
 
 
 def serve_local_api(
-    address: Address, state: NodeStateFactory, secret: bytes | None
+    address: Address,
+    state: NodeStateFactory,
+    secret: bytes | None,
+    tls: ClientApiTls | None = None,
 ) -> tuple[uvicorn.Server, threading.Thread]:
     """Start the interface in a thread of its own.
 
@@ -64,19 +68,22 @@ def serve_local_api(
         address: where to listen.
         state: the node's state.
         secret: what the app's process proves to know before it is given work; None = nothing.
+        tls: the certificate that the app's process checks before it takes any; None = plain HTTP.
 
     Raises:
-        NodeError: where the address cannot be used.
+        NodeError: where the address, the certificate or its key cannot be used.
     """
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app=allow_only(create_app(state_factory=state, superexec_auth_secret=secret)),
-            host=address.host,
-            port=address.port,
-            access_log=False,
-            log_config=None,
-        )
+    config = uvicorn.Config(
+        app=allow_only(create_app(state_factory=state, superexec_auth_secret=secret)),
+        host=address.host,
+        port=address.port,
+        access_log=False,
+        log_config=None,
     )
+    if tls is not None:
+        context = server_context(tls)
+        config.ssl_context_factory = lambda _config, _default: context
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=_run, args=(server,), name="local-api", daemon=True)
     thread.start()
     deadline = time.monotonic() + START_S
@@ -87,6 +94,25 @@ def serve_local_api(
             f"node.client-api = {address} cannot be used; is another node running on this machine?"
         )
     return server, thread
+
+
+def server_context(tls: ClientApiTls) -> ssl.SSLContext:
+    """Return what the node's side of the interface needs; TLS 1.3, since both sides are ours.
+
+    Raises:
+        NodeError: where the certificate or its key cannot be read, or do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except OSError as problem:  # an SSLError is one
+        raise NodeError(
+            f"node.client-api-certificate = {tls.certificate} and node.client-api-key = {tls.key} "
+            f"cannot be used: {problem.strerror or problem}; make a new pair with "
+            "deploy/certs/local-api.sh"
+        ) from problem
+    return context
 
 
 def _run(server: uvicorn.Server) -> None:

@@ -134,7 +134,7 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
     node = config.node
     if node.isolation == "process":
         secret = _read(node.secret, "node.secret") if node.secret is not None else None
-        serve_local_api(node.client_api, state, secret)
+        serve_local_api(node.client_api, state, secret, node.client_api_tls)
         yield
         return
     install_packaged()  # an app bundle carries no weights

@@ -47,7 +47,9 @@ else
   openssl req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -sha384 -days 3650 \
     -subj "/CN=gateway" -addext "subjectAltName=DNS:gateway,DNS:localhost,IP:127.0.0.1" \
     -keyout "$folder/private/gateway.key" -out "$folder/private/gateway.crt" 2>/dev/null
-  # Between the node and the process in which the app runs.
+  # Between the node and the process in which the app runs: the node proves itself by a certificate,
+  # the app's process by a secret.
+  "$(dirname "${BASH_SOURCE[0]}")/local-api.sh" "$folder/private" >/dev/null
   openssl rand -out "$folder/private/app.secret" 32
 fi
 chmod 755 "$folder/request"

@@ -19,7 +19,7 @@ from common.bundle_signature import sign_bundle, signature_path, write_signature
 from common.cli import run
 from tests.approval_samples import STUDY, UNTIL, approved, asking
 from tests.client.site.bundle_files import make_bundle
-from tests.client.site.gated_site import BUNDLE, POLICY, GatedSite, make_gated_site
+from tests.client.site.gated_site import BUNDLE, GatedSite, Make
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AUTHOR = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
@@ -44,16 +44,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> type[Clock]:
     return Clock
 
 
-@pytest.fixture(scope="module")
-def answers() -> dict[tuple[str, ...], Message]:
-    return {}
-
-
 @pytest.fixture
-def site(
-    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path, answers: dict[tuple[str, ...], Message]
-) -> GatedSite:
-    return make_gated_site(tmp_path, tiny_bolt, tiny_cohort, answers, policy=POLICY)
+def site(make: Make) -> GatedSite:
+    return make()
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def test_a_request_that_does_not_fit_makes_no_key(
 
 
 def test_keys_are_their_owners_and_not_in_the_request(site: Path) -> None:
-    for name in ("tls.key", "node.key", "gateway.key", "app.secret"):
+    for name in ("tls.key", "node.key", "gateway.key", "client-api.key", "app.secret"):
         assert (site / name).stat().st_mode & 0o777 == 0o600
     sent = sorted(path.name for path in (site.parent / "request").iterdir())
     assert sent == ["name", "node.pub", "request.csr", "role"]
@@ -270,3 +270,52 @@ def test_shellcheck_finds_nothing() -> None:
     command = ["shellcheck", "--external-sources", f"--source-path={CERTS}", *map(str, files)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize(
+    "name", ["DNS:client-api", "DNS:localhost", "IP:127.0.0.1", "IP:127.0.0.2"]
+)
+def test_the_local_interface_has_a_certificate_for_every_way_of_deploying(
+    site: Path, name: str
+) -> None:
+    certificate = site / "client-api.crt"
+    said = script(
+        "verify.sh", certificate, "--ca", certificate, "--key", site / "client-api.key", "--san",
+        name,
+    )  # fmt: skip
+    assert "TLS Web Server Authentication" in said
+
+
+def test_the_local_interfaces_certificate_signs_no_other(site: Path) -> None:
+    command = ["openssl", "x509", "-in", str(site / "client-api.crt"), "-noout", "-text"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "CA:FALSE" in text
+    assert "Certificate Sign" not in text
+
+
+def test_the_local_interfaces_pair_is_made_for_other_names_and_never_replaced(
+    tmp_path: Path,
+) -> None:
+    script("local-api.sh", tmp_path, "--san", "DNS:node.hospital", "--san", "IP:10.0.0.7")
+    certificate = tmp_path / "client-api.crt"
+    for name in ("DNS:node.hospital", "IP:10.0.0.7"):
+        script("verify.sh", certificate, "--ca", certificate, "--san", name)
+    other = ("--ca", certificate, "--san", "DNS:client-api")
+    assert "is not for client-api" in refused("verify.sh", certificate, *other, code=1)
+    before = (tmp_path / "client-api.key").read_bytes()
+    assert "keys are not replaced" in refused("local-api.sh", tmp_path)
+    assert (tmp_path / "client-api.key").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--san", "client-api"), ("--days", "0"), ("--name", "x"), ("--san",)]
+)
+def test_what_the_local_interfaces_script_does_not_know_makes_no_key(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "keys"
+    if arguments:
+        refused("local-api.sh", folder, *arguments)
+    else:
+        refused("local-api.sh")
+    assert not folder.exists()

@@ -17,7 +17,7 @@ from tests.integration.deployed import REPOSITORY
 DEPLOY = REPOSITORY / "deploy"
 ROLES = ("site", "server")
 MADE_BY_CERTS = {"tls.crt", "tls.key", "ca.crt", "node.key", "gateway.crt", "gateway.key"}
-MADE_BY_CERTS |= {"app.secret", "crl.pem"}
+MADE_BY_CERTS |= {"client-api.crt", "client-api.key", "app.secret", "crl.pem"}
 REPLACED_WHILE_IT_RUNS = {"./policy", "./revoked"}
 """Folders: a file that is mounted by itself stays the old one when another takes its name."""
 NGINX = ["nginx", "-e", "stderr", "-c", "/etc/fedvitals/nginx.conf", "-g", "daemon off;"]
@@ -109,8 +109,8 @@ def test_each_container_of_a_site_sees_what_is_its_own() -> None:
     }
     assert private == {
         "gateway": {"tls.crt", "tls.key", "ca.crt", "gateway.crt", "gateway.key"},
-        "node": {"node.key", "gateway.crt", "app.secret"},
-        "app": {"app.secret"},
+        "node": {"node.key", "gateway.crt", "client-api.crt", "client-api.key", "app.secret"},
+        "app": {"client-api.crt", "app.secret"},
     }
     tables = [name for name, one in services("site").items() if "/data/site.parquet" in mounts(one)]
     assert tables == ["app"]

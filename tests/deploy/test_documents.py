@@ -19,7 +19,7 @@ import typer.main
 
 from client.commands import app as client_app
 from client.site.gate import Gate
-from client.site.preflight import machine, network, site
+from client.site.preflight import interface, machine, network, site
 from common.errors import AuditError, NodeError, PolicyError, UsageError
 from server.commands import app as server_app
 from tests.integration.deployed import REPOSITORY
@@ -147,7 +147,9 @@ def text(name: str) -> str:
 
 
 def test_the_participants_runbook_explains_every_finding_of_preflight() -> None:
-    sources = "".join(Path(str(one.__file__)).read_text() for one in (machine, network, site))
+    sources = "".join(
+        Path(str(one.__file__)).read_text() for one in (interface, machine, network, site)
+    )
     codes = set(re.findall(r"\b(?:ok|warn|fail)\(\s*\"([a-z]+)\"", sources))
     assert len(codes) >= 14
     table = text("runbooks/participant.md").split("## 6. Preflight")[1].split("## 7.")[0]

@@ -24,6 +24,7 @@ def test_site_toml_is_read() -> None:
     assert str(config.server.address) == "gateway:9443"
     assert config.node.isolation == "process"
     assert config.node.secret is not None
+    assert config.node.client_api_tls is not None
     assert config.node.health.on_loopback
 
 

@@ -250,7 +250,7 @@ def test_each_pod_of_a_site_sees_what_is_its_own() -> None:
     assert app["/data/site.parquet"]["readOnly"] is True
     assert app["/data/site.parquet"]["subPath"] == "site.parquet"
     assert "policy.toml" not in json.dumps(pods("site")["fed-app"])
-    for secret in ("node.key", "tls.key", "gateway.key"):
+    for secret in ("node.key", "tls.key", "gateway.key", "client-api.key"):
         assert secret not in json.dumps(pods("site")["fed-app"])
 
 
@@ -285,24 +285,30 @@ def test_services_have_the_names_that_the_settings_name() -> None:
     assert node["hostAliases"] == [{"ip": "0.0.0.0", "hostnames": ["client-api"]}]
 
 
-@pytest.mark.parametrize(
-    ("host", "address"), [("10.0.0.7", "10.0.0.7:9094"), ("fd00::7", "[fd00::7]:9094")]
-)
-def test_the_app_finds_the_node_without_a_name_server(
-    tmp_path: Path, host: str, address: str
-) -> None:
+@pytest.mark.parametrize("host", ["10.0.0.7", "fd00::7"])
+def test_the_app_finds_the_node_without_a_name_server(tmp_path: Path, host: str) -> None:
+    """Under the name that the node's certificate is for."""
     from client.site.config import load_site_config
 
     shell, options, given = container("site", "address")["command"]
-    for name in ("given", "config"):
-        (tmp_path / name).mkdir()
-        given = given.replace(f"/{name}/site.toml", f"{tmp_path}/{name}/site.toml")
-    shutil.copy(DEPLOY / "site" / "site.toml", tmp_path / "given")
+    given = given.replace("/names/hosts", f"{tmp_path}/hosts")
     environment = {"CLIENT_API_SERVICE_HOST": host, "PATH": "/usr/bin:/bin"}
     subprocess.run([shell, options, given], env=environment, check=True)
-    config = load_site_config(tmp_path / "config" / "site.toml")
-    assert str(config.node.client_api) == address
+    name = load_site_config(DEPLOY / "site" / "site.toml").node.client_api.host
+    assert (tmp_path / "hosts").read_text() == f"127.0.0.1 localhost\n{host} {name}\n"
     assert subprocess.run([shell, options, given], env={"PATH": "/bin"}, check=False).returncode
+    mounted = {mount["mountPath"]: mount for mount in container("site", "app")["volumeMounts"]}
+    assert mounted["/etc/hosts"]["subPath"] == "hosts"
+    assert mounted["/etc/hosts"]["readOnly"] is True
+
+
+def test_node_and_app_are_given_what_tls_between_them_needs() -> None:
+    def secret_files(name: str) -> set[str]:
+        return set(re.findall(r'"key": "([^"]+)"', json.dumps(pods("site")[name]["spec"])))
+
+    shared = {"client-api.crt", "app.secret"}
+    assert secret_files("fed-node") == {"node.key", "gateway.crt", "client-api.key", *shared}
+    assert secret_files("fed-app") == shared
 
 
 def test_a_gpu_and_a_published_backbone_go_to_the_app() -> None:

@@ -78,9 +78,9 @@ def test_site_toml_names_the_address_that_the_app_may_reach() -> None:
 def test_no_unit_sees_what_is_anothers() -> None:
     hidden = {name: " ".join(unit(name)["InaccessiblePaths"]) for name in NAMES}
     assert "/data" in hidden["fedvitals-node"]
-    for key in ("node.key", "tls.key", "gateway.key"):
+    for key in ("node.key", "tls.key", "gateway.key", "client-api.key"):
         assert key in hidden["fedvitals-app"]
-    for path in ("/data", "/var/lib/fedvitals", "node.key", "app.secret"):
+    for path in ("/data", "/var/lib/fedvitals", "node.key", "app.secret", "client-api.key"):
         assert path in hidden["fedvitals-gateway"]
     assert "/var/lib/fedvitals" in hidden["fedvitals-proxy"]
     # Its own folder lies over the node's, with the audit log in it.

@@ -16,6 +16,7 @@ from client.site.config import SiteConfig
 from client.site.policy import Policy, load_policy
 from client.site.preflight.approvals import check_approvals
 from client.site.preflight.finding import Finding, fail, ok, warn
+from client.site.preflight.interface import check_interface
 from client.site.privacy_budget import PrivacyBudget, share_spent
 from client.site.run_settings import unnamed_settings
 from client.site.table_facts import training_patients
@@ -39,6 +40,7 @@ def check_site(config: SiteConfig) -> Iterator[Finding]:
     yield _key(config)
     yield _state(config)
     yield _work(config)
+    yield from check_interface(config)
 
 
 def _settings(config: SiteConfig, policy: Policy) -> Finding:

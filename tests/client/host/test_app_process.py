@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExec
 from flwr.supercore.superexec.executor.types import ExecutionSpec
 
 from client.host import app_process
-from client.host.app_process import ForkServer, launch, run_app_process
+from client.host.app_process import ForkServer, launch, run_app_process, trust_arguments
 from client.site.config import load_site_config
 from common.errors import UsageError
 
@@ -81,12 +82,29 @@ def site_toml(folder: Path, **changed: str) -> Path:
 
 
 def test_a_node_that_starts_the_app_itself_needs_no_second_process(tmp_path: Path) -> None:
-    own = {'isolation = "process"': 'isolation = "subprocess"', "client-api:": "127.0.0.1:"}
+    own = {
+        'isolation = "process"': 'isolation = "subprocess"',
+        "client-api:": "127.0.0.1:",
+        "client-api-": "# client-api-",
+    }
     file = site_toml(tmp_path, **own)
     with pytest.raises(UsageError, match=r"node\.isolation = subprocess"):
         run_app_process(load_site_config(file).node)
 
 
+def test_it_takes_work_from_none_but_the_node_that_it_is_told(tmp_path: Path) -> None:
+    node = load_site_config(site_toml(tmp_path)).node
+    with pytest.raises(UsageError, match=r"node\.client-api-ca names .*which is not there"):
+        run_app_process(node)
+    certificate = tmp_path / "private" / "client-api.crt"
+    certificate.parent.mkdir()
+    certificate.touch()
+    assert trust_arguments(node) == ["--root-certificates", str(certificate)]
+    assert trust_arguments(replace(node, client_api_tls=None)) == ["--insecure"]
+
+
 def test_without_its_secret_it_gets_no_work(tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "client-api.crt").touch()
     with pytest.raises(UsageError, match=r"node\.secret names .*which is not there"):
         run_app_process(load_site_config(site_toml(tmp_path)).node)

@@ -22,6 +22,7 @@ from client.site.question import Question, read_question
 from client.site.run_facts import RunFacts
 from client.site.run_settings import RunSettings
 from client.site.site_facts import Site
+from common.adapter import Adapter
 from common.backbones.lora import adapted_backbone
 from common.config import RunConfig
 from common.seeds import derive_seed
@@ -139,15 +140,18 @@ class GatedSite:
         """Return a message of the server, with the run's first adapter where one is due."""
         content = RecordDict()
         if kind != "query":
-            adapted = adapted_backbone(self.config.backbone, self.config.lora, torch.device("cpu"))
-            fresh = adapted.fresh_adapter(derive_seed(self.config.seed, "adapter"))
-            content["adapter"] = to_record(fresh, trained=self.config.trained)
+            content["adapter"] = to_record(self.shared_adapter(), trained=self.config.trained)
             content["round"] = ConfigRecord({"site": site, "round": number, "run": run})
         self.asked += 1
         name = f"question-{self.asked}"
         metadata = Metadata(1, name, 1, 2, "", "", 1.0, 3600.0, kind, 1, 1)
         # As it comes out of a connection; Flower's own way to make one, which it does not declare.
         return Message(content=content, metadata=metadata)  # type: ignore[call-overload, no-any-return]
+
+    def shared_adapter(self) -> Adapter:
+        """Return the run's first adapter, whose A all sides share under privacy."""
+        adapted = adapted_backbone(self.config.backbone, self.config.lora, torch.device("cpu"))
+        return adapted.fresh_adapter(derive_seed(self.config.seed, "adapter"))
 
     def question(self, message: Message, bundle: str = BUNDLE) -> Question:
         """Return a message as the node reads it."""

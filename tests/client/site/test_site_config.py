@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from client.node_settings import KNOWN
-from client.site.config import Address, load_site_config
+from client.site.config import Address, ClientApiTls, load_site_config
 from common.errors import UsageError
 
 LEAST = """
@@ -19,6 +19,12 @@ address = "coordinator.example.org:443"
 ca = "ca.crt"
 [node]
 key = "node.key"
+"""
+
+
+TLS = """client-api-certificate = "api.crt"
+client-api-key = "api.key"
+client-api-ca = "/etc/ca.crt"
 """
 
 
@@ -90,7 +96,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_others_may_reach_the_app_interface_only_with_a_secret(tmp_path: Path) -> None:
-    text = LEAST + 'client-api = "0.0.0.0:9094"\nsecret = "app.secret"\n'
+    text = LEAST + 'client-api = "0.0.0.0:9094"\nsecret = "app.secret"\n' + TLS
     assert load_site_config(write(tmp_path, text)).node.secret == tmp_path / "app.secret"
     with pytest.raises(UsageError, match=r"set node\.secret"):
         load_site_config(write(tmp_path, text + 'isolation = "subprocess"\n'))
+
+
+def test_the_app_interface_has_tls_where_it_is_named(tmp_path: Path) -> None:
+    assert load_site_config(write(tmp_path, LEAST)).node.client_api_tls is None
+    tls = load_site_config(write(tmp_path, LEAST + TLS)).node.client_api_tls
+    assert tls == ClientApiTls(tmp_path / "api.crt", tmp_path / "api.key", Path("/etc/ca.crt"))
+
+
+@pytest.mark.parametrize("left_out", TLS.splitlines())
+def test_a_part_of_tls_is_no_tls(tmp_path: Path, left_out: str) -> None:
+    key = left_out.partition(" ")[0]
+    with pytest.raises(UsageError, match=f"node.{key} is missing; .* are set together"):
+        load_site_config(write(tmp_path, LEAST + TLS.replace(left_out, "")))
+
+
+def test_a_node_that_starts_the_app_itself_has_no_tls(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match='is for isolation = "process"'):
+        load_site_config(write(tmp_path, LEAST + TLS + 'isolation = "subprocess"\n'))

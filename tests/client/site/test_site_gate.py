@@ -74,6 +74,36 @@ def test_a_private_round_may_leave_with_its_guarantee(make: Make) -> None:
     assert verify(site.log).lines == 2
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("private", [True, False])
+def test_each_type_of_number_leaves_as_it_was_written(
+    make: Make, dtype: str, private: bool
+) -> None:
+    options: dict[str, Any] = {} if private else {"policy": OPEN, **NOT_PRIVATE}
+    site = make(**{"wire.dtype": dtype, **options})
+    assert site.config.trained == ("b" if private else "ab")
+    message = site.ask("train")
+    assert site.admitted(message) is None
+    answer = site.answer(message)
+    if not private:
+        answer.content["report"] = MetricRecord({"steps": 3})
+    sent = site.passed(message, answer).content
+    given = answer.content.array_records["adapter"]["adapter"]
+    assert sent.array_records["adapter"]["adapter"].data == given.data
+    kinds = {kind for name, kind, _ in site.last["adapter"]["tensors"] if "scale" not in name}
+    assert kinds == {dtype}
+
+
+def test_another_type_of_number_than_the_run_s_stays(make: Make) -> None:
+    site = make()
+    message = site.ask("train")
+    assert site.admitted(message) is None
+    answer = site.answer(message)
+    site.use(**{"wire.dtype": "float16"})
+    assert site.passed(message, answer).error.code in (REFUSED, NO_ANSWER)
+    assert site.last["reason"] == "adapter"
+
+
 def test_a_round_without_a_guarantee_is_not_started_and_would_stay(make: Make) -> None:
     site = make(**NOT_PRIVATE)
     message = site.ask("train")

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from client.site.local_api import ALLOWED, PREFIX, allow_only
+from client.site.config import ClientApiTls
+from client.site.local_api import ALLOWED, PREFIX, allow_only, server_context
+from common.errors import NodeError
+from tests.integration.deployed import script
 
 
 def ask(path: str, kind: str = "http") -> tuple[list[str], list[dict[str, Any]]]:
@@ -52,3 +56,13 @@ def test_everything_else_is_forbidden(path: str) -> None:
 
 def test_a_socket_gets_no_answer_at_all() -> None:
     assert ask(f"{PREFIX}acquire-task", "websocket") == ([], [])
+
+
+def test_a_certificate_without_its_own_key_is_not_served(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        script("local-api.sh", tmp_path / name)
+    certificate, key = tmp_path / "one" / "client-api.crt", tmp_path / "other" / "client-api.key"
+    with pytest.raises(NodeError, match=r"(?s)key values mismatch.*deploy/certs/local-api\.sh"):
+        server_context(ClientApiTls(certificate, key, certificate))
+    with pytest.raises(NodeError, match="cannot be used: No such file"):
+        server_context(ClientApiTls(certificate, tmp_path / "absent.key", certificate))

@@ -14,6 +14,7 @@ import argparse
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +169,12 @@ class Door:
         )
         added = added.replace("required = true", "required = false")
         added = added.replace("budget-epsilon = 10.0", "")
-        approval = f'[[bundles]]\nsha256 = "{BUNDLE}"\nname = "fedvitals"\napproved-by = "a"\n'
+        now = datetime.now(UTC).replace(microsecond=0)
+        until = (now + timedelta(days=1)).isoformat()
+        approval = f'[[bundles]]\nsha256 = "{BUNDLE}"\nname = "fedvitals"\nstudy = "a benchmark"\n'
+        approval += f'until = "{until}"\napproved-by = "a"\napproved-at = "{now.isoformat()}"\n'
         path = self.folder / "policy.toml"
-        path.write_text(f"{added}\n{approval}approved-at = '2026-03-02T09:30:00+01:00'\n")
+        path.write_text(f"{added}\n{approval}")
         policy = load_policy(path)
         self.max_norm = policy.max_norm
         self._log = self.folder / "audit.jsonl"

@@ -1,4 +1,4 @@
-"""App bundles: what is in one, and its approval in the site's policy.
+"""App bundles: what is in one. `client.site.approval_file` writes its approval.
 
 A bundle is the zip file that `flwr build` makes and the coordinator's run ships to the site. Its
 SHA-256 is what is approved: one changed character in one file, and it is another bundle.
@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
-import os
 import tomllib
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path, PurePosixPath
 
-from client.site.policy import Policy, load_policy
-from common.atomic import atomic_file
-from common.errors import PolicyError, UsageError
+from common.bundle_signature import bundle_name
+from common.errors import UsageError
 
 MAX_BUNDLE_BYTES = 10 * 2**20
 """Flower's own limit of the zip file."""
@@ -80,9 +76,8 @@ def read_bundle(path: Path) -> BundleContents:
             _check_size(path, bundle)
             contents = {one.filename: bundle.read(one) for one in bundle.infolist()}
         project = tomllib.loads(contents["pyproject.toml"].decode())
-        app = project["tool"]["flwr"]["app"]
-        name = f"{app['publisher']}/{project['project']['name']} {project['project']['version']}"
-        client_app = str(app["components"]["clientapp"])
+        name = bundle_name(project)
+        client_app = str(project["tool"]["flwr"]["app"]["components"]["clientapp"])
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, OSError) as problem:
         raise UsageError(f"{path} is no app bundle; make one with `flwr build`") from problem
     _check_names(path, (name, client_app, *contents))
@@ -107,55 +102,6 @@ def unpack_bundle(bundle: BundleContents, folder: Path) -> None:
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(file.path))
-
-
-def approve_bundle(policy: Path, bundle: BundleContents, by: str, when: datetime) -> bool:
-    """Add a bundle to policy.toml; the rest of the file, comments too, stays as it is.
-
-    Args:
-        policy: the file.
-        bundle: what is approved.
-        by: who approves it.
-        when: the time.
-
-    Returns:
-        False where it was approved already and nothing is written.
-
-    Raises:
-        PolicyError: the policy cannot be read or written.
-    """
-    if bundle.sha256 in load_policy(policy).bundles:
-        return False
-    if not by.strip() or not by.isprintable():
-        raise PolicyError(f"an approval needs the name of who gives it, got {by!r}")
-    lines = {
-        "sha256": bundle.sha256,
-        "name": bundle.name,
-        "approved-by": by.strip(),
-        "approved-at": when.isoformat(timespec="seconds"),
-    }
-    text = policy.read_text(encoding="utf-8")
-    entry = "\n".join(
-        f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in lines.items()
-    )
-    try:
-        with atomic_file(policy) as partial:
-            partial.write_text(f"{text.rstrip()}\n\n[[bundles]]\n{entry}\n", encoding="utf-8")
-            _check_written(partial, bundle)
-            status = policy.stat()
-            partial.chmod(status.st_mode & 0o777)
-            if os.geteuid() == 0:  # approved by root, read by the node's own user
-                os.chown(partial, status.st_uid, status.st_gid)
-    except OSError as problem:
-        raise PolicyError(f"{policy} cannot be written: {problem.strerror}") from problem
-    return True
-
-
-def _check_written(partial: Path, bundle: BundleContents) -> Policy:
-    written = load_policy(partial)
-    if bundle.sha256 not in written.bundles:
-        raise PolicyError("the approval would not stand in the policy; add it by hand")
-    return written
 
 
 def _check_size(path: Path, bundle: zipfile.ZipFile) -> None:

@@ -129,29 +129,30 @@ class Transcript:
 
 
 def approved_bundle(config: SiteConfig, path: Path | None) -> BundleContents:
-    """Read the app bundle and make sure that the policy approves it.
+    """Read the app bundle and make sure that by the policy it may run now.
 
     Args:
         config: the site's settings.
         path: the bundle; None = the one approved .fab file in the policy's folder.
 
     Raises:
-        PolicyError: it is not approved, or there is no policy that can be read.
+        PolicyError: it may not run by now, or there is no policy that can be read.
         UsageError: it cannot be read, or there is not exactly one.
     """
-    approved = PolicyFile(config.site.policy).current().bundles
+    policy, now = PolicyFile(config.site.policy).current(), datetime.now(UTC)
     if path is None:
         folder = config.site.policy.parent
         there = map(read_bundle, sorted(folder.glob("*.fab")))
-        found = [bundle for bundle in there if bundle.sha256 in approved]
+        found = [bundle for bundle in there if policy.refusal(bundle.sha256, now) is None]
         if len(found) != 1:
             raise UsageError(f"{folder} holds {len(found)} approved bundles; name one: --bundle")
         return found[0]
     bundle = read_bundle(path)
-    if bundle.sha256 not in approved:
+    reason = policy.refusal(bundle.sha256, now)
+    if reason is not None:
         raise PolicyError(
-            f"{path} ({bundle.sha256[:12]}…) is not approved in {config.site.policy}; look into it "
-            f"with: python -m client approve {path} --policy {config.site.policy}"
+            f"{path} ({bundle.sha256[:12]}…) may not run by {config.site.policy}: {reason}; look "
+            f"into it with: python -m client approve {path} --policy {config.site.policy}"
         )
     return bundle
 

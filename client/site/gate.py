@@ -98,8 +98,9 @@ class Gate:
         entry = self._entry(question)
         try:
             policy = self._current()
-            if question.facts.bundle not in policy.bundles:
-                detail = "the app bundle is not approved, or no longer; it was not started"
+            reason = policy.refusal(question.facts.bundle, datetime.now(UTC))
+            if reason is not None:
+                detail = f"{reason}; it was not started"
                 entry |= {"decision": "refused", "reason": "bundle", "detail": detail}
                 return Answer(self._say_error(ErrorCode.INVALID_FAB, question, entry))
             check_question(self._site, question, policy, self._limits, self._budget)
@@ -162,7 +163,7 @@ class Gate:
     def approves(self, bundle: str) -> bool:
         """Return whether a bundle, by its SHA-256, may run at this moment."""
         try:
-            return bundle in self._policy().bundles
+            return self._policy().refusal(bundle, datetime.now(UTC)) is None
         except PolicyError:
             return False
 
@@ -198,8 +199,9 @@ class Gate:
         policy: Policy,
         entry: dict[str, Any],
     ) -> Release:
-        if question.facts.bundle not in policy.bundles:
-            raise RefusedError("bundle", "the app bundle is not approved, or no longer")
+        reason = policy.refusal(question.facts.bundle, datetime.now(UTC))
+        if reason is not None:
+            raise RefusedError("bundle", reason)
         found = take_inventory(tree, read, policy.max_bytes + 4 * MAX_OBJECT_BYTES)
         if found.has_error:
             raise RefusedError("damaged", "an error that does not say that it is one")

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -87,7 +88,7 @@ def run_node(config: SiteConfig) -> NoReturn:
     _watch_deadline(deadline)
     hold = gated(gate, objects.store(), pulse, trouble, deadline, _without_audit_log)
     with _app_process(config, state), hold:
-        log.info("site %s starts, %d app bundles approved", config.site.id, _approved(policy))
+        log.info("site %s starts, %d app bundles may run", config.site.id, _approved(policy))
         try:
             start_client_internal.start_client_internal(
                 state_factory=state,
@@ -109,7 +110,8 @@ def run_node(config: SiteConfig) -> NoReturn:
 
 
 def _approved(policy: PolicyFile) -> int:
-    return len(policy.current().bundles)
+    current, now = policy.current(), datetime.now(UTC)
+    return sum(current.refusal(bundle, now) is None for bundle in current.bundles)
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -2,7 +2,9 @@ r"""policy.toml: what may leave the site. What it does not name stays.
 
     [[bundles]]                            # app bundles that may run, by `python -m client approve`
     sha256 = "9f2c…"
-    name = "fedvitals/fedvitals 0.1.0"
+    name = "fedvitals/fedvitals 0.1.0"     # more keys, and [approval]: `client.site.approvals`
+    study = "Vital signs in sepsis, ethics 2026-017"
+    until = "2026-12-31"
     approved-by = "A. Meyer"
     approved-at = "2026-03-02T09:30:00+01:00"
 
@@ -64,6 +66,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from client.site.approvals import ApprovalRules, Bundle, read_bundles, read_rules
 from client.site.own_file import read_own_bytes
 from client.site.run_settings import Accepted, read_accepted
 from client.site.toml_table import TomlTable, parse_toml, read_toml
@@ -81,17 +84,6 @@ DAILY_LIMITS = ("rounds-per-day", "evaluations-per-day", "joins-per-day", "error
 MAX_TEXT = 200
 _DECIMALS = range(-6, 16)
 _METRIC_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+){0,7}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """An app bundle that may run: SHA-256 of its bytes, what it is, who approved it and when."""
-
-    sha256: str
-    name: str
-    approved_by: str
-    approved_at: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +91,8 @@ class Policy:
     """policy.toml, checked.
 
     Attributes:
-        bundles: the app bundles that may run, by SHA-256.
+        bundles: the app bundles that were approved, by SHA-256; `refusal` says which may run.
+        approval: what an approval must have.
         tensor_name: what the name of every matrix must match as a whole.
         max_rank: largest rank of an adapter.
         max_bytes: largest adapter, in bytes.
@@ -121,6 +114,7 @@ class Policy:
     """
 
     bundles: Mapping[str, Bundle]
+    approval: ApprovalRules
     tensor_name: re.Pattern[str]
     max_rank: int
     max_bytes: int
@@ -140,6 +134,18 @@ class Policy:
     budget_epsilon: float
     budget_delta: float
 
+    def refusal(self, bundle: str, now: datetime) -> str | None:
+        """Say why an app bundle may not run: not approved, expired, not by two, not signed.
+
+        Args:
+            bundle: SHA-256 of its bytes.
+            now: the moment, with its offset; to be asked anew for each message.
+
+        Returns:
+            The reason, in words; None where it may run.
+        """
+        return self.approval.refusal(self.bundles.get(bundle), now)
+
 
 def load_policy(path: Path) -> Policy:
     """Read policy.toml.
@@ -153,7 +159,7 @@ def load_policy(path: Path) -> Policy:
 
 def parse_policy(file: TomlTable) -> Policy:
     """Return the policy that a parsed policy.toml holds; errors as `load_policy`."""
-    file.only(("bundles", *SECTIONS))
+    file.only(("approval", "bundles", *SECTIONS))
     for section in SECTIONS:
         if section not in file:
             raise file.wrong(section, "is missing; what it does not allow stays at the site")
@@ -175,7 +181,8 @@ def parse_policy(file: TomlTable) -> Policy:
             "turns a site away that gives two numbers",
         )
     return Policy(
-        bundles=_bundles(file.tables("bundles")),
+        bundles=read_bundles(file.tables("bundles")),
+        approval=read_rules(file.table("approval")),
         tensor_name=_pattern(adapter, "tensors"),
         max_rank=adapter.whole("max-rank", least=1),
         max_bytes=adapter.whole("max-bytes", least=1),
@@ -238,24 +245,6 @@ class PolicyFile:
             return load_policy(self._path)
         data = read_own_bytes(self._path, "site.policy", PolicyError)
         return parse_policy(parse_toml(data, self._path, PolicyError))
-
-
-def _bundles(tables: list[TomlTable]) -> dict[str, Bundle]:
-    bundles: dict[str, Bundle] = {}
-    for table in tables:
-        table.only(("sha256", "name", "approved-by", "approved-at"))
-        digest = table.text("sha256")
-        if not _SHA256.fullmatch(digest):
-            raise table.wrong("sha256", f"must be 64 of 0-9 a-f, got {digest!r}")
-        if digest in bundles:
-            raise table.wrong("sha256", "stands there twice")
-        when = table.text("approved-at")
-        try:
-            datetime.fromisoformat(when)
-        except ValueError:
-            raise table.wrong("approved-at", f"must be a time in ISO 8601, got {when!r}") from None
-        bundles[digest] = Bundle(digest, table.text("name"), table.text("approved-by"), when)
-    return bundles
 
 
 def _budget(privacy: TomlTable) -> tuple[float, float]:

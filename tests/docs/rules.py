@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tests.approval_samples import UNTIL
 from tests.docs.documents import Command
 
 RUN = (
@@ -51,6 +52,8 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"^(install .*?)--owner \d+ ", r"\1"),
     # Nobody is there to answer.
     (r"^(python -m client approve .*)", r"\1 --yes"),
+    # The days that the documents name pass.
+    (r"(?<=--until )\d{4}-\d{2}-\d{2}", UNTIL),
 )
 """Replacements, each a regular expression and what comes in its place, in this order."""
 

@@ -21,6 +21,7 @@ from common.backbones.loading import load_backbone
 from common.config import FederationConfig, RunConfig
 from server.run_folder import read_rounds
 from simulation.federate import federate
+from tests.approval_samples import STUDY, UNTIL
 from tests.integration.processes import call, children_of, kill, wait_for
 from tests.ports import free_ports
 
@@ -333,7 +334,9 @@ def admit(coordinator: Coordinator, site: Site) -> None:
     """Let the site join, and the coordinator's app run at the site."""
     public_key = str(coordinator.authority / "issued" / site.name / "node.pub")
     coordinator.call("sites", "add", site.name, public_key)
-    site.client("approve", str(coordinator.bundle()), "--yes", "--policy", str(site.policy))
+    granted = ["--study", STUDY, "--until", UNTIL]
+    bundle = str(coordinator.bundle())
+    site.client("approve", bundle, "--yes", "--policy", str(site.policy), *granted)
 
 
 def replaced(file: str, values: Mapping[str, str]) -> str:

@@ -25,6 +25,7 @@ from client.site.config import load_site_config
 from client.site.health import ask_health
 from client.site.node_section import Address
 from client.site.policy import load_policy
+from tests.approval_samples import STUDY, UNTIL
 from tests.integration.deployed import shipped_settings
 from tests.integration.gate_setting import (
     BIN,
@@ -166,6 +167,7 @@ def build(folder: Path, app: Path) -> Path:
 def approve(folder: Path, bundle: Path) -> None:
     command = [sys.executable, "-m", "client", "approve", str(bundle), "--yes"]
     command += ["--policy", str(folder / "policy.toml"), "--by", "the test"]
+    command += ["--study", STUDY, "--until", UNTIL]
     done = subprocess.run(
         command,
         env=environment(folder),
@@ -252,7 +254,8 @@ def test_a_bundle_that_is_not_approved_never_starts(
     assert answer == {"code": 7, "reason": "the app bundle is not approved at this site"}
     assert not started.exists()
     last = list(read_entries(setting.audit))[-1]
-    assert last["decision"] == "error"
+    assert (last["decision"], last["reason"]) == ("refused", "bundle")
+    assert "not approved" in last["detail"]
     assert last["bundle"] not in load_policy(setting.folder / "policy.toml").bundles
 
 

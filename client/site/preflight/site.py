@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -16,6 +17,7 @@ from client.site.audit import read_entries, verify
 from client.site.config import SiteConfig
 from client.site.own_file import find_fault
 from client.site.policy import Policy, load_policy
+from client.site.preflight.approvals import check_approvals
 from client.site.preflight.finding import Finding, fail, ok, warn
 from client.site.preflight.interface import check_interface
 from client.site.privacy_budget import PrivacyBudget, share_spent
@@ -39,7 +41,7 @@ def check_site(config: SiteConfig, file: Path | None = None) -> Iterator[Finding
     policy = None
     try:
         policy = load_policy(config.site.policy)
-        yield _bundles(config, policy)
+        yield check_approvals(config.site.policy, policy, datetime.now(UTC))
         yield _settings(config, policy)
         yield _budget(config, policy)
     except FedvitalsError as problem:
@@ -73,16 +75,6 @@ def _nodes_user(config: SiteConfig) -> list[int]:
         return [config.node.key.stat().st_uid] if os.geteuid() == 0 else []
     except OSError:
         return []
-
-
-def _bundles(config: SiteConfig, policy: Policy) -> Finding:
-    if policy.bundles:
-        return ok("policy", f"{config.site.policy}, {len(policy.bundles)} app bundles approved")
-    return warn(
-        "policy",
-        f"{config.site.policy} approves no app bundle",
-        "look into the coordinator's bundle with `python -m client approve`",
-    )
 
 
 def _settings(config: SiteConfig, policy: Policy) -> Finding:

@@ -27,15 +27,12 @@ from common.backbones.lora import adapted_backbone
 from common.config import RunConfig
 from common.seeds import derive_seed
 from common.wire import to_record
+from tests.approval_samples import approved
 from tests.federation_samples import tiny_run, with_settings
 
 BUNDLE = "ab" * 32
 POLICY = """
-[[bundles]]
-sha256 = "BUNDLE"
-name = "fedvitals"
-approved-by = "A. Meyer"
-approved-at = "2026-03-02T09:30:00+01:00"
+APPROVED
 [adapter]
 tensors = '.*\\.(q|k|v|o)\\.lora_[AB]\\.weight'
 max-rank = 2
@@ -107,7 +104,7 @@ max-epsilon = 8.0
 max-delta = 1e-4
 budget-epsilon = 12.0
 budget-delta = 1e-5
-""".replace("BUNDLE", BUNDLE)
+""".replace("APPROVED", approved(BUNDLE))
 OPEN = POLICY.replace("required = true", "required = false").replace("budget-epsilon = 12.0", "")
 """A policy without privacy, and so without a budget."""
 

@@ -14,11 +14,13 @@ import torch
 from flwr.cli.build import build_fab_from_disk
 
 from client.commands import app as commands
-from client.site.bundles import approve_bundle, read_bundle
+from client.site.approval_file import Grant, approve_bundle
+from client.site.bundles import read_bundle
 from client.site.config import SiteConfig, load_site_config
 from common.backbones.lora import adapted_backbone
 from common.cli import run
 from common.config import RunConfig
+from tests.approval_samples import STUDY, UNTIL
 from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, declared, replaced
 
 APP = """from flwr.app import Context, Message, MetricRecord, RecordDict
@@ -59,7 +61,8 @@ class Hospital:
         """Lay a bundle beside the policy and approve it."""
         path = self.folder / "app.fab"
         path.write_bytes(bundle)
-        approve_bundle(self.config.site.policy, read_bundle(path), "A. Meyer", datetime.now(UTC))
+        grant = Grant("A. Meyer", STUDY, UNTIL)
+        approve_bundle(self.config.site.policy, read_bundle(path), grant, datetime.now(UTC))
         return path
 
     def command(self, *more: str) -> list[str]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import datetime as dt
 import io
 import json
 import re
@@ -11,30 +10,12 @@ import pytest
 
 from client.commands import app as commands
 from client.site import bundles
-from client.site.bundles import BundleContents, approve_bundle, read_bundle, unpack_bundle
-from client.site.policy import load_policy
+from client.site.bundles import read_bundle, unpack_bundle
 from common.cli import run
-from common.errors import PolicyError, UsageError
+from common.errors import UsageError
+from tests.client.site.bundle_files import PROJECT, make_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-PROJECT = """[project]
-name = "app"
-version = "1.0"
-[tool.flwr.app]
-publisher = "us"
-[tool.flwr.app.components]
-clientapp = "client.app:app"
-"""
-NOW = dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)
-
-
-def make_bundle(folder: Path, project: str = PROJECT, /, **files: str | bytes) -> Path:
-    path = folder / "app.fab"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("pyproject.toml", project)
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 @pytest.fixture
@@ -43,10 +24,6 @@ def policy(tmp_path: Path) -> Path:
     path.write_text((REPOSITORY / "deploy" / "site" / "policy.toml").read_text())
     path.chmod(0o640)
     return path
-
-
-def approve(policy: Path, bundle: BundleContents, by: str = "A. Meyer") -> bool:
-    return approve_bundle(policy, bundle, by, NOW)
 
 
 def test_a_bundle_tells_what_is_in_it(tmp_path: Path) -> None:
@@ -134,30 +111,3 @@ def test_a_name_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data.getvalue())
     with pytest.raises(UsageError, match="as no bundle does"):
         read_bundle(path)
-
-
-def test_an_approval_stands_in_the_policy_and_changes_nothing_else(
-    tmp_path: Path, policy: Path
-) -> None:
-    before = policy.read_text()
-    bundle = read_bundle(make_bundle(tmp_path))
-    assert approve(policy, bundle)
-    assert policy.read_text().startswith(before.rstrip())
-    assert load_policy(policy).bundles.keys() == {bundle.sha256}
-    assert policy.stat().st_mode & 0o777 == 0o640
-    assert not approve(policy, bundle), "it is approved already"
-    assert policy.read_text().count(bundle.sha256) == 1
-
-
-@pytest.mark.parametrize("by", ["", "  ", "two\nlines"])
-def test_an_approval_needs_a_name(tmp_path: Path, policy: Path, by: str) -> None:
-    before = policy.read_text()
-    with pytest.raises(PolicyError, match="name of who gives it"):
-        approve(policy, read_bundle(make_bundle(tmp_path)), by)
-    assert policy.read_text() == before
-
-
-def test_one_changed_character_is_another_bundle(tmp_path: Path, policy: Path) -> None:
-    approve(policy, read_bundle(make_bundle(tmp_path, **{"app.py": "x = 1"})))
-    other = read_bundle(make_bundle(tmp_path, **{"app.py": "x = 2"}))
-    assert other.sha256 not in load_policy(policy).bundles

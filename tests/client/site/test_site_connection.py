@@ -23,14 +23,16 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
+from client.site.approval_file import Grant, approve_bundle
 from client.site.audit import AuditLog, read_entries
-from client.site.bundles import approve_bundle, read_bundle
+from client.site.bundles import read_bundle
 from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.gate import Gate
 from client.site.policy import PolicyFile
 from client.site.seams import _push_until_answered
 from client.site.site_facts import Site
 from common.errors import AuditError
+from tests.approval_samples import STUDY, UNTIL
 from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
 
 RUN = 7
@@ -127,7 +129,8 @@ def policy(tmp_path: Path, bundle: bytes) -> Path:
     path = tmp_path / "policy.toml"
     path.write_text(replaced("policy.toml", WITHOUT_PRIVACY))
     (tmp_path / "app.fab").write_bytes(bundle)
-    approve_bundle(path, read_bundle(tmp_path / "app.fab"), "A. Meyer", datetime.now(UTC))
+    grant = Grant("A. Meyer", STUDY, UNTIL)
+    approve_bundle(path, read_bundle(tmp_path / "app.fab"), grant, datetime.now(UTC))
     return path
 
 

@@ -19,17 +19,12 @@ from client.site.preflight.finding import Finding
 from client.site.preflight.machine import check_machine
 from client.site.preflight.site import check_site
 from common.backbones.loading import load_backbone
+from tests.approval_samples import approved
 from tests.client.site.preflight.coordinator import coordinator
 from tests.integration.deployed import replaced
 from tests.integration.gate_setting import make_node_key
 
-BUNDLE = """
-[[bundles]]
-sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
-name = "fedvitals"
-approved-by = "A. Meyer"
-approved-at = "2026-03-02T09:30:00+01:00"
-"""
+BUNDLE = f"\n{approved('0' * 64)}"
 
 
 def policy(folder: Path, *, least: int = 0, required: bool = True) -> None:

@@ -1,0 +1,85 @@
+"""The author's private key: what bundles are signed with. It never leaves its author."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from common.bundle_signature import AuthorKey, public_key, read_small_file
+from common.errors import UsageError
+
+_NEW_KEY = "make one with: python -m server bundle --new-key author.key"
+
+
+def new_author_key(path: Path) -> AuthorKey:
+    """Write a new key pair, as `ssh-keygen -t ed25519` does: the file, and beside it its .pub.
+
+    Args:
+        path: of the private key, which its owner alone can read; it has no passphrase.
+
+    Raises:
+        UsageError: a file is there already, or cannot be written.
+    """
+    key = Ed25519PrivateKey.generate()
+    author = public_key(key, path.stem)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public = path.with_name(f"{path.name}.pub")
+    for file in (path, public):
+        if file.exists():
+            raise UsageError(f"{file} exists; a key is not replaced")
+    try:
+        for file, mode, data in (
+            (path, 0o600, private),
+            (public, 0o644, f"{author.text} {author.name}\n".encode()),
+        ):
+            file.touch(mode, exist_ok=False)
+            file.write_bytes(data)
+    except OSError as problem:
+        raise UsageError(f"{path} cannot be written: {problem.strerror}") from problem
+    return author
+
+
+def read_private_key(path: Path, passphrase: Callable[[], str]) -> Ed25519PrivateKey:
+    """Read an author's private key, in OpenSSH's form or PEM (PKCS #8; also with a passphrase).
+
+    Args:
+        path: the file.
+        passphrase: asked where the key has one.
+
+    Raises:
+        UsageError: it cannot be read, others can read it, it is no Ed25519 key, or the passphrase
+            is wrong.
+    """
+    data = read_small_file(path)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & 0o077:
+        raise UsageError(f"{path} can be read by others ({mode:o}); chmod 600 {path}")
+    load = load_ssh_private_key if b"OPENSSH PRIVATE KEY" in data else load_pem_private_key
+    try:
+        try:
+            key = load(data, None)
+        except TypeError:  # it has a passphrase
+            key = load(data, passphrase().encode())
+    except UnsupportedAlgorithm as problem:  # e.g. OpenSSH's passphrases need bcrypt
+        raise UsageError(
+            f"{path} cannot be read here ({problem}); a key with a passphrase can be made with: "
+            "openssl genpkey -algorithm ed25519 -aes256 -out author.key"
+        ) from None
+    except (ValueError, TypeError):
+        raise UsageError(
+            f"{path} is no private key, is damaged, or has another passphrase; {_NEW_KEY}"
+        ) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError(f"{path} is no Ed25519 key; {_NEW_KEY}")
+    return key

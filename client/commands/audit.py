@@ -24,11 +24,40 @@ Config = Annotated[
 ]
 Log = Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Or the log itself.")]
 Kept = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--anchor",
         metavar="NUMBER:SHA256",
-        help="An anchor that an earlier verify printed and that was kept elsewhere.",
+        help="An anchor that an earlier verify printed and that was kept elsewhere; repeatable.",
+    ),
+]
+Anchors = Annotated[
+    Path | None,
+    typer.Option("--anchors", metavar="FILE", help="The signed anchors that `anchor` shipped."),
+]
+Keys = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--key",
+        metavar="FILE",
+        help="The node's public key, node.pub; repeatable. [default: that of site.toml's node.key]",
+    ),
+]
+SiteConfigFile = Annotated[
+    Path, typer.Option("--config", metavar="FILE", help="The site's site.toml.")
+]
+To = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="FILE|URL",
+        help="Where the anchor goes: a file on another machine or a write-once mount, or https.",
+    ),
+]
+Authority = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca", metavar="FILE", help="Who signs the server's certificate. [default: the system's]"
     ),
 ]
 Last = Annotated[int, typer.Option("--last", min=1, help="How many entries, the newest last.")]
@@ -36,18 +65,55 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the entries as they 
 
 
 @app.command()
-def verify(config: Config = None, log: Log = None, anchor: Kept = None) -> None:
-    """Check every line of the audit log, and print its anchor to keep elsewhere."""
-    from client.site.audit import Anchor, verify
+def verify(
+    config: Config = None,
+    log: Log = None,
+    anchor: Kept = None,
+    anchors: Anchors = None,
+    key: Keys = None,
+) -> None:
+    """Check every line of the audit log, and print its anchor to keep elsewhere.
 
-    path = _log_path(config, log)
-    now = verify(path, None if anchor is None else Anchor.parse(anchor))
+    With --anchors also that every anchor which was shipped is signed and none is missing, and that
+    the log still holds each. On another machine a copy of the log and node.pub are enough.
+    """
+    from client.site.audit import Anchor, verify
+    from client.site.shipped import check_shipped
+
+    if anchors is None and key:
+        raise UsageError("--key is for --anchors, which the key has signed")
+    shipped = check_shipped(anchors, key or [], config) if anchors is not None else []
+    path = _log_path(config, log, wanted=not shipped)
+    kept = [Anchor.parse(text) for text in anchor or []]
+    now = verify(path, *kept, *(one.anchor for one in shipped))
     _say(f"{path}: {now.lines} lines, none changed, removed, added or moved")
+    if shipped:
+        newest = shipped[-1]
+        _say(
+            f"{anchors}: {len(shipped)} anchors of {newest.site}, the newest of {newest.lines} "
+            f"lines at {newest.time}; all are signed, none is missing, and the log holds each"
+        )
     _say(f"anchor: {now}")
     _say(
         "Keep the anchor away from this machine. Whoever can write the log and the anchor beside "
         "it could cut both off; only an anchor kept elsewhere (--anchor) shows that."
     )
+
+
+@app.command()
+def anchor(config: SiteConfigFile, to: To, ca: Authority = None) -> None:
+    """Sign what the audit log holds now with the node's key, and ship that out.
+
+    Whoever rewrites the log afterwards, with its anchor beside it, contradicts what has left.
+    """
+    from client.site.config import load_site_config
+    from client.site.node_key import read_node_key
+    from client.site.ship_anchor import ship_anchor
+
+    site = load_site_config(config)
+    _log_path(config, None)
+    made = ship_anchor(site.audit_log, site.site.id, read_node_key(site.node.key), to, ca=ca)
+    _say(f"{made.lines} lines of {site.audit_log}, signed by {made.key}, shipped to {to}")
 
 
 @app.command()
@@ -85,7 +151,8 @@ def _number(value: Any, form: str) -> str:
     return "" if value is None else format(value, form)
 
 
-def _log_path(config: Path | None, log: Path | None) -> Path:
+def _log_path(config: Path | None, log: Path | None, *, wanted: bool = True) -> Path:
+    """Return the log's path; where it is not `wanted`, `verify` says what its absence means."""
     if config is not None and log is None:
         from client.site.config import load_site_config
 
@@ -94,7 +161,7 @@ def _log_path(config: Path | None, log: Path | None) -> Path:
         path = log
     else:
         raise UsageError("give either --config site.toml or --log audit.jsonl")
-    if not path.is_file():
+    if wanted and not path.is_file():
         raise AuditError(f"there is no audit log at {path}; has a node ever run here?")
     return path
 

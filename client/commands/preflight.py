@@ -37,7 +37,7 @@ def preflight(
     findings = [
         *check_network(settings.server),
         *check_machine(settings, backbone),
-        *check_site(settings),
+        *check_site(settings, config),
     ]
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))

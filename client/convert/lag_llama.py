@@ -6,13 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from client.convert.checkpoint import (
-    Checkpoint,
-    StoredTensor,
-    as_dict,
-    damaged,
-    open_checkpoint,
-)
+from client.convert.checkpoint import Checkpoint, as_dict, damaged, open_checkpoint
+from client.convert.stand_ins import StoredTensor
 from common.atomic import atomic_folder
 from common.backbones.lag_llama import network_of, tensor_shapes, write_weights
 from common.backbones.lag_llama_sizes import LagLlamaSizes
@@ -22,6 +17,8 @@ from common.errors import UsageError
 _PREFIX = "model."
 # What the network here is written for; a checkpoint of anything else would load and forecast wrong.
 _REQUIRED: dict[str, object] = {"scaling": "robust", "input_size": 1, "rope_scaling": None}
+# Of one setting; the published model has 84 lags.
+_MOST_PARTS = 512
 
 
 @dataclass(frozen=True)
@@ -56,10 +53,13 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
     with open_checkpoint(checkpoint) as opened:
         sizes = _sizes(checkpoint, opened)
         stored = _stored_tensors(checkpoint, opened)
-        shapes = tensor_shapes(sizes)
+        try:
+            shapes = tensor_shapes(sizes)
+        except RuntimeError as error:  # more numbers than torch can count
+            raise damaged(checkpoint, "its sizes are those of no model") from error
         for name in sorted(stored.keys() ^ shapes):
             what = "lacks" if name in shapes else "has, unlike a Lag-Llama of its sizes,"
-            raise damaged(checkpoint, f"it {what} the tensor {_PREFIX + name!r}")
+            raise damaged(checkpoint, f"it {what} the tensor {(_PREFIX + name)[:100]!r}")
         tensors = {
             name: opened.tensor(f"{_PREFIX}{name}", stored[name], shape)
             for name, shape in shapes.items()
@@ -78,7 +78,7 @@ def _stored_tensors(path: Path, opened: Checkpoint) -> dict[str, StoredTensor]:
     stored = {
         name.removeprefix(_PREFIX): value
         for name, value in state.items()
-        if isinstance(name, str) and name.startswith(_PREFIX) and isinstance(value, StoredTensor)
+        if name.startswith(_PREFIX) and isinstance(value, StoredTensor)
     }
     if not stored:
         names = ", ".join(opened.strangers[:3])
@@ -97,6 +97,8 @@ def _sizes(path: Path, opened: Checkpoint) -> LagLlamaSizes:
     plain = {}
     for entry in fields(LagLlamaSizes):
         value = given.get(entry.name, entry.default)
+        if len(_parts(value)) > _MOST_PARTS:
+            raise damaged(path, f"its {entry.name} has {len(_parts(value))} parts")
         if not all(isinstance(part, int) for part in _parts(value)):
             raise damaged(path, f"its {entry.name} is no plain number")
         plain[entry.name] = value

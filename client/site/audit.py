@@ -7,8 +7,8 @@ and the hash of the last. `verify` finds a line that was changed, removed, added
 cut off at the end.
 
 What it cannot find by itself: whoever may write both files can cut the log and make the anchor fit,
-or write a chain of his own. Only an anchor kept elsewhere finds that, so `verify` prints it for the
-administrator to keep, and takes an earlier one to check against.
+or write a chain of his own. Only an anchor kept elsewhere finds that: `client.site.ship_anchor`
+signs anchors and ships them out, and `verify` takes any that were kept to check against.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -59,17 +59,20 @@ class AuditLog:
 
     Args:
         path: the file; made, readable by its owner alone, where it is absent.
+        written: called with the log's anchor after each line, e.g. to ship it out; it must neither
+            wait nor raise.
 
     Raises:
         AuditError: it cannot be written, or what is there has been changed.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, written: Callable[[Anchor], None] | None = None) -> None:
         self._path = path
+        self._written = written
         self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._locked():
+            with _locked(path):
                 _set_torn_line_aside(path)
                 self._anchor = verify(path)
         except OSError as problem:
@@ -90,7 +93,7 @@ class AuditLog:
         """
         moment = (datetime.now(UTC) if now is None else now).isoformat(timespec="seconds")
         try:
-            with self._lock, self._locked():
+            with self._lock, _locked(self._path):
                 self._check_untouched()
                 head = {"number": self._anchor.lines + 1, "previous": self._anchor.head}
                 line = _encode({**head, "time": moment, **entry})
@@ -101,9 +104,16 @@ class AuditLog:
                     os.fsync(handle)
                     write_text(anchor_path(self._path), f"{after}\n")
                 self._anchor = after
-                return after.lines
         except OSError as problem:
             raise _unwritable(self._path, problem) from problem
+        if self._written is not None:
+            self._written(after)
+        return after.lines
+
+    @property
+    def anchor(self) -> Anchor:
+        """The log's anchor after the last line of this process."""
+        return self._anchor
 
     def since(self, moment: datetime) -> Iterator[dict[str, Any]]:
         """Give the entries from a moment on, the oldest first."""
@@ -117,24 +127,26 @@ class AuditLog:
                 "into: `python -m client audit verify`"
             )
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Hold the log against other processes; a lock file, since the log itself may be moved."""
-        lock = self._path.with_name(f"{self._path.name}.lock")
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+
+def anchor_now(path: Path, *kept: Anchor) -> Anchor:
+    """Check a log as `verify` does, while nobody writes to it.
+
+    Raises:
+        AuditError: also where this process may not hold the log.
+    """
+    try:
+        with _locked(path):
+            return verify(path, *kept)
+    except OSError as problem:
+        raise AuditError(f"{path} cannot be read: {problem.strerror or problem}") from problem
 
 
-def verify(path: Path, kept: Anchor | None = None) -> Anchor:
+def verify(path: Path, *kept: Anchor) -> Anchor:
     """Check a log from its first line to its last.
 
     Args:
         path: the file; an absent one is a log of no lines.
-        kept: an earlier anchor, which the log must still hold.
+        kept: earlier anchors, all of which the log must still hold.
 
     Returns:
         The log's anchor, to be kept elsewhere.
@@ -142,13 +154,13 @@ def verify(path: Path, kept: Anchor | None = None) -> Anchor:
     Raises:
         AuditError: naming the first line that is not as it was written, or what is missing.
     """
-    anchors = [kept] if kept is not None else []
+    anchors = list(kept)
     beside = anchor_path(path)
     if beside.is_file():
         anchors.append(Anchor.parse(beside.read_text(encoding="utf-8")))
     due = {anchor.lines: anchor.head for anchor in anchors}
     if any(due[anchor.lines] != anchor.head for anchor in anchors):
-        raise AuditError(f"{path}: the anchor kept and the one beside the log are of two logs")
+        raise AuditError(f"{path}: the anchors kept and the one beside the log are of two logs")
     number, head = 0, BEGINNING
     for number, line in enumerate(_lines(path), start=1):
         _check_line(path, number, line, head)
@@ -156,6 +168,10 @@ def verify(path: Path, kept: Anchor | None = None) -> Anchor:
         if due.get(number, head) != head:
             raise AuditError(f"{path}: line {number} is not the one that the anchor was made for")
     most = max(due, default=0)
+    if most and not path.exists():
+        raise AuditError(
+            f"{path} is not there, but {most} lines of it are anchored; was it removed?"
+        )
     if number < most:
         raise AuditError(f"{path}: {most - number} lines are missing at the end, after {number}")
     # A crash may come between a line and its anchor, never between two lines.
@@ -245,6 +261,18 @@ def _set_torn_line_aside(path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(len(whole) + len(newline))
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a log against other processes; a lock file, since the log itself may be moved."""
+    lock = path.with_name(f"{path.name}.lock")
+    handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -33,9 +33,21 @@ def read_toml(path: Path, error: type[FedvitalsError]) -> TomlTable:
             data = file.read(MAX_FILE_BYTES + 1)
         if len(data) > MAX_FILE_BYTES:
             raise error(f"{path} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
-        values = tomllib.loads(data.decode("utf-8"))
     except OSError as problem:
         raise error(f"{path} cannot be read: {problem.strerror or problem}") from problem
+    return parse_toml(data, path, error)
+
+
+def parse_toml(data: bytes, path: Path, error: type[FedvitalsError]) -> TomlTable:
+    """Take what a file holds apart.
+
+    Args:
+        data: all of it.
+        path: the file, for messages.
+        error: what to raise, here and for everything that is wrong in the file.
+    """
+    try:
+        values = tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise error(f"{path} is not TOML: {problem}") from problem
     return TomlTable(values, str(path), "", error)

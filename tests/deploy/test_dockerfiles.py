@@ -149,7 +149,10 @@ def test_flower_fetches_and_reports_nothing(role: str) -> None:
 
 def test_the_policy_is_found_in_the_folder_that_compose_mounts() -> None:
     (made,) = [text for text in texts("site", "RUN") if "useradd" in text]
-    assert "ln --symbolic policy/policy.toml /etc/fedvitals/policy.toml" in made
+    assert "install --directory /etc/fedvitals/policy" in made
+    assert "ln " not in made  # the node takes no policy by a link
+    page = (REPOSITORY / "deploy" / "README.md").read_text()
+    assert """'s|"policy.toml"|"policy/policy.toml"|' /srv/fedvitals/site.toml""" in page
 
 
 def test_the_entrypoints_are_the_commands_that_the_integration_tests_run() -> None:

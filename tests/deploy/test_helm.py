@@ -254,6 +254,20 @@ def test_each_pod_of_a_site_sees_what_is_its_own() -> None:
         assert secret not in json.dumps(pods("site")["fed-app"])
 
 
+def test_the_node_is_given_files_and_no_links() -> None:
+    """A volume of Kubernetes holds links in a folder that all may write; `subPath` gives none."""
+    node = {mount["mountPath"]: mount for mount in container("site", "node")["volumeMounts"]}
+    config = {path: mount["subPath"] for path, mount in node.items() if mount["name"] == "config"}
+    assert config == {
+        "/etc/fedvitals/site.toml": "site.toml",
+        "/etc/fedvitals/policy/policy.toml": "policy.toml",
+        "/etc/fedvitals/private": "private",
+    }
+    assert all(node[path]["readOnly"] for path in config)
+    notes = pods("site")["fed-node"]["metadata"]["annotations"]
+    assert {"checksum/site", "checksum/policy"} <= notes.keys()  # they do not change by themselves
+
+
 def test_keys_are_in_secrets_that_exist_already() -> None:
     for role in ROLES:
         assert of_kind(role, "Secret") == []

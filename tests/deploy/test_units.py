@@ -20,6 +20,7 @@ from tests.integration.deployed import REPOSITORY
 UNITS = sorted((REPOSITORY / "deploy").glob("*/*.service"))
 NAMES = [path.stem for path in UNITS]
 USERS = {
+    "fedvitals-anchor": "fedvitals-node",  # which has the key and the log
     "fedvitals-app": "fedvitals-app",
     "fedvitals-gateway": "fedvitals-gateway",
     "fedvitals-node": "fedvitals-node",
@@ -38,7 +39,7 @@ def unit(name: str) -> dict[str, list[str]]:
     return keys
 
 
-def test_every_process_has_a_user_of_its_own() -> None:
+def test_every_service_has_a_user_of_its_own() -> None:
     assert {name: unit(name)["User"] for name in NAMES} == {n: [u] for n, u in USERS.items()}
 
 
@@ -61,6 +62,7 @@ def test_every_unit_is_hardened(name: str) -> None:
 def test_only_the_two_proxies_reach_the_network() -> None:
     limited = {name: unit(name)["IPAddressAllow"] for name in NAMES if unit(name)["IPAddressDeny"]}
     assert limited == {
+        "fedvitals-anchor": [],
         # Not 127.0.0.1, where the gateway listens.
         "fedvitals-app": ["127.0.0.2"],
         "fedvitals-node": ["localhost"],
@@ -102,7 +104,9 @@ def test_the_gateway_does_not_start_where_all_the_hospital_would_reach_it(tmp_pa
 def test_units_start_the_commands_that_the_integration_tests_run() -> None:
     started = {name: unit(name)["ExecStart"][0].split(" ", 1)[1] for name in NAMES}
     nginx = '-e stderr -c /etc/fedvitals/nginx.conf -g "daemon off;"'
+    anchor = "-m client audit anchor --config /etc/fedvitals/site.toml"
     assert started == {
+        "fedvitals-anchor": f"{anchor} --to /srv/fedvitals-anchors/anchors.jsonl",
         "fedvitals-app": "-m client app --config /etc/fedvitals/site.toml",
         "fedvitals-gateway": nginx,
         "fedvitals-node": "-m client node --config /etc/fedvitals/site.toml",

@@ -224,6 +224,10 @@ def site_settings(materials: Materials, place: Path) -> None:
         assert old in text, old
         text = text.replace(old, new)
     place.write_text(text, encoding="utf-8")
+    key = place.parent / "private" / "node.key"
+    if not key.exists():
+        key.parent.mkdir(exist_ok=True)
+        make_node_key(key)
     log = AuditLog(place.parent / "state" / "audit.jsonl")
     entry = {"kind": "train", "round": 1, "decision": "sent", "reason": "allowed", "bytes": 148_000}
     log.append(entry, datetime(2026, 3, 2, tzinfo=UTC))

@@ -59,7 +59,6 @@ SMALLER: tuple[tuple[str, str], ...] = (
 
 SAID: Mapping[str, str] = {
     r"(XXXX-){7}XXXX": r"^fingerprint (\S+)$",
-    "NUMBER:SHA256": r"^anchor: (\S+)$",
 }
 """Placeholders, and where what a reader puts in their place stood in the output before."""
 
@@ -115,6 +114,11 @@ ELSEWHERE = (
         r"python -m client ledger ",
         "tests/client/commands/test_ledger_command.py",
         ('run(app, ["ledger", *arguments])', '"--limit"'),
+    ),
+    Elsewhere(
+        r"python -m client audit anchor .* --to https://",
+        "tests/client/commands/test_audit_command.py",
+        ('audit("anchor", *config, *to, "--ca"',),
     ),
     # The published checkpoint is not here; the test makes one of its layout.
     Elsewhere(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,12 +15,14 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from client.privacy.budget_filter import BudgetFilter
 from client.site.audit import read_entries, verify
 from client.site.config import SiteConfig
+from client.site.own_file import find_fault
 from client.site.policy import Policy, load_policy
 from client.site.preflight.approvals import check_approvals
 from client.site.preflight.finding import Finding, fail, ok, warn
 from client.site.preflight.interface import check_interface
 from client.site.privacy_budget import PrivacyBudget, share_spent
 from client.site.run_settings import unnamed_settings
+from client.site.ship_anchor import shipped_before
 from client.site.table_facts import training_patients
 from common.errors import FedvitalsError
 from common.vitals import SiteTableInfo, read_site_table
@@ -26,8 +30,14 @@ from common.vitals import SiteTableInfo, read_site_table
 _NEW_KEY = "make one with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key, and have it registered"
 
 
-def check_site(config: SiteConfig) -> Iterator[Finding]:
-    """Give the findings."""
+def check_site(config: SiteConfig, file: Path | None = None) -> Iterator[Finding]:
+    """Give the findings.
+
+    Args:
+        config: the site's settings.
+        file: where they were read; None where that is not to be judged.
+    """
+    yield from _own(config, file)
     policy = None
     try:
         policy = load_policy(config.site.policy)
@@ -41,6 +51,30 @@ def check_site(config: SiteConfig) -> Iterator[Finding]:
     yield _state(config)
     yield _work(config)
     yield from check_interface(config)
+
+
+def _own(config: SiteConfig, file: Path | None) -> Iterator[Finding]:
+    """Whether others could change or exchange what decides what leaves."""
+    paths = {"site.policy": config.site.policy, "node.key": config.node.key}
+    paths |= {} if file is None else {"site.toml": file}
+    also = _nodes_user(config)
+    # One that is not there has a finding of its own.
+    faults = [find_fault(path, what, also) for what, path in paths.items() if os.path.lexists(path)]
+    for fault in faults:
+        if fault is not None:
+            yield fail("files", fault.what, fault.remedy)
+    if not any(faults):
+        yield ok(
+            "files", f"{', '.join(paths)}: nobody but root and the node's user can change them"
+        )
+
+
+def _nodes_user(config: SiteConfig) -> list[int]:
+    """Who runs the node where root asks: the one whom its key belongs to."""
+    try:
+        return [config.node.key.stat().st_uid] if os.geteuid() == 0 else []
+    except OSError:
+        return []
 
 
 def _settings(config: SiteConfig, policy: Policy) -> Finding:
@@ -149,7 +183,7 @@ def _key(config: SiteConfig) -> Finding:
 
 def _state(config: SiteConfig) -> Finding:
     try:
-        lines = verify(config.audit_log).lines
+        lines = verify(config.audit_log, *shipped_before(config.audit_log)).lines
     except (FedvitalsError, OSError) as problem:
         return fail("audit", str(problem), "keep the log as it is and find out who changed it")
     return ok("audit", f"{config.audit_log}: {lines} lines, whole")

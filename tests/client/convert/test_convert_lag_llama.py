@@ -124,6 +124,14 @@ def absurd(values: dict[str, Any]) -> None:
     values["hyper_parameters"]["model_kwargs"]["n_layer"] = 10**9
 
 
+def vast(values: dict[str, Any]) -> None:
+    values["hyper_parameters"]["model_kwargs"].update(n_head=1 << 16, n_embd_per_head=1 << 16)
+
+
+def endless(values: dict[str, Any]) -> None:
+    values["hyper_parameters"]["model_kwargs"]["lags_seq"] = list(range(513))
+
+
 def no_number(values: dict[str, Any]) -> None:
     values["hyper_parameters"]["model_kwargs"]["lags_seq"] = [0, Loss()]
 
@@ -138,6 +146,8 @@ def no_number(values: dict[str, Any]) -> None:
         (integers, "transformer.ln_f.scale should be floats"),
         (other_scaling, "its scaling is not 'robust'"),
         (absurd, "n_layer should be"),
+        (vast, "its sizes are those of no model"),
+        (endless, "its lags_seq has 513 parts"),
         (no_number, "its lags_seq is no plain number"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -64,9 +65,34 @@ def found(config: SiteConfig) -> dict[str, Finding]:
 
 def test_a_site_where_all_is_well(config: SiteConfig) -> None:
     findings = found(config)
-    judged = {"policy", "settings", "budget", "table", "declared", "key", "audit", "secret"}
-    assert set(findings) == judged
+    judged = {"files", "policy", "settings", "budget", "table", "declared", "key", "audit"}
+    assert set(findings) == judged | {"secret"}
     assert {finding.level for finding in findings.values()} == {"OK"}
+
+
+@pytest.mark.parametrize("name", ["policy.toml", "node.key", "site.toml"])
+@pytest.mark.parametrize("how", ["writable", "linked"])
+def test_a_file_that_somebody_else_could_change(
+    config: SiteConfig, tmp_path: Path, name: str, how: str
+) -> None:
+    path = tmp_path / name
+    if how == "writable":
+        path.chmod(0o622)
+    else:
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to("elsewhere")
+    (finding,) = [one for one in check_site(config, tmp_path / "site.toml") if one.code == "files"]
+    assert finding.level == "FAIL"
+    assert name.partition(".")[0] in finding.what
+    assert finding.remedy.startswith(f"chmod go-w {path}" if how == "writable" else "name the file")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_root_asks_for_the_user_whom_the_key_belongs_to(config: SiteConfig) -> None:
+    os.chown(config.node.key, 4242, 4242)
+    assert found(config)["files"].level == "OK"
+    os.chown(config.site.policy, 4243, 4243)
+    assert "belongs to user 4243" in found(config)["files"].what
 
 
 def test_a_policy_that_is_missing_or_approves_nothing(config: SiteConfig) -> None:

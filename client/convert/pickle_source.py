@@ -1,0 +1,67 @@
+"""The bytes of a pickle, read from front to back; no length in them is believed."""
+
+from __future__ import annotations
+
+LONGEST_NAME = 200
+"""Characters of a module's name, or of a name in it."""
+
+
+class PickleError(Exception):
+    """A pickle that is damaged, hostile, or of a kind that torch does not write."""
+
+
+class PickleSource:
+    """A place in a pickle's bytes.
+
+    Args:
+        data: the whole pickle.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            PickleError: there are not that many; nothing is made ready for them.
+        """
+        end = self._at + count
+        if end > len(self._data):
+            raise PickleError(f"it ends before its byte {end}")
+        taken = self._data[self._at : end]
+        self._at = end
+        return taken
+
+    def number(self, size: int) -> int:
+        """Return an integer without a sign, of `size` bytes."""
+        return int.from_bytes(self.take(size), "little")
+
+    def text(self, size: int) -> str:
+        """Return a text that stands behind its length, of `size` bytes."""
+        return _decode(self.take(self.number(size)))
+
+    def line(self) -> str:
+        """Return a name that a line break ends."""
+        end = self._data.find(b"\n", self._at, self._at + 4 * LONGEST_NAME + 1)
+        if end < 0:
+            raise PickleError("a name has no end")
+        line = self._data[self._at : end]
+        self._at = end + 1
+        return _decode(line)
+
+
+def printable(text: str) -> str:
+    """Return a file's text so that it can do nothing to a terminal either."""
+    return text[:100].encode("unicode_escape").decode()
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        raise PickleError("a text in it is not UTF-8") from None

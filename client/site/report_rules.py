@@ -115,6 +115,28 @@ def rounded(value: int | float, decimals: int | None) -> int | float:
     return value if type(value) is int else float(f"{value:.{SIGNIFICANT}g}") + 0.0
 
 
+def capacity_bits(metrics: Mapping[str, int | None]) -> float:
+    """Return the most bits that an app could hide in one report of some numbers.
+
+    Args:
+        metrics: the numbers that leave, with the decimals kept; None = `SIGNIFICANT` digits. The
+            guarantee counts nothing, since the node writes it.
+    """
+    return sum(math.log2(_values(name, metrics[name])) for name in metrics if name in RANGES)
+
+
+def _values(name: str, decimals: int | None) -> float:
+    """How many values a number of a report may have."""
+    least, most = RANGES[name]
+    if decimals is not None:
+        return math.floor((most - least) * 10.0**decimals) + 1
+    if name in WHOLE:
+        return most - least + 1
+    # Of each power of ten down to the smallest normal number, both signs, and zero.
+    signs = 2 if least < 0 else 1
+    return signs * 9 * 10 ** (SIGNIFICANT - 1) * (308 + math.log10(most)) + 1
+
+
 def _may_leave_privately(name: str, site: Site) -> bool:
     return name == "steps" or name.startswith(GUARANTEE) or name in site.allow
 

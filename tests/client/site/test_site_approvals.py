@@ -178,7 +178,11 @@ def test_what_cannot_be_is_refused(tmp_path: Path, rules: str, changed: dict[str
 
 
 @given(
-    moment=st.datetimes(datetime(2001, 1, 2), datetime(2998, 12, 30), timezones=st.timezones()),
+    moment=st.datetimes(  # naive bounds are what hypothesis takes
+        datetime(2001, 1, 2),  # noqa: DTZ001
+        datetime(2998, 12, 30),  # noqa: DTZ001
+        timezones=st.timezones(),
+    ),
 )
 def test_an_end_reads_back_as_it_is_shown(moment: datetime) -> None:
     end = parse_end(moment.isoformat(timespec="seconds"))

@@ -10,14 +10,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import flwr
 from flwr.proto.control_pb2 import StartRunResponse
 from flwr.superlink import main as application
-from flwr.superlink.cli import flower_superlink as command
-from flwr.superlink.routers.fleet import router as fleet
 from google.protobuf.message import DecodeError
 
 from common.errors import FederationError
@@ -30,6 +29,10 @@ RELEASE = "1.41.0"
 UNGUARDED = ("FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API")
 """They would open a second door, of gRPC, without the guard."""
 CREATE = "create_app"
+
+# By their full names: both packages hold something else under the same short one.
+command = import_module("flwr.superlink.cli.flower_superlink")
+fleet = import_module("flwr.superlink.routers.fleet.router")
 
 
 def check_release() -> None:

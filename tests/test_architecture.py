@@ -26,6 +26,7 @@ FLOWER_FILES = {
     "server/exchange.py",
     "server/deployment/fleet_origin.py",
     "server/deployment/flwr_cli.py",
+    "server/deployment/resent.py",
     "server/deployment/superlink.py",
     "server/gathering.py",
     "server/join_answer.py",

@@ -24,15 +24,18 @@ from server.deployment.control_log import ControlLog, control_log
 from server.deployment.fleet_origin import HANDLER, check_origin
 from server.deployment.guard import guarded
 from server.deployment.operators import SERVICES_VARIABLE, Operators
+from server.deployment.resent import HANDLER as PART_HANDLER
+from server.deployment.resent import take_resent
 
 RELEASE = "1.41.0"
 UNGUARDED = ("FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API")
 """They would open a second door, of gRPC, without the guard."""
 CREATE = "create_app"
 
-# By their full names: both packages hold something else under the same short one.
+# By their full names: their packages hold something else under the same short one.
 command = import_module("flwr.superlink.cli.flower_superlink")
 fleet = import_module("flwr.superlink.routers.fleet.router")
+runtime = import_module("flwr.supercore.routers.runtime.router")
 
 
 def check_release() -> None:
@@ -45,6 +48,7 @@ def check_release() -> None:
         (CREATE, f"fastapi_app = {CREATE}(lifespan_config, SuperLinkLifespan)", command),
         (CREATE, "        app=fastapi_app,\n", command),
         (HANDLER, f"fleet_handlers.{HANDLER}(request=request, state=state)", fleet),
+        (PART_HANDLER, f"handlers.{PART_HANDLER}(request, state, task)", runtime),
     ):
         if calls not in inspect.getsource(module):
             raise FederationError(
@@ -70,6 +74,7 @@ def guard(state: Path, services: str) -> None:
     """
     check_release()
     check_origin()
+    take_resent()
     original = getattr(application, CREATE)
     operators, control = Operators(state, services), ControlLog(control_log(state))
 

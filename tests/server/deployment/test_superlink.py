@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from flwr.cli import utils
 from flwr.common.constant import ACCESS_TOKEN_KEY
 from flwr.proto.control_pb2 import StartRunResponse
+from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 
 from common.errors import FederationError
-from server.deployment import flwr_cli, superlink
+from server.deployment import flwr_cli, resent, superlink
 
 
 def test_flower_is_the_one_that_the_guard_is_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +45,24 @@ def test_a_flwr_without_a_place_for_it_is_not_called(monkeypatch: pytest.MonkeyP
     monkeypatch.delattr(utils, flwr_cli.LOAD)
     with pytest.raises(FederationError, match="would not be sent"):
         flwr_cli.use_credential("a.meyer.secret")
+
+
+@pytest.mark.parametrize(
+    ("sent", "there", "stored"),
+    [(b"part", b"part", True), (b"part", b"", False), (b"part", None, False), (b"", b"", False)],
+)
+def test_a_part_that_is_there_already_is_taken(
+    sent: bytes, there: bytes | None, stored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unexpected(*_: Any) -> PushObjectResponse:
+        return PushObjectResponse(stored=False)
+
+    monkeypatch.setattr(resent.runtime_handlers, resent.HANDLER, unexpected)
+    resent.take_resent()
+    state = SimpleNamespace(get_object=lambda run, part: there)
+    answer = resent.runtime_handlers.push_object(
+        PushObjectRequest(object_id="0f", object_content=sent),
+        state,  # type: ignore[arg-type]
+        SimpleNamespace(run_id=7),  # type: ignore[arg-type]
+    )
+    assert answer.stored is stored

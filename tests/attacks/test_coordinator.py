@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from flwr.proto.control_pb2 import ListRunsRequest, StartRunRequest
+from flwr.proto.control_pb2 import StartRunRequest
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.superlink.main import create_app
+from flwr.superlink.servicer.fleet import fleet_handlers
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
@@ -200,7 +201,7 @@ def test_a_node_cannot_answer_for_another(monkeypatch: pytest.MonkeyPatch) -> No
     """
     taken: list[Any] = []
     monkeypatch.setattr(
-        fleet_origin.fleet_handlers,
+        fleet_handlers,
         fleet_origin.HANDLER,
         lambda request, state: taken.append(request),
     )
@@ -209,7 +210,7 @@ def test_a_node_cannot_answer_for_another(monkeypatch: pytest.MonkeyPatch) -> No
     def push(sender: int, source: int) -> None:
         message = SimpleNamespace(metadata=SimpleNamespace(src_node_id=source))
         request = SimpleNamespace(node=SimpleNamespace(node_id=sender), messages_list=[message])
-        fleet_origin.fleet_handlers.push_messages(request=request, state=None)  # type: ignore[arg-type]
+        fleet_handlers.push_messages(request=request, state=None)  # type: ignore[arg-type]
 
     push(2, 2)
     assert len(taken) == 1
@@ -220,8 +221,10 @@ def test_a_node_cannot_answer_for_another(monkeypatch: pytest.MonkeyPatch) -> No
 
 # The control API: Flower's real application, behind the guard.
 
-START = ("/v1/control/start-run", StartRunRequest().SerializeToString())
-LIST = ("/v1/control/list-runs", ListRunsRequest().SerializeToString())
+START = "/v1/control/start-run"
+LIST = "/v1/control/list-runs"
+BODY = StartRunRequest().SerializeToString()
+"""Empty, as the other requests are."""
 
 
 @pytest.fixture(scope="module")
@@ -239,12 +242,12 @@ def door(flower_app: App, operators: Operators) -> App:
     return guarded(flower_app, operators, ControlLog(control_log(operators.state)), run_of)
 
 
-def knock(app: App, path: str, body: bytes, **headers: str) -> httpx.Response:
+def knock(app: App, path: str, **headers: str) -> httpx.Response:
     async def post() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             kind = {"content-type": PROTOBUF_MEDIA_TYPE, "accept": PROTOBUF_MEDIA_TYPE}
-            return await client.post(path, content=body, headers={**kind, **headers})
+            return await client.post(path, content=BODY, headers={**kind, **headers})
 
     return asyncio.run(post())
 
@@ -254,22 +257,20 @@ def bearer(credential: str) -> dict[str, str]:
 
 
 def test_who_has_a_credential_is_let_through_and_noted(door: App, operators: Operators) -> None:
-    answer = knock(door, *LIST, **bearer(operators.add("a.meyer")))
+    answer = knock(door, LIST, **bearer(operators.add("a.meyer")))
     assert answer.status_code == 200, answer.text
     (entry,) = read_log(control_log(operators.state))
     assert (entry["operator"], entry["method"], entry["status"]) == ("a.meyer", "list-runs", 200)
 
 
 @pytest.mark.parametrize("path", [START, LIST])
-def test_no_call_without_a_credential(
-    door: App, operators: Operators, path: tuple[str, bytes]
-) -> None:
+def test_no_call_without_a_credential(door: App, operators: Operators, path: str) -> None:
     """A user of the coordinator's machine calls the control API.
 
     Before: whoever reached the port could start a run at every hospital.
     """
     operators.add("a.meyer")
-    answer = knock(door, *path)
+    answer = knock(door, path)
     assert answer.status_code == 401
     assert "needs an operator's credential" in answer.json()["detail"]
     (entry,) = read_log(control_log(operators.state))
@@ -282,7 +283,7 @@ def test_no_call_with_what_is_no_credential(door: App, operators: Operators) -> 
     Before: nothing was asked for.
     """
     good, old = operators.add("a.meyer"), operators.add("b.novak")
-    assert knock(door, *LIST, **bearer(old)).status_code == 200
+    assert knock(door, LIST, **bearer(old)).status_code == 200
     operators.remove("b.novak")
     stolen = json.loads(operators.file.read_text())["a.meyer"]["sha256"]
     assert stolen == hashlib.sha256(good.encode()).hexdigest()
@@ -299,15 +300,15 @@ def test_no_call_with_what_is_no_credential(door: App, operators: Operators) -> 
         "services." + secret,
         "",
     ):
-        assert knock(door, *LIST, **bearer(wrong)).status_code == 401, wrong
-    assert knock(door, *LIST, authorization=f"Basic {good}").status_code == 401
-    assert knock(door, *LIST, **bearer(good)).status_code == 200
+        assert knock(door, LIST, **bearer(wrong)).status_code == 401, wrong
+    assert knock(door, LIST, authorization=f"Basic {good}").status_code == 401
+    assert knock(door, LIST, **bearer(good)).status_code == 200
 
 
 def test_nobody_is_let_in_where_the_hashes_are_damaged(door: App, operators: Operators) -> None:
     good = operators.add("a.meyer")
     operators.file.write_text("{")
-    assert knock(door, *LIST, **bearer(good)).status_code == 401
+    assert knock(door, LIST, **bearer(good)).status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,7 @@ def test_no_other_way_to_write_the_path_leads_in(door: App, path: str) -> None:
 
     Before: there was no door.
     """
-    assert knock(door, path, START[1]).status_code in (401, 403, 404, 405)
+    assert knock(door, path).status_code in (401, 403, 404, 405)
 
 
 def test_a_host_that_is_none_is_refused(door: App) -> None:
@@ -338,7 +339,7 @@ def test_a_host_that_is_none_is_refused(door: App) -> None:
 
     Before: a call of the fleet API passed without the node's signature.
     """
-    answer = knock(door, "/v1/fleet/push-object", b"", host="x/v1/runtime/push-object?")
+    answer = knock(door, "/v1/fleet/push-object", host="x/v1/runtime/push-object?")
     assert answer.status_code == 400
 
 
@@ -346,13 +347,13 @@ def test_what_cannot_be_noted_is_not_done(flower_app: App, operators: Operators)
     log = operators.state / "logs"
     log.write_text("a file in the way")
     door = guarded(flower_app, operators, ControlLog(log / "control.jsonl"), run_of)
-    assert knock(door, *LIST, **bearer(operators.add("a.meyer"))).status_code == 503
+    assert knock(door, LIST, **bearer(operators.add("a.meyer"))).status_code == 503
 
 
 def test_refused_calls_do_not_fill_the_disk(door: App, operators: Operators) -> None:
     """A user of the machine calls without a credential as often as the machine allows."""
     for _ in range(200):
-        assert knock(door, *LIST).status_code == 401
+        assert knock(door, LIST).status_code == 401
     size = control_log(operators.state).stat().st_size
     entries = list(read_log(control_log(operators.state)))
     assert len(entries) < 100

@@ -8,6 +8,7 @@ from flwr.cli import utils
 from flwr.common.constant import ACCESS_TOKEN_KEY
 from flwr.proto.control_pb2 import StartRunResponse
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
+from flwr.superlink.servicer.runtime import runtime_handlers
 
 from common.errors import FederationError
 from server.deployment import flwr_cli, resent, superlink
@@ -57,10 +58,10 @@ def test_a_part_that_is_there_already_is_taken(
     def unexpected(*_: Any) -> PushObjectResponse:
         return PushObjectResponse(stored=False)
 
-    monkeypatch.setattr(resent.runtime_handlers, resent.HANDLER, unexpected)
+    monkeypatch.setattr(runtime_handlers, resent.HANDLER, unexpected)
     resent.take_resent()
     state = SimpleNamespace(get_object=lambda run, part: there)
-    answer = resent.runtime_handlers.push_object(
+    answer = runtime_handlers.push_object(
         PushObjectRequest(object_id="0f", object_content=sent),
         state,  # type: ignore[arg-type]
         SimpleNamespace(run_id=7),  # type: ignore[arg-type]

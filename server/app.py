@@ -19,6 +19,7 @@ from common.config import RunConfig
 from common.home import home
 from common.seeds import derive_seed
 from server.checkpoint import Checkpoint, check_same_settings, load_checkpoint
+from server.deployment.control_log import started_by
 from server.gathering import gather
 from server.release import release
 from server.run_folder import RunFolder, read_config
@@ -51,7 +52,8 @@ def main(grid: Grid, context: Context) -> None:
     except BaseException:
         folder.abandon()
         raise
-    run, state = _begin(folder, config, adapted, membership, fresh)
+    operator = started_by(str(context.run_id))
+    run, state = _begin(folder, config, adapted, membership, fresh, operator)
     best = Federation(grid, config, membership, folder, run, state).conduct()
     release(folder.path, best.adapter, best.round)
     folder.close()
@@ -64,6 +66,7 @@ def _begin(
     adapted: AdaptedBackbone,
     membership: Membership,
     fresh: Adapter,
+    operator: str,
 ) -> tuple[str, Checkpoint]:
     """Begin a run, or take up the one that the folder holds; return its id and where it stands."""
     state = None
@@ -71,6 +74,7 @@ def _begin(
         state = load_checkpoint(folder.path, config)
         record = read_config(folder.path)
         record["resumed_after"] = [*record["resumed_after"], state.round if state else 0]
+        record["operators"] = [*record.get("operators", []), operator]
         folder.rewind_rounds(state.round if state else 0, state.record if state else {})
         log.info("resuming after round %d", state.round if state else 0)
     else:
@@ -79,6 +83,8 @@ def _begin(
             **_resolved(config, adapted, membership),
             "run": token_hex(8),
             "resumed_after": [],
+            # Who started it and each of its continuations; empty in a simulation.
+            "operators": [operator],
         }
     folder.write_config(record)
     return str(record["run"]), state or Checkpoint(0, fresh, None, Selection(Best(fresh)))

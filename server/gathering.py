@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from dataclasses import dataclass, field
 
 from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
@@ -12,24 +12,39 @@ from flwr.serverapp import Grid
 from common.config import RunConfig
 from server.admission import printable
 from server.exchange import exchange
-from server.sites import Membership
+from server.join_answer import JoinError, announced_nodes, registered_site, simulated_sites
+from server.roster import Roster, read_roster
+from server.sites import Answer, Membership
 
 # Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
 log = logging.getLogger("flwr.fedvitals.server")
 
 POLL_S = 0.5
 """How often the server looks for further nodes while it waits for them."""
-_SITE = "site."
 
-Answer = tuple[str, int, dict[str, Any]]
-"""A site's name, the node that answers for it, and what it said of itself."""
+
+@dataclass
+class _Heard:
+    """What the nodes have answered so far.
+
+    Attributes:
+        answers: of their sites.
+        nodes: how many there are, as a simulation's nodes say; 0 = not said, or not a simulation.
+        failed: whether a node was refused.
+    """
+
+    answers: list[Answer] = field(default_factory=list)
+    nodes: int = 0
+    failed: bool = False
 
 
 def gather(grid: Grid, config: RunConfig, backbone_digest: str) -> Membership:
-    """Ask every node once which sites it answers for, and admit them.
+    """Ask every node once which site it answers for, and admit them.
 
-    A simulation's nodes say how many they are: all are waited for, and nothing beyond them. A
-    deployment starts as soon as `min_sites` have answered; who comes later joins by `look_again`.
+    In a deployment a node stands for the one site under whose name its key is registered. The run
+    starts as soon as `min_sites` that can take part have answered; who comes later joins by
+    `look_again`. A simulation's nodes may play several sites, and say how many nodes there are: all
+    are waited for, and nothing beyond them. Which of the two it is, the SuperLink says.
 
     Args:
         grid: Flower's way to the nodes.
@@ -37,8 +52,7 @@ def gather(grid: Grid, config: RunConfig, backbone_digest: str) -> Membership:
         backbone_digest: of the run's frozen backbone.
 
     Returns:
-        The members; admitted in the order of their names, so that who arrived first decides
-        nothing.
+        The members; admitted in an order that does not depend on who arrived first.
 
     Raises:
         FederationError: where too few usable sites answered in time.
@@ -46,22 +60,22 @@ def gather(grid: Grid, config: RunConfig, backbone_digest: str) -> Membership:
     membership = Membership(config, backbone_digest)
     least = config.federation.min_sites
     deadline = time.monotonic() + config.federation.wait_s
-    answers: list[Answer] = []
-    announced = 0
+    heard = _Heard()
     while True:
         left = max(deadline - time.monotonic(), 1.0)
-        new, nodes = _ask_new(grid, membership, left)
-        answers += new
-        announced = max(announced, nodes)
-        asked = membership.asked
-        complete = len(asked) >= announced if announced else len(answers) >= least
-        # Where every node has failed, no announcement will come: a simulation would wait in vain.
-        failed = bool(membership.refused) and not answers
-        if (asked and complete) or failed or time.monotonic() >= deadline:
+        roster = read_roster(grid)
+        _ask_new(grid, membership, roster, left, heard)
+        if heard.nodes:
+            complete = len(membership.asked) >= heard.nodes
+        else:
+            # Those that can take part: a node that answers nonsense must not end the wait.
+            complete = _usable(heard.answers, config, backbone_digest) >= least
+        # Where every node of a simulation has failed, no announcement will come.
+        in_vain = roster.simulated and heard.failed and not heard.answers
+        if (membership.asked and complete) or in_vain or time.monotonic() >= deadline:
             break
         time.sleep(POLL_S)
-    for name, node, said in sorted(answers, key=lambda answer: answer[:2]):
-        membership.admit(name, node, said)
+    membership.admit_all(heard.answers)
     for site, why in sorted(membership.refused.items()):
         log.warning("%s does not take part: %s", site, why)
     membership.require(least)
@@ -76,44 +90,51 @@ def look_again(grid: Grid, membership: Membership, wait_s: float) -> None:
         membership: the members, to which the new ones are added.
         wait_s: the longest wait for their answers.
     """
-    present = set(grid.get_node_ids())
-    if present <= membership.asked:
+    roster = read_roster(grid)
+    if set(roster.names) <= membership.asked:
         return
     before = set(membership.members.items())
-    answers, _ = _ask_new(grid, membership, wait_s)
-    for name, node, said in sorted(answers, key=lambda answer: answer[:2]):
-        membership.admit(name, node, said, present)
+    heard = _Heard()
+    _ask_new(grid, membership, roster, wait_s, heard)
+    membership.admit_all(heard.answers, set(roster.names))
     for name, member in sorted(membership.members.items()):
         if (name, member) not in before:
             log.info("site %s takes part from now on", name)
 
 
-def _ask_new(grid: Grid, membership: Membership, wait_s: float) -> tuple[list[Answer], int]:
-    """Ask the nodes that were not asked yet; return the answers and how many nodes there are."""
-    new = sorted(set(grid.get_node_ids()) - membership.asked)
+def _ask_new(
+    grid: Grid, membership: Membership, roster: Roster, wait_s: float, heard: _Heard
+) -> None:
+    """Ask the nodes that were not asked yet, and add what they say."""
+    new = sorted(set(roster.names) - membership.asked)
     membership.asked |= set(new)
-    answers: list[Answer] = []
-    announced = 0
-    questions = [(node, RecordDict()) for node in new]
+    asked = [node for node in new if roster.simulated or roster.names[node]]
+    for node in sorted(set(new) - set(asked)):
+        reason = "its key is registered under no site's name; see `python -m server sites add`"
+        membership.refuse(roster.label(node), reason)
+    questions = [(node, RecordDict()) for node in asked]
     for index, reply in exchange(grid, questions, MessageType.QUERY, wait_s):
-        if reply.has_error():
-            reason = f"it failed: {printable(reply.error.reason)}"
-            membership.refused[f"node {new[index]}"] = reason
+        node = asked[index]
+        try:
+            heard.answers += _sites(node, roster, reply)
+        except JoinError as error:
+            heard.failed = True
+            membership.refuse(roster.label(node), str(error))
             continue
-        answers += _sites(new[index], reply)
-        announced = max(announced, _nodes(reply))
-    return answers, announced
+        if roster.simulated:
+            heard.nodes = max(heard.nodes, announced_nodes(reply))
 
 
-def _sites(node: int, reply: Message) -> list[Answer]:
-    return [
-        (name.removeprefix(_SITE), node, dict(said))
-        for name, said in reply.content.config_records.items()
-        if name.startswith(_SITE)
-    ]
+def _sites(node: int, roster: Roster, reply: Message) -> list[Answer]:
+    if reply.has_error():
+        raise JoinError(f"it failed: {printable(reply.error.reason)}")
+    if roster.simulated:
+        return simulated_sites(node, reply)
+    return [registered_site(node, roster.names[node], reply)]
 
 
-def _nodes(reply: Message) -> int:
-    records = reply.content.config_records
-    nodes = records["node"].get("nodes", 0) if "node" in records else 0
-    return nodes if isinstance(nodes, int) else 0
+def _usable(answers: list[Answer], config: RunConfig, backbone_digest: str) -> int:
+    """How many sites could be admitted by these answers."""
+    trial = Membership(config, backbone_digest)
+    trial.admit_all(answers)
+    return len(trial.members)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from server.commands import bundle, evaluate, run, services, sites
+from server.commands import bundle, evaluate, operators, run, services, sites
 
 app = typer.Typer(
     help="Run a federation over real sites; evaluate and release its global adapter.",
@@ -17,6 +17,7 @@ app.command(name="start")(services.start)
 app.command(name="status")(services.status)
 app.command(name="stop")(services.stop)
 app.add_typer(sites.app, name="sites")
+app.add_typer(operators.app, name="operators")
 app.command(name="bundle")(bundle.bundle)
 app.command(name="run")(run.run)
 app.command(name="stop-run")(run.stop_run)

@@ -10,8 +10,9 @@ import typer
 from common.errors import FederationError
 from common.home import home
 from common.settings import parse_settings
-from server.commands.services import SERVER_FILE, ServerFile, say
+from server.commands.services import SERVER_FILE, OperatorFile, ServerFile, say
 from server.deployment.config import read_server_config
+from server.deployment.control_log import control_log, started_by
 from server.deployment.following import RoundLines
 from server.deployment.services import flower_of, running
 
@@ -27,7 +28,12 @@ PATIENCE_S = 120.0
 """How long the SuperLink may be gone: its restart takes some ten seconds."""
 
 
-def run(config: ServerFile = SERVER_FILE, settings: Settings = None, attach: Attach = None) -> None:
+def run(
+    config: ServerFile = SERVER_FILE,
+    settings: Settings = None,
+    attach: Attach = None,
+    operator: OperatorFile = None,
+) -> None:
     """Start a run, show its rounds, and exit with 0 only where it completed.
 
     Ctrl-C stops the watching, not the run.
@@ -38,14 +44,15 @@ def run(config: ServerFile = SERVER_FILE, settings: Settings = None, attach: Att
         raise FederationError(
             f"the services do not run; `python -m server start --config {config}` starts them"
         )
-    flower = flower_of(server)
+    flower = flower_of(server, operator)
     if attach is None:
         pairs = chosen.flat()
         pairs["out"] = str(Path(chosen.out).absolute()) if chosen.out else ""
         number = flower.start_run(server.app, pairs)
-        say(f"run {number} started")
     else:
         number = attach
+    who = started_by(number, control_log(server.state)) or "an operator whom the log does not name"
+    say(f"run {number} started by {who}")
     folder = Path(chosen.out).absolute() if chosen.out else home() / "runs" / number
     lines = RoundLines(folder, chosen.rounds, say)
     try:
@@ -57,8 +64,10 @@ def run(config: ServerFile = SERVER_FILE, settings: Settings = None, attach: Att
 
 
 def stop_run(
-    run: Annotated[str, typer.Argument(help="The run's id.")], config: ServerFile = SERVER_FILE
+    run: Annotated[str, typer.Argument(help="The run's id.")],
+    config: ServerFile = SERVER_FILE,
+    operator: OperatorFile = None,
 ) -> None:
     """Stop one run; the services go on. What its rounds reached can be resumed."""
-    flower_of(read_server_config(config)).stop_run(run)
+    flower_of(read_server_config(config), operator).stop_run(run)
     say(f"run {run} stopped")

@@ -17,6 +17,15 @@ ServerFile = Annotated[
     Path, typer.Option("--config", metavar="FILE", help="The coordinator's settings.")
 ]
 SERVER_FILE = Path("server.toml")
+OperatorFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--operator",
+        metavar="FILE",
+        help="Your credential; - is the standard input. [default: FEDVITALS_OPERATOR, else the "
+        "file operator in FEDVITALS_HOME]",
+    ),
+]
 Background = Annotated[bool, typer.Option(help="Return when the services are ready.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
 
@@ -24,13 +33,14 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of t
 def start(config: ServerFile = SERVER_FILE, background: Background = False) -> None:
     """Start SuperLink and SuperExec, register the sites' keys, and keep both running.
 
-    Stays in the foreground, for systemd or a container, unless told otherwise.
+    Stays in the foreground, for systemd or a container, unless told otherwise. The first start
+    makes you an operator; `operators add` makes others.
     """
     from server.deployment.services import serve, serve_in_background
 
     settings = read_server_config(config)
     if background:
-        serve_in_background(settings, config)
+        serve_in_background(settings, config, say)
         say(f"the services run; their logs are in {settings.state / 'logs'}")
     else:
         serve(settings, lambda line: say(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}"))
@@ -44,7 +54,9 @@ def stop(config: ServerFile = SERVER_FILE) -> None:
     say("stopped" if stopped else "the services did not run")
 
 
-def status(config: ServerFile = SERVER_FILE, json_: Json = False) -> None:
+def status(
+    config: ServerFile = SERVER_FILE, json_: Json = False, operator: OperatorFile = None
+) -> None:
     """Say whether the services run, which sites are connected, and how the runs stand."""
     from server.deployment import services
     from server.deployment.sites import SiteKeys
@@ -56,7 +68,7 @@ def status(config: ServerFile = SERVER_FILE, json_: Json = False) -> None:
             f"the services of {settings.state} do not run; `python -m server start --config "
             f"{config}` starts them"
         )
-    flower = services.flower_of(settings)
+    flower = services.flower_of(settings, operator)
     sites, runs = SiteKeys(settings.state, flower).statuses(), flower.runs()
     if json_:
         # Plain print: rich would wrap it.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.console import narrow_table, output_console
-from server.commands.services import SERVER_FILE, ServerFile, say
+from server.commands.services import SERVER_FILE, OperatorFile, ServerFile, say
 from server.deployment.config import ServerConfig, read_server_config
 from server.deployment.services import flower_of, running
 from server.deployment.sites import SiteKeys
@@ -21,24 +21,30 @@ Replace = Annotated[bool, typer.Option("--replace", help="Revoke the key that it
 
 
 @app.command()
-def add(name: Name, key: Key, config: ServerFile = SERVER_FILE, replace: Replace = False) -> None:
-    """Let the node with this key join as this site."""
-    added = _keys(read_server_config(config)).add(name, key, replace=replace)
+def add(
+    name: Name,
+    key: Key,
+    config: ServerFile = SERVER_FILE,
+    replace: Replace = False,
+    operator: OperatorFile = None,
+) -> None:
+    """Let the node with this key join as this site, and as no other."""
+    added = _keys(read_server_config(config), operator).add(name, key, replace=replace)
     say(f"{name} may join with the key {added.fingerprint}")
 
 
 @app.command()
-def remove(name: Name, config: ServerFile = SERVER_FILE) -> None:
+def remove(name: Name, config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
     """Revoke a site's key, at once and for good."""
-    removed = _keys(read_server_config(config)).remove(name)
+    removed = _keys(read_server_config(config), operator).remove(name)
     say(f"{name} is refused from now on; its key {removed.fingerprint} is never taken again")
 
 
 @app.command(name="list")
-def list_(config: ServerFile = SERVER_FILE) -> None:
+def list_(config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
     """Show the sites, their keys, and where the services run whether each is connected."""
     settings = read_server_config(config)
-    keys = _keys(settings)
+    keys = _keys(settings, operator)
     statuses = keys.statuses()
     table = narrow_table("Sites that may join", ["site", "key", "status"], [])
     for name in keys.names():
@@ -46,6 +52,6 @@ def list_(config: ServerFile = SERVER_FILE) -> None:
     output_console().print(table)
 
 
-def _keys(settings: ServerConfig) -> SiteKeys:
-    flower = flower_of(settings) if running(settings.state) else None
+def _keys(settings: ServerConfig, operator: Path | None) -> SiteKeys:
+    flower = flower_of(settings, operator) if running(settings.state) else None
     return SiteKeys(settings.state, flower)

@@ -104,9 +104,10 @@ def _check_keys(path: Path, given: dict[str, Any]) -> None:
 
 
 def _loopback(path: Path, key: str, text: str) -> str:
-    """Return an address that no other machine reaches: whoever reaches the control API rules.
+    """Return an address that no other machine reaches.
 
-    It has no authentication of its own, and shares the port with the fleet API.
+    The control API shares the port with the fleet API. It asks for an operator's credential, but
+    who cannot reach it cannot try.
     """
     host, _, port = text.rpartition(":")
     try:
@@ -116,7 +117,7 @@ def _loopback(path: Path, key: str, text: str) -> str:
         raise UsageError(f"{path}: server.{key} is to be HOST:PORT, got {text!r}") from None
     if not local or not 0 < number < 65536:
         raise UsageError(
-            f"{path}: server.{key} is {text}, but whoever reaches the SuperLink can start runs at "
+            f"{path}: server.{key} is {text}, but the SuperLink's control API can start runs at "
             "every site; keep it on 127.0.0.1 and let the reverse proxy face the sites"
         )
     return text

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from common.errors import FederationError
 from common.flower_environment import executable, flower_environment
 from common.home import home
+from server.deployment import operators
 
+CREDENTIAL_VARIABLE = "FEDVITALS_CREDENTIAL"
+"""Of `server.deployment.flwr_cli`, which takes the credential from it."""
 CONNECTION = "fedvitals"
 FINISHED = "finished:completed"
 CALL_TIMEOUT_S = 120.0
@@ -36,10 +40,13 @@ class Flower:
     Attributes:
         folder: Flower's home, with the connection in its config.toml.
         environment: for this and for every process of Flower's that belongs to this SuperLink.
+        credential: the operator's, with which the SuperLink is asked; empty for one that needs
+            none, in a simulation.
     """
 
     folder: Path
     environment: Mapping[str, str]
+    credential: str = field(default="", repr=False)
 
     def start_run(
         self, app: Path, settings: Mapping[str, Any], federation: Mapping[str, Any] | None = None
@@ -174,11 +181,16 @@ class Flower:
     def _call(
         self, arguments: list[str], folder: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
+        command, own = [str(executable("flwr"))], dict(self.environment)
+        if self.credential:
+            # By the environment: a command line is everybody's to read.
+            command = [sys.executable, "-P", "-m", "server.deployment.flwr_cli"]
+            own[CREDENTIAL_VARIABLE] = self.credential
         try:
             return subprocess.run(  # noqa: S603 - our own command, no shell
-                [str(executable("flwr")), *arguments],
+                [*command, *arguments],
                 cwd=folder,
-                env=dict(self.environment),
+                env=own,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -192,13 +204,14 @@ class Flower:
             ) from None
 
 
-def connect(folder: Path, address: str, ca: Path | None = None) -> Flower:
+def connect(folder: Path, address: str, ca: Path | None = None, credential: str = "") -> Flower:
     """Write Flower's configuration for one SuperLink and return the way to it.
 
     Args:
         folder: Flower's home, made if absent.
         address: HOST:PORT of the SuperLink.
         ca: who signed its certificate; None for a SuperLink without TLS, in a simulation.
+        credential: see `Flower`.
     """
     proof = f"root-certificates = {json.dumps(str(ca))}" if ca else "insecure = true"
     folder.mkdir(parents=True, exist_ok=True)
@@ -206,8 +219,10 @@ def connect(folder: Path, address: str, ca: Path | None = None) -> Flower:
         f'[superlink]\ndefault = "{CONNECTION}"\n\n'
         f"[superlink.{CONNECTION}]\naddress = {json.dumps(address)}\n{proof}\n"
     )
-    own = {"FLWR_HOME": str(folder), "FEDVITALS_HOME": str(home())}
-    return Flower(folder, {**flower_environment(), **own})
+    environment = {**flower_environment(), "FLWR_HOME": str(folder), "FEDVITALS_HOME": str(home())}
+    # The services and the apps that they start have no use for it.
+    environment.pop(operators.VARIABLE, None)
+    return Flower(folder, environment, credential)
 
 
 def pairs(values: Mapping[str, Any]) -> str:

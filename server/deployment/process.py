@@ -25,13 +25,13 @@ class Service:
         command: the command with its arguments.
         address: HOST:PORT that answers once it is up.
         environment: of the process.
-        log: the file to which its output is appended.
+        log: the file to which its output is appended; it is named for the command.
     """
 
     def __init__(
         self, command: Sequence[str], address: str, environment: Mapping[str, str], log: Path
     ) -> None:
-        self.name = Path(command[0]).name
+        self.name = log.stem
         self.log = log
         self._address = address
         log.parent.mkdir(parents=True, exist_ok=True)

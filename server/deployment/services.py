@@ -26,8 +26,16 @@ from common.atomic import write_text
 from common.backbones.store import install_packaged
 from common.errors import FederationError, UsageError
 from common.flower_environment import executable
+from server.deployment import control_log
 from server.deployment.config import ServerConfig
 from server.deployment.flower import Flower, connect, last_error
+from server.deployment.operators import (
+    SERVICES,
+    SERVICES_VARIABLE,
+    first_operator,
+    hashed,
+    read_credential,
+)
 from server.deployment.process import START_TIMEOUT_S, Service, answers
 from server.deployment.sites import SiteKeys
 
@@ -41,9 +49,17 @@ _STOP_TIMEOUT_S = 60.0
 Say = Callable[[str], None]
 
 
-def flower_of(config: ServerConfig) -> Flower:
-    """Return the way to the SuperLink of these settings."""
-    return connect(config.flower_home, config.address, config.ca)
+def flower_of(config: ServerConfig, operator: Path | None = None) -> Flower:
+    """Return an operator's way to the SuperLink of these settings.
+
+    Args:
+        config: the coordinator's settings.
+        operator: file of the operator's credential; see `operators.read_credential`.
+
+    Raises:
+        UsageError: where there is no credential.
+    """
+    return connect(config.flower_home, config.address, config.ca, read_credential(operator))
 
 
 def serve(config: ServerConfig, say: Say) -> None:
@@ -57,11 +73,13 @@ def serve(config: ServerConfig, say: Say) -> None:
         FederationError: where they do not start, or one dies again and again.
         UsageError: where they run already, or their state cannot be written.
     """
-    _prepare(config)
+    prepare(config, say)
     with _sole_owner(config.state), _until_signal() as stopped:
         if answers(config.address):
             raise UsageError(f"something listens at {config.address} already; end it first")
-        flower = flower_of(config)
+        # The services' own, for as long as they run: they register the sites' keys.
+        credential = f"{SERVICES}.{secrets.token_urlsafe(32)}"
+        flower = connect(config.flower_home, config.address, config.ca, credential)
         with _Pair(config, flower, say) as pair:
             SiteKeys(config.state, flower).sync(say)
             write_text(config.state / PID_FILE, f"{json.dumps(pair.pids())}\n")
@@ -73,8 +91,13 @@ def serve(config: ServerConfig, say: Say) -> None:
             say("stopping")
 
 
-def serve_in_background(config: ServerConfig, file: Path) -> None:
+def serve_in_background(config: ServerConfig, file: Path, say: Say) -> None:
     """Start `serve` in a process of its own and return when it is ready.
+
+    Args:
+        config: the coordinator's settings.
+        file: where they stand.
+        say: called with a line where a first operator is made.
 
     Raises:
         FederationError: where it ends first.
@@ -82,6 +105,7 @@ def serve_in_background(config: ServerConfig, file: Path) -> None:
     """
     if running(config.state):
         raise UsageError(f"the services of {config.state} run already; stop them first")
+    prepare(config, say)
     log = config.state / "logs" / "services.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "server", "start", "--config", str(file.absolute())]
@@ -174,7 +198,10 @@ class _Pair:
     def _start(self, name: str) -> None:
         command, address = _commands(self._config)[name]
         log = self._config.state / "logs" / f"{name}.log"
-        service = Service(command, address, self._flower.environment, log)
+        own = {SERVICES_VARIABLE: hashed(self._flower.credential)} if name == "superlink" else {}
+        # The server's app, which the SuperExec starts, writes down who started its run.
+        own[control_log.VARIABLE] = str(control_log.control_log(self._config.state))
+        service = Service(command, address, {**self._flower.environment, **own}, log)
         self._services[name] = service
         service.await_port()
 
@@ -198,7 +225,8 @@ def _commands(config: ServerConfig) -> dict[str, tuple[list[str], str]]:
     host, _, port = config.address.rpartition(":")
     secret = str(_secret(config))
     superlink = [
-        str(executable("flower-superlink")),
+        # Flower's own, behind our guard; nothing is imported from the folder it is started in.
+        *(sys.executable, "-P", "-m", "server.deployment.superlink", str(config.state)),
         *("--host", host.strip("[]"), "--port", port),
         *("--ssl-certfile", str(config.certificate), "--ssl-keyfile", str(config.key)),
         *("--ssl-ca-certfile", str(config.ca)),
@@ -220,8 +248,12 @@ def _commands(config: ServerConfig) -> dict[str, tuple[list[str], str]]:
     }
 
 
-def _prepare(config: ServerConfig) -> None:
-    """Make the state folder, which nobody else reads, and the secret in it."""
+def prepare(config: ServerConfig, say: Say) -> None:
+    """Make the state folder, which nobody else reads, the secret in it, and a first operator.
+
+    Raises:
+        UsageError: where the folder cannot be written.
+    """
     try:
         config.state.mkdir(parents=True, exist_ok=True)
         config.state.chmod(0o700)
@@ -235,6 +267,7 @@ def _prepare(config: ServerConfig) -> None:
             "a folder that can"
         ) from error
     install_packaged()
+    first_operator(config.state, say)
 
 
 def _secret(config: ServerConfig) -> Path:

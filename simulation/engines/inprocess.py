@@ -14,6 +14,7 @@ from typing import Any
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.constant import TaskType
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -56,6 +57,8 @@ class InProcessGrid(Grid):
         self._on_message = on_message
         self._waiting: dict[str, Message] = {}
         self._run = Run.create_empty(RUN_ID)
+        # As Flower's own simulation says: its nodes have no keys, and may play several sites.
+        self._run.primary_task_type = TaskType.SIMULATION
         self._contexts = {
             node_id: Context(
                 run_id=RUN_ID,

@@ -48,6 +48,8 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
     (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
+    # The user whose name the services' first operator has in earnest; here nothing was started.
+    (r"(operators remove) fedvitals", r"\1 a.meyer"),
     # Root alone gives files away.
     (r"^(install .*?)--owner \d+ ", r"\1"),
     # Nobody is there to answer.

@@ -154,3 +154,24 @@ def test_a_superlink_that_hangs_is_not_waited_for(
     monkeypatch.setattr(subprocess, "run", hang)
     with pytest.raises(FederationError, match="no answer to `flwr ls` within 120 s"):
         flower.status("7")
+
+
+def test_a_credential_goes_by_the_environment_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDVITALS_OPERATOR", str(tmp_path / "operator"))
+    seen: list[tuple[list[str], dict[str, str]]] = []
+
+    def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
+        seen.append((command, settings["env"]))
+        return subprocess.CompletedProcess(command, 0, stdout=listed("running"))
+
+    monkeypatch.setattr(subprocess, "run", run)
+    asked = connect(tmp_path / "flower", "127.0.0.1:8000", tmp_path / "ca.crt", "a.meyer.secret")
+    assert asked.status("7") == "running"
+    ((command, environment),) = seen
+    assert "secret" not in " ".join(command)
+    assert environment["FEDVITALS_CREDENTIAL"] == "a.meyer.secret"
+    # The services and what they start get neither it nor its place.
+    assert not {"FEDVITALS_CREDENTIAL", "FEDVITALS_OPERATOR"} & set(asked.environment)
+    assert "secret" not in repr(asked)

@@ -1,0 +1,49 @@
+"""A node with a good key that calls itself another hospital, at a real SuperLink."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.backbones.loading import load_backbone
+from common.config import RunConfig
+from tests.integration.conftest import SITES
+from tests.integration.deployed import Coordinator, Site, make_site, usable
+from tests.integration.processes import finish, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_name_is_its_keys_own(
+    coordinator: Coordinator,
+    sites: dict[str, Site],
+    deployed_run: RunConfig,
+    tiny_cohort: Path,
+    tiny_bolt: Path,
+) -> None:
+    table = tiny_cohort / "sites" / "ccu.parquet"
+    digest = load_backbone(str(tiny_bolt)).digest
+    impostor = make_site(coordinator, "impostor", table, digest)
+    public_key = str(coordinator.authority / "issued" / "impostor" / "node.pub")
+    coordinator.call("sites", "add", "impostor", public_key)
+    impostor.name = "ccu"
+    impostor.configure(digest)
+    impostor.client("approve", str(coordinator.bundle()), "--yes", "--policy", str(impostor.policy))
+    with impostor.started():
+        wait_for(
+            "all are there",
+            lambda: set(coordinator.status()["sites"].values()) == {"online"},
+        )
+        code, said = finish(coordinator.start_run(deployed_run))
+    assert code == 0, said
+    folder = Path(deployed_run.out)
+    assert usable(folder) == [set(SITES)] * 4
+    record = json.loads((folder / "config.json").read_text())
+    assert list(record["sites"]) == sorted(SITES)
+    assert "its key is registered as 'impostor'" in record["sites_refused"]["impostor"]
+    # Who started it stands in the run's own record, and was said.
+    (operator,) = record["operators"]
+    assert f"started by {operator}" in said
+    assert operator == (coordinator.folder / "home" / "operator").read_text().split(".")[0]

@@ -28,12 +28,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from client.host.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
-from client.host.message import keep, message_folder
+from client.host.message import forget_own_modules, keep, message_folder
 
 PRELOADED = ("client.app", "common.backbones.chronos_bolt", "common.backbones.chronos2")
 """Modules whose import brings torch, transformers, peft, chronos and pandas."""
-OURS = frozenset({"client", "common", "server", "simulation"})
-"""Packages that the bundle brings, and that must not be there before it."""
 
 GRACE_S = 10.0
 """A node has one message in work. Where the next one is there, the one before has been answered, or
@@ -49,9 +47,7 @@ def preload() -> None:
     """Import the libraries that the app needs, and forget our own modules."""
     for name in PRELOADED:
         importlib.import_module(name)
-    for name in list(sys.modules):
-        if name.partition(".")[0] in OURS:
-            del sys.modules[name]
+    forget_own_modules()
 
 
 class Message:

@@ -33,6 +33,8 @@ from client.host.linux import adopt_orphans, end_descendants, end_with_parent, h
 from client.site.run_bundle import check_run_bundle
 
 PREFIX = "fedvitals-message-"
+OURS = frozenset({"client", "common", "server", "simulation"})
+"""Packages that the bundle brings, and that must not be there before it."""
 _SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
 
 log = logging.getLogger("flwr.fedvitals.client")
@@ -45,6 +47,13 @@ def message_folder(base: Path | None = None) -> Path:
         base: where; None = where temporary files go.
     """
     return Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+
+
+def forget_own_modules() -> None:
+    """Make way for the bundle's modules of the same names; functions that are at work stay."""
+    for name in list(sys.modules):
+        if name.partition(".")[0] in OURS:
+            del sys.modules[name]
 
 
 def keep(arguments: Sequence[str], folder: Path, hidden: Sequence[Path]) -> None:
@@ -110,6 +119,7 @@ def _be_the_app(
         if not fence_in(hidden) and version():
             log.warning("the app can read one of %s", ", ".join(map(str, hidden)))
         run_clientapp.pull_task_input = _checked(run_clientapp.pull_task_input)
+        forget_own_modules()
         sys.argv = list(arguments)
         flwr_clientapp()
         code = 0

@@ -103,11 +103,11 @@ def test_units_start_the_commands_that_the_integration_tests_run() -> None:
     started = {name: unit(name)["ExecStart"][0].split(" ", 1)[1] for name in NAMES}
     nginx = '-e stderr -c /etc/fedvitals/nginx.conf -g "daemon off;"'
     assert started == {
-        "fedvitals-app": "-m client app --config /etc/fedvitals/site.toml",
+        "fedvitals-app": "-P -m client app --config /etc/fedvitals/site.toml",
         "fedvitals-gateway": nginx,
-        "fedvitals-node": "-m client node --config /etc/fedvitals/site.toml",
+        "fedvitals-node": "-P -m client node --config /etc/fedvitals/site.toml",
         "fedvitals-proxy": nginx,
-        "fedvitals-server": "-m server start --config /etc/fedvitals/server.toml",
+        "fedvitals-server": "-P -m server start --config /etc/fedvitals/server.toml",
     }
 
 

@@ -135,7 +135,7 @@ class Site:
             process.wait()
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "client", *arguments]
+        return [sys.executable, "-P", "-m", "client", *arguments]
 
     def client(self, *arguments: str, code: int = 0) -> str:
         """Call a command of the site's; return what it prints."""
@@ -177,7 +177,8 @@ class Site:
         return [child for process in superexec for child in children_of(process)]
 
     def _apps(self) -> list[int]:
-        return [child for server in self._fork_servers() for child in children_of(server)]
+        keepers = [child for server in self._fork_servers() for child in children_of(server)]
+        return [child for keeper in keepers for child in children_of(keeper)]
 
 
 @dataclass
@@ -195,7 +196,7 @@ class Coordinator:
 
     def command(self, *arguments: str) -> list[str]:
         file = str(self.folder / "server.toml")
-        return [sys.executable, "-m", "server", *arguments, "--config", file]
+        return [sys.executable, "-P", "-m", "server", *arguments, "--config", file]
 
     def call(self, *arguments: str, code: int = 0) -> str:
         """Call a command of the coordinator's; return what it prints."""

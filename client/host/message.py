@@ -137,7 +137,10 @@ def _be_the_app(
 
 def _take_nothing_along(folder: Path) -> None:
     """Close what is the keeper's; unpack and write temporary files in the message's folder."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for file in [int(entry.name) for entry in Path("/dev/fd").iterdir()]:
+        if file > 2:
+            with suppress(OSError):  # that of the list itself is closed already
+                os.close(file)
     for name, part in (("FLWR_HOME", "flower"), ("TMPDIR", "tmp")):
         (folder / part).mkdir(mode=0o700)
         os.environ[name] = str(folder / part)

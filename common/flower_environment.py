@@ -1,4 +1,4 @@
-"""The environment of Flower's processes: they fetch nothing, tell nothing, and find each other."""
+"""The environment of Flower's processes: they fetch and tell nothing, and find the right code."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ QUIET = {
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
+}
+OWN_CODE = {
+    # Or `python -m client` in a folder that an app may write to would import what it planted there.
+    "PYTHONSAFEPATH": "1",
 }
 PROMPT = {
     # How often a SuperExec asks for work: with Flower's 1 s, each message waits for half of it;
@@ -25,9 +29,9 @@ def executable(name: str) -> Path:
 
 
 def flower_environment() -> dict[str, str]:
-    """Return this process's environment with `QUIET` and with Flower's own commands on the path.
+    """Return this process's environment with `QUIET`, `OWN_CODE` and Flower's commands on the path.
 
     What `PROMPT` says goes where the environment says nothing else.
     """
     path = os.pathsep.join([str(executable("")), os.environ.get("PATH", os.defpath)])
-    return {**PROMPT, **os.environ, **QUIET, "PATH": path}
+    return {**PROMPT, **os.environ, **QUIET, **OWN_CODE, "PATH": path}

@@ -21,4 +21,4 @@ def app(config: SiteFile = Path("site.toml")) -> None:
 
     settings = load_site_config(config)
     install_packaged()
-    run_app_process(settings.node)
+    run_app_process(settings.node, settings.site.state)

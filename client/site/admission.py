@@ -49,7 +49,7 @@ def check_question(
 def _check_settings(question: Question, policy: Policy) -> None:
     settings = question.facts.settings
     if settings is None:
-        raise RefusedError("settings", question.facts.problem or "they have not been read")
+        raise RefusedError("run", question.facts.problem or "its settings have not been read")
     if problem := refused_setting(settings.flat, policy.settings):
         raise RefusedError("settings", problem)
     if question.private and settings.config.privacy.noise_seed >= 0:

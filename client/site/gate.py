@@ -225,7 +225,7 @@ class Gate:
 
     def _join(self, question: Question, entry: dict[str, Any]) -> Message:
         if question.config is None:
-            raise RefusedError("settings", "they have not been read")
+            raise RefusedError("run", "its settings have not been read")
         release = Release(own_join(self._site, question.config))
         entry |= {"configs": {name: dict(of) for name, of in release.configs.items()}}
         return self._say(release, question, entry)

@@ -29,6 +29,7 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
+from client.host.linux import hide_memory
 from client.site.anchoring import Anchoring
 from client.site.audit import AuditLog
 from client.site.config import SiteConfig
@@ -52,8 +53,6 @@ LOST = 70
 """Exit code where the connection is lost for good: start the node again."""
 
 _LOOK_S = 1.0
-
-APP = "from flwr.supercore.cli import flower_superexec; flower_superexec()"
 
 log = logging.getLogger("fedvitals.node")
 
@@ -137,6 +136,7 @@ def _anchoring(config: SiteConfig, key: ec.EllipticCurvePrivateKey) -> Anchoring
 def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
     """Serve the local interface, and start the app's process where nobody else does."""
     node = config.node
+    hide_memory()  # the key is in it
     if node.isolation == "process":
         secret = _read(node.secret, "node.secret") if node.secret is not None else None
         serve_local_api(node.client_api, state, secret, node.client_api_tls)
@@ -144,18 +144,17 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
         return
     install_packaged()  # an app bundle carries no weights
     config.site.state.mkdir(parents=True, exist_ok=True)
-    secret_file = config.site.state / "app.secret"
-    with _private(secret_file) as file:
-        file.write(secrets.token_bytes(32))
-    serve_local_api(node.client_api, state, secret_file.read_bytes())
+    secret = secrets.token_bytes(32)
+    serve_local_api(node.client_api, state, secret)
     with _private(config.site.state / "app.log") as output:
         process = subprocess.Popen(  # noqa: S603 (our own interpreter and our own arguments)
-            _app_command(config, secret_file),
-            stdin=subprocess.DEVNULL,
+            _app_command(config),
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=flower_environment(),
         )
+    _tell(process, secret)
     threading.Thread(target=_watch, args=(process,), name="app-watch", daemon=True).start()
     try:
         yield
@@ -163,13 +162,19 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
         process.terminate()
 
 
-def _app_command(config: SiteConfig, secret: Path) -> list[str]:
+def _app_command(config: SiteConfig) -> list[str]:
     return [
-        *(sys.executable, "-c", APP, "--insecure"),
-        *("--runtime-api-address", str(config.node.client_api)),
-        *("--superexec-auth-secret-file", str(secret)),
-        *("--parent-pid", str(os.getpid())),
+        *(sys.executable, "-P", "-m", "client.host.app_process"),
+        *(str(config.node.client_api), str(os.getpid()), str(config.node.key)),
     ]
+
+
+def _tell(process: subprocess.Popen[bytes], secret: bytes) -> None:
+    """Give the secret to the app's process: it lies in no file that the app could read."""
+    if process.stdin is None:
+        raise NodeError("the app's process takes no secret")
+    with process.stdin as pipe:
+        pipe.write(secret)
 
 
 def _private(path: Path) -> IO[bytes]:

@@ -4,11 +4,13 @@ Flower's own functions take each question in, start nothing over the network, an
 answer to `send`, as in a node that is connected. Only the connection is another one: its questions
 come from this process, and what it is given to send it keeps. The app's process is Flower's own
 `flwr-clientapp`, which unpacks the bundle and runs the code in it; it reaches the node at a port of
-the loopback interface that is open for as long as the rehearsal lasts.
+the loopback interface that is open for as long as the rehearsal lasts. A keeper waits for its end,
+and for that of all that it has started, before the answer is looked at.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
@@ -33,15 +35,14 @@ from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeStateFactory
 
+from client.host.linux import hide_memory
 from client.site.bundles import BundleContents
 from client.site.connection import Connection, Deadline, GatedConnection
 from client.site.first_round import NODE_ID, RUN_ID
 from client.site.gate import Gate
 from client.site.local_api import serve_local_api
 from client.site.node_section import Address
-from common.errors import AuditError
-
-APP = "from flwr.supernode.cli import flwr_clientapp; flwr_clientapp()"
+from common.errors import AuditError, NodeError
 
 
 @dataclass
@@ -154,6 +155,7 @@ class Rehearsal:
     @contextmanager
     def open(self) -> Iterator[Rehearsal]:
         """Serve the app's process for as long as the block lasts."""
+        hide_memory()  # on a kernel without Landlock the bundle could write its own page otherwise
         # Nobody knows the secret: the one task is given out here, and to nobody who asks for one.
         server, thread = serve_local_api(
             Address("127.0.0.1", 0), self._states, secrets.token_bytes(32)
@@ -170,6 +172,9 @@ class Rehearsal:
 
         Returns:
             What would have been sent.
+
+        Raises:
+            NodeError: where it is not known whether the app's processes have ended.
         """
         self._outside.ask(question)
         if not self._take_in():
@@ -200,18 +205,28 @@ class Rehearsal:
     def _work(self) -> None:
         (task,) = self._state.get_tasks(run_ids=[RUN_ID], statuses=[Status.PENDING])
         token = str(self._state.claim_task(task.task_id))
-        command = [sys.executable, "-c", APP, "--insecure", "--parent-pid", str(os.getpid())]
-        command += ["--runtime-api-address", str(self._address), "--token", token]
-        subprocess.run(  # noqa: S603 (our own interpreter and our own arguments)
-            command,
-            stdin=subprocess.DEVNULL,
+        arguments = ["flwr-clientapp", "--insecure", "--runtime-api-address", str(self._address)]
+        arguments += ["--token", token]
+        order = {"arguments": arguments, "hidden": [], "parent": os.getpid()}
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "client.host.message"],
+            stdin=subprocess.PIPE,
             stdout=self._output,
             stderr=subprocess.STDOUT,
             env=self._environment,
             cwd=self._environment["FLWR_HOME"],
             start_new_session=True,  # away from the terminal, into which it could type
-            check=False,
         )
+        try:
+            process.communicate(json.dumps(order).encode())
+        finally:  # also where it is interrupted: the keeper ends the app first
+            process.terminate()
+            process.wait()
+        if process.returncode:
+            raise NodeError(
+                f"the keeper of the app's processes ended with {process.returncode}; what the "
+                "bundle has left running is not known, nor what it would still do"
+            )
 
     def _answer(self, question: Message) -> Message:
         """The app's answer; where its process ended without, the error that Flower gives."""

@@ -129,12 +129,12 @@ def _values(name: str, decimals: int | None) -> float:
     """How many values a number of a report may have."""
     least, most = RANGES[name]
     if decimals is not None:
-        return math.floor((most - least) * 10.0**decimals) + 1
+        return math.floor((most - least) * math.pow(10.0, decimals)) + 1
     if name in WHOLE:
         return most - least + 1
     # Of each power of ten down to the smallest normal number, both signs, and zero.
     signs = 2 if least < 0 else 1
-    return signs * 9 * 10 ** (SIGNIFICANT - 1) * (308 + math.log10(most)) + 1
+    return signs * 9 * math.pow(10.0, SIGNIFICANT - 1) * (308 + math.log10(most)) + 1
 
 
 def _may_leave_privately(name: str, site: Site) -> bool:

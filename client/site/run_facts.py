@@ -14,6 +14,8 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
 
+from client.site.refused import RefusedError
+from client.site.run_bundle import check_run_bundle
 from client.site.run_settings import RunSettings
 from common.config import RunConfig
 from common.errors import UsageError
@@ -53,7 +55,10 @@ def read_run(run: Run, fab: Fab) -> RunFacts:
         # An agent's run would be given tools and models on the internet by Flower's own processes.
         return RunFacts(digest, problem="it is a run of agents, which no site takes part in")
     try:
+        check_run_bundle(run.fab_id, run.fab_version, run.fab_hash, fab.content)
         config = RunConfig.parse(get_fused_config_from_fab(fab.content, run))
+    except RefusedError as problem:
+        return RunFacts(digest, problem=problem.detail)
     except UsageError as problem:
         return RunFacts(digest, problem=f"its settings are not accepted: {problem}")
     except Exception as problem:  # Flower's reader fails in as many ways as a zip file has

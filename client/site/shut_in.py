@@ -6,7 +6,7 @@ interface do not listen either. What such a namespace does not cover: files, and
 files. The node's key alone is laid out of sight, beneath an empty file. Before anything is run, all
 rights over the namespace are given up for good.
 
-    python -m client.site.shut_in KEY node --config site.toml --dry-run
+    python -P -m client.site.shut_in KEY node --config site.toml --dry-run
 
 runs a command of `python -m client` so.
 """
@@ -72,7 +72,7 @@ def run_shut_in(arguments: Sequence[str], key: Path) -> int:
             "the bundle would run as root, whom nothing here shuts in; start the dry run as the "
             "app's user, or give --unconfined if you trust the bundle"
         )
-    command = [sys.executable, "-m", "client.site.shut_in", str(key), *arguments]
+    command = [sys.executable, "-P", "-m", "client.site.shut_in", str(key), *arguments]
     code = subprocess.run(command, check=False).returncode  # noqa: S603 (our own interpreter)
     if code == FAILED:
         raise UsageError(
@@ -124,7 +124,8 @@ def _main(key: Path, command: Sequence[str]) -> None:
         sys.exit(FAILED)
     if not shut_in() or can_read(key):
         sys.exit(FAILED)
-    os.execv(sys.executable, [sys.executable, "-m", "client", *command])  # noqa: S606 (no shell)
+    again = [sys.executable, "-P", "-m", "client", *command]
+    os.execv(sys.executable, again)  # noqa: S606 (no shell)
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def serve_in_background(config: ServerConfig, file: Path, say: Say) -> None:
     prepare(config, say)
     log = config.state / "logs" / "services.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "server", "start", "--config", str(file.absolute())]
+    command = [sys.executable, "-P", "-m", "server", "start", "--config", str(file.absolute())]
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603 - our own command, no shell
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

@@ -136,6 +136,13 @@ def test_what_is_copied_is_there_and_not_ignored(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
+def test_no_folder_that_can_be_written_to_gives_code(role: str) -> None:
+    environment = " ".join(texts(role, "ENV"))
+    assert "PYTHONSAFEPATH=1" in environment  # the working directory is /tmp
+    assert "PYTHONNOUSERSITE=1" in environment
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_flower_fetches_and_reports_nothing(role: str) -> None:
     environment = " ".join(texts(role, "ENV"))
     for setting in (
@@ -161,7 +168,7 @@ def test_the_entrypoints_are_the_commands_that_the_integration_tests_run() -> No
     assert command[0] == sys.executable
     assert json.loads(site) == ["python", *command[1:-1]]
     (server,) = texts("server", "ENTRYPOINT")
-    assert json.loads(server) == ["python", "-m", "server"]
+    assert json.loads(server) == ["python", "-P", "-m", "server"]
     assert json.loads(texts("site", "CMD")[-1])[0] == "node"
     assert json.loads(texts("server", "CMD")[-1])[0] == "start"
 

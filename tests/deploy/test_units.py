@@ -104,14 +104,14 @@ def test_the_gateway_does_not_start_where_all_the_hospital_would_reach_it(tmp_pa
 def test_units_start_the_commands_that_the_integration_tests_run() -> None:
     started = {name: unit(name)["ExecStart"][0].split(" ", 1)[1] for name in NAMES}
     nginx = '-e stderr -c /etc/fedvitals/nginx.conf -g "daemon off;"'
-    anchor = "-m client audit anchor --config /etc/fedvitals/site.toml"
+    anchor = "-P -m client audit anchor --config /etc/fedvitals/site.toml"
     assert started == {
         "fedvitals-anchor": f"{anchor} --to /srv/fedvitals-anchors/anchors.jsonl",
-        "fedvitals-app": "-m client app --config /etc/fedvitals/site.toml",
+        "fedvitals-app": "-P -m client app --config /etc/fedvitals/site.toml",
         "fedvitals-gateway": nginx,
-        "fedvitals-node": "-m client node --config /etc/fedvitals/site.toml",
+        "fedvitals-node": "-P -m client node --config /etc/fedvitals/site.toml",
         "fedvitals-proxy": nginx,
-        "fedvitals-server": "-m server start --config /etc/fedvitals/server.toml",
+        "fedvitals-server": "-P -m server start --config /etc/fedvitals/server.toml",
     }
 
 

@@ -15,7 +15,7 @@ from tests.approval_samples import UNTIL
 from tests.docs.documents import Command
 
 RUN = (
-    r"(/opt/fedvitals/bin/)?python -m (simulation|client|server) ",
+    r"(/opt/fedvitals/bin/)?python (-P )?-m (simulation|client|server) ",
     r"python benchmarks/",
     r"deploy/certs/\w+\.sh ",
     r"(cp|mv|mkdir|cd|sed|install|chmod|sha256sum|ls|cat|echo|head) ",
@@ -30,7 +30,7 @@ MACHINE = r"(?<![\w.$/}-])/(etc|srv|var|data|opt)/"
 _TRAIN = r"^(python -m simulation run (?!.*--resume).*)"
 
 SMALLER: tuple[tuple[str, str], ...] = (
-    (r"^\S*/opt/fedvitals/bin/python", "python"),
+    (r"^\S*/opt/fedvitals/bin/python( -P)?", "python"),
     (r"/path/to/mimic-iii", "mimic-iii"),
     (r"\S*/var/lib/fedvitals/runs/RUN", "run"),
     (r"FEDVITALS_HOME/runs/<run id>", "run"),
@@ -111,7 +111,9 @@ ELSEWHERE = (
     Elsewhere(r"python -m server run --attach ", _DEPLOYMENT, ('"run", "--attach"',)),
     Elsewhere(r"python -m server run ", _DEPLOYED, ('self.command("run"',)),
     Elsewhere(r"python -m client (node|app) (?!.*--dry-run)", _DEPLOYED, ('"node", "app"',)),
-    Elsewhere(r"(/opt/fedvitals/bin/)?python -m client preflight ", _PREFLIGHT, ('"preflight"',)),
+    Elsewhere(
+        r"(/opt/fedvitals/bin/)?python (-P )?-m client preflight ", _PREFLIGHT, ('"preflight"',)
+    ),
     Elsewhere(
         r"python -m client ledger ",
         "tests/client/commands/test_ledger_command.py",

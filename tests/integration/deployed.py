@@ -161,7 +161,7 @@ class Site:
             process.wait()
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "client", *arguments]
+        return [sys.executable, "-P", "-m", "client", *arguments]
 
     def client(self, *arguments: str, code: int = 0) -> str:
         """Call a command of the site's; return what it prints."""
@@ -203,7 +203,8 @@ class Site:
         return [child for process in superexec for child in children_of(process)]
 
     def _apps(self) -> list[int]:
-        return [child for server in self._fork_servers() for child in children_of(server)]
+        keepers = [child for server in self._fork_servers() for child in children_of(server)]
+        return [child for keeper in keepers for child in children_of(keeper)]
 
 
 @dataclass
@@ -221,7 +222,7 @@ class Coordinator:
 
     def command(self, *arguments: str) -> list[str]:
         file = str(self.folder / "server.toml")
-        return [sys.executable, "-m", "server", *arguments, "--config", file]
+        return [sys.executable, "-P", "-m", "server", *arguments, "--config", file]
 
     def call(self, *arguments: str, code: int = 0) -> str:
         """Call a command of the coordinator's; return what it prints."""
@@ -334,6 +335,11 @@ def admit(coordinator: Coordinator, site: Site) -> None:
     """Let the site join, and the coordinator's app run at the site."""
     public_key = str(coordinator.authority / "issued" / site.name / "node.pub")
     coordinator.call("sites", "add", site.name, public_key)
+    approve(coordinator, site)
+
+
+def approve(coordinator: Coordinator, site: Site) -> None:
+    """Let the coordinator's app run at a site."""
     granted = ["--study", STUDY, "--until", UNTIL]
     bundle = str(coordinator.bundle())
     site.client("approve", bundle, "--yes", "--policy", str(site.policy), *granted)

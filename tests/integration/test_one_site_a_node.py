@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.backbones.loading import load_backbone
 from common.config import RunConfig
 from tests.integration.conftest import SITES
-from tests.integration.deployed import Coordinator, Site, make_site, usable
+from tests.integration.deployed import Coordinator, Site, approve, make_site, usable
 from tests.integration.processes import finish, wait_for
 
 pytestmark = pytest.mark.slow
@@ -24,13 +23,12 @@ def test_a_name_is_its_keys_own(
     tiny_bolt: Path,
 ) -> None:
     table = tiny_cohort / "sites" / "ccu.parquet"
-    digest = load_backbone(str(tiny_bolt)).digest
-    impostor = make_site(coordinator, "impostor", table, digest)
+    impostor = make_site(coordinator, "impostor", table, tiny_bolt)
     public_key = str(coordinator.authority / "issued" / "impostor" / "node.pub")
     coordinator.call("sites", "add", "impostor", public_key)
     impostor.name = "ccu"
-    impostor.configure(digest)
-    impostor.client("approve", str(coordinator.bundle()), "--yes", "--policy", str(impostor.policy))
+    impostor.configure(tiny_bolt)
+    approve(coordinator, impostor)
     with impostor.started():
         wait_for(
             "all are there",

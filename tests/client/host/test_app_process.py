@@ -6,11 +6,10 @@ from typing import Any, cast
 
 import pytest
 from flwr.supercore.constant import TaskType
-from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExecutor
-from flwr.supercore.superexec.executor.types import ExecutionSpec
+from flwr.supercore.superexec import run_superexec
+from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResultStatus
 
-from client.host import app_process
-from client.host.app_process import ForkServer, launch, run_app_process, trust_arguments
+from client.host.app_process import ForkServer, WarmExecutor, authority, run_app_process
 from client.site.config import load_site_config
 from common.errors import UsageError
 
@@ -30,45 +29,48 @@ class Forks:
         self.lines.append(arguments)
 
 
-@pytest.fixture
-def cold(monkeypatch: pytest.MonkeyPatch) -> list[ExecutionSpec]:
-    started: list[ExecutionSpec] = []
-    monkeypatch.setattr(app_process, "_COLD", lambda _executor, spec: started.append(spec))
-    return started
-
-
-def spec(task_type: str, **more: Any) -> ExecutionSpec:
+def spec(task_type: TaskType, **more: Any) -> ExecutionSpec:
     values = {"insecure": True, "root_certificates_path": None, **more}
-    return cast(
-        ExecutionSpec,
-        type("Spec", (), {"task_type": task_type, "runtime_api_address": "127.0.0.1:1",
-                          "token": "t", **values})(),
-    )  # fmt: skip
+    return ExecutionSpec(
+        task_type=task_type,
+        runtime_api_address="127.0.0.1:1",
+        token="t",
+        runtime_dependency_install=False,
+        parent_pid=None,
+        suppress_output=False,
+        task_id=1,
+        **values,
+    )
 
 
-def run(forks: Forks, one: ExecutionSpec) -> None:
-    launch(cast(ForkServer, forks), cast(SubprocessExecutor, None), one)
+def launch(forks: Forks, one: ExecutionSpec) -> LaunchResultStatus:
+    return WarmExecutor(cast(ForkServer, forks)).launch(one).status
 
 
-def test_the_app_is_forked_with_the_command_line_that_flower_would_use(
-    cold: list[ExecutionSpec],
-) -> None:
+def test_the_app_is_forked_with_the_command_line_that_flower_would_use() -> None:
     forks = Forks()
-    run(forks, spec(TaskType.CLIENT_APP))
-    run(forks, spec(TaskType.CLIENT_APP, insecure=False, root_certificates_path="ca.crt"))
+    secured = spec(TaskType.CLIENT_APP, insecure=False, root_certificates_path="ca.crt")
+    assert launch(forks, spec(TaskType.CLIENT_APP)) == LaunchResultStatus.ACCEPTED
+    assert launch(forks, secured) == LaunchResultStatus.ACCEPTED
     common = ["flwr-clientapp", "--runtime-api-address", "127.0.0.1:1", "--token", "t"]
     assert forks.lines == [
         [*common, "--insecure"],
         [*common, "--root-certificates", "ca.crt"],
     ]
-    assert cold == []
 
 
-def test_another_task_and_a_failed_fork_are_flowers(cold: list[ExecutionSpec]) -> None:
-    other, failed = spec("server"), spec(TaskType.CLIENT_APP)
-    run(Forks(), other)
-    run(Forks(OSError("no memory")), failed)
-    assert cold == [other, failed]
+def test_another_task_is_not_started_and_a_failed_fork_is_told() -> None:
+    forks = Forks()
+    assert launch(forks, spec(TaskType.MODEL)) == LaunchResultStatus.FAILED
+    assert forks.lines == []
+    failing = Forks(OSError("no memory"))
+    assert launch(failing, spec(TaskType.CLIENT_APP)) == LaunchResultStatus.FAILED
+
+
+def test_flower_asks_for_its_executor_where_ours_is_put() -> None:
+    source = Path(run_superexec.__file__).read_text()
+    assert "executor = get_executor(" in source
+    assert "executor.reconcile()" in source
 
 
 def site_toml(folder: Path, **changed: str) -> Path:
@@ -89,22 +91,22 @@ def test_a_node_that_starts_the_app_itself_needs_no_second_process(tmp_path: Pat
     }
     file = site_toml(tmp_path, **own)
     with pytest.raises(UsageError, match=r"node\.isolation = subprocess"):
-        run_app_process(load_site_config(file).node)
+        run_app_process(load_site_config(file).node, tmp_path)
 
 
 def test_it_takes_work_from_none_but_the_node_that_it_is_told(tmp_path: Path) -> None:
     node = load_site_config(site_toml(tmp_path)).node
     with pytest.raises(UsageError, match=r"node\.client-api-ca names .*which is not there"):
-        run_app_process(node)
+        run_app_process(node, tmp_path)
     certificate = tmp_path / "private" / "client-api.crt"
     certificate.parent.mkdir()
     certificate.touch()
-    assert trust_arguments(node) == ["--root-certificates", str(certificate)]
-    assert trust_arguments(replace(node, client_api_tls=None)) == ["--insecure"]
+    assert authority(node) == certificate
+    assert authority(replace(node, client_api_tls=None)) is None
 
 
 def test_without_its_secret_it_gets_no_work(tmp_path: Path) -> None:
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "client-api.crt").touch()
     with pytest.raises(UsageError, match=r"node\.secret names .*which is not there"):
-        run_app_process(load_site_config(site_toml(tmp_path)).node)
+        run_app_process(load_site_config(site_toml(tmp_path)).node, tmp_path)

@@ -117,7 +117,7 @@ def test_nothing_runs_where_there_are_no_namespaces(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def forbidden(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
-        assert command[:3] == [sys.executable, "-m", "client.site.shut_in"]
+        assert command[:4] == [sys.executable, "-P", "-m", "client.site.shut_in"]
         return subprocess.CompletedProcess(command, shut_in.FAILED)
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -5,9 +5,9 @@
 Provisions a coordinator and one site by deploy/certs, starts them by the commands that the
 containers run, with TLS and keys on loopback, and trains the default backbone for a few rounds:
 first with `python -m client app`, which forks the app from a process that has torch loaded, then by
-Flower's own `flower-superexec`, with a new process for each message. The overhead of a round is its wall time at the
-server less the site's validation and training. Its phases, from the line that the app writes into
-the site's own log:
+Flower's own `flower-superexec`, with a new process for each message. The overhead of a round is its
+wall time at the server less the site's validation and training. Its phases, from the line that the
+app writes into the site's own log:
 
     start      start of the process, imports, fetching of the message
     model      loading of the backbone, its digest, the adapter
@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no in
 from client.site.config import load_site_config
 from common.backbones.loading import load_backbone
 from common.config import FederationConfig, RunConfig
-from common.flower_environment import executable
+from common.flower_environment import executable, flower_environment
 from common.vitals import read_site_table
 from server.run_folder import read_rounds
 from simulation.mimic3.cohort import Mimic3Settings, mimic3_cohort
@@ -87,9 +87,11 @@ def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dic
     settle(site)
     admit(coordinator, site)
     log = site.keys / "app.log"
-    with site.started("node", "app") if how == "warm" else site.started("node"):
-        with cold(site, log) if how == "cold" else nullcontext():
-            code, said = finish(coordinator.start_run(config))
+    names, other = (
+        (("node", "app"), nullcontext()) if how == "warm" else (("node",), cold(site, log))
+    )
+    with site.started(*names), other:
+        code, said = finish(coordinator.start_run(config))
     coordinator.call("sites", "remove", how)
     if code:
         raise SystemExit(said)
@@ -110,8 +112,9 @@ def cold(site: Site, log: Path) -> Iterator[None]:
     command = [str(executable("flower-superexec")), "--insecure"]
     command += ["--runtime-api-address", str(node.client_api)]
     command += ["--superexec-auth-secret-file", str(node.secret)]
+    environment = {**flower_environment(), **site.environment}
     with log.open("ab") as output:
-        process = subprocess.Popen(command, env=site.environment, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
         yield
     finally:

@@ -379,8 +379,8 @@ def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> N
     table.write_text("rows")
     told, secret = tmp_path / "told", node.config.node.secret
     assert secret is not None
-    values = {"file": secret, "secret": node.secret, "told": told, "table": table}
-    node.ask(app(tmp_path / "a", STEAL, root=node.folder / "private", **values))
+    paths = {"file": secret, "told": told, "table": table, "root": secret.parent}
+    node.ask(app(tmp_path / "a", STEAL, secret=node.secret, **paths))
     got = json.loads(told.read_text())
     assert got.pop("table") == "rows"
     assert got.pop("own files") == []

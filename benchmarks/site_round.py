@@ -4,10 +4,10 @@
 
 Provisions a coordinator and one site by deploy/certs, starts them by the commands that the
 containers run, with TLS and keys on loopback, and trains the default backbone for a few rounds:
-first with `python -m client app`, which forks the app from a process that has torch loaded, then as
-Flower does it, with a new process for each message. The overhead of a round is its wall time at the
-server less the site's validation and training. Its phases, from the line that the app writes into
-the site's own log:
+first with `python -m client app`, which forks the app from a process that has torch loaded, then by
+Flower's own `flower-superexec`, with a new process for each message. The overhead of a round is its
+wall time at the server less the site's validation and training. Its phases, from the line that the
+app writes into the site's own log:
 
     start      start of the process, imports, fetching of the message
     model      loading of the backbone, its digest, the adapter
@@ -23,13 +23,18 @@ import argparse
 import json
 import re
 import statistics
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
+from client.site.config import load_site_config
 from common.config import FederationConfig, RunConfig
+from common.flower_environment import executable, flower_environment
 from common.vitals import read_site_table
 from server.run_folder import read_rounds
 from simulation.mimic3.cohort import Mimic3Settings, mimic3_cohort
@@ -41,8 +46,7 @@ from tests.integration.processes import finish
 TARGET_S = 8.0
 OVERHEAD = ("start", "model", "table")
 WORK = ("validation", "training")
-LOGS = {"warm": ("private", "app.log"), "cold": ("state", "app.log")}
-"""Where the app's output goes, below the site's folder: by the tests' helper, by the node."""
+WAYS = ("warm", "cold")
 
 
 def main() -> None:
@@ -57,7 +61,7 @@ def main() -> None:
         coordinator = make_coordinator(folder / "deployed")
         coordinator.call("start", "--background")
         try:
-            found = {how: measure(coordinator, table, how, options.rounds) for how in LOGS}
+            found = {how: measure(coordinator, table, how, options.rounds) for how in WAYS}
         finally:
             coordinator.call("stop")
     report(found)
@@ -79,17 +83,19 @@ def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dic
         federation=FederationConfig(min_sites=1),
     )
     site = make_site(coordinator, how, table, Path(config.backbone))
-    settle(site, how)
+    settle(site)
     admit(coordinator, site)
-    # Cold, the node starts the app itself.
-    with site.started("node", "app") if how == "warm" else site.started("node"):
+    log = site.keys / "app.log"
+    names, other = (
+        (("node", "app"), nullcontext()) if how == "warm" else (("node",), cold(site, log))
+    )
+    with site.started(*names), other:
         code, said = finish(coordinator.start_run(config))
     coordinator.call("sites", "remove", how)
     if code:
         raise SystemExit(said)
     # The last entry is the validation of the result, without a training.
     walls = [entry["seconds"] for entry in read_rounds(Path(config.out))[:rounds]]
-    log = site.config.parent.joinpath(*LOGS[how])
     parts = [phases(line) for line in log.read_text().splitlines() if "INFO" in line]
     parts = [found for found in parts if found][:rounds]
     for wall, found in zip(walls, parts, strict=True):
@@ -98,14 +104,28 @@ def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dic
     return {name: statistics.median(found[name] for found in parts) for name in parts[0]}
 
 
-def settle(site: Site, how: str) -> None:
-    """Let the policy know the table's rule; let the node start the app itself where it is cold."""
+@contextmanager
+def cold(site: Site, log: Path) -> Iterator[None]:
+    """Run Flower's own process that asks the node for work."""
+    node = load_site_config(site.config).node
+    command = [str(executable("flower-superexec")), "--insecure"]
+    command += ["--runtime-api-address", str(node.client_api)]
+    command += ["--superexec-auth-secret-file", str(node.secret)]
+    environment = {**flower_environment(), **site.environment}
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def settle(site: Site) -> None:
+    """Let the policy know the table's rule."""
     rule = read_site_table(site.table).info.cohort_rule
     text = site.policy.read_text()
     site.policy.write_text(text.replace('"random walks"', json.dumps(rule)))
-    if how == "cold":
-        text = site.config.read_text()
-        site.config.write_text(text.replace('isolation = "process"', 'isolation = "subprocess"'))
 
 
 def phases(line: str) -> dict[str, float]:

@@ -345,6 +345,29 @@ def test_it_is_gone_before_a_dry_runs_page_is_written(
     assert alive == [False]
 
 
+def test_a_dry_run_whose_keeper_was_killed_writes_no_page(
+    tmp_path: Path,
+    tiny_bolt: Path,
+    tiny_cohort: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Where nobody knows what a bundle has left running, nothing is said about what it would send.
+
+    Before: nobody asked what was left.
+    """
+    config = tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run")
+    hospital = make_hospital(tmp_path, tiny_cohort / "sites" / "micu.parquet", config)
+    hospital.approve(other_bundle(tmp_path / "a"))
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
+    killed.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    assert hospital.call() == 22
+    assert "the keeper of the app's processes ended with -9" in capsys.readouterr().err
+    assert not (tmp_path / "out/what-would-leave.md").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
 def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> None:
@@ -356,9 +379,8 @@ def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> N
     table.write_text("rows")
     told, secret = tmp_path / "told", node.config.node.secret
     assert secret is not None
-    values: dict[str, Path | str] = {"file": secret, "told": told, "table": table}
-    values |= {"secret": node.secret, "root": node.folder / "private"}
-    node.ask(app(tmp_path / "a", STEAL, **values))
+    paths = {"file": secret, "told": told, "table": table, "root": secret.parent}
+    node.ask(app(tmp_path / "a", STEAL, secret=node.secret, **paths))
     got = json.loads(told.read_text())
     assert got.pop("table") == "rows"
     assert got.pop("own files") == []

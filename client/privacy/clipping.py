@@ -31,9 +31,9 @@ def clip_factors(gradients: Mapping[str, Tensor], clip_norm: float) -> Tensor:
 
     Returns:
         At most C over the norm over all matrices together, at most 1. Zero for a gradient that is
-        not finite, or 1e290 times too long: the patient's part is then nothing, the others' is untouched, and nothing
-        shows. An error, or a step left out, would tell that such a patient is there, and no noise
-        would hide it.
+        not finite, or 1e290 times too long: the patient's part is then nothing, the others' is
+        untouched, and nothing shows. An error, or a step left out, would tell that such a patient
+        is there, and no noise would hide it.
     """
     parts = [widened(gradient).flatten(1) for gradient in gradients.values()]
     largest = torch.stack([part.abs().amax(dim=1) for part in parts]).amax(dim=0)  # [P]

@@ -65,6 +65,21 @@ def test_the_facts_are_of_the_whole_run(tmp_path: Path) -> None:
     }
 
 
+def test_what_another_version_computed_is_computed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = PrivacyConfig(epsilon=8.0, sample_rate=0.1)
+    monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.25)
+    assert begin(tmp_path, asked).plan.noise_multiplier == 1.25
+    monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.5)
+    assert begin(tmp_path, asked, run="run-b").plan.noise_multiplier == 1.25
+    monkeypatch.setattr(session_module, "VERSION", session_module.VERSION + 1)
+    assert begin(tmp_path, asked, run="run-c").plan.noise_multiplier == 1.5
+    monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.75)
+    monkeypatch.setattr(session_module.metadata, "version", lambda name: f"another {name}")
+    assert begin(tmp_path, asked, run="run-d").plan.noise_multiplier == 1.75
+
+
 def test_noise_and_epsilon_are_computed_once_a_plan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,8 +120,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     """
 
     def excess(epsilon: float) -> float:
-        above = _NORMAL.cdf(mu / 2 - epsilon / mu)
-        below = _NORMAL.cdf(-mu / 2 - epsilon / mu)
+        above, below = _below(mu / 2 - epsilon / mu), _below(-mu / 2 - epsilon / mu)
         return above - (math.exp(epsilon) * below if below > 0.0 else 0.0) - delta
 
     low, high = 0.0, 700.0
@@ -150,14 +149,21 @@ def _gaussian(with_patient: Scores, without: Scores, delta: float) -> float:
 
 def _best_threshold(often: Scores, seldom: Scores) -> tuple[float, float]:
     """Return the threshold whose event bounds epsilon best, roughly, and that rough bound."""
-    thresholds = np.unique(np.concatenate([often, seldom]))
+    seen = np.unique(np.concatenate([often, seldom]))
+    thresholds = np.concatenate([seen[:1] - 1.0, (seen[1:] + seen[:-1]) / 2])
     trials = len(often)
     hits = trials - np.searchsorted(np.sort(often), thresholds, side="right")
     false = trials - np.searchsorted(np.sort(seldom), thresholds, side="right")
     least = np.maximum(hits - 2 * np.sqrt(hits), 1e-3)
     bounds = np.log(least / (false + 2 * np.sqrt(false) + 4))
-    best = int(np.argmax(bounds))
+    # Of equals the one in the middle: the furthest from what the other half may bring.
+    best = int(np.median(np.flatnonzero(bounds > bounds.max() - 1e-9)))
     return float(bounds[best]), float(thresholds[best])
+
+
+def _below(deviations: float) -> float:
+    """Return the normal distribution's tail, with all its digits."""
+    return 0.5 * math.erfc(-deviations / math.sqrt(2.0))
 
 
 def _log_ratio(above: float, below: float) -> float:

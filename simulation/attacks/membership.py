@@ -22,7 +22,7 @@ from simulation.attacks.bounds import Measured, measure
 from simulation.attacks.worlds import Array, World, make_worlds
 
 SETTINGS = {
-    "lora.rank": 2,
+    "lora.rank": 32,  # many numbers: they tell well how strong the noise is
     "rounds": 1,
     "train.steps": 1,
     "windows.vitals": "heart_rate",

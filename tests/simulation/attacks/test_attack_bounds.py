@@ -60,7 +60,7 @@ def test_a_true_gaussian_is_bounded_from_below_in_nineteen_cases_of_twenty() -> 
 
 def test_the_side_and_the_direction_are_found() -> None:
     random = np.random.default_rng(0)
-    near, far = random.normal(0, 1, 400), random.normal(5, 1, 400)
+    near, far = random.normal(0, 1, 400), random.normal(9, 1, 400)
     for pair in ((near, far), (far, near)):
         found = measure(*pair, 1e-5)
         assert found.low > 3.5

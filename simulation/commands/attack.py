@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -54,9 +53,10 @@ def membership(
     claimed = numbers(epsilons, "--epsilons", float)
     _check(claimed, trials, patients, delta, seed)
     from simulation.attacks.membership import attack_membership
+    from simulation.attacks.worlds import scratch_folder
 
     arms: list[float | None] = [*claimed, None]
-    with _scratch() as folder, _progress(2 * trials * len(arms)) as progress:
+    with scratch_folder() as folder, _progress(2 * trials * len(arms)) as progress:
         used = backbone or _tiny(folder, seed)
         attacks = [
             attack_membership(
@@ -97,15 +97,6 @@ def _tiny(folder: Path, seed: int) -> str:
     from simulation.attacks.tiny_backbone import make_tiny_backbone
 
     return str(make_tiny_backbone(folder / "backbone", seed))
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    """Give a folder for the trials' ledgers: in memory where there is one, as each is flushed."""
-    memory = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
-    place = memory if memory.is_dir() else None
-    with tempfile.TemporaryDirectory(prefix="fedvitals-attack-", dir=place) as folder:
-        yield Path(folder)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,16 @@ from common.backbones.lora import adapted_backbone
 from common.cli import run
 from common.config import RunConfig
 from simulation.attacks.membership import SETTINGS, attack_membership
-from simulation.attacks.worlds import make_worlds
+from simulation.attacks.worlds import make_worlds, scratch_folder
 from simulation.commands import app
 
 PATIENTS = 20
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with scratch_folder() as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +32,14 @@ def _own_models() -> None:
 
 
 def test_one_patient_less_moves_an_answer_by_one_clip_norm_and_nothing_else(
-    tiny_bolt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_bolt: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same noise, two whole rounds of neighbouring tables differ by C over the divisor.
 
     Before: the divisor differed too, so that all that the other patients sent moved with it.
     """
     config = RunConfig.parse({**SETTINGS, "backbone": str(tiny_bolt), "privacy.epsilon": 1.0})
-    with_patient, without = make_worlds(tmp_path, config, PATIENTS, PATIENTS, 0)
+    with_patient, without = make_worlds(folder, config, PATIENTS, PATIENTS, 0)
     silent = with_patient.answer(1, noise=False) - without.answer(1, noise=False)
     monkeypatch.setattr(
         Randomness, "normal", lambda _, count: np.random.default_rng(0).normal(size=count)
@@ -46,11 +53,11 @@ def test_one_patient_less_moves_an_answer_by_one_clip_norm_and_nothing_else(
 @pytest.mark.slow
 @pytest.mark.parametrize("claimed", [0.5, 1.0, 3.0, 8.0])
 def test_epsilon_as_measured_is_never_above_epsilon_as_claimed(
-    tiny_bolt: Path, tmp_path: Path, claimed: float
+    tiny_bolt: Path, folder: Path, claimed: float
 ) -> None:
     """Before: claimed 1, measured at least 4.39 with 20 patients."""
     found = attack_membership(
-        tmp_path,
+        folder,
         str(tiny_bolt),
         claimed=claimed,
         delta=1e-5,
@@ -64,9 +71,9 @@ def test_epsilon_as_measured_is_never_above_epsilon_as_claimed(
 
 
 @pytest.mark.slow
-def test_the_attack_is_a_strong_one(tiny_bolt: Path, tmp_path: Path) -> None:
+def test_the_attack_is_a_strong_one(tiny_bolt: Path, folder: Path) -> None:
     found = attack_membership(
-        tmp_path, str(tiny_bolt), claimed=None, delta=1e-5, patients=PATIENTS, trials=60, seed=1
+        folder, str(tiny_bolt), claimed=None, delta=1e-5, patients=PATIENTS, trials=60, seed=1
     )
     assert found.membership.low > 1.9  # as much as thirty trials can show
     assert found.membership.gaussian > 8.0

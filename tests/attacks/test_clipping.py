@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,9 +116,9 @@ def test_a_patients_part_of_a_step_is_never_longer_than_c(
     """
     clip_norm = 10.0**clip_exponent
     model = linear_model()
-    for module in model.modules():
-        if hasattr(module, "scaling"):
-            module.scaling = {"default": 10.0**scale_exponent}
+    layers: list[Any] = [module for module in model.modules() if hasattr(module, "scaling")]
+    for layer in layers:
+        layer.scaling = {"default": 10.0**scale_exponent}
     windows = linear_windows([3])
     windows.target[:] *= np.float32(10.0**target_exponent)
     batch = LINEAR.collate(windows.context, windows.target, windows.vital)

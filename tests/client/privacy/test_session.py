@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client.privacy import session as session_module
-from client.privacy.accountant import Steps, spent
+from client.privacy.accountant import VERSION, Steps, spent
 from client.privacy.ledger import Ledger
 from client.privacy.session import Limit, PrivacySession, check_without_privacy, open_session
 from common.config_sections import PrivacyConfig
@@ -73,10 +73,10 @@ def test_what_another_version_computed_is_computed_anew(
     assert begin(tmp_path, asked).plan.noise_multiplier == 1.25
     monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.5)
     assert begin(tmp_path, asked, run="run-b").plan.noise_multiplier == 1.25
-    monkeypatch.setattr(session_module, "VERSION", session_module.VERSION + 1)
+    monkeypatch.setattr("client.privacy.session.VERSION", VERSION + 1)
     assert begin(tmp_path, asked, run="run-c").plan.noise_multiplier == 1.5
     monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.75)
-    monkeypatch.setattr(session_module.metadata, "version", lambda name: f"another {name}")
+    monkeypatch.setattr("client.privacy.session.metadata.version", lambda name: f"new {name}")
     assert begin(tmp_path, asked, run="run-d").plan.noise_multiplier == 1.75
 
 

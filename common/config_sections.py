@@ -120,7 +120,7 @@ class TrainConfig:
     )
     steps: int = setting(0, "optimiser steps a round; 0 = by epochs", Range(0, MOST_STEPS))
     batch: int = setting(64, "windows a step", Range(1, 65_536))
-    learning_rate: float = setting(3e-3, "of AdamW, in round 1", Range(1e-8, 10))
+    learning_rate: float = setting(3e-3, "of AdamW, in round 1", Range(1e-12, 10))
     schedule: str = setting("cosine", "of the learning rate over the rounds: cosine or constant")
     weight_decay: float = setting(0.0, "of AdamW", Range(0, 10))
     clip: float = setting(

@@ -43,7 +43,7 @@ def test_every_setting_has_a_line_of_help() -> None:
         ({"lora.dropout": 1.0}, "lora.dropout must be from 0 to 0.99"),
         ({"lora.scope": "all"}, "unknown lora.scope 'all'"),
         ({"train.epochs": 0}, "nothing would be trained"),
-        ({"train.learning-rate": 0}, "train.learning-rate must be from 1e-08 to 10"),
+        ({"train.learning-rate": 0}, "train.learning-rate must be from 1e-12 to 10"),
         ({"train.device": "tpu"}, "unknown train.device 'tpu'"),
         ({"federation.weights": "windows"}, "unknown federation.weights"),
         ({"wire.dtype": "float8"}, "unknown wire.dtype 'float8'"),

@@ -32,7 +32,8 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from client.privacy.dpsgd import add_noise, clip_, sum_clipped
+from client.privacy.clipping import clip_factors, clipped
+from client.privacy.dpsgd import add_noise, sum_clipped
 from client.privacy.randomness import Randomness
 from client.privacy.sampling import Draw
 from common.backbones.base import Batch
@@ -171,8 +172,8 @@ def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
         name: torch.zeros((draw.patients, *weight.shape)).index_add_(0, owner, weight.grad_sample)
         for name, weight in named
     }
-    clip_(folded, CLIP)
-    sums = {name: gradient.sum(dim=0).double() for name, gradient in folded.items()}
+    factors = clip_factors(folded, CLIP)
+    sums = {name: clipped(gradient, factors).sum(dim=0) for name, gradient in folded.items()}
     add_noise(sums, SIGMA * CLIP, Randomness.of_system())
     for _, weight in named:
         weight.grad = weight.grad_sample = None
@@ -202,7 +203,9 @@ def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
             loss = adapted.backbone.window_loss(adapted.model, one).sum() * share
             for total, gradient in zip(folded, torch.autograd.grad(loss, weights), strict=True):
                 total[owner] += gradient
-        clip_(dict(enumerate(folded)), CLIP)  # type: ignore[arg-type]
+        factors = clip_factors({str(place): part for place, part in enumerate(folded)}, CLIP)
+        for part in folded:
+            clipped(part, factors).sum(dim=0)
 
 
 if __name__ == "__main__":

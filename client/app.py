@@ -32,7 +32,7 @@ from client.privacy.session import (
     open_session,
 )
 from client.round import RoundOrder, shared_adapter, site_backbone, take_part
-from client.site_data import SiteData, load_site, site_tables
+from client.site_data import SiteData, declared_patients, load_site, site_tables
 from common.config import RunConfig
 from common.errors import FedvitalsError, PrivacyError
 from common.wire import from_record, record_of
@@ -69,16 +69,9 @@ def join(message: Message, context: Context) -> Message:
     records: dict[str, Any] = {}
     for site in site_tables(node, config):
         data = load_site(node, config, site, config.windows)
-        counts = {
-            "patients": len(data.train.patient_ids),
-            "windows": len(data.train),
-            "validation-windows": len(data.validation),
-        }
-        told = release(counts, node.allow, private=config.privacy.on, site=site)
         records[f"site.{site}"] = ConfigRecord(
             {
-                **{name: int(count) for name, count in told.numbers.items()},
-                "usable": len(data.train) > 0,
+                **_counts(data, config, node),
                 "rank": adapted.adapter().rank,
                 "source": data.info.source,
                 "rule": data.info.cohort_rule,
@@ -89,6 +82,22 @@ def join(message: Message, context: Context) -> Message:
         )
     records["node"] = ConfigRecord({"nodes": node.nodes})
     return Message(RecordDict(records), reply_to=message)
+
+
+def _counts(data: SiteData, config: RunConfig, node: NodeSettings) -> dict[str, Any]:
+    """Say whether a site can train, and on how much.
+
+    Under privacy a constant that the site declares decides it, and nothing is counted: an answer
+    that depended on the windows would tell, for any `windows.*`, whether some stay is that long.
+    """
+    if config.privacy.on:
+        return {"usable": declared_patients(node, data) > 0}
+    return {
+        "patients": len(data.train.patient_ids),
+        "windows": len(data.train),
+        "validation-windows": len(data.validation),
+        "usable": len(data.train) > 0,
+    }
 
 
 @app.train()
@@ -159,6 +168,7 @@ def _session(
             "privacy.noise-seed would let the server take the noise off again; this site trains "
             "with noise of its own only: leave it at -1"
         )
+    declared_patients(node, data)  # refuses, before anything is spent
     return open_session(
         node.state_path,
         config.privacy,

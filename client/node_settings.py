@@ -6,6 +6,8 @@ state-path            folder of what the site keeps between rounds
 lora-rank             rank of the site's adapter, within what the run allows
 epsilon-limit         budget of the site over all runs; 0 = none set
 epsilon-limit-delta   the delta at which that budget counts
+patients              the number of training patients that the site declares, rounded down as it
+                      likes; under privacy every step is divided by it; 0 = not declared
 allow                 names of numbers that may leave though privacy is on, separated by commas
 partition-id          a simulated node's place
 num-partitions        how many simulated nodes there are
@@ -31,6 +33,7 @@ KNOWN = (
     "patients",
     "epsilon-limit",
     "epsilon-limit-delta",
+    "patients",
     "allow",
     "partition-id",
     "num-partitions",
@@ -48,6 +51,7 @@ class NodeSettings:
         lora_rank: rank of the site's adapter; 0 = the run's.
         epsilon_limit: budget over all runs; 0 = none.
         epsilon_limit_delta: the delta at which the budget counts.
+        patients: the number of training patients that the site declares; 0 = none.
         allow: names of numbers that may leave though privacy is on, separated by commas.
         place: which simulated node it is.
         nodes: how many simulated nodes there are; 0 at a hospital.
@@ -59,6 +63,7 @@ class NodeSettings:
     lora_rank: int = 0
     epsilon_limit: float = 0.0
     epsilon_limit_delta: float = 1e-5
+    patients: int = 0
     allow: str = ""
     place: int = 0
     nodes: int = 0
@@ -87,20 +92,25 @@ def read_node_settings(node: Mapping[str, Any], config: RunConfig, run: str) -> 
     simulated = "data-path" not in node
     # A simulated run is a world of its own; a hospital's state outlives every run.
     default = (Path(config.out) if config.out else home() / "runs" / run) if simulated else home()
-    rank = _number(node, "lora-rank", 0.0)
-    if rank != int(rank):
-        raise UsageError(f"the node's lora-rank must be a whole number, got {rank:g}")
     return NodeSettings(
         data_path=None if simulated else Path(str(node["data-path"])),
         site_id=str(node.get("site-id", "")),
         state_path=Path(str(node.get("state-path", default / "site"))),
-        lora_rank=int(rank),
+        lora_rank=_whole(node, "lora-rank"),
         epsilon_limit=_number(node, "epsilon-limit", 0.0),
         epsilon_limit_delta=_number(node, "epsilon-limit-delta", 1e-5),
+        patients=_whole(node, "patients"),
         allow=str(node.get("allow", "")),
         place=int(_number(node, "partition-id", 0)),
         nodes=int(_number(node, "num-partitions", 1)) if simulated else 0,
     )
+
+
+def _whole(node: Mapping[str, Any], key: str) -> int:
+    value = _number(node, key, 0.0)
+    if value != int(value):
+        raise UsageError(f"the node's {key} must be a whole number, got {value:g}")
+    return int(value)
 
 
 def _number(node: Mapping[str, Any], key: str, default: float) -> float:

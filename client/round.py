@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from client.node_settings import NodeSettings
 from client.privacy.release import parse_allow
 from client.residual import encode_with_feedback
-from client.site_data import SiteData
+from client.site_data import SiteData, declared_patients
 from client.training import TrainingResult, choose_device, train_adapter
 from common.adapter import Adapter
 from common.backbones.carried import carrying
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config import RunConfig
+from common.errors import ForecastError
 from common.evaluation import evaluate
 from common.peft_adapter import load_into
 from common.seeds import derive_seed
@@ -127,7 +128,7 @@ def take_part(
     load_into(order.received, adapted.model)
     started = time.perf_counter()
     with carrying(adapted.model, order.carried):
-        validation = _validate(adapted, data) if _told(config, node) else {}
+        validation = _validation(adapted, data, config, node)
         validated = time.perf_counter()
         sent, result = None, TrainingResult(0, 0.0)
         if order.train:
@@ -158,7 +159,7 @@ def _train(
         if kept is not None:
             # Asked again, e.g. after a crash of the server: the same answer costs no budget.
             return kept, TrainingResult(config.private_steps, 0.0)
-        result = _train_privately(order, data, config, adapted, session)
+        result = _train_privately(order, data, config, node, adapted, session)
     else:
         result = train_adapter(
             adapted.model,
@@ -179,11 +180,14 @@ def _train_privately(
     order: RoundOrder,
     data: SiteData,
     config: RunConfig,
+    node: NodeSettings,
     adapted: AdaptedBackbone,
     session: PrivacySession,
 ) -> TrainingResult:
     from client.privacy.dpsgd import train_privately
 
+    # A simulated site may hold nobody: its steps are noise alone, whatever they are divided by.
+    patients = max(1, declared_patients(node, data))
     # On the disk before the first step: a crash from here on counts as spent.
     session.reserve(order.received.digest())
     return train_privately(
@@ -192,6 +196,7 @@ def _train_privately(
         data.train,
         config.train,
         config.privacy,
+        patients=patients,
         trained=config.trained,
         learning_rate=config.learning_rate(order.number),
         noise_multiplier=session.plan.noise_multiplier,
@@ -225,10 +230,21 @@ def site_state(node: NodeSettings, order: RoundOrder) -> Path:
     return node.state_path / order.site / run
 
 
-def _told(config: RunConfig, node: NodeSettings) -> bool:
-    """Whether a score would leave the site: one that stays need not be computed."""
-    allowed = parse_allow(node.allow) if config.privacy.on else ("validation.wql",)
-    return any(name.startswith("validation.") for name in allowed)
+def _validation(
+    adapted: AdaptedBackbone, data: SiteData, config: RunConfig, node: NodeSettings
+) -> dict[str, float]:
+    """Score the received adapter, if a score would leave the site: one that stays is not needed.
+
+    Under privacy forecasts that cannot be scored are no error, which would tell of the patients.
+    """
+    if not config.privacy.on:
+        return _validate(adapted, data)
+    if not any(name.startswith("validation.") for name in parse_allow(node.allow)):
+        return {}
+    try:
+        return _validate(adapted, data)
+    except ForecastError:
+        return {}
 
 
 def _validate(adapted: AdaptedBackbone, data: SiteData) -> dict[str, float]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from client.node_settings import NodeSettings
 from common.cohort_folder import site_table_paths
 from common.config import RunConfig, WindowConfig
+from common.errors import PrivacyError
 from common.home import current_cohort
 from common.names import check_name
 from common.vitals import SiteTableInfo, read_site_table
@@ -30,12 +31,14 @@ class SiteData:
         digest: SHA-256 of the table's file.
         train: windows of the training patients.
         validation: windows of the validation patients.
+        training_patients: the table's training patients, also those without a window.
     """
 
     info: SiteTableInfo
     digest: str
     train: Windows
     validation: Windows
+    training_patients: int
 
 
 def site_tables(node: NodeSettings, config: RunConfig) -> dict[str, Path]:
@@ -66,6 +69,25 @@ def load_site(node: NodeSettings, config: RunConfig, site: str, windows: WindowC
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0, windows)
 
 
+def declared_patients(node: NodeSettings, data: SiteData) -> int:
+    """Return the number of patients by which a private step is divided; never a counted one.
+
+    A hospital declares it, so that it is the same whoever is in the table and however windows are
+    cut. A simulation has nobody to protect: unless its node declares one, it takes the table's.
+
+    Raises:
+        PrivacyError: where a hospital declares none.
+    """
+    if node.patients:
+        return node.patients
+    if node.simulated:
+        return data.training_patients
+    raise PrivacyError(
+        "this site declares no number of patients, by which a private step is divided; set "
+        "patients in [site] of site.toml, rounded down as you like"
+    )
+
+
 @lru_cache(maxsize=16)
 def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
     # Keyed by the file, not by the node: a simulation's process serves several sites in turn.
@@ -74,4 +96,7 @@ def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
     train, validation = (
         make_windows(table, split, settings, vitals) for split in ("train", "validation")
     )
-    return SiteData(table.info, hashlib.sha256(path.read_bytes()).hexdigest(), train, validation)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    in_training = table.frame["split"] == "train"
+    patients = int(table.frame["patient_id"][in_training].nunique())
+    return SiteData(table.info, digest, train, validation, patients)

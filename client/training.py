@@ -54,8 +54,12 @@ def train_adapter(
         Steps and mean loss; the model is left in eval mode.
 
     Raises:
-        TrainingError: where the loss is not finite.
+        TrainingError: where there is no window, or the loss is not finite.
     """
+    if not len(windows):
+        raise TrainingError(
+            "this site has no training window; its stays are too short or too sparse for windows.*"
+        )
     with trained_parameters(model, trained) as named:
         parameters = [parameter for _, parameter in named]
         steps, mean = _optimise(model, backbone, windows, config, parameters, learning_rate, seed)

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
+from common.config_ranges import Range, check_ranges, dashed, setting
 from common.config_sections import (
     BY_NAME_RULES,
+    MOST_STEPS,
     RANK_MIXING_RULES,
     AggregationConfig,
     FederationConfig,
@@ -22,9 +24,6 @@ from common.config_sections import (
     TrainConfig,
     WindowConfig,
     WireConfig,
-    at_least,
-    dashed,
-    setting,
 )
 from common.errors import UsageError
 from common.names import check_name
@@ -54,8 +53,8 @@ class RunConfig:
     data: str = setting("", "cohort folder of a simulation; empty = the one prepared last")
     out: str = setting("", "run folder; empty = FEDVITALS_HOME/runs/<run id>")
     resume: bool = setting(False, "go on with the run that `out` holds, from its last whole round")
-    rounds: int = setting(10, "rounds of the federation")
-    seed: int = setting(0, "seed of everything random")
+    rounds: int = setting(10, "rounds of the federation", Range(1, 10_000))
+    seed: int = setting(0, "seed of everything random", Range(0))
     lora: LoraConfig = field(default_factory=LoraConfig)
     windows: WindowConfig = field(default_factory=WindowConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -65,8 +64,7 @@ class RunConfig:
     wire: WireConfig = field(default_factory=WireConfig)
 
     def __post_init__(self) -> None:
-        at_least("rounds", self.rounds, 1)
-        at_least("seed", self.seed, 0)
+        check_ranges("", self)
         _check_together(self)
 
     @property
@@ -160,6 +158,12 @@ def _check_together(config: RunConfig) -> None:
         )
     if not config.privacy.on:
         return
+    if config.private_steps > MOST_STEPS:
+        raise UsageError(
+            f"train.epochs = {config.train.epochs} at privacy.sample-rate = "
+            f"{config.privacy.sample_rate:g} are {config.private_steps} steps a round, more than "
+            f"{MOST_STEPS}; set fewer epochs, or train.steps"
+        )
     if config.weighting == "patients":
         raise UsageError(
             "federation.weights = patients would tell how many patients a site has, which "
@@ -172,6 +176,20 @@ def _check_together(config: RunConfig) -> None:
 def key_types() -> dict[str, type]:
     """Return every flat key with the type of its value, in the order of the documentation."""
     return {key: type(value) for key, value in RunConfig().flat().items()}
+
+
+def key_ranges() -> dict[str, Range]:
+    """Return the range of every flat key that has one."""
+    found: dict[str, Range] = {}
+    for item in fields(RunConfig()):
+        value = getattr(RunConfig(), item.name)
+        inside = (
+            [(f"{item.name}.", inner) for inner in fields(value)] if is_dataclass(value) else []
+        )
+        for prefix, one in inside or [("", item)]:
+            if one.metadata.get("range") is not None:
+                found[prefix + dashed(one.name)] = one.metadata["range"]
+    return found
 
 
 def key_help() -> dict[str, str]:

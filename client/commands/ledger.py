@@ -97,7 +97,9 @@ def _closing(statement: SiteStatement, limit: float | None) -> list[str]:
     total = statement.total
     lines = [
         f"All runs and tables together: epsilon {_number(total.prv)} ({total.accountant}), "
-        f"by RDP {_number(total.rdp)}"
+        f"by RDP {_number(total.rdp)}",
+        "That is for adding or removing a patient; for replacing one patient's data by others: "
+        f"epsilon {_number(statement.replaced.prv)} ({statement.replaced.accountant})",
     ]
     if limit is not None and statement.left is not None:
         lines.append(

@@ -21,6 +21,8 @@ import numpy.typing as npt
 
 from common.errors import PrivacyError
 
+VERSION = 2
+"""Of what this module computes: to be raised with every change of a number that it gives."""
 SIGMA_TOLERANCE = 1e-3
 """Relative tolerance of a solved noise multiplier: it is at most this share above the smallest."""
 LEAST_SIGMA = 0.1
@@ -30,6 +32,8 @@ MOST_POINTS = 1_000_000
 """Largest grid of PRV for a part of a history: it takes some 700 MB at its peak."""
 MOST_POINTS_TOGETHER = 5 * MOST_POINTS
 """Over all parts, one after the other: it bounds the time, to about ten seconds."""
+MOST_PARTS_REPLACED = 3
+"""`replace_one` asks PRV several times over; with more parts it makes do with RDP."""
 LEAST_PRV_DELTA = 1e-10
 """Below it the rounding of PRV's Fourier transform is no longer small beside delta."""
 
@@ -103,6 +107,48 @@ def spent(history: Iterable[Steps], delta: float) -> Epsilon:
             )
         return Epsilon(prv, rdp)
     return Epsilon(rdp, rdp, "RDP")
+
+
+def replace_one(history: Iterable[Steps], delta: float) -> Epsilon:
+    """Return epsilon where neighbouring tables have one patient's data replaced by any others.
+
+    It is larger than of adding or removing a patient, and is what holds for someone who knows that
+    the patient is in the table and asks what the data are. Where every patient is in every step, a
+    replaced one moves a sum by 2 C at most: it is the Gaussian mechanism of half the noise. Else
+    it is two neighbours' way, removing and adding: from (e, d) for each follows
+    (2 e, d (1 + exp(e))), and the largest d is taken whose sum stays within delta.
+
+    Args:
+        history: the steps.
+        delta: of the guarantee.
+
+    Raises:
+        PrivacyError: as `spent`.
+    """
+    parts = _merged(history)
+    if any(part.noise_multiplier == 0.0 for part in parts):
+        return Epsilon(math.inf, math.inf, "RDP")
+    if all(part.sample_rate == 1.0 for part in parts):
+        return spent([Steps(1.0, p.noise_multiplier / 2, p.steps) for p in parts], delta)
+    rdp = _of_two(lambda one: _rdp(parts, one), delta)
+    if len(parts) > MOST_PARTS_REPLACED:
+        return Epsilon(rdp, rdp, "RDP")
+    prv = _of_two(lambda one: spent(parts, one).prv, delta)
+    return Epsilon(min(prv, rdp), rdp, "PRV" if prv < rdp else "RDP")
+
+
+def _of_two(epsilon_at: Callable[[float], float], delta: float) -> float:
+    """Return epsilon at delta of two changes one after the other, by that of each at any delta."""
+    each = delta / 2
+    for _ in range(100):
+        epsilon = epsilon_at(each)
+        if epsilon > 300.0:  # no delta is left for the other
+            return math.inf
+        if each * (1.0 + math.exp(epsilon)) <= delta:
+            return 2 * epsilon
+        # A smaller delta makes a larger epsilon: the margin lets the search end.
+        each = delta / (1.0 + math.exp(epsilon + 0.01))
+    return math.inf
 
 
 def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:

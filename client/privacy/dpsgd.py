@@ -3,25 +3,33 @@
 A step draws patients, clips the gradient of each to a norm of at most C, adds them up and adds
 normal noise of deviation sigma C to every coordinate. Whatever one patient's stays hold, and
 whether the patient is in the table at all, the sum moves by at most C, which the noise hides as far
-as (epsilon, delta) says. All that follows, from dividing by the expected number of patients to the
-optimiser and FedProx, sees the noised sum alone and spends nothing.
+as (epsilon, delta) says. All that follows, from dividing by a constant to the optimiser and
+FedProx, sees the noised sum alone and spends nothing.
+
+The constant is q times the number of patients that the site declares. It must not be counted: the
+strength of the noise shows it, and a number that differs between a table and the same table without
+one patient would tell them apart. A site with nothing drawn, or with nothing to train, takes steps
+of noise alone.
 
 The optimiser is plain gradient descent on the gradient in clip norms, so that the learning rate
 does not depend on C (De et al., arXiv 2204.13650). Adam divides by what it sees of the gradient's
 size, which here is the noise's, the same everywhere; and its first steps keep little more than
 signs, in which noise counts as much as the gradient.
 
-The number of a site's patients is taken as public; so are the settings and the number of steps.
+The declared number is public; so are the settings and the number of steps.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from client.privacy.clipping import clip_factors, clipped
 from client.privacy.patient_gradients import NamedParameters, patient_gradients
 from client.privacy.randomness import Randomness
 from client.privacy.sampling import Draw, draw_patients
@@ -29,11 +37,8 @@ from client.training import TrainingResult, autocast, pull_towards, to_device
 from common.backbones.base import Backbone, Batch
 from common.backbones.lora import trained_parameters
 from common.config import PrivacyConfig, TrainConfig
-from common.errors import TrainingError
+from common.errors import PrivacyError, TrainingError
 from common.windows import Windows
-
-_BELOW_ONE = 1.0 - 1e-5
-"""Keeps a clipped norm at or below C when single precision rounds it up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +63,7 @@ def train_privately(
     train: TrainConfig,
     privacy: PrivacyConfig,
     *,
+    patients: int,
     trained: str,
     learning_rate: float,
     noise_multiplier: float,
@@ -69,9 +75,10 @@ def train_privately(
     Args:
         model: with an adapter on it, on the device where it is to train.
         backbone: the model's family.
-        windows: the site's training windows.
+        windows: the site's training windows; there may be none.
         train: weight decay and FedProx; its batch, epochs, steps and clip do not apply.
         privacy: clip norm, sampling rate and windows a patient; its budget is the caller's part.
+        patients: the number that the site declares; a step is divided by q times it.
         trained: ``ab``, or ``b`` for FFA-LoRA, where A stays as it is.
         learning_rate: this round's rate, for gradients in clip norms.
         noise_multiplier: sigma, the noise's deviation in clip norms.
@@ -84,13 +91,18 @@ def train_privately(
 
     Raises:
         TrainingError: where a matrix is not finite in the end, which the noised sums alone decide.
+        PrivacyError: where no number of patients is declared.
     """
+    if patients < 1:
+        raise PrivacyError(f"a private step is divided by a declared number, got {patients}")
     device = next(model.parameters()).device
-    everything = backbone.collate(windows.context, windows.target, windows.vital)
-    expected = privacy.sample_rate * len(windows.patient_ids)
+    everything: Batch = {}
+    if len(windows):
+        everything = backbone.collate(windows.context, windows.target, windows.vital)
+    divisor = privacy.sample_rate * patients * privacy.clip_norm
     loss, counted = 0.0, 0
     model.eval()  # dropout of the base would be noise that no accountant knows
-    with trained_parameters(model, trained) as named:
+    with trained_parameters(model, trained) as named, _unvalidated():
         parameters = [parameter for _, parameter in named]
         anchors = [parameter.detach().clone() for parameter in parameters]
         optimiser = torch.optim.SGD(parameters, lr=learning_rate, weight_decay=train.weight_decay)
@@ -107,7 +119,7 @@ def train_privately(
             )
             noised = add_noise(drawn.gradients, noise_multiplier * privacy.clip_norm, randomness)
             for name, parameter in named:
-                step = noised[name] / (expected * privacy.clip_norm)
+                step = noised[name] / divisor
                 parameter.grad = step.to(parameter.dtype).to(device)
             pull_towards(parameters, anchors, train.proximal)
             optimiser.step()
@@ -154,9 +166,9 @@ def sum_clipped(
                 losses = backbone.window_loss(model, batch)  # [B]
             mean = _mean_by(owner, part.patients, losses)  # [P]
             mean.sum().backward()  # type: ignore[no-untyped-call]
-        clip_(gradients, clip_norm)
+        factors = clip_factors(gradients, clip_norm)
         for name, gradient in gradients.items():
-            total[name] += gradient.sum(dim=0).cpu().double()
+            total[name] += clipped(gradient, factors).sum(dim=0).cpu()
         finite = mean.detach()[torch.isfinite(mean)]
         loss, counted = loss + float(finite.sum()), counted + len(finite)
     return PatientSum(total, loss, counted)
@@ -166,25 +178,6 @@ def _mean_by(owner: Tensor, patients: int, losses: Tensor) -> Tensor:
     """Return each patient's mean, [P], of its windows' losses [B]."""
     count = torch.bincount(owner, minlength=patients).to(losses.dtype)
     return losses.new_zeros(patients).index_add(0, owner, losses) / count
-
-
-def clip_(gradients: dict[str, Tensor], clip_norm: float) -> None:
-    """Scale each patient's gradient, in place, to a norm of at most C over all matrices together.
-
-    A gradient that is not finite counts as zero. The patient's part is then of norm 0, the others'
-    is untouched, and nothing shows; an error, or a step left out, would tell that such a patient is
-    there, and no noise would hide it.
-
-    Args:
-        gradients: by name, ``[P, out, in]``.
-        clip_norm: C.
-    """
-    squares = torch.stack([gradient.square().sum(dim=(1, 2)) for gradient in gradients.values()])
-    norm = squares.sum(dim=0).sqrt()  # [P]
-    factor = (clip_norm * _BELOW_ONE / norm).clamp(max=1.0)
-    for gradient in gradients.values():
-        gradient.mul_(factor[:, None, None])
-        gradient[~torch.isfinite(norm)] = 0.0
 
 
 def add_noise(
@@ -201,6 +194,20 @@ def add_noise(
         name: gradient + part.view_as(gradient)
         for (name, gradient), part in zip(gradients.items(), noise, strict=True)
     }
+
+
+@contextmanager
+def _unvalidated() -> Iterator[None]:
+    """Keep torch's distributions from raising at parameters that are no numbers.
+
+    Whether they are may depend on one patient; such a gradient counts as zero, and nobody is told.
+    """
+    # Its default is that of the interpreter, as torch sets it.
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(__debug__)
 
 
 def _check_finite(parameters: NamedParameters, learning_rate: float) -> None:

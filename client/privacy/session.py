@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
-from client.privacy.accountant import Epsilon, solve_noise_multiplier, spent
+from client.privacy.accountant import VERSION, Epsilon, solve_noise_multiplier, spent
 from client.privacy.ledger import Ledger, Plan
 from common.config_sections import PrivacyConfig
 from common.errors import PrivacyError
@@ -210,7 +211,7 @@ def check_without_privacy(site: str, limit: Limit | None) -> None:
 def _noise(ledger: Ledger, privacy: PrivacyConfig, steps: int) -> float:
     """Solve the noise once for a plan; solving takes seconds, and each round is a process."""
     given = (privacy.epsilon, privacy.delta, privacy.sample_rate, steps)
-    question = f"noise multiplier {given!r}"
+    question = f"noise multiplier {given!r} by {_accountant()}"
     known = ledger.recall(question)
     if known is not None:
         return float(json.loads(known))
@@ -219,8 +220,13 @@ def _noise(ledger: Ledger, privacy: PrivacyConfig, steps: int) -> float:
     return sigma
 
 
+def _accountant() -> str:
+    """Name what computes: what another version of it computed is not this one's answer."""
+    return f"opacus {metadata.version('opacus')}, accountant {VERSION}"
+
+
 def _epsilon(ledger: Ledger, plan: Plan) -> Epsilon:
-    question = f"epsilon {(plan.whole(), plan.delta)!r}"
+    question = f"epsilon {(plan.whole(), plan.delta)!r} by {_accountant()}"
     known = ledger.recall(question)
     if known is not None:
         return Epsilon(*json.loads(known))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from client.privacy.accountant import Epsilon, spent
+from client.privacy.accountant import Epsilon, replace_one, spent
 from client.privacy.ledger import RunRecord
 
 
@@ -26,12 +26,14 @@ class SiteStatement:
         site: the site.
         lines: its runs, the oldest first.
         total: of all its runs and tables together, composed.
+        replaced: the same where one patient's data are replaced, not added or removed.
         left: what the limit leaves for further runs, never below 0; None without a limit.
     """
 
     site: str
     lines: tuple[Line, ...]
     total: Epsilon
+    replaced: Epsilon
     left: float | None
 
 
@@ -49,9 +51,10 @@ def make_statement(
     for site in sorted({record.site for record in records}):
         own = [record for record in records if record.site == site]
         lines = tuple(Line(record, spent([record.spent()], delta)) for record in own)
-        total = spent([record.spent() for record in own], delta)
+        history = [record.spent() for record in own]
+        total, replaced = spent(history, delta), replace_one(history, delta)
         left = None if limit is None else max(0.0, limit - total.prv)
-        statements.append(SiteStatement(site, lines, total, left))
+        statements.append(SiteStatement(site, lines, total, replaced, left))
     return statements
 
 
@@ -66,6 +69,7 @@ def as_json(statements: Sequence[SiteStatement], delta: float) -> dict[str, Any]
                     for line in statement.lines
                 ],
                 "total": asdict(statement.total),
+                "replace-one": asdict(statement.replaced),
                 "left": statement.left,
             }
             for statement in statements

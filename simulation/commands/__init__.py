@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from simulation.commands import (
+    attack,
     backbones,
     compare,
     cost,
@@ -29,6 +30,7 @@ app.command(name="sites")(sites.sites)
 app.command(name="run")(run.run)
 app.command(name="compare")(compare.compare)
 app.add_typer(sweep.app, name="sweep")
+app.add_typer(attack.app, name="attack")
 app.command(name="cost")(cost.cost)
 app.command(name="reproduce")(reproduce.reproduce)
 app.command(name="settings")(settings.settings)

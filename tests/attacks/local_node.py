@@ -46,6 +46,7 @@ class LocalNode:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         own = {"/var/lib/fedvitals": "state", "client-api:9094": f"127.0.0.1:{free_port()}"}
+        own["client-api-"] = "# client-api-"  # in the clear, on loopback
         (folder / "site.toml").write_text(replaced("site.toml", own))
         self.config = load_site_config(folder / "site.toml")
         self.secret = secrets.token_hex(32)

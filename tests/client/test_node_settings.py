@@ -18,11 +18,13 @@ def test_a_hospitals_settings_are_read() -> None:
         "state-path": "/var/lib/site",
         "lora-rank": 4,
         "epsilon-limit": 8.0,
+        "patients": 120,
         "allow": "loss, validation.*",
     }
     settings = read_node_settings(node, RunConfig(), "17")
     assert settings.data_path == Path("/data/site.parquet")
     assert (settings.site_id, settings.lora_rank, settings.epsilon_limit) == ("north", 4, 8.0)
+    assert settings.patients == 120
     assert settings.allow == "loss, validation.*"
     assert settings.state_path == Path("/var/lib/site")
     assert not settings.simulated
@@ -46,6 +48,8 @@ def test_a_hospitals_state_outlives_its_runs_and_a_simulated_one_lies_in_its_run
         ({}, "no data-path; set it to the site table"),
         ({"data-path": "t", "lora-rnak": 4}, "did you mean 'lora-rank'"),
         ({"data-path": "t", "lora-rank": 2.5}, "a whole number, got 2.5"),
+        ({"data-path": "t", "patients": 20.5}, "patients must be a whole number, got 20.5"),
+        ({"data-path": "t", "patients": -1}, "patients must be a number of at least 0, got -1"),
         ({"data-path": "t", "lora-rank": -1}, "at least 0, got -1"),
         ({"data-path": "t", "epsilon-limit": "much"}, "epsilon-limit must be a number"),
         ({"data-path": "t", "epsilon-limit": float("inf")}, "epsilon-limit must be a number"),

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from client.node_settings import NodeSettings, read_node_settings
-from client.site_data import load_site, site_tables
+from client.site_data import declared_patients, load_site, site_tables
 from common.config import RunConfig, WindowConfig
-from common.errors import CohortError, FedvitalsError, SiteTableError, UsageError
+from common.errors import CohortError, FedvitalsError, PrivacyError, SiteTableError, UsageError
 from common.home import use_cohort
 
 WINDOWS = WindowConfig(context=24, stride=6)
@@ -57,6 +57,22 @@ def test_windows_of_training_and_validation_patients(tiny_cohort: Path) -> None:
     data = load_site(simulated(0, 1), RunConfig(data=str(tiny_cohort)), "micu", WINDOWS)
     assert len(data.train) > len(data.validation) > 0
     assert not set(data.train.patient_ids) & set(data.validation.patient_ids)
+
+
+def test_a_declared_number_of_patients_goes_before_the_tables(tiny_cohort: Path) -> None:
+    config = RunConfig(data=str(tiny_cohort))
+    some, none = (
+        load_site(simulated(0, 1), config, "micu", windows)
+        for windows in (WINDOWS, WindowConfig(context=64, min_context=64))
+    )
+    assert not len(none.train)
+    # The table's own number, whatever windows are cut.
+    assert some.training_patients == none.training_patients >= len(some.train.patient_ids) > 0
+    assert declared_patients(simulated(0, 1), none) == some.training_patients
+    table = {"data-path": str(tiny_cohort / "sites" / "micu.parquet")}
+    assert declared_patients(settings_of({**table, "patients": 5}), some) == 5
+    with pytest.raises(PrivacyError, match=r"set patients in \[site\] of site\.toml"):
+        declared_patients(settings_of(table), some)
 
 
 def test_a_changed_table_is_read_anew(tiny_cohort: Path, tmp_path: Path) -> None:

@@ -33,7 +33,11 @@ def windows(tiny_cohort: Path) -> Windows:
 
 
 def train(
-    adapted: AdaptedBackbone, windows: Windows, config: TrainConfig = CONFIG, seed: int = 1
+    adapted: AdaptedBackbone,
+    windows: Windows,
+    config: TrainConfig = CONFIG,
+    seed: int = 1,
+    learning_rate: float = CONFIG.learning_rate,
 ) -> tuple[TrainingResult, Adapter]:
     load_into(adapted.fresh_adapter(0), adapted.model)
     result = train_adapter(
@@ -41,7 +45,7 @@ def train(
         adapted.backbone,
         windows,
         config,
-        learning_rate=config.learning_rate,
+        learning_rate=learning_rate,
         seed=seed,
     )
     return result, adapted.adapter()
@@ -139,9 +143,14 @@ def test_clipping_bounds_the_gradient(
 
 
 def test_a_training_that_diverges_says_so(adapted: AdaptedBackbone, windows: Windows) -> None:
-    wild = replace(CONFIG, learning_rate=1e30, clip=0.0, steps=20)
+    wild = replace(CONFIG, clip=0.0, steps=20)
     with pytest.raises(TrainingError, match=r"lower train\.learning-rate"):
-        train(adapted, windows, wild)
+        train(adapted, windows, wild, learning_rate=1e30)
+
+
+def test_no_window_at_all_is_refused(adapted: AdaptedBackbone, windows: Windows) -> None:
+    with pytest.raises(TrainingError, match="no training window; its stays are too short"):
+        train(adapted, windows.take(slice(0, 0)))
 
 
 def test_devices() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import LoraConfig, RunConfig, key_help, key_types
+from common.config import LoraConfig, RunConfig, key_help, key_ranges, key_types
 from common.errors import UsageError
 from common.settings import parse_settings
 
@@ -34,20 +34,20 @@ def test_every_setting_has_a_line_of_help() -> None:
     [
         ({"lora.rnak": 4}, "unknown setting 'lora.rnak'; did you mean 'lora.rank'?"),
         ({"round": 4}, "did you mean 'rounds'?"),
-        ({"rounds": 0}, "rounds must be at least 1, got 0"),
+        ({"rounds": 0}, "rounds must be from 1 to 10,000, got 0"),
         ({"rounds": "many"}, "rounds must be a whole number, got 'many'"),
         ({"rounds": 2.5}, "rounds must be a whole number, got 2.5"),
         ({"rounds": True}, "rounds must be a whole number, got True"),
-        ({"lora.rank": 0}, "lora.rank must be at least 1"),
+        ({"lora.rank": 0}, "lora.rank must be from 1 to 1,024"),
         ({"lora.alpha": "nan"}, "lora.alpha must be a number, got 'nan'"),
         ({"lora.dropout": 1.0}, "lora.dropout must be from 0 to 0.99"),
         ({"lora.scope": "all"}, "unknown lora.scope 'all'"),
         ({"train.epochs": 0}, "nothing would be trained"),
-        ({"train.learning-rate": 0}, "train.learning-rate must be above 0"),
+        ({"train.learning-rate": 0}, "train.learning-rate must be from 1e-12 to 10"),
         ({"train.device": "tpu"}, "unknown train.device 'tpu'"),
         ({"federation.weights": "windows"}, "unknown federation.weights"),
         ({"wire.dtype": "float8"}, "unknown wire.dtype 'float8'"),
-        ({"windows.horizon": 0}, "windows.horizon must be at least 1"),
+        ({"windows.horizon": 0}, "windows.horizon must be from 1 to 1,024"),
         ({"windows.vitals": "heart_rate,spo3"}, "did you mean 'spo2'?"),
         ({"windows.vitals": " , "}, "names no vital sign"),
     ],
@@ -56,6 +56,16 @@ def test_what_cannot_be_is_refused_in_one_line(pairs: dict[str, Any], message: s
     with pytest.raises(UsageError) as error:
         RunConfig.parse(pairs)
     assert message in str(error.value)
+
+
+def test_every_number_that_shapes_the_gradients_has_a_floor_and_a_ceiling() -> None:
+    ranges, free = key_ranges(), ("federation", "aggregation", "seed", "noise-seed", "min-rank")
+    for key, kind in key_types().items():
+        if kind in (int, float) and not key.startswith(free) and not key.endswith(free):
+            assert key == "lora.alpha" or ranges[key].high is not None, key
+    for key, value in RunConfig().flat().items():
+        assert key not in ranges or ranges[key].holds(float(value)), key
+        assert key not in ranges or not ranges[key].holds(float("nan")), key
 
 
 @given(st.dictionaries(st.text(max_size=20), st.one_of(st.integers(), st.text(max_size=9))))
@@ -128,10 +138,24 @@ def test_a_site_of_another_rank_keeps_the_scaling() -> None:
         ({"privacy.epsilon": 1, "federation.weights": "patients"}, "how many patients a site has"),
         ({"privacy.epsilon": 1, "lora.dropout": 0.1}, "set lora.dropout = 0"),
         ({"privacy.epsilon": 1, "privacy.noise-multiplier": 1}, "both given"),
-        ({"privacy.delta": 0}, "privacy.delta must be above 0"),
-        ({"privacy.sample-rate": 0}, "privacy.sample-rate must be above 0"),
+        ({"privacy.delta": 0}, "privacy.delta must be from 1e-12 to 0.01"),
+        ({"privacy.sample-rate": 0}, "privacy.sample-rate must be from 0.0001 to 1"),
+        ({"privacy.epsilon": 1e-4}, "privacy.epsilon must be 0, or from 0.001 to 100"),
+        ({"privacy.noise-multiplier": -9.9e-123}, "must be 0, or from 0.1 to 1,000, got -9.9e-123"),
+        ({"privacy.noise-multiplier": 0.01}, "must be 0, or from 0.1 to 1,000"),
+        ({"privacy.clip-norm": 1e-30}, "privacy.clip-norm must be from 1e-06 to 10,000, got 1e-30"),
+        ({"privacy.learning-rate": 1e9}, "privacy.learning-rate must be from 1e-06 to 1,000"),
+        ({"privacy.patient-windows": 10**6}, "privacy.patient-windows must be from 1 to 1,024"),
+        ({"lora.alpha": 1e-22}, "lora.alpha / lora.rank must be from 0.001 to 1000"),
+        ({"lora.alpha": 1e6}, "lora.alpha / lora.rank must be from 0.001 to 1000"),
+        ({"lora.rank": 123456789}, "lora.rank must be from 1 to 1,024"),
+        ({"windows.context": 10**9}, "windows.context must be from 1 to 8,192"),
+        (
+            {"privacy.epsilon": 1, "privacy.sample-rate": 1e-4, "train.epochs": 11},
+            "110000 steps a round, more than 100000; set fewer epochs",
+        ),
         ({"privacy.chunk": 2}, "privacy.chunk must be at least 16"),
-        ({"federation.fraction": 0}, "federation.fraction must be above 0"),
+        ({"federation.fraction": 0}, "federation.fraction must be from 1e-06 to 1"),
         ({"federation.weights": "ccu=2,ccu=1"}, "takes SITE=WEIGHT"),
         ({"federation.weights": "ccu=0"}, "weights above 0, got 'ccu=0'"),
         ({"aggregation.trim": 0.5}, "aggregation.trim must be from 0 to 0.49"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.commands import app
-from client.privacy.accountant import Steps, spent
+from client.privacy.accountant import Steps, replace_one, spent
 from client.privacy.ledger import Ledger, Plan
 from common.cli import run
 from common.errors import PrivacyError, UsageError
@@ -49,6 +49,8 @@ def test_it_shows_runs_what_crashed_totals_and_what_is_left(
     assert rows["bbbb"][2:] == ["2222", "20", "/", "30", "10", "2.000", "0.1", f"{one:.2f}"]
     assert f"All runs and tables together: epsilon {both:.2f} (PRV)" in text
     assert f"Left of the limit of 8: {8 - both:.2f}." in text
+    replaced = replace_one([Steps(0.1, 2.0, 40)], 1e-5).prv
+    assert f"replacing one patient's data by others: epsilon {replaced:.2f} (PRV)" in text
     assert "micu" not in text
 
 
@@ -67,6 +69,7 @@ def test_json_holds_what_the_ledger_holds(state: Path, capsys: pytest.CaptureFix
     assert [run["unanswered"] for run in ccu["runs"]] == [0, 10]
     assert ccu["runs"][0]["plan"]["clip_norm"] == 1.0
     assert ccu["total"]["prv"] == spent([Steps(0.1, 2.0, 40)], 1e-5).prv
+    assert ccu["replace-one"]["prv"] == replace_one([Steps(0.1, 2.0, 40)], 1e-5).prv
     assert ccu["left"] == 0.0
 
 

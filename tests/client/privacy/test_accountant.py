@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 
 import dp_accounting as dp_event
+import numpy as np
 import pytest
 from dp_accounting import pld
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ from client.privacy.accountant import (
     LEAST_SIGMA,
     SIGMA_TOLERANCE,
     Steps,
+    replace_one,
     solve_noise_multiplier,
     spent,
 )
@@ -87,6 +89,58 @@ def test_without_sampling_it_is_the_gaussian_mechanism(sigma: float, steps: int)
     exact = gaussian_epsilon(sigma / math.sqrt(steps), 1e-5)
     reported = spent([Steps(1.0, sigma, steps)], 1e-5).prv
     assert exact <= reported <= exact + 0.03
+
+
+def pair_epsilon(q: float, sigma: float, steps: int, delta: float) -> float:
+    """Replace-one by its worst case, a patient at one end or the other, on a fine grid."""
+    from dp_accounting.pld.privacy_loss_distribution import from_two_probability_mass_functions
+
+    edges = np.linspace(-1 - 12 * sigma, 1 + 12 * sigma, 20_001)
+    here, there = (
+        np.diff((1 - q) * norm.cdf(edges / sigma) + q * norm.cdf((edges - end) / sigma))
+        for end in (1.0, -1.0)
+    )
+    kept = np.flatnonzero((here > 1e-30) & (there > 1e-30))
+    logs = [dict(zip(kept.tolist(), np.log(part[kept]), strict=True)) for part in (here, there)]
+    single = from_two_probability_mass_functions(
+        *logs, pessimistic_estimate=False, value_discretization_interval=1e-3
+    )
+    return float(single.self_compose(steps).get_epsilon_for_delta(delta))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("q", "sigma", "steps", "delta"),
+    [(1.0, 8.0, 10, 1e-5), (0.5, 4.0, 5, 1e-5), (0.1, 1.0, 20, 1e-5), (0.1, 2.0, 1, 1e-6)],
+)
+def test_a_replaced_patient_costs_at_least_the_worst_pair(
+    q: float, sigma: float, steps: int, delta: float
+) -> None:
+    bound, exact = (
+        replace_one([Steps(q, sigma, steps)], delta),
+        pair_epsilon(q, sigma, steps, delta),
+    )
+    assert exact <= bound.prv <= bound.rdp
+    assert bound.prv <= exact * (1.02 if q == 1.0 else 2.5)
+    assert bound.prv > spent([Steps(q, sigma, steps)], delta).prv
+
+
+def test_without_sampling_a_replaced_patient_is_the_gaussian_of_half_the_noise() -> None:
+    exact = gaussian_epsilon(8.0 / 2 / math.sqrt(10), 1e-5)
+    assert exact <= replace_one([Steps(1.0, 8.0, 10)], 1e-5).prv <= exact + 0.03
+
+
+@pytest.mark.slow
+def test_replacing_composes_over_runs_and_knows_the_ends() -> None:
+    history = [Steps(1.0, 30.0, 10), Steps(0.1, 4.0, 50)]
+    both = replace_one(history, 1e-5)
+    assert both.prv > max(replace_one([part], 1e-5).prv for part in history)
+    many = [Steps(0.1, 4.0 + number, 9) for number in range(5)]
+    assert replace_one(many, 1e-5).accountant == "RDP"
+    assert replace_one(many, 1e-5).prv > 2 * spent(many, 1e-5).prv
+    assert replace_one([], 1e-5).prv == 0.0
+    assert replace_one([Steps(0.1, 0.0, 1)], 1e-5).prv == math.inf
+    assert replace_one([Steps(0.1, 0.1, 100)], 1e-5).prv == math.inf  # in the thousands
 
 
 def test_parts_of_a_kind_add_up_and_their_order_does_not_matter() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.privacy.accountant import Steps
-from client.privacy.budget_filter import ORDERS, BudgetFilter, _conversion
+from client.privacy.budget_filter import BudgetFilter
 from common.errors import PrivacyError
 
 GRID = [
@@ -97,12 +97,30 @@ def test_a_history_that_is_admitted_is_within_epsilon_by_dp_accounting(
     assert not filter_.admits(history, more)
 
 
-def test_the_order_is_the_best_one_of_a_plain_gaussian_and_depends_on_nothing_else() -> None:
-    filter_ = BudgetFilter(8.0, 1e-5)
-    most = {order: (8.0 - _conversion(order, 1e-5)) / order for order in ORDERS}
-    assert most[filter_.order] == max(most.values())
+@pytest.mark.parametrize(("epsilon", "order"), [(8.0, 3), (3.0, 6), (1.0, 13), (0.1, 88)])
+def test_the_order_depends_on_epsilon_and_delta_alone(epsilon: float, order: int) -> None:
+    filter_ = BudgetFilter(epsilon, 1e-5)
+    assert filter_.order == order
     filter_.admits([Steps(0.01, 0.5, 1000)], Steps(1.0, 3.0, 10))
-    assert filter_.order == BudgetFilter(8.0, 1e-5).order == 4
+    assert filter_.order == order
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "steps"),
+    [
+        (1.0, Steps(1.0, 11.91, 10)),
+        (3.0, Steps(1.0, 4.413, 10)),
+        (3.0, Steps(0.02, 0.967, 500)),
+        (8.0, Steps(1.0, 1.9, 10)),
+        (8.0, Steps(0.1, 0.805, 50)),
+    ],
+)
+def test_a_run_of_that_epsilon_costs_little_more_by_the_filter(
+    epsilon: float, steps: Steps
+) -> None:
+    """It was solved by PRV, which knows the steps beforehand."""
+    stated = BudgetFilter(epsilon, 1e-5).epsilon([steps])
+    assert epsilon < stated < 1.25 * epsilon
 
 
 def test_what_is_spent_to_the_last_is_the_epsilon_that_was_given() -> None:

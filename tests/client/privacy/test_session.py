@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client.privacy import session as session_module
-from client.privacy.accountant import Steps, spent
+from client.privacy.accountant import VERSION, Steps, spent
 from client.privacy.ledger import Ledger
 from client.privacy.session import Limit, PrivacySession, check_without_privacy, open_session
 from common.config_sections import PrivacyConfig
@@ -63,6 +63,21 @@ def test_the_facts_are_of_the_whole_run(tmp_path: Path) -> None:
         "clip-norm": 1.0,
         "steps": 30,
     }
+
+
+def test_what_another_version_computed_is_computed_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = PrivacyConfig(epsilon=8.0, sample_rate=0.1)
+    monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.25)
+    assert begin(tmp_path, asked).plan.noise_multiplier == 1.25
+    monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.5)
+    assert begin(tmp_path, asked, run="run-b").plan.noise_multiplier == 1.25
+    monkeypatch.setattr("client.privacy.session.VERSION", VERSION + 1)
+    assert begin(tmp_path, asked, run="run-c").plan.noise_multiplier == 1.5
+    monkeypatch.setattr(session_module, "solve_noise_multiplier", lambda *_: 1.75)
+    monkeypatch.setattr("client.privacy.session.metadata.version", lambda name: f"new {name}")
+    assert begin(tmp_path, asked, run="run-d").plan.noise_multiplier == 1.75
 
 
 def test_noise_and_epsilon_are_computed_once_a_plan(

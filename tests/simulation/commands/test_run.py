@@ -34,7 +34,7 @@ def test_a_run_prints_its_result_and_where_it_is(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--rounds", "0"], 2, "rounds must be at least 1, got 0"),
+        (["--rounds", "0"], 2, "rounds must be from 1 to 10,000, got 0"),
         (["-c", "lora.rnk=4"], 2, "did you mean 'lora.rank'"),
         (["-c", "lora.alpha=x"], 2, "lora.alpha must be a number"),
         (["--engine", "slurm"], 2, "unknown engine 'slurm'"),

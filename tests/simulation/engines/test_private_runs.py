@@ -137,6 +137,7 @@ def hospitals(cohort: Path, state: Path, **more: Any) -> list[dict[str, Any]]:
         {
             "data-path": str(cohort / "sites" / f"{site}.parquet"),
             "state-path": str(state / site),
+            "patients": 10,
             **more,
         }
         for site in SITES

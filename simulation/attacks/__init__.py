@@ -1,0 +1,1 @@
+"""Attacks on our own privacy: what somebody who knows everything else can tell of one patient."""

@@ -26,6 +26,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,11 @@ from common.backbones.lora import trained_parameters
 from common.config import PrivacyConfig, TrainConfig
 from common.errors import PrivacyError, TrainingError
 from common.windows import Windows
+
+ROWS_TOGETHER = 64
+"""Windows that a processor's vectors work on at once, or a multiple: 16 single-precision numbers of
+AVX-512, two vectors together, twice as many of half the length. What is left over at the end of a
+tensor torch computes one by one, with other functions that round otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +106,7 @@ def train_privately(
     if len(windows):
         everything = backbone.collate(windows.context, windows.target, windows.vital)
     divisor = privacy.sample_rate * patients * privacy.clip_norm
+    rows = batch_rows(privacy, patients)
     loss, counted = 0.0, 0
     model.eval()  # dropout of the base would be noise that no accountant knows
     with trained_parameters(model, trained) as named, _unvalidated():
@@ -114,9 +121,7 @@ def train_privately(
                 privacy.patient_windows,
                 randomness,
             )
-            drawn = sum_clipped(
-                model, backbone, everything, named, draw, privacy.clip_norm, privacy.chunk
-            )
+            drawn = sum_clipped(model, backbone, everything, named, draw, privacy.clip_norm, rows)
             noised = add_noise(drawn.gradients, noise_multiplier * privacy.clip_norm, randomness)
             for name, parameter in named:
                 step = noised[name] / divisor
@@ -129,6 +134,21 @@ def train_privately(
     return TrainingResult(steps, loss / counted if counted else 0.0)
 
 
+def batch_rows(privacy: PrivacyConfig, patients: int) -> int:
+    """Return the windows of every batch of a site, the same whoever is in its table.
+
+    As many as a step draws at most on average, at least one patient's and at most `chunk`, all
+    rounded up to `ROWS_TOGETHER`.
+
+    Args:
+        privacy: sampling rate, windows a patient and chunk.
+        patients: the number that the site declares.
+    """
+    most = privacy.patient_windows
+    expected = math.ceil(privacy.sample_rate * patients * most)
+    return ROWS_TOGETHER * math.ceil(min(privacy.chunk, max(most, expected)) / ROWS_TOGETHER)
+
+
 def sum_clipped(
     model: torch.nn.Module,
     backbone: Backbone,
@@ -136,11 +156,13 @@ def sum_clipped(
     parameters: NamedParameters,
     draw: Draw,
     clip_norm: float,
-    chunk: int,
+    rows: int,
 ) -> PatientSum:
     """Return the sum of the drawn patients' gradients, each clipped over all matrices together.
 
-    A patient's loss is the mean over its windows of the draw.
+    A patient's loss is the mean over its windows of the draw. Every batch has the same number of
+    windows: a product of matrices may be rounded otherwise in a smaller one, and one patient less
+    would move what the others add.
 
     Args:
         model: in eval mode.
@@ -149,7 +171,7 @@ def sum_clipped(
         parameters: the matrices that are trained, by name.
         draw: who takes part; nobody gives zeros.
         clip_norm: C, the largest norm of a patient's part.
-        chunk: windows whose gradients are held at once.
+        rows: windows of a batch, at least one patient's; what is short is filled up.
     """
     device = next(model.parameters()).device
     total = {
@@ -157,21 +179,37 @@ def sum_clipped(
         for name, weight in parameters
     }
     loss, counted = 0.0, 0
-    for part in draw.chunks(chunk):
-        rows = torch.from_numpy(part.rows)
-        batch = to_device({name: tensor[rows] for name, tensor in everything.items()}, device)
-        owner = torch.from_numpy(part.owner).to(device)
-        with patient_gradients(model, parameters, owner, part.patients) as gradients:
+    for part in draw.chunks(rows):
+        full = _filled(part, rows)
+        index = torch.from_numpy(full.rows)
+        batch = to_device({name: tensor[index] for name, tensor in everything.items()}, device)
+        owner = torch.from_numpy(full.owner).to(device)
+        with patient_gradients(model, parameters, owner, full.patients) as gradients:
             with autocast(device):
                 losses = backbone.window_loss(model, batch)  # [B]
-            mean = _mean_by(owner, part.patients, losses)  # [P]
+            mean = _mean_by(owner, full.patients, losses)[: part.patients]  # [P]
             mean.sum().backward()  # type: ignore[no-untyped-call]
-        factors = clip_factors(gradients, clip_norm)
-        for name, gradient in gradients.items():
+        own = {name: gradient[: part.patients] for name, gradient in gradients.items()}
+        factors = clip_factors(own, clip_norm)
+        for name, gradient in own.items():
             total[name] += clipped(gradient, factors).sum(dim=0).cpu()
         finite = mean.detach()[torch.isfinite(mean)]
         loss, counted = loss + float(finite.sum()), counted + len(finite)
     return PatientSum(total, loss, counted)
+
+
+def _filled(part: Draw, rows: int) -> Draw:
+    """Return a part of a draw filled up with its first window, of one more patient who counts not.
+
+    Args:
+        part: at least one window.
+        rows: windows to fill up to.
+    """
+    missing = max(0, rows - len(part.rows))
+    return Draw(
+        np.concatenate([part.rows, np.full(missing, part.rows[0])]),
+        np.concatenate([part.owner, np.full(missing, part.patients)]),
+    )
 
 
 def _mean_by(owner: Tensor, patients: int, losses: Tensor) -> Tensor:

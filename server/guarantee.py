@@ -46,8 +46,9 @@ def promise(record: RunRecord) -> list[str]:
     paragraphs = [
         "For each site, all that it sends in the whole run is (epsilon, delta)-differentially "
         "private with respect to adding or removing one patient with all of that patient's stays "
-        "and windows, but for what the last column names. The number of training patients of a "
-        "site counts as public: gradients are divided by its expected share.",
+        "and windows, but for what the last column names, for the moment at which an answer comes "
+        "and for whether one comes. Each step is divided by a number of patients that the site "
+        "declares; neighbouring tables have the same.",
         f"Each step draws every patient with chance {settings['privacy.sample-rate']:g} (Poisson "
         f"sampling), takes at most {settings['privacy.patient-windows']} of the patient's windows "
         f"at random, clips the patient's gradient to the norm {settings['privacy.clip-norm']:g}, "

@@ -219,7 +219,7 @@ class Gate:
             return
         sent = self._repeated.pop(question.message.metadata.message_id, "")
         if sent and sent != hashlib.sha256(release.adapter or b"").hexdigest():
-            self._budget.check(question, policy)  # trained anew, so it is spent anew
+            self._budget.check(question, policy, anew=True)  # trained anew, so it is spent anew
             self._append_reservation(question, entry)
         self._budget.check_spent(policy)
 

@@ -57,10 +57,10 @@ class RunPlan:
             "steps": self.round_steps.steps * self.rounds,
         }
 
-    def remaining(self, round_number: int) -> Steps:
-        """Return the steps from a round on, this round's included."""
+    def remaining(self, round_number: int, *, answered: bool = False) -> Steps:
+        """Return the steps from a round on, this round's included unless it is answered."""
         one = self.round_steps
-        rounds = max(1, self.rounds - round_number + 1)
+        rounds = max(0, self.rounds - round_number) + (0 if answered else 1)
         return Steps(one.sample_rate, one.noise_multiplier, rounds * one.steps)
 
 
@@ -108,16 +108,18 @@ class PrivacyBudget:
             else:
                 self._note_former(entry)
 
-    def check(self, question: Question, policy: Policy) -> None:
+    def check(self, question: Question, policy: Policy, *, anew: bool = False) -> None:
         """Refuse a run that the budget cannot carry.
 
         A round to train has to leave room for the run's rounds after it, so that no run begins that
-        cannot end. A question to join has to leave room for one: it does not say whether the run
-        begins or goes on.
+        could not end by itself. A round that was answered before needs none of its own: the same
+        bytes cost nothing. A question to join has to leave room for one round: it does not say
+        whether the run begins or goes on.
 
         Args:
             question: of the run; the rounds before it are spent already.
             policy: with the budget.
+            anew: that a round which was answered before has been trained again.
 
         Raises:
             RefusedError: where the run is not private, or would exceed the budget.
@@ -130,7 +132,8 @@ class PrivacyBudget:
             return  # validates, trains nothing
         plan = plan_of(question.config)
         if question.kind == "train" and question.round is not None:
-            self._admit(plan.remaining(question.round.number), policy)
+            answered = not anew and bool(self._sent.get(_key_of(question)))
+            self._admit(plan.remaining(question.round.number, answered=answered), policy)
         else:
             self._admit(plan.round_steps, policy)
 
@@ -211,6 +214,19 @@ def _key(entry: Mapping[str, Any]) -> tuple[object, ...]:
     settings = entry.get("settings") or {}
     names = ("run", "round", "bundle", "received")
     return (*(entry.get(name) for name in names), settings.get("sha256"))
+
+
+def _key_of(question: Question) -> tuple[object, ...]:
+    """The same of a question."""
+    name, settings = question.round, question.facts.settings
+    entry = {
+        "run": None if name is None else name.run,
+        "round": None if name is None else name.number,
+        "bundle": question.facts.bundle or None,
+        "received": question.received,
+        "settings": None if settings is None else settings.record(),
+    }
+    return _key(entry)
 
 
 # Solving the noise takes seconds; a run asks for the same plan with each of its messages.

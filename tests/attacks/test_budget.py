@@ -134,6 +134,25 @@ def test_the_same_question_costs_nothing_only_where_the_same_bytes_leave(make: M
     assert _reserved(site) == 2
 
 
+def test_a_run_that_fills_the_budget_may_have_its_last_answer_again(make: Make) -> None:
+    """A server loses an answer and asks for it again; an app that trains anew has nothing left.
+
+    Before: a spent budget kept back the same bytes too, though they tell nothing new.
+    """
+    site = make(policy=POLICY.replace("rounds-per-day = 3", "rounds-per-day = 100"), **STRONG)
+    runs = ["aa", "bb"]
+    assert [trained(site, run) for run in (*runs, "cc")] == ["", "", "budget"]
+    assert trained(site, "bb") == ""
+    assert _reserved(site) == len(runs)
+    message = site.ask("train", run="bb")
+    assert site.admitted(message) is None
+    other = site.answer(message)
+    other.content["adapter"] = _changed(other, site.shared_adapter())
+    assert site.passed(message, other).error.code == NO_ANSWER
+    assert site.last["reason"] == "budget"
+    assert _reserved(site) == len(runs)
+
+
 def test_a_budget_that_was_lowered_meanwhile_holds_for_what_has_not_left(make: Make) -> None:
     """The site lowers its budget while an app is training.
 

@@ -66,8 +66,11 @@ def test_epsilon_as_measured_is_never_above_epsilon_as_claimed(
         seed=1,
     )
     assert found.part == pytest.approx(1.0, abs=1e-3)  # no patient could move it more
-    assert max(found.membership.low, found.strength.low) <= claimed
+    assert found.membership.low <= claimed
+    # Sixty judged trials can show no event above 2.8, but two Gaussians up to 16.
     assert found.membership.gaussian <= claimed
+    # The strength of the noise tells next to nothing, whatever is claimed.
+    assert found.strength.low < 0.5
 
 
 @pytest.mark.slow

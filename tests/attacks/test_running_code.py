@@ -95,6 +95,28 @@ got["table"] = Path({table!r}).read_text()
 Path({told!r}).write_text(json.dumps(got))
 """
 
+HIDE = """
+from pathlib import Path
+for hidden in map(Path, {hidden!r}.split(":")):
+    for act in (lambda: hidden.rename(hidden.with_name("taken")), lambda: hidden.write_text("mine")):
+        try:
+            act()
+        except OSError:
+            pass
+"""
+"""Takes a hidden file's name away, by which the next message's fence would find it."""
+
+FIND = """
+from pathlib import Path
+found = []
+for path in Path({folder!r}).iterdir():
+    try:
+        found.append(path.read_text())
+    except OSError:
+        pass
+Path({told!r}).write_text("\\n".join(found))
+"""
+
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
@@ -389,4 +411,26 @@ def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> N
         got = {name: value for name, value in got.items() if not name.startswith("signal")}
     assert len(got) >= 1 + 3 * 2
     assert set(got.values()) == {"PermissionError"}, got
+    assert secret.read_text() == node.secret
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+def test_an_app_cannot_rename_the_secret_for_the_next_one_to_read(
+    node: LocalNode, tmp_path: Path
+) -> None:
+    """In the folder of a hidden file an app renames and writes nothing, though it is its user's.
+
+    Before: the first message renamed app.secret, and the second one read it.
+    """
+    told, secret = tmp_path / "told", node.config.node.secret
+    assert secret is not None
+    try:
+        node.ask(app(tmp_path / "a", HIDE, hidden=secret))
+        node.ask(app(tmp_path / "b", FIND, folder=secret.parent, told=told))
+    finally:
+        taken = secret.with_name("taken")
+        if taken.exists():
+            taken.replace(secret)
+    assert node.secret not in told.read_text()
     assert secret.read_text() == node.secret

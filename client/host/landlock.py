@@ -30,7 +30,7 @@ _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 13))
 """To remove from a folder a file or a folder, and to make one there, of whatever kind."""
 _NO_ABSTRACT_SOCKETS, _NO_SIGNALS = 1 << 0, 1 << 1
 _MOVES_SINCE, _TRUNCATE_SINCE, _SCOPES_SINCE = 2, 3, 6
-"""The versions that know `_REFER` (moving files between folders), `_TRUNCATE` and the two scopes."""
+"""The versions that know `_REFER` (to move files between folders), `_TRUNCATE`, the two scopes."""
 
 
 class _Ruleset(ctypes.Structure):

@@ -23,6 +23,7 @@ from flwr.cli.config_utils import get_fab_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 
+import client.site.node as node_module
 from client.host import landlock
 from client.site import would_leave
 from client.site.refused import RefusedError
@@ -98,7 +99,8 @@ Path({told!r}).write_text(json.dumps(got))
 HIDE = """
 from pathlib import Path
 for hidden in map(Path, {hidden!r}.split(":")):
-    for act in (lambda: hidden.rename(hidden.with_name("taken")), lambda: hidden.write_text("mine")):
+    rename, write = lambda: hidden.rename(hidden.with_name("taken")), lambda: hidden.write_text("x")
+    for act in (rename, write):
         try:
             act()
         except OSError:
@@ -434,3 +436,37 @@ def test_an_app_cannot_rename_the_secret_for_the_next_one_to_read(
             taken.replace(secret)
     assert node.secret not in told.read_text()
     assert secret.read_text() == node.secret
+
+
+@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+def test_a_dry_runs_app_cannot_read_or_exchange_the_sites_secrets(
+    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path
+) -> None:
+    """A bundle on trial finds neither the app's secret nor a key that lies open to its user.
+
+    Before: nothing was hidden from it: it could keep the secret for a process to come.
+    """
+    config = tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run")
+    hospital = make_hospital(tmp_path, tiny_cohort / "sites" / "micu.parquet", config)
+    private = tmp_path / "private"
+    private.mkdir(exist_ok=True)
+    for name in ("app.secret", "node.key"):
+        (private / name).write_text("the secret")
+    told = tmp_path / "told" / "file"
+    told.parent.mkdir()
+    hidden = ":".join(str(private / name) for name in ("app.secret", "node.key"))
+    attack = HIDE.format(hidden=hidden) + FIND.format(folder=str(private), told=str(told))
+    hospital.approve(other_bundle(tmp_path / "a", first=attack))
+    hospital.call()
+    assert "the secret" not in told.read_text()
+    assert {path.read_text() for path in private.iterdir()} == {"the secret"}
+
+
+def test_where_the_node_starts_the_app_its_key_and_policy_are_out_of_reach(tmp_path: Path) -> None:
+    """The app runs as the node's user there, who may write the policy.
+
+    Before: an app could approve the next one.
+    """
+    config = LocalNode(tmp_path).config
+    command = node_module._app_command(config)
+    assert command[-2:] == [str(config.node.key), str(config.site.policy)]

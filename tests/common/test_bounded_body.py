@@ -37,8 +37,10 @@ def ask(
         if "status" in message:
             statuses.append(message["status"])
 
-    scope = {"type": "http", "headers": headers}
-    asyncio.run(bounded(application, MOST)(scope, receive, send))
+    async def call() -> None:
+        await bounded(application, MOST)({"type": "http", "headers": headers}, receive, send)
+
+    asyncio.run(call())
     return types, b"".join(read), statuses
 
 
@@ -65,5 +67,11 @@ def test_what_is_no_request_passes() -> None:
     async def application(scope: Any, _receive: Any, _send: Any) -> None:
         seen.append(scope["type"])
 
-    asyncio.run(bounded(application, MOST)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    async def call() -> None:
+        await bounded(application, MOST)({"type": "lifespan"}, nothing, nothing)
+
+    asyncio.run(call())
     assert seen == ["lifespan"]

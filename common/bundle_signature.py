@@ -9,7 +9,8 @@ anything here (`ssh-keygen -Y sign`, for instance, begins with "SSHSIG"). Beside
 signature is `app.fab.sig`, one line of JSON. Of that line only the signature itself counts: digest
 and name are taken from the bundle, and whether the key is an author's is for the reader to say.
 
-Source: RFC 8032 (Ed25519), RFC 8709 (its keys in OpenSSH's form).
+Source: RFC 8032 (Ed25519), RFC 8709 (its keys in OpenSSH's form); for the keys that are refused,
+Chalkias, Garillot and Nikolaenko, https://eprint.iacr.org/2020/1244.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ MAX_FILE_BYTES = 2**14
 """Larger than any key or signature file."""
 
 _BLOB_START = b"\0\0\0\x0b" + KEY_TYPE.encode() + b"\0\0\0 "
+_PRIME = 2**255 - 19
+_SMALL_ORDER = frozenset(
+    {
+        *(0, 1, _PRIME - 1),
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+    }
+)
+"""The y of the eight points whose order divides 8: anybody can sign for such a key."""
 _FIELDS = {"author", "bundle", "name", "signature"}
 
 
@@ -152,6 +162,9 @@ def parse_author_key(text: str) -> AuthorKey:
             f"{text[:40]!a} is no Ed25519 public key; give the line of a .pub file, "
             f'"{KEY_TYPE} AAAA… name", or its 32 bytes in base64'
         )
+    y = int.from_bytes(raw, "little") & (2**255 - 1)
+    if y >= _PRIME or y in _SMALL_ORDER:
+        raise UsageError(f"{text[:40]!a} is a key that anybody can sign for; make another one")
     return AuthorKey(raw, name)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from client.site.approvals import (
     AuthorSignature,
     Bundle,
+    check_person,
     check_text,
     parse_end,
     same_person,
@@ -187,9 +188,10 @@ def _entry(policy: Policy, bundle: BundleContents) -> Bundle:
 
 
 def _checked(what: str, text: str) -> str:
-    meant = {"study": "what the bundle may run for", "name": "the name of who approves"}[what]
     try:
-        return check_text(text, meant)
+        if what == "name":
+            return check_person(text)
+        return check_text(text, "what the bundle may run for")
     except UsageError as problem:
         raise UsageError(f"the approval's {what} {problem}") from None
 

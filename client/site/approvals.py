@@ -45,6 +45,13 @@ _KEYS = ("sha256", "name", "study", "until", "approved-by", "approved-at")
 _SECOND = ("second-approved-by", "second-approved-at")
 _SIGNED = ("author", "signature")
 _YEARS = range(2000, 3000)
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Printable to Python, and shown as nothing: by them two equal names would differ."""
+_WORD = re.compile(r"[^\W\d_]+")
+_ALIKE = frozenset({"ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "GREEK", "LATIN"})
+"""Scripts with letters that look like another's; no name mixes them within a word."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -229,8 +236,26 @@ def shown_end(end: datetime) -> str:
 
 
 def same_person(one: str, other: str) -> bool:
-    """Return whether two names are one: upper and lower case, and spaces, make no difference."""
+    """Return whether two names are one: case, spaces and punctuation make no difference."""
     return _folded(one) == _folded(other)
+
+
+def check_person(text: str) -> str:
+    """Return the name of who approves without the spaces around it.
+
+    Raises:
+        UsageError: as `check_text`, or a word of it has letters of several scripts, some of which
+            look like those of another name.
+    """
+    name = check_text(text, "the name of who approves")
+    for word in _WORD.findall(unicodedata.normalize("NFKC", name)):
+        scripts = sorted({unicodedata.name(c, "?").split()[0] for c in word} & _ALIKE)
+        if len(scripts) > 1:
+            raise UsageError(
+                f"must be written in one alphabet, got {word!a} with letters of "
+                f"{' and '.join(script.title() for script in scripts)}"
+            )
+    return name
 
 
 def check_text(text: str, what: str) -> str:
@@ -239,7 +264,8 @@ def check_text(text: str, what: str) -> str:
     Raises:
         UsageError: it is empty, too long, or cannot be shown in a line.
     """
-    if not text.strip() or not text.isprintable() or len(text) > MAX_TEXT:
+    shown = text.isprintable() and not _UNSEEN.search(text)
+    if not text.strip() or not shown or len(text) > MAX_TEXT:
         raise UsageError(
             f"must be {what}, printable and of at most {MAX_TEXT} characters, got {text[:40]!a}"
         )
@@ -274,7 +300,7 @@ def _bundle(table: TomlTable) -> Bundle:
 
 def _approval(table: TomlTable, by: str, at: str) -> Approval:
     return Approval(
-        _read(table, by, lambda text: check_text(text, "the name of who approves")),
+        _read(table, by, check_person),
         _read(table, at, parse_time),
     )
 
@@ -290,7 +316,11 @@ def _read(table: TomlTable, key: str, parse: Callable[[str], Read]) -> Read:
 
 
 def _folded(name: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", name).split()).casefold()
+    # Once more behind the folding, which can take a letter apart.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    # A combining mark is no \w, and stays: it is a part of its letter.
+    kept = "".join(c if c.isalnum() or unicodedata.combining(c) else " " for c in folded)
+    return " ".join(kept.split())
 
 
 def _last_moment(end: datetime) -> datetime:

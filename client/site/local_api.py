@@ -17,6 +17,7 @@ from flwr.supernode.main import create_app
 from flwr.supernode.nodestate import NodeStateFactory
 
 from client.site.node_section import Address, ClientApiTls
+from common.bounded_body import bounded
 from common.errors import NodeError
 
 PREFIX = "/v1/runtime/"
@@ -74,7 +75,7 @@ def serve_local_api(
         NodeError: where the address, the certificate or its key cannot be used.
     """
     config = uvicorn.Config(
-        app=allow_only(create_app(state_factory=state, superexec_auth_secret=secret)),
+        app=allow_only(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
         host=address.host,
         port=address.port,
         access_log=False,

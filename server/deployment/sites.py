@@ -8,13 +8,15 @@ STATE/revoked/<name>.<number>.pub  keys that were removed; none of them is taken
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from common.atomic import write_text
 from common.errors import UsageError
@@ -181,7 +183,9 @@ def read_key(file: Path) -> SiteKey:
         raise UsageError(f"{file} is no public key of type {KEY_TYPE}; {remedy}")
     try:
         blob = base64.b64decode(match[2], validate=True)
-    except binascii.Error:
+        # As Flower will read it: one that it does not take would keep the services from starting.
+        load_ssh_public_key(f"{match[1]} {match[2]}".encode())
+    except (ValueError, NotImplementedError, UnsupportedAlgorithm):  # a binascii.Error is the first
         raise UsageError(f"{file} is a damaged public key; {remedy}") from None
     digest = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
     return SiteKey(f"{match[1]} {match[2]}", f"SHA256:{digest}")

@@ -19,6 +19,7 @@ from flwr.proto.control_pb2 import StartRunResponse
 from flwr.superlink import main as application
 from google.protobuf.message import DecodeError
 
+from common.bounded_body import bounded
 from common.errors import FederationError
 from server.deployment.control_log import ControlLog, control_log
 from server.deployment.fleet_origin import HANDLER, check_origin
@@ -79,7 +80,8 @@ def guard(state: Path, services: str) -> None:
     operators, control = Operators(state, services), ControlLog(control_log(state))
 
     def create_app(*arguments: Any, **settings: Any) -> Any:
-        return guarded(original(*arguments, **settings), operators, control, run_of)
+        flower = bounded(original(*arguments, **settings))
+        return guarded(flower, operators, control, run_of)
 
     setattr(application, CREATE, create_app)
 

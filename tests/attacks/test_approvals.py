@@ -125,7 +125,9 @@ def test_the_same_answer_leaves_while_the_approval_holds(
     assert not site.passed(message, site.answer(message)).has_error()
 
 
-@pytest.mark.parametrize("name", ["A. Meyer", "a. MEYER", "  A.   Meyer  ", "\uff21. Meyer"])
+@pytest.mark.parametrize(
+    "name", ["A. Meyer", "a. MEYER", "  A.   Meyer  ", "\uff21. Meyer", "A.Meyer", "A Meyer,"]
+)
 def test_one_person_does_not_approve_twice(
     policy: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,6 +144,25 @@ def test_one_person_does_not_approve_twice(
     assert not may_run(policy, bundle)
     assert approve(policy, bundle, "--second", "--by", "B. Novak", "--yes") == 0
     assert may_run(policy, bundle)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["A. Meyer\ufe0f", "A. Me\u034fyer", "\u3164A. Meyer", "A. Meyer\u2800", "A. M\u0435yer"],
+)
+def test_no_second_approver_looks_like_the_first(
+    policy: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name that is shown as the first one's and is another text.
+
+    Before: a variation selector, a filler or a letter of another alphabet made another person.
+    """
+    ask_for(policy, "second-approver = true")
+    bundle = make_bundle(tmp_path)
+    assert approve(policy, bundle, *GRANTED) == 0
+    assert approve(policy, bundle, "--second", "--by", name, "--yes") == 2
+    assert "the approval's name must be" in capsys.readouterr().err
+    assert not may_run(policy, bundle)
 
 
 def test_an_app_of_one_approver_is_not_started(site: GatedSite) -> None:

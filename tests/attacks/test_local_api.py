@@ -21,12 +21,14 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.interceptors import SuperExecAuthHttpInterceptor
 from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.nodestate import NodeStateFactory
 
 from client.site.config import load_site_config
 from client.site.local_api import serve_local_api
 from client.site.node_section import Address, ClientApiTls
+from common.bounded_body import MOST_BYTES
 from common.errors import UsageError
 from tests.integration.deployed import script
 from tests.integration.gate_setting import environment, running
@@ -223,3 +225,23 @@ def test_the_apps_process_tells_a_stranger_nothing(
         wait_for("the app has turned away", lambda: stranger.turned_away or stranger.received)
     assert stranger.received == []
     assert "unknown ca" in stranger.turned_away[0] or "bad certificate" in stranger.turned_away[0]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_stranger_cannot_fill_the_nodes_memory(
+    node: Node, pair: ClientApiTls, told: bool
+) -> None:
+    """A body larger than any call is refused, or cut off, and the node goes on.
+
+    Before: Flower read it whole, and only then asked for the secret and answered 401.
+    """
+    field_ = b"\x7a\x80\x80\x40" + bytes(2**20)  # one that the request has not, and passes over
+    parts = MOST_BYTES // 2**20 + 2
+    headers = {"content-type": PROTOBUF_MEDIA_TYPE}
+    if told:
+        headers["content-length"] = str(parts * len(field_))
+    address = f"https://{node.address}/v1/runtime/acquire-task"
+    with httpx.Client(verify=False) as stranger:
+        answer = stranger.post(address, content=(field_ for _ in range(parts)), headers=headers)
+    assert answer.status_code == (413 if told else 500)
+    assert node.ask(pair.ca)

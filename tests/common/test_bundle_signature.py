@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from common.bundle_signature import (
     DOMAIN,
+    AuthorKey,
     BundleSignature,
     parse_author_key,
     parse_signature,
@@ -157,3 +158,31 @@ def test_texts_that_cannot_be_encoded_are_another_bundles(tmp_path: Path) -> Non
     path.write_text(json.dumps({**GOOD, "name": "\ud800"}))
     with pytest.raises(UsageError, match="for the name"):
         read_signature(path).check(SHA256, NAME)
+
+
+@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize(
+    "y",
+    [
+        *(0, 1, 2**255 - 20, 2**255 - 19, 2**255 - 18),
+        int.from_bytes(
+            bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"),
+            "little",
+        ),
+        int.from_bytes(
+            bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"),
+            "little",
+        ),
+    ],
+)
+def test_a_key_that_anybody_can_sign_for_is_refused(y: int, negative: bool) -> None:
+    """Such keys take signatures that were made without any key."""
+    raw = (y | negative << 255).to_bytes(32, "little")
+    with pytest.raises(UsageError, match="anybody can sign"):
+        parse_author_key(base64.b64encode(raw).decode())
+
+
+def test_the_point_of_order_one_takes_any_signature() -> None:
+    """Why it is refused: this is what a site that trusted it would take."""
+    neutral = (1).to_bytes(32, "little")
+    assert AuthorKey(neutral).signed(neutral + bytes(32), "ab" * 32, "whatever")

@@ -118,7 +118,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     command += ["--ssl-certfile", "server.crt", "--ssl-keyfile", "server.key"]
     command += ["--ssl-ca-certfile", "ca.crt", "--enable-supernode-auth"]
     command += ["--database", "state.db", "--disable-runtime-dependency-installation"]
-    env = environment(folder, HOSTILE_STARTED=str(folder / "started"))
+    env = environment(folder, HOSTILE_STARTED=str(folder / "state" / "started"))
     with running(command, folder / "superlink.log", env, folder) as superlink:
         wait_for_port(link, superlink, folder / "superlink.log")
         shared.flwr("supernode", "register", str(folder / "node.key.pub"), "test", "--name", "h1")
@@ -246,7 +246,7 @@ def test_the_audit_log_is_whole_afterwards(setting: Setting, outcome: dict[str, 
 def test_a_bundle_that_is_not_approved_never_starts(
     setting: Setting, outcome: dict[str, Any], tmp_path: Path
 ) -> None:
-    started = setting.folder / "started"
+    started = setting.folder / "state" / "started"
     assert started.exists()
     started.unlink()
     other = make_app(tmp_path, "# One comment more, and it is another bundle.\n")

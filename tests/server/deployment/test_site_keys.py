@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import cast
 
@@ -130,3 +131,17 @@ def test_a_name_that_no_site_can_have(keys: SiteKeys, tmp_path: Path) -> None:
         keys.add("../ccu", make_key(tmp_path))
     with pytest.raises(UsageError, match=r"unknown|no site"):
         keys.remove("ccu")
+
+
+def test_one_key_has_one_spelling(tmp_path: Path) -> None:
+    """A key that was revoked must not come back under another fingerprint."""
+    kind, encoded, *_ = make_key(tmp_path).read_text().split()
+    blob = base64.b64decode(encoded)
+    point = blob[-97:]
+    compressed = bytes([2 + point[-1] % 2]) + point[1:49]
+    others = (blob + b"\0\0\0\0", blob[:-101] + b"\0\0\0\x31" + compressed, blob[:-1])
+    for number, other in enumerate(others):
+        file = tmp_path / f"{number}.pub"
+        file.write_text(f"{kind} {base64.b64encode(other).decode()}\n")
+        with pytest.raises(UsageError, match="damaged public key"):
+            read_key(file)

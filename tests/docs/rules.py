@@ -43,11 +43,14 @@ SMALLER: tuple[tuple[str, str], ...] = (
     ),
     (r'(?<=load_backbone\()"chronos-bolt-nano"', '"{backbone}"'),
     (r"^(python -m server evaluate .*)", r"\1 --backbone {backbone}"),
+    (r"^(python -m simulation prepare synthetic .*?) --stays \d+", r"\1"),
     (r"(prepare synthetic)", r"\1 --stays 70"),
     (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
     (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
     (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
+    # 32 processor seconds in place of an hour; the least number of trials that it takes.
+    (r"^(python -m simulation attack membership)", r"\1 --trials 20 --epsilons 1"),
     # The user whose name the services' first operator has in earnest; here nothing was started.
     (r"(operators remove) fedvitals", r"\1 a.meyer"),
     # Root alone gives files away.

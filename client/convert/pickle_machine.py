@@ -3,9 +3,10 @@
 It imports nothing and calls nothing. A step costs a constant, or as much as the bytes and the stack
 entries that it uses up, whatever has been built before:
 
-- Nothing is hashed but single texts, whose hash the interpreter keys at random: a tuple nested in
-  itself takes exponential time to hash, and integers can be chosen so that each collides with all
-  before it. Items under other keys, and what is in sets, are passed over; nothing here needs them.
+- Nothing is hashed but single short texts, whose hash the interpreter keys at random: a tuple
+  nested in itself takes exponential time to hash, and integers can be chosen so that each collides
+  with all before it. Items under other keys, and what is in sets, are passed over; nothing needs
+  them. Nor does it need a long text, which two bytes would have compared with its equal anew.
 - Nothing is compared, copied or printed as a whole: a list that holds one list a million times is a
   million references and stays so.
 - Integers and names have few bytes: both are used anew for each reference to them, and a reference
@@ -30,6 +31,8 @@ from client.convert.stand_ins import (
 _MOST_STRANGERS = 1000
 _LONGEST_INTEGER = 16
 _LONGEST_STORAGE_KEY = 64
+_LONGEST_KEY = 1000
+"""Of an item in a dict; far longer than a tensor's name."""
 
 _ABSENT = object()
 
@@ -184,7 +187,7 @@ class PickleMachine:
                 inert.items = {}
             items = inert.items
         for key, value in zip(flat[::2], flat[1::2], strict=True):
-            if type(key) is str:
+            if type(key) is str and len(key) <= _LONGEST_KEY:
                 items[key] = value
 
     # The memo.

@@ -20,10 +20,12 @@ from flwr.app import Message
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.run import Run, RunNotRunningException
 
 from client.site.gate import Gate
+from client.site.inventory import MAX_OBJECTS
 from client.site.question import MAX_BYTES, Question, read_question
 from client.site.refused import RefusedError
 from client.site.run_facts import RunFacts, bundle_digest, read_run
@@ -192,20 +194,27 @@ class GatedConnection:
 
     def _fetch(self, message: Message, tree: ObjectTree) -> tuple[_Arriving, Question]:
         """The pieces of a message, and what it asks; its run with the first message of it."""
-        run_id = message.metadata.run_id
-        contents: dict[str, bytes] = {}
-        size, waiting = 0, [tree]
-        while waiting and size <= MAX_BYTES:
-            node = waiting.pop()
-            if node.object_id not in contents:
-                contents[node.object_id] = self._inner.pull_object(run_id, node.object_id)
-                size += len(contents[node.object_id])
-                waiting.extend(node.children)
-        if waiting:
-            raise RefusedError("size", f"a question of more than {MAX_BYTES} bytes")
-        known = self._known_run(run_id)
+        contents = self._pull(message.metadata.run_id, _object_ids(tree))
+        known = self._known_run(message.metadata.run_id)
         question = read_question(message, tree, contents.__getitem__, known.facts)
         return _Arriving(message, contents), question
+
+    def _pull(self, run_id: int, object_ids: list[str]) -> dict[str, bytes]:
+        """The pieces by id; as Flower does, a piece that the server has not yet is asked for again.
+
+        Raises:
+            RefusedError: where they are too many bytes.
+        """
+        sizes: list[int] = []
+
+        def pull(object_id: str) -> bytes:
+            content = self._inner.pull_object(run_id, object_id)
+            sizes.append(len(content))
+            if sum(sizes) > MAX_BYTES:
+                raise RefusedError("size", f"a question of more than {MAX_BYTES} bytes")
+            return content
+
+        return pull_objects(object_ids, pull)
 
     def _known_run(self, run_id: int) -> _KnownRun:
         """A run as it was when its first message came; of a foreign bundle nothing is kept."""
@@ -306,3 +315,21 @@ class GatedConnection:
             if content != b"":
                 return bytes(content)
             time.sleep(_POLL_S)
+
+
+def _object_ids(tree: ObjectTree) -> list[str]:
+    """The ids of a message's pieces, each once.
+
+    Raises:
+        RefusedError: where they are more than a message has.
+    """
+    found: dict[str, None] = {}
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if node.object_id not in found:
+            found[node.object_id] = None
+            waiting.extend(node.children)
+        if len(found) > MAX_OBJECTS:
+            raise RefusedError("objects", f"a question of more than {MAX_OBJECTS} objects")
+    return list(found)

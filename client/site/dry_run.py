@@ -74,7 +74,7 @@ class DryRun:
         began: the time, UTC.
         ledger: whether the site had a ledger, of which a copy was used.
         shut_in: whether the app had no network but a loopback interface.
-        saw_key: whether the app could have read the node's key.
+        saw_key: whether the app's user could have read the node's key.
         outcomes: join first, then the round.
     """
 
@@ -197,7 +197,13 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
             _quiet(),
             (out / APP_LOG).open("xb") as output,
             Rehearsal(
-                gate, bundle, settings.flat(), node_config, environment, output
+                gate,
+                bundle,
+                settings.flat(),
+                node_config,
+                environment,
+                output,
+                hidden=_hidden(config),
             ).open() as node,
         ):
             kept = {name: node.ask(question) for name, question in questions.items()}
@@ -229,6 +235,15 @@ def _quiet() -> Iterator[None]:
     finally:
         for one, level in zip(loggers, levels, strict=True):
             one.setLevel(level)
+
+
+def _hidden(config: SiteConfig) -> list[Path]:
+    """The files that the app shall not see though this process can read them, as in a real round.
+
+    A key that is laid out of sight already is none of them: an empty device lies in its place.
+    """
+    named = (config.node.secret, config.node.key)
+    return [path for path in named if path is not None and can_read(path)]
 
 
 def _make_folder(out: Path) -> None:

@@ -163,9 +163,11 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
 
 
 def _app_command(config: SiteConfig) -> list[str]:
+    # The app has this user's rights: what it may neither read nor change is named here.
+    hidden = (config.node.key, config.site.policy)
     return [
         *(sys.executable, "-P", "-m", "client.host.app_process"),
-        *(str(config.node.client_api), str(os.getpid()), str(config.node.key)),
+        *(str(config.node.client_api), str(os.getpid()), *map(str, hidden)),
     ]
 
 

@@ -15,9 +15,10 @@ import os
 import secrets
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from flwr.app import Error, Message
@@ -125,6 +126,7 @@ class Rehearsal:
         node_config: the site's own settings, as the app is handed them.
         environment: of the app's process.
         output: takes what the app's process prints.
+        hidden: files that the app shall neither read nor change.
     """
 
     def __init__(
@@ -135,10 +137,12 @@ class Rehearsal:
         node_config: Mapping[str, Any],
         environment: Mapping[str, str],
         output: IO[bytes],
+        hidden: Sequence[Path] = (),
     ) -> None:
         self._node_config = dict(node_config)
         self._environment = dict(environment)
         self._output = output
+        self._hidden = [str(path.absolute()) for path in hidden]  # its folder is another
         objects = ObjectStoreFactory()
         self._states = NodeStateFactory(objectstore_factory=objects)
         self._state, self._store = self._states.state(), objects.store()
@@ -207,7 +211,7 @@ class Rehearsal:
         token = str(self._state.claim_task(task.task_id))
         arguments = ["flwr-clientapp", "--insecure", "--runtime-api-address", str(self._address)]
         arguments += ["--token", token]
-        order = {"arguments": arguments, "hidden": [], "parent": os.getpid()}
+        order = {"arguments": arguments, "hidden": self._hidden, "parent": os.getpid()}
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "client.host.message"],
             stdin=subprocess.PIPE,

@@ -23,6 +23,7 @@ from flwr.cli.config_utils import get_fab_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 
+import client.site.node as node_module
 from client.host import landlock
 from client.site import would_leave
 from client.site.refused import RefusedError
@@ -93,6 +94,29 @@ files = [os.readlink(one) for one in Path("/proc/self/fd").iterdir() if one.exis
 got["own files"] = [name for name in files if name.startswith(("pipe:", {root!r}))]
 got["table"] = Path({table!r}).read_text()
 Path({told!r}).write_text(json.dumps(got))
+"""
+
+HIDE = """
+from pathlib import Path
+for hidden in map(Path, {hidden!r}.split(":")):
+    rename, write = lambda: hidden.rename(hidden.with_name("taken")), lambda: hidden.write_text("x")
+    for act in (rename, write):
+        try:
+            act()
+        except OSError:
+            pass
+"""
+"""Takes a hidden file's name away, by which the next message's fence would find it."""
+
+FIND = """
+from pathlib import Path
+found = []
+for path in Path({folder!r}).iterdir():
+    try:
+        found.append(path.read_text())
+    except OSError:
+        pass
+Path({told!r}).write_text("\\n".join(found))
 """
 
 
@@ -390,3 +414,59 @@ def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> N
     assert len(got) >= 1 + 3 * 2
     assert set(got.values()) == {"PermissionError"}, got
     assert secret.read_text() == node.secret
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+def test_an_app_cannot_rename_the_secret_for_the_next_one_to_read(
+    node: LocalNode, tmp_path: Path
+) -> None:
+    """In the folder of a hidden file an app renames and writes nothing, though it is its user's.
+
+    Before: the first message renamed app.secret, and the second one read it.
+    """
+    told, secret = tmp_path / "told", node.config.node.secret
+    assert secret is not None
+    try:
+        node.ask(app(tmp_path / "a", HIDE, hidden=secret))
+        node.ask(app(tmp_path / "b", FIND, folder=secret.parent, told=told))
+    finally:
+        taken = secret.with_name("taken")
+        if taken.exists():
+            taken.replace(secret)
+    assert node.secret not in told.read_text()
+    assert secret.read_text() == node.secret
+
+
+@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+def test_a_dry_runs_app_cannot_read_or_exchange_the_sites_secrets(
+    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path
+) -> None:
+    """A bundle on trial finds neither the app's secret nor a key that lies open to its user.
+
+    Before: nothing was hidden from it: it could keep the secret for a process to come.
+    """
+    config = tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run")
+    hospital = make_hospital(tmp_path, tiny_cohort / "sites" / "micu.parquet", config)
+    private = tmp_path / "private"
+    private.mkdir(exist_ok=True)
+    for name in ("app.secret", "node.key"):
+        (private / name).write_text("the secret")
+    told = tmp_path / "told" / "file"
+    told.parent.mkdir()
+    hidden = ":".join(str(private / name) for name in ("app.secret", "node.key"))
+    attack = HIDE.format(hidden=hidden) + FIND.format(folder=str(private), told=str(told))
+    hospital.approve(other_bundle(tmp_path / "a", first=attack))
+    hospital.call()
+    assert "the secret" not in told.read_text()
+    assert {path.read_text() for path in private.iterdir()} == {"the secret"}
+
+
+def test_where_the_node_starts_the_app_its_key_and_policy_are_out_of_reach(tmp_path: Path) -> None:
+    """The app runs as the node's user there, who may write the policy.
+
+    Before: an app could approve the next one.
+    """
+    config = LocalNode(tmp_path).config
+    command = node_module._app_command(config)
+    assert command[-2:] == [str(config.node.key), str(config.site.policy)]

@@ -131,6 +131,12 @@ def long_name_often() -> bytes:
     return b"\x80\x04" + name + b"\x940" + b"h\x00h\x00\x930" * 200_000 + b"N."
 
 
+def long_key_often() -> bytes:
+    """Two texts that are equal and not one, compared each time that the second is a key."""
+    key = text("a" * ((8 << 20) - (1 << 20)))
+    return b"\x80\x02}" + key + b"N(" + key + b"q\x001" + b"s(" + b"h\x00N" * 500_000 + b"u."
+
+
 def long_storage_key_often() -> bytes:
     kind = b"ctorch\nFloatStorage\n"
     asked = b"(" + text("storage") + kind + text("a" * (4 << 20)) + text("cpu") + b"K\x01t"
@@ -167,6 +173,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         marks,
         colliding_integers,
         long_name_often,
+        long_key_often,
         long_storage_key_often,
         long_arguments_often,
         holds_itself,

@@ -1,4 +1,4 @@
-"""The fence: hidden files cannot be read by any name, all others can; nobody outside is reached."""
+"""The fence: hidden files cannot be read or changed, all others can; nobody outside is reached."""
 
 from __future__ import annotations
 
@@ -33,11 +33,18 @@ attempt("link", lambda: (root / "link").read_text())
 attempt("second name", lambda: (root / "second").read_text())
 attempt("through proc", lambda: Path(f"/proc/self/root{secret}").read_text())
 attempt("renamed", lambda: secret.rename(secret.with_name("new")).read_text())
-attempt("moved", lambda: (root / "private" / "new").rename(root / "open" / "new"))
+attempt("folder renamed", lambda: (root / "private").rename(root / "new"))
+attempt("removed", lambda: secret.unlink())
+attempt("written", lambda: secret.write_text("another"))
+attempt("replaced", lambda: (root / "open" / "file").rename(secret))
+attempt("linked", lambda: secret.with_name("third").hardlink_to(secret))
+attempt("moved", lambda: secret.rename(root / "open" / "new"))
+attempt("truncated", lambda: os.truncate(secret, 0))
 attempt("beside", lambda: (root / "private" / "beside").read_text())
 attempt("within", lambda: (root / "open" / "file").read_text())
 attempt("made", lambda: (root / "open" / "made").write_text("1"))
 (root / "open" / "deeper").mkdir()
+attempt("changed", lambda: (root / "private" / "beside").write_text("changed"))
 attempt("between folders", lambda: (root / "open" / "made").rename(root / "open" / "deeper" / "m"))
 attempt("memory", lambda: Path(f"/proc/{outside}/mem").open("rb").read(1))
 attempt("signal", lambda: os.kill(outside, 0))
@@ -65,11 +72,16 @@ def test_what_is_hidden_cannot_be_read_and_all_else_can(folder: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(folder), str(os.getpid())]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     tried = json.loads(done.stdout.splitlines()[-1])
-    denied = ("secret", "link", "second name", "through proc", "renamed")
+    denied = ("secret", "link", "second name", "through proc")
     assert {name: tried[name] for name in denied} == dict.fromkeys(denied, "PermissionError")
-    assert tried["moved"] in ("OSError", "PermissionError")
-    assert not (folder / "open" / "new").exists()
-    assert (tried["beside"], tried["within"]) == ("beside", "open")
+    kept = ("renamed", "folder renamed", "removed", "written", "replaced", "linked", "moved")
+    for name in kept:
+        assert tried[name] in ("OSError", "PermissionError"), name
+    assert {path.name for path in (folder / "private").iterdir()} == {"secret", "beside"}
+    if landlock.version() >= 3:
+        assert tried["truncated"] == "PermissionError"
+        assert (folder / "private" / "secret").read_text() == "the secret"
+    assert (tried["beside"], tried["within"], tried["changed"]) == ("beside", "open", "7")
     assert tried["memory"] == "PermissionError"
     assert tried["own child"] == "done"
     if landlock.version() >= 2:

@@ -37,7 +37,7 @@ APPROVED
 tensors = '.*\\.(q|k|v|o)\\.lora_[AB]\\.weight'
 max-rank = 2
 max-bytes = 100000
-max-norm = 50.0
+max-norm = 500.0
 [metrics]
 steps = "exact"
 "privacy.epsilon" = "exact"

@@ -18,6 +18,7 @@ from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.fab import Fab
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_utils import ObjectUnavailableError
 from flwr.supercore.object_store import ObjectStore, ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
@@ -45,6 +46,7 @@ class Coordinator:
         self.sent: list[tuple[Message, float]] = []
         self.silent = False
         self.stopped = False
+        self.late = 0
         self.name = "question"
         self.content = bundle
         self.settings: dict[str, Any] = {}
@@ -88,6 +90,9 @@ class Coordinator:
     def fetch(self, _run: int, name: str) -> bytes:
         if self.stopped:
             raise RunNotRunningException
+        if self.late:
+            self.late -= 1
+            raise ObjectUnavailableError(name)
         return self._objects[name]
 
     def confirm(self, _run: int, _name: str) -> None:
@@ -174,6 +179,13 @@ def test_flower_is_given_what_was_judged_and_nothing_that_is_fetched_anew(
     assert connection.get_run(RUN).override_config == {}
     assert connection.get_fab("any", RUN).content == bundle
     assert coordinator.asked == ["run", "fab"]
+
+
+def test_a_piece_that_the_server_has_not_yet_is_asked_for_again(
+    connection: Connection, coordinator: Coordinator
+) -> None:
+    coordinator.late = 2
+    assert connection.receive() is not None
 
 
 def test_a_run_whose_settings_the_policy_does_not_accept_starts_no_app(

@@ -1,0 +1,223 @@
+"""What each attack on a site's promise gains: before the site was guarded against it, and now.
+
+    python benchmarks/attacks.py
+
+"Now" is measured in this run: against the gate with the policy that is shipped, or by the attack
+tests of `tests/attacks`, which are run. "Before" was measured once, on commit 8afdcb1. The table is
+that of docs/results/attacks.md.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import Error, Message
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
+
+from client.privacy.accountant import Steps, spent
+from client.privacy.budget_filter import BudgetFilter
+from client.privacy.clipping import clip_factors, clipped
+from client.site.policy import load_policy
+from client.site.privacy_budget import plan_of
+from client.site.report_rules import capacity_bits
+from client.site.run_settings import guarded, refused_setting
+from common.config import PrivacyConfig, RunConfig, Value, key_types
+from tests.attacks.adapter_channels import CHANNELS, REFUSED_BEFORE
+from tests.attacks.test_hidden_room import told
+from tests.client.site.gated_site import GatedSite, make_gated_site
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHIPPED = load_policy(REPOSITORY / "deploy" / "site" / "policy.toml")
+BACKBONE = "chronos-bolt-nano"
+GUARDED = {key: kind for key, kind in key_types().items() if guarded(key)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One attack.
+
+    Attributes:
+        kind: what is attacked.
+        attack: what is tried.
+        before: gained on commit 8afdcb1.
+        now: gained in this run.
+    """
+
+    kind: str
+    attack: str
+    before: str
+    now: str
+
+
+def main() -> None:
+    """Run all attacks and print the table."""
+    print("| attacked | by | gained before | gained now |\n|---|---|--:|--:|")
+    with tempfile.TemporaryDirectory() as folder:
+        for row in chain(by_numbers(), at_the_gate(Path(folder)), by_the_adapter(), by_tests()):
+            print(f"| {row.kind} | {row.attack} | {row.before} | {row.now} |", flush=True)
+
+
+def by_numbers() -> Iterator[Row]:
+    """Clipping and the budget."""
+    yield Row(
+        "one patient's gradient",
+        "settings so small that squares vanish (alpha 1e-22, clip norm 1e-30), 80 orders tried",
+        "2e5 clip norms",
+        f"{largest_part():.6f} clip norms",
+    )
+    number, epsilon = runs_within_budget(8.0)
+    yield Row(
+        "the budget of all runs",
+        "run after run at epsilon 8, six of them asked for",
+        "6 runs, epsilon 25.0",
+        f"{number} run, epsilon {epsilon:.1f}" if number == 1 else f"{number} runs, {epsilon:.1f}",
+    )
+
+
+def largest_part() -> float:
+    """The longest clipped gradient, in clip norms, over 40 orders of magnitude either way."""
+    longest = 0.0
+    for exponent in range(-40, 41):
+        for clip in (1e-30, 1e-20, 0.05, 1.0, 1e20):
+            rows = torch.full((1, 3, 4), 10.0**exponent, dtype=torch.float64)
+            gradient = rows.to(torch.float32) if abs(exponent) < 38 else rows
+            factors = clip_factors({"B": gradient}, clip)
+            part = clipped(gradient, factors).double().flatten() / clip
+            longest = max(longest, math.sqrt(math.fsum(float(x) ** 2 for x in part)))
+    return longest
+
+
+def runs_within_budget(epsilon: float) -> tuple[int, float]:
+    """How many runs of an epsilon the shipped budget admits, and epsilon of them together."""
+    plan = plan_of(RunConfig(privacy=PrivacyConfig(epsilon=epsilon)))
+    run = plan.remaining(1)
+    budget = BudgetFilter(SHIPPED.budget_epsilon, SHIPPED.budget_delta)
+    history: list[Steps] = []
+    while len(history) < 6 and budget.admits(history, run):
+        history.append(run)
+    return len(history), spent(history, SHIPPED.budget_delta).prv
+
+
+def at_the_gate(folder: Path) -> Iterator[Row]:
+    """What a coordinator or an app tries at a site whose policy asks for privacy."""
+    site = make_gated_site(folder, Path(BACKBONE), folder / "none", {})
+    joins = {answer(site, windows) for windows in WINDOWS}
+    yield Row(
+        "who has a window of a length",
+        f"joins with {len(WINDOWS)} kinds of windows",
+        "1 bit a question, without end",
+        bits(len(joins)),
+    )
+    errors = {failure(site, code) for code in (7, 8, 1001, 1002, 0, 99)}
+    yield Row(
+        "an error's kind", "an app fails in the way that it likes", "2 bits a message",
+        bits(len(errors)),
+    )  # fmt: skip
+    private = {name: of for name, of in SHIPPED.metrics.items() if name in site.site.allow}
+    yield Row(
+        "the numbers of a report, under privacy",
+        "an app writes what it likes into each",
+        "751 bits a round",
+        f"{capacity_bits(private):.0f} bits",
+    )
+    yield Row(
+        "the same without privacy", "within ranges and decimals", "751 bits a round",
+        f"{capacity_bits(SHIPPED.metrics):.0f} bits",
+    )  # fmt: skip
+    accepted, tried = settings_accepted()
+    yield Row(
+        "what is asked of the patients",
+        f"{tried} settings beyond the policy's values",
+        f"{tried} accepted",
+        f"{accepted} accepted",
+    )
+
+
+WINDOWS: tuple[Mapping[str, Any], ...] = (
+    *({"windows.context": length} for length in (12, 24, 36, 48)),
+    *({"windows.stride": length} for length in (1, 6, 48)),
+    {"windows.horizon": 1, "windows.min-context": 1},
+    {"windows.vitals": "heart_rate,mbp"},
+)
+
+
+def answer(site: GatedSite, windows: Mapping[str, Any]) -> str:
+    """All that a site says when it joins a run with such windows."""
+    site.use(**windows)
+    said = site.gate._join(site.question(site.ask("query")), {"kind": "query"})
+    return str({name: dict(record) for name, record in said.content.config_records.items()})
+
+
+def failure(site: GatedSite, code: int) -> str:
+    """What leaves in the place of an app's error."""
+    question = site.ask("train")
+    sent = site.passed(question, Message(Error(code=code, reason="x"), reply_to=question))
+    return f"{sent.error.code} {sent.error.reason}"
+
+
+def settings_accepted() -> tuple[int, int]:
+    """How many guarded settings the shipped policy accepts with a value that it does not name."""
+    flat = RunConfig().flat()
+    # -1 is the one noise seed that a site takes.
+    tried: dict[str, Value] = {key: "other" if kind is str else -1 for key, kind in GUARDED.items()}
+    tried["privacy.noise-seed"] = 7
+    changed = ({**flat, key: value} for key, value in tried.items())
+    accepted = sum(not refused_setting(settings, SHIPPED.settings) for settings in changed)
+    return accepted, len(tried)
+
+
+def by_the_adapter() -> Iterator[Row]:
+    """Channels beside the numbers of an adapter of 2,688 numbers in nine layers."""
+    for name, channel in CHANNELS.items():
+        before = 0 if name in REFUSED_BEFORE else channel.bits
+        yield Row("the adapter's message", name, f"{before:,} bits", bits(len(told(channel))))
+
+
+TESTED: tuple[tuple[str, str, str, str], ...] = (
+    ("the code that runs", "another bundle, an edited copy, a planted folder, a process that stays",
+     "all of them run", "test_running_code.py"),
+    ("the approval", "an app whose study has ended, one person twice, another bundle's signature",
+     "all answers leave", "test_approvals.py"),
+    ("app and node", "a man in the middle, a client without the certificate",
+     "the task and the bundle", "test_local_api.py"),
+    ("a site's place in a run", "one node as eight sites, another's name, a call without credential",
+     "8 of 8 places, a run", "test_coordinator.py"),
+    ("the evidence", "log and anchor written anew, a policy others may write, a file of 246 bytes",
+     "not found; accepted; hangs", "test_evidence.py"),
+)  # fmt: skip
+
+
+def by_tests() -> Iterator[Row]:
+    """What takes processes, keys and files: the attack tests, run here."""
+    for kind, attack, before, file in TESTED:
+        yield Row(kind, attack, before, verdict(REPOSITORY / "tests" / "attacks" / file))
+
+
+def verdict(file: Path) -> str:
+    """Run a file of attack tests; what it gained is nothing where all of them pass."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    passed = re.search(r"(\d+) passed", done.stdout)
+    if done.returncode or passed is None:
+        return f"**fails**: {done.stdout.splitlines()[-1]}"
+    return f"nothing ({passed[1]} tests of `{file.name}`)"
+
+
+def bits(answers: int) -> str:
+    """The bits that so many different answers can tell."""
+    return f"{math.log2(answers):.0f} bits" if answers else "nothing leaves"
+
+
+if __name__ == "__main__":
+    main()

@@ -41,6 +41,8 @@ from common.wire import WireDtype, encode, record_of
 SMALL = "amazon/chronos-bolt-small"
 BUNDLE = "ab" * 32
 SITE = "hospital-1"
+RUN, NODE = 2**64 - 1, 2**64 - 1
+"""Flower's numbers of a run and of a node: drawn below 2^64, so that most are as long as this."""
 PATIENTS = 240
 SOURCE, RULE = "own data", "sepsis by ICD-10 A40, A41, R65.2; adults; 24 h or more"
 POLICY = Path(__file__).resolve().parents[1] / "deploy" / "site" / "policy.toml"
@@ -56,18 +58,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         name = options.backbone or str(make_small(folder / "chronos-bolt-small"))
-        print("adapter and message of a training round, bytes (privacy on, nothing allowed)")
+        print(
+            "adapter and message of a training round, bytes (A and B with privacy off, B with it)"
+        )
         for rank in options.ranks:
             adapter = make_adapter(name, rank, not options.backbone)
             door = Door(folder / f"rank-{rank}", adapter)
             print(f"rank {rank}, {adapter.num_parameters:,} numbers in {len(adapter.tensors)}:")
             for dtype in DTYPES:
-                line = door.train(private_report(), private_run(dtype))
-                room = message_capacity_bits(line["adapter"]["tensors"], door.max_norm) / 8
-                print(
-                    f"  {dtype}: {line['adapter']['bytes']:,} and {line['bytes']:,}; "
-                    f"its numbers could hide {room:,.0f}"
-                )
+                for what, line in (
+                    ("A and B", door.train(open_report(), open_run(dtype))),
+                    ("B alone", door.train(private_report(), private_run(dtype))),
+                ):
+                    room = message_capacity_bits(line["adapter"]["tensors"], door.max_norm) / 8
+                    print(
+                        f"  {what}, {dtype}: {line['adapter']['bytes']:,} and {line['bytes']:,}; "
+                        f"its numbers could hide {room:,.0f}"
+                    )
         print(f"requests of a round: {door.requests}; beside the adapter, bytes:")
         for what, (report, run) in REPORTS.items():
             line = door.train(report(), run())
@@ -214,13 +221,16 @@ class Door:
         name = ConfigRecord({"site": SITE, "round": 1, "run": "ab" * 8})
         # Down comes float32, or float16 where less than that goes up.
         down: WireDtype = "float32" if dtype == "float32" else "float16"
-        given: dict[str, Any] = {"adapter": record_of(encode(self.adapter, down)), "round": name}
-        metadata = Metadata(1, "question", 1, 2, "", "", 1.0, 3600.0, kind, 1, 1)
+        given: dict[str, Any] = {
+            "adapter": record_of(encode(self.adapter, down, config.trained)),
+            "round": name,
+        }
+        metadata = Metadata(RUN, "cd" * 32, 1, NODE, "", "", 1.0, 3600.0, kind)
         asked = Message(content=RecordDict(given), metadata=metadata)  # type: ignore[call-overload]
         if kind != "query":
             content = {**content, "round": name}
         if kind == "train":
-            content["adapter"] = record_of(encode(self.adapter, dtype))
+            content["adapter"] = record_of(encode(self.adapter, dtype, config.trained))
         answer = Message(RecordDict(content), reply_to=asked)
         question = read_question(asked, *_stored(asked), RunFacts(BUNDLE, RunSettings(config)))
         sent = self._gate.pass_on(question, answer, *_stored(answer))

@@ -26,6 +26,9 @@ from common.config import PrivacyConfig, RunConfig
 
 log = logging.getLogger("fedvitals.gate")
 
+_COORDINATORS_OWN = frozenset({"data", "out", "resume"})
+"""Settings that no site reads. A run that goes on has another `resume` than when it began."""
+
 
 @dataclass(frozen=True)
 class RunPlan:
@@ -211,9 +214,10 @@ def share_spent(budget: BudgetFilter, history: Iterable[Steps]) -> float:
 
 def _key(entry: Mapping[str, Any]) -> tuple[object, ...]:
     """All that the answer to a round depends on, as the audit log has it."""
-    settings = entry.get("settings") or {}
+    changed = (entry.get("settings") or {}).get("changed") or {}
+    settings = frozenset(item for item in changed.items() if item[0] not in _COORDINATORS_OWN)
     names = ("run", "round", "bundle", "received")
-    return (*(entry.get(name) for name in names), settings.get("sha256"))
+    return (*(entry.get(name) for name in names), settings)
 
 
 def _key_of(question: Question) -> tuple[object, ...]:

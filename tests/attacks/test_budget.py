@@ -153,6 +153,23 @@ def test_a_run_that_fills_the_budget_may_have_its_last_answer_again(make: Make) 
     assert _reserved(site) == len(runs)
 
 
+def test_a_run_that_is_resumed_does_not_pay_again_for_a_round_that_was_answered(make: Make) -> None:
+    """A coordinator that was cut off resumes its run, and asks for the last round again.
+
+    Before: `resume` and `out` made it another question, so that the round was spent twice.
+    """
+    site = make()
+    first = site.ask("train")
+    answer = site.answer(first)
+    assert site.admitted(first) is None
+    site.passed(first, answer)
+    site.use(out="another", resume=True)
+    resumed = site.ask("train")
+    assert site.admitted(resumed) is None
+    assert not site.passed(resumed, site.answer(resumed)).has_error()
+    assert _reserved(site) == 1
+
+
 def test_a_budget_that_was_lowered_meanwhile_holds_for_what_has_not_left(make: Make) -> None:
     """The site lowers its budget while an app is training.
 

@@ -43,11 +43,14 @@ SMALLER: tuple[tuple[str, str], ...] = (
     ),
     (r'(?<=load_backbone\()"chronos-bolt-nano"', '"{backbone}"'),
     (r"^(python -m server evaluate .*)", r"\1 --backbone {backbone}"),
+    (r"^(python -m simulation prepare synthetic .*?) --stays \d+", r"\1"),
     (r"(prepare synthetic)", r"\1 --stays 70"),
     (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
     (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
     (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
+    # 32 processor seconds in place of an hour; the least number of trials that it takes.
+    (r"^(python -m simulation attack membership)", r"\1 --trials 20 --epsilons 1"),
     # The user whose name the services' first operator has in earnest; here nothing was started.
     (r"(operators remove) fedvitals", r"\1 a.meyer"),
     # Root alone gives files away.
@@ -103,6 +106,8 @@ ELSEWHERE = (
         "tests/docs/test_commands.py",
         ('"make", "--dry-run", "demo"',),
     ),
+    # It asks the registry.
+    Elsewhere(r"make lock$", "tests/deploy/test_lock.py", ("deploy.lock",)),
     # A SuperLink, SuperExec, nodes and apps in processes of their own.
     Elsewhere(r"flwr run \.", _FLOWER, ('"run", ".", "--stream", "-c"',)),
     Elsewhere(r"python -m server start", "tests/integration/conftest.py", ('"start"',)),
@@ -142,6 +147,7 @@ ELSEWHERE = (
             ("verify", "tests/deploy/test_certs.py"),
             ("revoke", "tests/deploy/test_certs.py"),
             ("rotate", "tests/deploy/test_certs.py"),
+            ("local-api", "tests/deploy/test_certs.py"),
         )
     ),
     Elsewhere(r"python -m server sites add ", _DEPLOYED, ('"sites", "add"',), "deploy/"),
@@ -164,6 +170,10 @@ ELSEWHERE = (
         "common/backbones/catalog.py",
         ("amazon/chronos-bolt-small", "772f3d25d38aec6d914c8949dab4462e2d46f5d8"),
     ),
+    # What the lock files name is not downloaded for a test.
+    Elsewhere(
+        r"/opt/fedvitals/bin/pip install ", "tests/deploy/test_lock.py", ("requirements.lock",)
+    ),
     # No container engine and no Kubernetes here; their files are checked by tests/deploy.
     Elsewhere(r"docker (build|pull|image) ", "tests/deploy/test_dockerfiles.py", ("Dockerfile",)),
     Elsewhere(r"docker run ", _FILES, ("fedvitals-site:0.1.0",)),
@@ -175,7 +185,7 @@ ELSEWHERE = (
     Elsewhere(r"systemd-run .* client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),
     Elsewhere(r"(systemd-run|nft) ", "tests/deploy/test_units.py", ("IPAddressAllow",)),
     Elsewhere(
-        r"(useradd|chown|chmod|install|cp|sed|cd|echo|tar|for|curl|[a-z]+=|python3 -m venv) ?",
+        r"(useradd|chown|chmod|install|cp|sed|cd|echo|tar|for|curl|[a-z]+=|python3\.11 -m venv) ?",
         _FILES,
         ("test_every_file_that_a_command_names_exists",),
         "deploy/",

@@ -209,7 +209,7 @@ def test_a_site_that_is_too_small_starts_no_app(make: Make) -> None:
     ("old", "new", "reason"),
     [
         ("max-rank = 2", "max-rank = 1", "rank"),
-        ("max-norm = 50.0", "max-norm = 1e-6", "norm"),
+        ("max-norm = 200.0", "max-norm = 1e-6", "norm"),
         ("max-bytes = 100000", "max-bytes = 100", "size"),
         ("rounds-per-day = 3", "rounds-per-day = 0", "rate"),
         ("(q|k|v|o)", "(q|k)", "tensor"),

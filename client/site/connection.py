@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from flwr.app import Message
@@ -24,6 +24,7 @@ from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.run import Run, RunNotRunningException
 
 from client.site.gate import Gate
+from client.site.inventory import MAX_OBJECTS
 from client.site.question import MAX_BYTES, Question, read_question
 from client.site.refused import RefusedError
 from client.site.run_facts import RunFacts, bundle_digest, read_run
@@ -195,24 +196,32 @@ class GatedConnection:
         run_id = message.metadata.run_id
         contents: dict[str, bytes] = {}
         size, waiting = 0, [tree]
-        while waiting and size <= MAX_BYTES:
+        while waiting and size <= MAX_BYTES and len(contents) <= MAX_OBJECTS:
             node = waiting.pop()
             if node.object_id not in contents:
                 contents[node.object_id] = self._inner.pull_object(run_id, node.object_id)
                 size += len(contents[node.object_id])
                 waiting.extend(node.children)
         if waiting:
-            raise RefusedError("size", f"a question of more than {MAX_BYTES} bytes")
+            most = f"{MAX_BYTES} bytes or {MAX_OBJECTS} objects"
+            raise RefusedError("size", f"a question of more than {most}")
         known = self._known_run(run_id)
         question = read_question(message, tree, contents.__getitem__, known.facts)
         return _Arriving(message, contents), question
 
     def _known_run(self, run_id: int) -> _KnownRun:
-        """A run as it was when its first message came; of a foreign bundle nothing is kept."""
+        """A run as it was when its first message came; what is not admitted is not kept.
+
+        Flower keeps one context for a whole series of runs, the settings of the latest run in it,
+        and hands them to the apps of all. Here each run is a series of its own, so that an app
+        works with the settings that were judged.
+        """
         known = self._runs.get(run_id)
         if known is not None:
             return known
-        run = self._inner.get_run(run_id)
+        run = replace(self._inner.get_run(run_id), series_id=run_id)
+        if run.run_id != run_id:
+            raise RefusedError("run", "the coordinator describes another run")
         fab = self._inner.get_fab(run.fab_hash, run_id)
         digest = bundle_digest(fab)
         if not self._gate.approves(digest):
@@ -220,6 +229,8 @@ class GatedConnection:
         if len(self._runs) == MOST_RUNS:
             raise RefusedError("runs", f"{MOST_RUNS} runs since the node was started")
         known = _KnownRun(run, read_run(run, fab))
+        if known.facts.settings is None:
+            return known
         self._runs[run_id] = known
         self._bundles[digest] = fab
         return known

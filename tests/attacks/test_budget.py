@@ -112,6 +112,17 @@ def test_a_run_without_privacy_is_entered_as_unbounded(make: Make) -> None:
     assert "cafe" in site.last["detail"]
 
 
+def test_a_validation_without_privacy_is_entered_too(make: Make) -> None:
+    """A coordinator has adapters of its own making scored, and never trains.
+
+    Before: the run was not entered, and a budget that was set later began at zero.
+    """
+    site = make(policy=OPEN, **{"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0})
+    assert site.admitted(site.ask("evaluate", run="cafe")) is None
+    assert site.last["decision"] == "reserved"
+    assert site.reopened()._budget.unbounded == {"cafe"}
+
+
 def test_the_same_question_costs_nothing_only_where_the_same_bytes_leave(make: Make) -> None:
     """A coordinator asks for a round again, and the app trains it again.
 

@@ -67,8 +67,9 @@ class Coordinator:
         return None if self.silent else self.receive()
 
     def receive(self) -> tuple[Message, ObjectTree]:
-        metadata = Metadata(RUN, self.name, 1, 2, "", "", 1.0, 30.0, "query", 1, 1)
+        metadata = Metadata(RUN, "", 1, 2, "", self.name, 1.0, 30.0, "query", 1, 1)
         message = Message(content=RecordDict(), metadata=metadata)  # type: ignore[call-overload]
+        metadata.__dict__["_message_id"] = message.object_id
         objects = get_all_nested_objects(message)
         self._objects = {name: one.deflate() for name, one in objects.items()}
         return remove_content_from_message(message), get_object_tree(message)
@@ -236,7 +237,7 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     )
     ((sent, worked_s),) = coordinator.sent
     assert worked_s == 0.0
-    assert sent.metadata.reply_to_message_id == "question"
+    assert sent.metadata.reply_to_message_id == awaited.metadata.message_id
     assert not deadline.runs
 
 

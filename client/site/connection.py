@@ -9,7 +9,6 @@ tells the loop that nothing is left to push; `push_object` sends nothing for any
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,18 +22,18 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.run import Run, RunNotRunningException
 
+from client.site.deadline import Deadline
 from client.site.gate import Gate
-from client.site.inventory import MAX_OBJECTS
+from client.site.inventory import MAX_OBJECTS, Read
 from client.site.question import MAX_BYTES, Question, read_question
 from client.site.refused import RefusedError
 from client.site.run_facts import RunFacts, bundle_digest, read_run
 from common.errors import AuditError
 
 WAIT_FOR_CONTENT_S = 120.0
-"""An app that dies while it hands over its answer must not hold the node for ever."""
+"""For a whole answer: an app that dies while it hands it over must not hold the node for ever."""
 MOST_RUNS = 10_000
 """Runs whose settings are held: until the node is started again."""
-LONGEST_S = 86_400.0
 _POLL_S = 0.05
 
 log = logging.getLogger("fedvitals.node")
@@ -69,35 +68,6 @@ class _KnownRun:
 
     run: Run
     facts: RunFacts
-
-
-class Deadline:
-    """Until when an answer to the message in work is of use; shared with a thread that watches it.
-
-    Flower waits for an answer for ever, and takes no other message meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._until = math.inf
-
-    def set(self, seconds: float) -> None:
-        """Begin to count; for a day at most, whatever the server says."""
-        asked = seconds if 0.0 <= seconds <= LONGEST_S else LONGEST_S
-        self._until = time.monotonic() + asked
-
-    def clear(self) -> None:
-        """Nothing is in work."""
-        self._until = math.inf
-
-    @property
-    def runs(self) -> bool:
-        """Whether a message is in work."""
-        return self._until < math.inf
-
-    @property
-    def passed(self) -> bool:
-        """Whether an answer would come too late."""
-        return time.monotonic() > self._until
 
 
 @contextmanager
@@ -277,7 +247,8 @@ class GatedConnection:
                 self._deadline.clear()  # else the awaited one is still to come
             return set(), ""
         self._deadline.clear()
-        allowed = self._decide(lambda: self._gate.pass_on(question, message, tree, self._read))
+        read = self._reader()
+        allowed = self._decide(lambda: self._gate.pass_on(question, message, tree, read))
         if allowed is not None:
             self._send(allowed)
         return set(), ""
@@ -307,13 +278,17 @@ class GatedConnection:
         """Send nothing: what the gate allowed has been sent already."""
         raise RefusedError("push", "a piece of a message that the gate has not made")
 
-    def _read(self, object_id: str) -> bytes:
-        """The bytes of an object of an answer, as soon as the app has handed it over."""
+    def _reader(self) -> Read:
+        """Return what gives an answer's objects, each as soon as the app has handed it over."""
         deadline = time.monotonic() + WAIT_FOR_CONTENT_S
-        while True:
-            content: Any = self._store.get(object_id)
-            if content is None or time.monotonic() > deadline:
-                raise RefusedError("damaged", "an answer of which a part never came")
-            if content != b"":
-                return bytes(content)
-            time.sleep(_POLL_S)
+
+        def read(object_id: str) -> bytes:
+            while True:
+                content: Any = self._store.get(object_id)
+                if content is None or time.monotonic() > deadline:
+                    raise RefusedError("damaged", "an answer of which a part never came")
+                if content != b"":
+                    return bytes(content)
+                time.sleep(_POLL_S)
+
+        return read

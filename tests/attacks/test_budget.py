@@ -145,6 +145,22 @@ def test_the_same_question_costs_nothing_only_where_the_same_bytes_leave(make: M
     assert _reserved(site) == 2
 
 
+def test_a_run_spends_the_steps_of_its_rounds_and_no_more(make: Make) -> None:
+    """A coordinator asks for one round again and again, each time from another adapter.
+
+    Before: the node took each for the run's round, beside an epsilon that covers them once.
+    """
+    site = make(**{"privacy.noise-multiplier": 30.0}, rounds=2)
+    for seed in range(4):
+        site.use(seed=seed)
+        refusal = site.admitted(site.ask("train", 1))
+        assert (refusal is None) == (seed < 2)
+    assert site.last["reason"] == "privacy"
+    assert _reserved(site) == 2
+    site.reopened()
+    assert site.admitted(site.ask("train", 2)) is not None
+
+
 def test_a_budget_that_was_lowered_meanwhile_holds_for_what_has_not_left(make: Make) -> None:
     """The site lowers its budget while an app is training.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +23,8 @@ from flwr.supernode.nodestate import NodeState, NodeStateFactory
 from client.site.approval_file import Grant, approve_bundle
 from client.site.audit import AuditLog, read_entries
 from client.site.bundles import read_bundle
-from client.site.connection import Connection, Deadline, GatedConnection
+from client.site.connection import Connection, GatedConnection
+from client.site.deadline import Deadline
 from client.site.gate import Gate
 from client.site.inventory import MAX_OBJECTS, take_inventory
 from client.site.policy import PolicyFile
@@ -130,7 +130,7 @@ def _end(problem: AuditError) -> NoReturn:
 
 
 @pytest.fixture
-def node(tmp_path: Path, bundle: bytes) -> Iterator[Node]:
+def node(tmp_path: Path, bundle: bytes) -> Node:
     return Node(tmp_path, bundle)
 
 
@@ -263,6 +263,9 @@ def test_long_texts_do_not_fill_the_audit_log(node: Node) -> None:
         node.describe(7, **{key: "x" * 1_000_000})
         node.take(question(7))
         assert node.last["decision"] == "refused"
+    node.describe(9, **{"out": "x" * 10_000, "windows.stride": 1})
+    assert node.take(question(9)) is None
+    assert node.last["settings"]["changed"]["out"].endswith("x… (10000 characters)")
     assert node.log.stat().st_size < 10_000
 
 

@@ -26,7 +26,8 @@ from flwr.supernode.nodestate import NodeStateFactory
 from client.site.approval_file import Grant, approve_bundle
 from client.site.audit import AuditLog, read_entries
 from client.site.bundles import read_bundle
-from client.site.connection import Connection, Deadline, GatedConnection
+from client.site.connection import Connection, GatedConnection
+from client.site.deadline import Deadline
 from client.site.gate import Gate
 from client.site.policy import PolicyFile
 from client.site.seams import _push_until_answered
@@ -195,7 +196,7 @@ def test_a_message_has_the_time_that_the_server_waits(
     connection: Connection, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("client.site.connection.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("client.site.deadline.time.monotonic", lambda: now[0])
     assert not deadline.passed
     connection.receive()
     now[0] += 29.0
@@ -204,6 +205,22 @@ def test_a_message_has_the_time_that_the_server_waits(
     assert deadline.passed
     deadline.clear()
     assert not deadline.passed
+
+
+@pytest.mark.parametrize(
+    ("said_s", "given_s"),
+    [(-1.0, 10.0), (0.0, 10.0), (1e300, 86_400.0), (float("nan"), 86_400.0)],
+)
+def test_whatever_the_server_says_an_app_has_some_time_and_no_more_than_a_day(
+    deadline: Deadline, monkeypatch: pytest.MonkeyPatch, said_s: float, given_s: float
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("client.site.deadline.time.monotonic", lambda: now[0])
+    deadline.set(said_s)
+    now[0] += given_s
+    assert not deadline.passed
+    now[0] += 1.0
+    assert deadline.passed
 
 
 def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(

@@ -32,6 +32,8 @@ from common.errors import AuditError
 
 WAIT_FOR_CONTENT_S = 120.0
 """For a whole answer: an app that dies while it hands it over must not hold the node for ever."""
+MOST_DROPPED = 10
+"""Answers to no question that are recorded while one message is in work: an app may make any."""
 MOST_RUNS = 10_000
 """Runs whose settings are held: until the node is started again."""
 _POLL_S = 0.05
@@ -114,6 +116,7 @@ class GatedConnection:
         self._arriving: _Arriving | None = None
         self._open: dict[str, Question] = {}
         self._not_taken: set[str] = set()
+        self._dropped = 0
         self._runs: dict[int, _KnownRun] = {}
         self._bundles: dict[str, Fab] = {}
 
@@ -140,6 +143,7 @@ class GatedConnection:
         self._deadline.clear()
         self._not_taken |= self._open.keys()
         self._open.clear()
+        self._dropped = 0
         self._arriving = None
         received = self._inner.receive()
         if received is None:
@@ -242,7 +246,9 @@ class GatedConnection:
         """Send what the gate makes of an answer; the loop is told that nothing is left to push."""
         question = self._open.pop(message.metadata.reply_to_message_id, None)
         if question is None:
-            self._decide(lambda: self._gate.drop("it answers no question of the server"))
+            self._dropped += 1
+            if self._dropped <= MOST_DROPPED:
+                self._decide(lambda: self._gate.drop("it answers no question of the server"))
             if message.metadata.reply_to_message_id not in self._not_taken:
                 self._deadline.clear()  # else the awaited one is still to come
             return set(), ""

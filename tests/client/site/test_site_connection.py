@@ -26,7 +26,7 @@ from flwr.supernode.nodestate import NodeStateFactory
 from client.site.approval_file import Grant, approve_bundle
 from client.site.audit import AuditLog, read_entries
 from client.site.bundles import read_bundle
-from client.site.connection import Connection, GatedConnection
+from client.site.connection import MOST_DROPPED, Connection, GatedConnection
 from client.site.deadline import Deadline
 from client.site.gate import Gate
 from client.site.policy import PolicyFile
@@ -267,6 +267,19 @@ def test_an_app_that_answers_no_question_is_not_waited_for(
     connection.send(Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=other), tree, 0.0)
     assert not coordinator.sent
     assert not deadline.runs
+
+
+def test_an_app_fills_no_audit_log_with_answers_to_nothing(
+    coordinator: Coordinator, connection: Connection, tmp_path: Path
+) -> None:
+    connection.receive()
+    other, tree = coordinator.receive()
+    other.metadata.__dict__["_message_id"] = "made up"
+    stray = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=other)
+    for _ in range(1000):
+        connection.send(stray, tree, 0.0)
+    dropped = [entry["decision"] for entry in read_entries(tmp_path / "audit.jsonl")]
+    assert dropped == ["dropped"] * MOST_DROPPED
 
 
 def test_a_message_whose_run_is_stopped_while_it_comes_in_is_forgotten(

@@ -30,6 +30,11 @@ from common.names import check_name
 
 Value = bool | int | float | str
 
+MOST_CHARACTERS = 10_000
+"""Of a text: settings come from whoever starts a run, and are kept with all that it makes."""
+MOST_WHOLE = 2**63 - 1
+"""What Flower's settings carry; a longer number is no number of anything, and no float either."""
+
 __all__ = [
     "AggregationConfig",
     "FederationConfig",
@@ -218,17 +223,23 @@ def _convert(key: str, given: Any, kind: type) -> Value:
             value = {"true": True, "false": False}[given.lower()]
         elif kind in (int, float) and isinstance(given, str | int) and not isinstance(given, bool):
             value = converter(given)
-    except (KeyError, ValueError):
-        raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r}") from None
-    fits = type(value) is kind  # a bool is an int to isinstance
-    if not fits or (kind is float and not math.isfinite(value)):
-        raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r}")
+    except (KeyError, OverflowError, ValueError):
+        raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r:.200}") from None
+    if type(value) is not kind or not _bounded(value):  # a bool is an int to isinstance
+        raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r:.200}")
     checked: Value = value
     return checked
 
 
+def _bounded(value: Value) -> bool:
+    if isinstance(value, str):
+        return len(value) <= MOST_CHARACTERS
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= MOST_WHOLE
+
+
 def _type_name(kind: type) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+    text = f"text of at most {MOST_CHARACTERS:,} characters"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: text}[kind]
 
 
 def _underscored(name: str) -> str:

@@ -33,6 +33,8 @@ def check_question(
     """
     if question.kind not in KINDS:
         raise RefusedError("kind", "nothing answers such a message")
+    if question.problem:
+        raise RefusedError("question", question.problem)
     _check_settings(question, policy)
     if question.kind != "query":
         _check_round(question, site)
@@ -64,3 +66,8 @@ def _check_round(question: Question, site: Site) -> None:
         raise RefusedError("question", "the server's message does not ask this site for a round")
     if question.adapter is None:
         raise RefusedError("question", "the server's message brings no adapter")
+    # The guarantee that is stated beside an answer is that of the run's rounds, and of no more.
+    if question.kind == "train" and question.config is not None:
+        number, last = question.round.number, question.config.rounds
+        if not 1 <= number <= last:
+            raise RefusedError("question", f"round {number} is to be trained, of 1 to {last}")

@@ -9,11 +9,10 @@ tells the loop that nothing is left to push; `push_object` sends nothing for any
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from flwr.app import Message
@@ -24,18 +23,20 @@ from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.run import Run, RunNotRunningException
 
+from client.site.deadline import Deadline
 from client.site.gate import Gate
-from client.site.inventory import MAX_OBJECTS
+from client.site.inventory import MAX_OBJECTS, Read
 from client.site.question import MAX_BYTES, Question, read_question
 from client.site.refused import RefusedError
 from client.site.run_facts import RunFacts, bundle_digest, read_run
 from common.errors import AuditError
 
 WAIT_FOR_CONTENT_S = 120.0
-"""An app that dies while it hands over its answer must not hold the node for ever."""
+"""For a whole answer: an app that dies while it hands it over must not hold the node for ever."""
+MOST_DROPPED = 10
+"""Answers to no question that are recorded while one message is in work: an app may make any."""
 MOST_RUNS = 10_000
 """Runs whose settings are held: until the node is started again."""
-LONGEST_S = 86_400.0
 _POLL_S = 0.05
 
 log = logging.getLogger("fedvitals.node")
@@ -70,35 +71,6 @@ class _KnownRun:
 
     run: Run
     facts: RunFacts
-
-
-class Deadline:
-    """Until when an answer to the message in work is of use; shared with a thread that watches it.
-
-    Flower waits for an answer for ever, and takes no other message meanwhile.
-    """
-
-    def __init__(self) -> None:
-        self._until = math.inf
-
-    def set(self, seconds: float) -> None:
-        """Begin to count; for a day at most, whatever the server says."""
-        asked = seconds if 0.0 <= seconds <= LONGEST_S else LONGEST_S
-        self._until = time.monotonic() + asked
-
-    def clear(self) -> None:
-        """Nothing is in work."""
-        self._until = math.inf
-
-    @property
-    def runs(self) -> bool:
-        """Whether a message is in work."""
-        return self._until < math.inf
-
-    @property
-    def passed(self) -> bool:
-        """Whether an answer would come too late."""
-        return time.monotonic() > self._until
 
 
 @contextmanager
@@ -145,6 +117,7 @@ class GatedConnection:
         self._arriving: _Arriving | None = None
         self._open: dict[str, Question] = {}
         self._not_taken: set[str] = set()
+        self._dropped = 0
         self._runs: dict[int, _KnownRun] = {}
         self._bundles: dict[str, Fab] = {}
 
@@ -171,6 +144,7 @@ class GatedConnection:
         self._deadline.clear()
         self._not_taken |= self._open.keys()
         self._open.clear()
+        self._dropped = 0
         self._arriving = None
         received = self._inner.receive()
         if received is None:
@@ -217,11 +191,18 @@ class GatedConnection:
         return pull_objects(object_ids, pull)
 
     def _known_run(self, run_id: int) -> _KnownRun:
-        """A run as it was when its first message came; of a foreign bundle nothing is kept."""
+        """A run as it was when its first message came; what is not admitted is not kept.
+
+        Flower keeps one context for a whole series of runs, the settings of the latest run in it,
+        and hands them to the apps of all. Here each run is a series of its own, so that an app
+        works with the settings that were judged.
+        """
         known = self._runs.get(run_id)
         if known is not None:
             return known
-        run = self._inner.get_run(run_id)
+        run = replace(self._inner.get_run(run_id), series_id=run_id)
+        if run.run_id != run_id:
+            raise RefusedError("run", "the coordinator describes another run")
         fab = self._inner.get_fab(run.fab_hash, run_id)
         digest = bundle_digest(fab)
         if not self._gate.approves(digest):
@@ -229,6 +210,8 @@ class GatedConnection:
         if len(self._runs) == MOST_RUNS:
             raise RefusedError("runs", f"{MOST_RUNS} runs since the node was started")
         known = _KnownRun(run, read_run(run, fab))
+        if known.facts.settings is None:
+            return known
         self._runs[run_id] = known
         self._bundles[digest] = fab
         return known
@@ -270,12 +253,15 @@ class GatedConnection:
         """Send what the gate makes of an answer; the loop is told that nothing is left to push."""
         question = self._open.pop(message.metadata.reply_to_message_id, None)
         if question is None:
-            self._decide(lambda: self._gate.drop("it answers no question of the server"))
+            self._dropped += 1
+            if self._dropped <= MOST_DROPPED:
+                self._decide(lambda: self._gate.drop("it answers no question of the server"))
             if message.metadata.reply_to_message_id not in self._not_taken:
                 self._deadline.clear()  # else the awaited one is still to come
             return set(), ""
         self._deadline.clear()
-        allowed = self._decide(lambda: self._gate.pass_on(question, message, tree, self._read))
+        read = self._reader()
+        allowed = self._decide(lambda: self._gate.pass_on(question, message, tree, read))
         if allowed is not None:
             self._send(allowed)
         return set(), ""
@@ -305,16 +291,20 @@ class GatedConnection:
         """Send nothing: what the gate allowed has been sent already."""
         raise RefusedError("push", "a piece of a message that the gate has not made")
 
-    def _read(self, object_id: str) -> bytes:
-        """The bytes of an object of an answer, as soon as the app has handed it over."""
+    def _reader(self) -> Read:
+        """Return what gives an answer's objects, each as soon as the app has handed it over."""
         deadline = time.monotonic() + WAIT_FOR_CONTENT_S
-        while True:
-            content: Any = self._store.get(object_id)
-            if content is None or time.monotonic() > deadline:
-                raise RefusedError("damaged", "an answer of which a part never came")
-            if content != b"":
-                return bytes(content)
-            time.sleep(_POLL_S)
+
+        def read(object_id: str) -> bytes:
+            while True:
+                content: Any = self._store.get(object_id)
+                if content is None or time.monotonic() > deadline:
+                    raise RefusedError("damaged", "an answer of which a part never came")
+                if content != b"":
+                    return bytes(content)
+                time.sleep(_POLL_S)
+
+        return read
 
 
 def _object_ids(tree: ObjectTree) -> list[str]:

@@ -106,7 +106,8 @@ class Gate:
             check_question(self._site, question, policy, self._limits, self._budget)
             if question.kind == "query" and (policy.privacy_required or question.private):
                 return Answer(self._join(question, entry))
-            if question.kind == "train":
+            # The scores of a validation are the patients' too, where no privacy covers them.
+            if question.kind == "train" or (question.kind == "evaluate" and not question.private):
                 self._reserve(question, entry)
         except RefusedError as refusal:
             entry |= {"decision": "refused", "reason": refusal.code, "detail": refusal.detail}

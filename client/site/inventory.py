@@ -12,6 +12,7 @@ object once, and refuses an object that no other refers to. What the values mean
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +84,9 @@ def take_inventory(tree: ObjectTree, read: Read, max_bytes: int) -> Inventory:
     Raises:
         RefusedError: it is too large, damaged, or not built as a message is.
     """
-    return _Reader(_collect(tree, read, max_bytes)).message(tree.object_id)
+    objects = _collect(tree, read, max_bytes)
+    _check_tree(tree, objects)
+    return _Reader(objects, max_bytes).message(tree.object_id)
 
 
 def _collect(tree: ObjectTree, read: Read, max_bytes: int) -> dict[str, _Object]:
@@ -101,9 +104,27 @@ def _collect(tree: ObjectTree, read: Read, max_bytes: int) -> dict[str, _Object]
         size += len(content)
         if size > max_bytes:
             raise RefusedError("size", f"a message of more than {max_bytes} bytes")
+        if hashlib.sha256(content).hexdigest() != node.object_id:
+            raise RefusedError("damaged", "an object under another id than its own")
         contents[node.object_id] = content
         waiting.extend(node.children)
     return {name: _split(content) for name, content in contents.items()}
+
+
+def _check_tree(tree: ObjectTree, objects: Mapping[str, _Object]) -> None:
+    """Refuse a tree that is not the one which the objects themselves name.
+
+    Flower stores a tree as it is told and builds it anew for each reader. One that names a child
+    twice on each of sixty levels is short on the wire and has no end when it is built.
+    """
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        found = objects.get(node.object_id)
+        told = sorted(child.object_id for child in node.children)
+        if found is None or told != sorted(found.children):
+            raise RefusedError("damaged", "a tree that is not that of the message")
+        waiting.extend(node.children)
 
 
 def _split(content: bytes) -> _Object:
@@ -113,6 +134,8 @@ def _split(content: bytes) -> _Object:
     if not divider or len(parts) != 3 or parts[2] != str(len(body)):
         raise RefusedError("damaged", "an object without a proper head")
     children = tuple(parts[1].split(",")) if parts[1] else ()
+    if len(set(children)) != len(children):
+        raise RefusedError("damaged", "an object that names a child twice")
     if parts[0] != "ArrayChunk" and len(content) > MAX_OBJECT_BYTES:
         raise RefusedError("size", f"an object {shown(parts[0])} of {len(content)} bytes")
     return _Object(parts[0], children, body, content)
@@ -121,8 +144,9 @@ def _split(content: bytes) -> _Object:
 class _Reader:
     """Follows the references between objects and notes which were met."""
 
-    def __init__(self, objects: Mapping[str, _Object]) -> None:
+    def __init__(self, objects: Mapping[str, _Object], max_bytes: int) -> None:
         self._objects = objects
+        self._room = max_bytes
         self._met: set[str] = set()
 
     def message(self, root: str) -> Inventory:
@@ -180,6 +204,9 @@ class _Reader:
         # Equal pieces are stored once and listed twice: what they add up to is not what was stored.
         if len(order) > MAX_OBJECTS or set(order) != set(range(len(pieces))):
             raise RefusedError("damaged", "an array that does not use each of its pieces")
+        self._room -= sum(len(pieces[index].body) for index in order)
+        if self._room < 0:
+            raise RefusedError("size", "arrays that are longer together than a message may be")
         data = b"".join(pieces[index].body for index in order)
         return ArrayItem(str(said["dtype"]), tuple(shape), str(said["stype"]), data)
 

@@ -33,7 +33,7 @@ from client.host.linux import hide_memory
 from client.site.anchoring import Anchoring
 from client.site.audit import AuditLog
 from client.site.config import SiteConfig
-from client.site.connection import Deadline
+from client.site.deadline import Deadline
 from client.site.gate import Gate
 from client.site.health import Pulse, serve_health
 from client.site.local_api import serve_local_api

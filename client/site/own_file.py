@@ -93,8 +93,11 @@ def read_own_bytes(
 ) -> bytes:
     """Read a file that is judged as by `check_own_file`, from the handle that was judged."""
     try:
-        with _opened(path, what, {0, os.geteuid(), *also}) as handle, os.fdopen(handle, "rb") as it:
-            data = it.read(MAX_BYTES + 1)
+        with (
+            _opened(path, what, {0, os.geteuid(), *also}) as handle,
+            os.fdopen(handle, "rb", closefd=False) as file,
+        ):
+            data = file.read(MAX_BYTES + 1)
     except _FaultError as problem:
         raise error(f"{problem.fault.what}; {problem.fault.remedy}") from problem
     except OSError as problem:
@@ -116,7 +119,7 @@ def read_own_text(
 
 @contextmanager
 def _opened(path: Path, what: str, owners: Collection[int]) -> Iterator[int]:
-    """Open a file and judge the handle; who takes the handle over may close it."""
+    """Open a file, and judge the handle, which is closed at the end."""
     name = f"{what} = {path}"
     try:
         folder = _walk(path.absolute().parent, name, owners)
@@ -132,7 +135,7 @@ def _opened(path: Path, what: str, owners: Collection[int]) -> Iterator[int]:
         raise _FaultError(f"{name} cannot be read: {reason}", "is it there?") from problem
     try:
         _judge_file(path, name, os.fstat(handle), owners)
-        yield os.dup(handle)
+        yield handle
     finally:
         os.close(handle)
 

@@ -85,6 +85,7 @@ class PrivacyBudget:
 
     def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
         self._steps: Counter[tuple[float, float]] = Counter()
+        self._of_run: Counter[str] = Counter()
         self._unbounded: set[str] = set()
         self._sent: dict[tuple[object, ...], str] = {}
         self._plans: dict[object, Steps] = {}
@@ -169,15 +170,22 @@ class PrivacyBudget:
         """Return what a round spends, for its line in the audit log; None where it spends nothing.
 
         A run without privacy is entered once.
+
+        Raises:
+            RefusedError: where the run has taken all its steps. The epsilon that is stated of it,
+                and that the policy allows one run, is that of these.
         """
+        run = "" if question.round is None else question.round.run
         if question.private and question.config is not None:
-            steps = plan_of(question.config).round_steps
+            plan = plan_of(question.config)
+            steps, most = plan.round_steps, plan.rounds * plan.round_steps.steps
+            if self._of_run[run] + steps.steps > most:
+                raise RefusedError("privacy", f"run {run} has spent its {most} steps")
             return {
                 "sample-rate": steps.sample_rate,
                 "noise-multiplier": steps.noise_multiplier,
                 "steps": steps.steps,
             }
-        run = "" if question.round is None else question.round.run
         return None if run in self._unbounded else {}
 
     def sent_before(self, entry: Mapping[str, Any]) -> str:
@@ -194,6 +202,7 @@ class PrivacyBudget:
             return
         q, sigma = float(privacy["sample-rate"]), float(privacy["noise-multiplier"])
         self._steps[q, sigma] += int(privacy["steps"])
+        self._of_run[run] += int(privacy["steps"])
 
     def _note_former(self, entry: Mapping[str, Any]) -> None:
         """A line of a release that reserved nothing: the run's whole plan counts, once."""

@@ -13,9 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from flwr.app import Message
+from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.constant import HEAD_BODY_DIVIDER
 
 from client.site.inventory import Read, take_inventory
+from client.site.refused import RefusedError
 from client.site.run_facts import RunFacts
 from common.config import RunConfig
 from common.wire_header import Header, read_header
@@ -47,6 +50,7 @@ class Question:
         round: which round it asks for; None where it does not say so properly.
         adapter: the header of the adapter that it brings; None without one.
         received: SHA-256 of that adapter's bytes; empty without one.
+        problem: why it is no message that a node takes in; empty where it is one.
     """
 
     message: Message
@@ -55,6 +59,7 @@ class Question:
     round: RoundName | None = None
     adapter: Header | None = None
     received: str = ""
+    problem: str = ""
 
     @property
     def config(self) -> RunConfig | None:
@@ -68,7 +73,7 @@ class Question:
 
 
 def read_question(message: Message, tree: ObjectTree, read: Read, facts: RunFacts) -> Question:
-    """Read a message of the server; what is not as it should be is left out, and so not answered.
+    """Read a message of the server; `problem` says what is not as it should be.
 
     Args:
         message: as it came, without its content.
@@ -78,14 +83,35 @@ def read_question(message: Message, tree: ObjectTree, read: Read, facts: RunFact
     """
     kind = message.metadata.message_type
     try:
+        _check_envelope(message, tree, read)
         found = take_inventory(tree, read, MAX_BYTES)
         order = found.configs.get("round", {})
         array = found.arrays.get("adapter", {}).get("adapter")
         header = None if array is None else read_header(array.data, MAX_BYTES)
-    except Exception:  # whatever is wrong with it, an answer cannot be checked against it
-        return Question(message, kind, facts)
+    except RefusedError as refusal:
+        return Question(message, kind, facts, problem=refusal.detail)
+    except Exception as problem:  # whatever is wrong, an answer cannot be checked against it
+        name = type(problem).__name__
+        return Question(message, kind, facts, problem=f"the message cannot be read: {name}")
     received = "" if array is None else hashlib.sha256(array.data).hexdigest()
     return Question(message, kind, facts, _round_name(order), header, received)
+
+
+def _check_envelope(message: Message, tree: ObjectTree, read: Read) -> None:
+    """Hold what a message is sent under against what it says of itself.
+
+    The gate goes by the one, and the app, which unpacks the message, by the other. A message that
+    names another as its question would be taken for the app's answer by Flower's loop.
+    """
+    metadata = message.metadata
+    if metadata.reply_to_message_id:
+        raise RefusedError("question", "the server's message calls itself an answer")
+    if metadata.message_id != tree.object_id:
+        raise RefusedError("question", "the server's message is sent under another id than its own")
+    _, _, body = read(tree.object_id).partition(HEAD_BODY_DIVIDER)
+    own = ProtoMessage.FromString(body).metadata
+    if (own.message_type, own.reply_to_message_id) != (metadata.message_type, ""):
+        raise RefusedError("question", "the server's message is of another kind than it is sent as")
 
 
 def _round_name(order: Mapping[str, object]) -> RoundName | None:

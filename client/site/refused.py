@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST_CHARACTERS = 500
+"""Of a detail: it may quote what came, and stands in a log that only grows."""
+
 
 class RefusedError(Exception):
     """A message that stays at the site.
@@ -15,4 +18,4 @@ class RefusedError(Exception):
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
-        self.detail = detail
+        self.detail = detail if len(detail) <= MOST_CHARACTERS else f"{detail[:MOST_CHARACTERS]}…"

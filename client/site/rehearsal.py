@@ -38,7 +38,8 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.host.linux import hide_memory
 from client.site.bundles import BundleContents
-from client.site.connection import Connection, Deadline, GatedConnection
+from client.site.connection import Connection, GatedConnection
+from client.site.deadline import Deadline
 from client.site.first_round import NODE_ID, RUN_ID
 from client.site.gate import Gate
 from client.site.local_api import serve_local_api

@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from client.site.refused import MOST_CHARACTERS
 from client.site.toml_table import TomlTable
 from common.config import RunConfig, Value, key_types
 from common.names import check_name
@@ -75,10 +76,19 @@ class RunSettings:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def record(self) -> dict[str, object]:
-        """Return the audit log's account: the digest of all, and those that are not the default."""
+        """Return the audit log's account: the digest of all, and those that are not the default.
+
+        Long texts are cut: the digest stands for the whole.
+        """
         usual = RunConfig().flat()
-        changed = {key: value for key, value in self.flat.items() if value != usual[key]}
+        changed = {key: _cut(value) for key, value in self.flat.items() if value != usual[key]}
         return {"sha256": self.digest, "changed": changed}
+
+
+def _cut(value: Value) -> Value:
+    if isinstance(value, str) and len(value) > MOST_CHARACTERS:
+        return f"{value[:MOST_CHARACTERS]}… ({len(value)} characters)"
+    return value
 
 
 def read_accepted(table: TomlTable) -> dict[str, Accepted]:

@@ -23,7 +23,8 @@ from flwr.supercore.object_store import ObjectStore
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from client.site.connection import Connection, Deadline, GatedConnection
+from client.site.connection import Connection, GatedConnection
+from client.site.deadline import Deadline
 from client.site.gate import Gate
 from client.site.health import Pulse
 from client.site.trouble import explain

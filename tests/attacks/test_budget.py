@@ -112,6 +112,17 @@ def test_a_run_without_privacy_is_entered_as_unbounded(make: Make) -> None:
     assert "cafe" in site.last["detail"]
 
 
+def test_a_validation_without_privacy_is_entered_too(make: Make) -> None:
+    """A coordinator has adapters of its own making scored, and never trains.
+
+    Before: the run was not entered, and a budget that was set later began at zero.
+    """
+    site = make(policy=OPEN, **{"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0})
+    assert site.admitted(site.ask("evaluate", run="cafe")) is None
+    assert site.last["decision"] == "reserved"
+    assert site.reopened()._budget.unbounded == {"cafe"}
+
+
 def test_the_same_question_costs_nothing_only_where_the_same_bytes_leave(make: Make) -> None:
     """A coordinator asks for a round again, and the app trains it again.
 
@@ -168,6 +179,22 @@ def test_a_run_that_is_resumed_does_not_pay_again_for_a_round_that_was_answered(
     assert site.admitted(resumed) is None
     assert not site.passed(resumed, site.answer(resumed)).has_error()
     assert _reserved(site) == 1
+
+
+def test_a_run_spends_the_steps_of_its_rounds_and_no_more(make: Make) -> None:
+    """A coordinator asks for one round again and again, each time from another adapter.
+
+    Before: the node took each for the run's round, beside an epsilon that covers them once.
+    """
+    site = make(**{"privacy.noise-multiplier": 30.0}, rounds=2)
+    for seed in range(4):
+        site.use(seed=seed)
+        refusal = site.admitted(site.ask("train", 1))
+        assert (refusal is None) == (seed < 2)
+    assert site.last["reason"] == "privacy"
+    assert _reserved(site) == 2
+    site.reopened()
+    assert site.admitted(site.ask("train", 2)) is not None
 
 
 def test_a_budget_that_was_lowered_meanwhile_holds_for_what_has_not_left(make: Make) -> None:

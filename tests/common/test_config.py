@@ -50,12 +50,16 @@ def test_every_setting_has_a_line_of_help() -> None:
         ({"windows.horizon": 0}, "windows.horizon must be from 1 to 1,024"),
         ({"windows.vitals": "heart_rate,spo3"}, "did you mean 'spo2'?"),
         ({"windows.vitals": " , "}, "names no vital sign"),
+        ({"out": "x" * 10_001}, "out must be text of at most 10,000 characters, got 'xxx"),
+        ({"rounds": "9" * 400}, "rounds must be a whole number, got '999"),
+        ({"privacy.epsilon": 10**400}, "privacy.epsilon must be a number, got 1000"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(pairs: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as error:
         RunConfig.parse(pairs)
     assert message in str(error.value)
+    assert len(str(error.value)) < 2000
 
 
 def test_every_number_that_shapes_the_gradients_has_a_floor_and_a_ceiling() -> None:

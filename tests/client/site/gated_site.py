@@ -143,10 +143,12 @@ class GatedSite:
             content["adapter"] = to_record(self.shared_adapter(), trained=self.config.trained)
             content["round"] = ConfigRecord({"site": site, "round": number, "run": run})
         self.asked += 1
-        name = f"question-{self.asked}"
-        metadata = Metadata(1, name, 1, 2, "", "", 1.0, 3600.0, kind, 1, 1)
+        created_at = float(self.asked)  # so that no two are alike
+        metadata = Metadata(1, "", 1, 2, "", "", created_at, 3600.0, kind, 1, 1)
         # As it comes out of a connection; Flower's own way to make one, which it does not declare.
-        return Message(content=content, metadata=metadata)  # type: ignore[call-overload, no-any-return]
+        message: Message = Message(content=content, metadata=metadata)  # type: ignore[call-overload]
+        metadata.__dict__["_message_id"] = message.object_id
+        return message
 
     def shared_adapter(self) -> Adapter:
         """Return the run's first adapter, whose A all sides share under privacy."""
@@ -155,6 +157,7 @@ class GatedSite:
 
     def question(self, message: Message, bundle: str = BUNDLE) -> Question:
         """Return a message as the node reads it."""
+        message.metadata.__dict__["_message_id"] = message.object_id  # its content may be another
         tree, contents = objects(message)
         facts = RunFacts(bundle, RunSettings(self.config))
         return read_question(message, tree, contents.__getitem__, facts)

@@ -27,7 +27,8 @@ from flwr.supernode.nodestate import NodeStateFactory
 from client.site.approval_file import Grant, approve_bundle
 from client.site.audit import AuditLog, read_entries
 from client.site.bundles import read_bundle
-from client.site.connection import Connection, Deadline, GatedConnection
+from client.site.connection import MOST_DROPPED, Connection, GatedConnection
+from client.site.deadline import Deadline
 from client.site.gate import Gate
 from client.site.policy import PolicyFile
 from client.site.seams import _push_until_answered
@@ -69,8 +70,9 @@ class Coordinator:
         return None if self.silent else self.receive()
 
     def receive(self) -> tuple[Message, ObjectTree]:
-        metadata = Metadata(RUN, self.name, 1, 2, "", "", 1.0, 30.0, "query", 1, 1)
+        metadata = Metadata(RUN, "", 1, 2, "", self.name, 1.0, 30.0, "query", 1, 1)
         message = Message(content=RecordDict(), metadata=metadata)  # type: ignore[call-overload]
+        metadata.__dict__["_message_id"] = message.object_id
         objects = get_all_nested_objects(message)
         self._objects = {name: one.deflate() for name, one in objects.items()}
         return remove_content_from_message(message), get_object_tree(message)
@@ -206,7 +208,7 @@ def test_a_message_has_the_time_that_the_server_waits(
     connection: Connection, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("client.site.connection.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("client.site.deadline.time.monotonic", lambda: now[0])
     assert not deadline.passed
     connection.receive()
     now[0] += 29.0
@@ -215,6 +217,22 @@ def test_a_message_has_the_time_that_the_server_waits(
     assert deadline.passed
     deadline.clear()
     assert not deadline.passed
+
+
+@pytest.mark.parametrize(
+    ("said_s", "given_s"),
+    [(-1.0, 10.0), (0.0, 10.0), (1e300, 86_400.0), (float("nan"), 86_400.0)],
+)
+def test_whatever_the_server_says_an_app_has_some_time_and_no_more_than_a_day(
+    deadline: Deadline, monkeypatch: pytest.MonkeyPatch, said_s: float, given_s: float
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("client.site.deadline.time.monotonic", lambda: now[0])
+    deadline.set(said_s)
+    now[0] += given_s
+    assert not deadline.passed
+    now[0] += 1.0
+    assert deadline.passed
 
 
 def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
@@ -248,7 +266,7 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     )
     ((sent, worked_s),) = coordinator.sent
     assert worked_s == 0.0
-    assert sent.metadata.reply_to_message_id == "question"
+    assert sent.metadata.reply_to_message_id == awaited.metadata.message_id
     assert not deadline.runs
 
 
@@ -261,6 +279,19 @@ def test_an_app_that_answers_no_question_is_not_waited_for(
     connection.send(Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=other), tree, 0.0)
     assert not coordinator.sent
     assert not deadline.runs
+
+
+def test_an_app_fills_no_audit_log_with_answers_to_nothing(
+    coordinator: Coordinator, connection: Connection, tmp_path: Path
+) -> None:
+    connection.receive()
+    other, tree = coordinator.receive()
+    other.metadata.__dict__["_message_id"] = "made up"
+    stray = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=other)
+    for _ in range(1000):
+        connection.send(stray, tree, 0.0)
+    dropped = [entry["decision"] for entry in read_entries(tmp_path / "audit.jsonl")]
+    assert dropped == ["dropped"] * MOST_DROPPED
 
 
 def test_a_message_whose_run_is_stopped_while_it_comes_in_is_forgotten(

@@ -46,6 +46,17 @@ def mended(message: str) -> None:
     subprocess.run(message.rpartition("; ")[2], shell=True, check=True)
 
 
+def test_nothing_stays_open(file: Path) -> None:
+    open_before = set(Path("/proc/self/fd").iterdir())
+    for _ in range(3):
+        check_own_file(file, "site.policy", PolicyError)
+        read_own_bytes(file, "site.policy", PolicyError)
+        file.chmod(0o666)
+        refused(file)
+        file.chmod(0o644)
+    assert set(Path("/proc/self/fd").iterdir()) == open_before
+
+
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o600, 0o400, 0o444])
 def test_a_file_of_the_nodes_user_or_root_is_read(file: Path, mode: int) -> None:
     file.chmod(mode)

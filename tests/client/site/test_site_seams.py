@@ -17,7 +17,7 @@ from flwr.supercore import heartbeat
 from flwr.supernode import fleet_http_connection, start_client_internal
 
 from client.site import seams
-from client.site.connection import Deadline
+from client.site.deadline import Deadline
 from client.site.health import Pulse
 from client.site.seams import PAUSES_AFTER_500_S, Trouble, check_release, gated
 from common.errors import NodeError

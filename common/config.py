@@ -225,7 +225,8 @@ def _convert(key: str, given: Any, kind: type) -> Value:
             value = converter(given)
     except (KeyError, OverflowError, ValueError):
         raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r:.200}") from None
-    if type(value) is not kind or not _bounded(value):  # a bool is an int to isinstance
+    fits = type(value) is kind  # a bool is an int to isinstance
+    if not fits or not _bounded(value):
         raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r:.200}")
     checked: Value = value
     return checked

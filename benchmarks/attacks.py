@@ -191,7 +191,7 @@ TESTED: tuple[tuple[str, str, str, str], ...] = (
      "all answers leave", "test_approvals.py"),
     ("app and node", "a man in the middle, a client without the certificate",
      "the task and the bundle", "test_local_api.py"),
-    ("a site's place in a run", "one node as eight sites, another's name, a call without credential",
+    ("a site's place in a run", "one node as eight sites, another's name, no credential",
      "8 of 8 places, a run", "test_coordinator.py"),
     ("the evidence", "log and anchor written anew, a policy others may write, a file of 246 bytes",
      "not found; accepted; hangs", "test_evidence.py"),

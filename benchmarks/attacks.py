@@ -1,4 +1,4 @@
-"""What each attack on a site's promise gains: before the site was guarded against it, and now.
+"""Table of what each attack on a site's promise gained before it was guarded against, and now.
 
     python benchmarks/attacks.py
 
@@ -99,7 +99,7 @@ def largest_part() -> float:
 
 
 def runs_within_budget(epsilon: float) -> tuple[int, float]:
-    """How many runs of an epsilon the shipped budget admits, and epsilon of them together."""
+    """Return the number of runs of an epsilon that the shipped budget admits, and their epsilon."""
     plan = plan_of(RunConfig(privacy=PrivacyConfig(epsilon=epsilon)))
     run = plan.remaining(1)
     budget = BudgetFilter(SHIPPED.budget_epsilon, SHIPPED.budget_delta)
@@ -110,7 +110,7 @@ def runs_within_budget(epsilon: float) -> tuple[int, float]:
 
 
 def at_the_gate(folder: Path) -> Iterator[Row]:
-    """What a coordinator or an app tries at a site whose policy asks for privacy."""
+    """Attacks of a coordinator or an app on a site whose policy asks for privacy."""
     site = make_gated_site(folder, Path(BACKBONE), folder / "none", {})
     joins = {answer(site, windows) for windows in WINDOWS}
     yield Row(
@@ -160,14 +160,14 @@ def answer(site: GatedSite, windows: Mapping[str, Any]) -> str:
 
 
 def failure(site: GatedSite, code: int) -> str:
-    """What leaves in the place of an app's error."""
+    """Return the error that leaves in the place of an app's own."""
     question = site.ask("train")
     sent = site.passed(question, Message(Error(code=code, reason="x"), reply_to=question))
     return f"{sent.error.code} {sent.error.reason}"
 
 
 def settings_accepted() -> tuple[int, int]:
-    """How many guarded settings the shipped policy accepts with a value that it does not name."""
+    """Return how many settings beyond the policy's values are accepted, of how many tried."""
     flat = RunConfig().flat()
     # -1 is the one noise seed that a site takes.
     tried: dict[str, Value] = {key: "other" if kind is str else -1 for key, kind in GUARDED.items()}
@@ -199,7 +199,7 @@ TESTED: tuple[tuple[str, str, str, str], ...] = (
 
 
 def by_tests() -> Iterator[Row]:
-    """What takes processes, keys and files: the attack tests, run here."""
+    """Attacks that take processes, keys and files: the attack tests, run here."""
     for kind, attack, before, file in TESTED:
         yield Row(kind, attack, before, verdict(REPOSITORY / "tests" / "attacks" / file))
 

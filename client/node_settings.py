@@ -33,7 +33,6 @@ KNOWN = (
     "patients",
     "epsilon-limit",
     "epsilon-limit-delta",
-    "patients",
     "allow",
     "partition-id",
     "num-partitions",

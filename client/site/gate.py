@@ -275,14 +275,10 @@ class Gate:
 
     def _entry(self, question: Question) -> dict[str, Any]:
         """All that a line of the audit log says of a question."""
-        metadata, name, settings = (
-            question.message.metadata,
-            question.round,
-            question.facts.settings,
-        )
+        name, settings = question.round, question.facts.settings
         entry = {
             "kind": question.kind if question.kind in KINDS else "other",
-            "flower-run": metadata.run_id,
+            "flower-run": question.message.metadata.run_id,
             "run": None if name is None else name.run,
             "round": None if name is None else name.number,
             "bundle": question.facts.bundle or None,

@@ -32,6 +32,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
+from client.host.app_process import authority
 from client.site.config import load_site_config
 from common.config import FederationConfig, RunConfig
 from common.flower_environment import executable, flower_environment
@@ -108,8 +109,9 @@ def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dic
 def cold(site: Site, log: Path) -> Iterator[None]:
     """Run Flower's own process that asks the node for work."""
     node = load_site_config(site.config).node
-    command = [str(executable("flower-superexec")), "--insecure"]
-    command += ["--runtime-api-address", str(node.client_api)]
+    ca = authority(node)
+    command = [str(executable("flower-superexec")), "--runtime-api-address", str(node.client_api)]
+    command += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]
     command += ["--superexec-auth-secret-file", str(node.secret)]
     environment = {**flower_environment(), **site.environment}
     weights = "from common.backbones.store import install_packaged; install_packaged()"

@@ -49,6 +49,8 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
     (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
+    # The tests of tests/attacks run by themselves.
+    (r"^(python benchmarks/attacks\.py)", r"\1 --no-tests"),
     # 32 processor seconds in place of an hour; the least number of trials that it takes.
     (r"^(python -m simulation attack membership)", r"\1 --trials 20 --epsilons 1"),
     # The user whose name the services' first operator has in earnest; here nothing was started.

@@ -48,7 +48,7 @@ def test_a_lost_app_and_a_lost_node_come_back_into_the_same_run(
     # How many rounds pass until both are back is up to the machine: the run is stopped then. A
     # message takes its time, for the app to be killed in the middle of it.
     longer = replace(deployed_run, train=replace(deployed_run.train, steps=200))
-    run = coordinator.start_run(with_federation(longer, one, rounds=200))
+    run = coordinator.start_run(with_federation(longer, one, rounds=100))
     # A run begins with its quorum; the other sites join the next rounds.
     wait_for("all take part", lambda: usable(folder)[-1:] == [set(SITES)])
     before = len(usable(folder))

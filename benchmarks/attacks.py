@@ -185,7 +185,7 @@ def by_the_adapter() -> Iterator[Row]:
     """Channels beside the numbers of an adapter of 2,688 numbers in nine layers."""
     for name, channel in CHANNELS.items():
         before = 0 if name in REFUSED_BEFORE else channel.bits
-        yield Row("the adapter's message", name, f"{before:,} bits", bits(len(told(channel))))
+        yield Row("the adapter's message", name, counted(before), bits(len(told(channel))))
 
 
 TESTED: tuple[tuple[str, str, str, str], ...] = (
@@ -220,7 +220,12 @@ def verdict(file: Path) -> str:
 
 def bits(answers: int) -> str:
     """The bits that so many different answers can tell."""
-    return f"{math.log2(answers):.0f} bits" if answers else "nothing leaves"
+    return counted(round(math.log2(answers))) if answers else "nothing leaves"
+
+
+def counted(number: int) -> str:
+    """Return a number of bits in words."""
+    return "1 bit" if number == 1 else f"{number:,} bits"
 
 
 if __name__ == "__main__":

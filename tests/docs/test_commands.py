@@ -21,7 +21,7 @@ from common.cli import run
 from server.commands import app as server
 from simulation.commands import app as simulation
 from tests.docs.documents import REPOSITORY, Command, commands_of, documents
-from tests.docs.materials import GIVEN, Materials
+from tests.docs.materials import GIVEN, Materials, keep_splits
 from tests.docs.rules import ELSEWHERE, MACHINE, RUN, SAID, SMALLER, Elsewhere
 
 PROGRAMS: dict[str, typer.Typer] = {
@@ -64,6 +64,7 @@ class Reader:
     said: str = ""
 
     def __post_init__(self) -> None:
+        keep_splits()
         self.where = self.folder
         (self.folder / "benchmarks").symlink_to(REPOSITORY / "benchmarks")
         shutil.copytree(REPOSITORY / "deploy", self.folder / "deploy")

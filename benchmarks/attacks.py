@@ -3,7 +3,8 @@
     python benchmarks/attacks.py
 
 "Now" is measured in this run: against the gate with the policy that is shipped, or by the attack
-tests of `tests/attacks`, which are run. "Before" was measured once, on commit 8afdcb1. The table is
+tests of `tests/attacks`, which are run. "Before" is of commit 8afdcb1: the adapter's
+channels as measured there once, the rest as the audit of that code reported it. The table is
 that of docs/results/attacks.md.
 """
 

@@ -1,4 +1,4 @@
-"""What a checkpoint's pickle is read into where a plain value does not do.
+"""Inert stand-ins that a checkpoint's pickle is read into where a plain value does not do.
 
 None of these holds or does anything of its own: they note what the file declares.
 """
@@ -25,7 +25,7 @@ STORAGES: dict[str, torch.dtype] = {
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """Where a tensor lies in the checkpoint, as the file declares it; nothing is checked yet."""
+    """Place of a tensor in the checkpoint, as the file declares it; nothing is checked yet."""
 
     storage: object
     offset: object

@@ -30,11 +30,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from common.adapter import Adapter, tensor_name
-from common.config_sections import RULES, AggregationConfig
-from common.wire import decode, encode
+from common.adapter.adapter import Adapter, tensor_name
+from common.adapter.serialization.message import decode, encode
+from common.config.sections import RULES, AggregationConfig
 from server.aggregation.rules import aggregate
-from server.spool import Spool
+from server.rounds.reply_store import Spool
 
 WIDTH, LAYERS, RANK = 768, 12, 8
 FEW = 10

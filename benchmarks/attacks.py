@@ -27,17 +27,17 @@ from flwr.app import Error, Message
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
+from client.egress.privacy_budget import plan_of
+from client.egress.report_rules import capacity_bits
+from client.policy.policy import load_policy
+from client.policy.run_settings import guarded, refused_setting
 from client.privacy.accountant import Steps, spent
 from client.privacy.budget_filter import BudgetFilter
-from client.privacy.clipping import clip_factors, clipped
-from client.site.policy import load_policy
-from client.site.privacy_budget import plan_of
-from client.site.report_rules import capacity_bits
-from client.site.run_settings import guarded, refused_setting
-from common.config import PrivacyConfig, RunConfig, Value, key_types
+from client.training.clipping import clip_factors, clipped
+from common.config.run_config import PrivacyConfig, RunConfig, Value, key_types
 from tests.attacks.adapter_channels import CHANNELS, REFUSED_BEFORE
 from tests.attacks.test_hidden_room import told
-from tests.client.site.gated_site import GatedSite, make_gated_site
+from tests.client.egress.gated_site import GatedSite, make_gated_site
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = load_policy(REPOSITORY / "deploy" / "site" / "policy.toml")

@@ -29,10 +29,10 @@ from extract_pandas import hourly_vitals_pandas
 from rich.console import Console
 from rich.table import Table
 
-from common.vitals import VITAL_NAMES
-from simulation.mimic3.chartevents import stream_chartevents
-from simulation.mimic3.tables import MimicTables
-from simulation.mimic3.vitals import VITAL_ITEMS, hourly_vitals
+from common.data.site_table import VITAL_NAMES
+from simulation.cohorts.mimic3.chartevents import stream_chartevents
+from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 
 TARGET_RATIO = 1.0
 TARGET_MB = 1000

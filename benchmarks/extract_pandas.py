@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from common.vitals import VITAL_NAMES, VITALS
-from simulation.mimic3.vitals import ITEMS_OF_VITAL, VITAL_ITEMS
+from common.data.site_table import VITAL_NAMES, VITALS
+from simulation.cohorts.mimic3.vitals import ITEMS_OF_VITAL, VITAL_ITEMS
 
 _CHUNK_ROWS = 1_000_000
 _COLUMNS = ["SUBJECT_ID", "ITEMID", "CHARTTIME", "VALUENUM", "ERROR"]

@@ -18,13 +18,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.adapter.peft_io import load_peft_folder
 from common.backbones.catalog import CATALOG
-from common.config import RunConfig
-from common.peft_adapter import load_peft_folder
-from server.global_evaluation import evaluate_run
-from server.run_folder import read_rounds
+from common.config.run_config import RunConfig
+from server.release.evaluation import evaluate_run
+from server.runs.run_folder import read_rounds
 from simulation.engines.inprocess import quiet_flower
-from simulation.federate import federate
+from simulation.run import federate
 
 METRICS = {"mae": "MAE", "mse": "MSE", "mape": "MAPE", "dtw": "DTW", "wql": "WQL"}
 VITALS = {"heart_rate": "HR", "mbp": "MBP"}

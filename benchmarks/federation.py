@@ -26,18 +26,18 @@ import numpy as np
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 
+from common.adapter.serialization.message import WireDtype, to_record
 from common.backbones.loading import load_backbone
 from common.backbones.lora import adapted_backbone, add_adapter
-from common.cohort_folder import site_table_paths
-from common.config import RunConfig
-from common.vitals import VITAL_NAMES, read_site_table
-from common.windows import make_windows, pool_windows
-from common.wire import WireDtype, to_record
-from server.run_folder import read_rounds
-from simulation.federate import federate
-from simulation.mimic3.cohort import Mimic3Settings, mimic3_cohort
-from simulation.sites import write_cohort
-from simulation.synthetic import write_synthetic_mimic
+from common.config.run_config import RunConfig
+from common.data.cohort_folder import site_table_paths
+from common.data.cohort_writer import write_cohort
+from common.data.site_table import VITAL_NAMES, read_site_table
+from common.data.windows import make_windows, pool_windows
+from server.runs.run_folder import read_rounds
+from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
+from simulation.cohorts.synthetic import write_synthetic_mimic
+from simulation.run import federate
 
 TIME_TARGET = 1.10
 BYTES_TARGET = 1.02

@@ -28,7 +28,7 @@ import pyarrow.csv as pa_csv
 from rich.console import Console
 from rich.table import Table
 
-from common.vitals import VITAL_NAMES, VITALS
+from common.data.site_table import VITAL_NAMES, VITALS
 
 ROWS_A_STAY = 5000
 HOURS_A_STAY = 100
@@ -165,8 +165,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _contend(name: str, folder: Path, memory_gb: float) -> None:
-    from client.ingest.build import ingest
     from client.ingest.mapping import read_mapping
+    from client.ingest.pipeline import ingest
 
     table = folder / "observations.csv.gz"
     started = time.perf_counter()

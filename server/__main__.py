@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from common.cli import run
-from server.commands import app
+from common.command_line import run
+from server.cli import app
 
 if __name__ == "__main__":
     sys.exit(run(app))

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from server.run_folder import read_rounds
+from server.runs.run_folder import read_rounds
 
 
 class RunProgress:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from common.errors import UsageError
 from common.names import check_name
-from server.run_folder import EVALUATION_FILE, read_rounds
+from server.runs.run_folder import EVALUATION_FILE, read_rounds
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
 """The package that each needs."""

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from common.backbones.lag_llama_sizes import LagLlamaSizes
-from common.vitals import VITALS
-from common.windows import FloatArray, IntArray
+from common.backbones.lag_llama.sizes import LagLlamaSizes
+from common.data.site_table import VITALS
+from common.data.windows import FloatArray, IntArray
 
 CONTEXT, HORIZON = 48, 6
 LAG_LLAMA_SIZES = LagLlamaSizes(

@@ -88,7 +88,7 @@ def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
     import pandas as pd
 
-    from common.vitals import VITALS, SiteTableInfo, make_site_table, write_site_table
+    from common.data.site_table import VITALS, SiteTableInfo, make_site_table, write_site_table
 
     folder = tmp_path_factory.mktemp("tiny-cohort")
     random = np.random.default_rng(0)

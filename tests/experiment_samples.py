@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.config import RunConfig
-from common.evaluation import Evaluation
-from common.metrics import METRICS
-from common.vitals import VITALS
-from simulation.experiments.analysis import Analysis, analyse
-from simulation.experiments.cells import Cell, Outcome
-from simulation.experiments.groups import Groups
-from simulation.experiments.methods import METHODS
+from common.config.run_config import RunConfig
+from common.data.site_table import VITALS
+from common.evaluation.evaluate import Evaluation
+from common.evaluation.metrics import METRICS
+from simulation.experiments.analysis.analysis import Analysis, analyse
+from simulation.experiments.analysis.subgroups import Groups
+from simulation.experiments.cell_cache import Cell, Outcome
+from simulation.experiments.models.registry import METHODS
 from simulation.experiments.runner import Arm
 
 

@@ -11,12 +11,18 @@ import pytest
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.app import app as client_app
-from common.adapter import Adapter
-from common.config import FederationConfig, LoraConfig, RunConfig, TrainConfig, WindowConfig
-from common.peft_adapter import load_peft_folder
-from server.app import app as server_app
-from server.run_folder import read_rounds
+from client.app.client_app import app as client_app
+from common.adapter.adapter import Adapter
+from common.adapter.peft_io import load_peft_folder
+from common.config.run_config import (
+    FederationConfig,
+    LoraConfig,
+    RunConfig,
+    TrainConfig,
+    WindowConfig,
+)
+from server.runs.run_folder import read_rounds
+from server.server_app import app as server_app
 from simulation.engines import inprocess
 
 Change = Callable[[Message, Message], None]

@@ -16,23 +16,24 @@ ALLOWED = {
 }
 OURS = {*ALLOWED, "tests", "benchmarks"}
 FLOWER_FILES = {
-    "client/app.py",
-    "client/host",
-    "client/site",
-    "common/wire.py",
-    "server/app.py",
-    "server/admission.py",
-    "server/asking.py",
-    "server/exchange.py",
-    "server/deployment/fleet_origin.py",
+    "client/app/client_app.py",
+    "client/dry_run",
+    "client/egress",
+    "client/node",
+    "client/policy",
+    "common/adapter/serialization/message.py",
+    "server/server_app.py",
+    "server/rounds/reply_validation.py",
+    "server/rounds/dispatch.py",
+    "server/rounds/transport.py",
+    "server/superlink/fleet_origin.py",
     "server/deployment/flwr_cli.py",
-    "server/deployment/resent.py",
-    "server/deployment/superlink.py",
-    "server/gathering.py",
-    "server/join_answer.py",
-    "server/roster.py",
-    "server/strategy.py",
-    "simulation/engine.py",
+    "server/superlink/resent.py",
+    "server/superlink/superlink.py",
+    "server/rounds/enrollment.py",
+    "server/rounds/join_reply.py",
+    "server/rounds/node_roster.py",
+    "server/rounds/federation.py",
     "simulation/engines",
 }
 
@@ -71,4 +72,6 @@ def test_flower_appears_at_the_edges_only(package: str) -> None:
 
 
 def test_the_rule_sees_an_import_inside_a_function() -> None:
-    assert imported_packages("def f():\n    from simulation.sites import x\n") == {"simulation"}
+    assert imported_packages("def f():\n    from common.data.cohort_writer import x\n") == {
+        "simulation"
+    }

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

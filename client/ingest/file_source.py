@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from client.ingest.sections import FileFormat
-from client.ingest.source import ROWS, Progress, Source, first_line
-from client.ingest.sql import TEXT
-from common.csv_stream import CsvStream
+from client.ingest.duckdb_helpers import TEXT
+from client.ingest.mapping_sections import FileFormat
+from client.ingest.sources import ROWS, Progress, Source, first_line
+from common.data.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
 
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")

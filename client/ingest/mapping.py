@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from client.ingest.sections import (
+from client.ingest.mapping_sections import (
     SHAPES,
     Clock,
     CohortRule,
@@ -23,10 +23,10 @@ from client.ingest.sections import (
     VitalMapping,
     VitalSource,
 )
-from common.cohort_folder import check_site_name
+from common.data.cohort_folder import check_site_name
+from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
 from common.names import check_name
-from common.vitals import VITAL_NAMES
 
 Section = TypeVar("Section")
 

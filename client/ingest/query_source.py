@@ -16,10 +16,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from client.ingest.sections import SqlSource
-from client.ingest.source import Source, first_line
-from client.ingest.sql import TEXT, quoted
-from common.csv_stream import BLOCK_BYTES
+from client.ingest.duckdb_helpers import TEXT, quoted
+from client.ingest.mapping_sections import SqlSource
+from client.ingest.sources import Source, first_line
+from common.data.csv_stream import BLOCK_BYTES
 from common.errors import SourceError, UsageError
 
 

@@ -17,13 +17,13 @@ from collections.abc import Iterable
 
 import duckdb
 
-from client.ingest.clock import time_of
-from client.ingest.convert import normalised, unit_rows
+from client.ingest.duckdb_helpers import create_table, literals, number_of, quoted, text_of
 from client.ingest.mapping import SiteMapping
-from client.ingest.sections import Clock
-from client.ingest.source import ROWS, Source, check_column
-from client.ingest.sql import create_table, literals, number_of, quoted, text_of
-from common.vitals import VITAL_NAMES, VITALS
+from client.ingest.mapping_sections import Clock
+from client.ingest.sources import ROWS, Source, check_column
+from client.ingest.timestamps import time_of
+from client.ingest.units import normalised, unit_rows
+from common.data.site_table import VITAL_NAMES, VITALS
 
 REASONS: tuple[str, ...] = (
     "duplicate",

@@ -6,10 +6,10 @@ from typing import Any
 
 import duckdb
 
-from client.ingest.hourly import impossible_medians
+from client.ingest.duckdb_helpers import only_row
 from client.ingest.mapping import SiteMapping
-from client.ingest.source import Source
-from client.ingest.sql import only_row
+from client.ingest.sources import Source
+from client.ingest.step_means import impossible_medians
 
 LEAD_HOURS = 14
 """How far before a stay measurements are looked for: as far as two clocks can lie apart."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import duckdb
 
-from client.ingest.clock import FOLD, GAP, create_zone, zone_join
+from client.ingest.duckdb_helpers import only_row, text_of
 from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import bounds_of, flag_of, reason
-from client.ingest.source import ROWS, Source, check_column
-from client.ingest.sql import only_row, text_of
+from client.ingest.sources import ROWS, Source, check_column
+from client.ingest.timestamps import FOLD, GAP, create_zone, zone_join
 from common.errors import SourceError
 
 _FOREVER = "9223372036854775807"

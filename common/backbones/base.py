@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from common.vitals import VITALS
-from common.windows import FloatArray, IntArray
+from common.data.site_table import VITALS
+from common.data.windows import FloatArray, IntArray
 
 Batch = dict[str, torch.Tensor]
 """Tensors by name, each with the windows of the batch first."""
@@ -30,7 +30,7 @@ class Network(Protocol):
         Args:
             context: ``[B, C]`` in the vital's unit, NaN = not observed.
             target: ``[B, H]`` likewise, or None for a forecast.
-            vital: ``[B]``, index into `common.vitals.VITALS`.
+            vital: ``[B]``, index into `common.data.site_table.VITALS`.
         """
         ...
 

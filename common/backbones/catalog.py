@@ -37,12 +37,12 @@ class Family:
 _CHRONOS = "chronos-forecasting"
 _UNI2TS = ("timecopilot-uni2ts", "moirai", "uni2ts")
 FAMILIES: dict[str, Family] = {
-    "chronos-bolt": Family("common.backbones.chronos_bolt", "ChronosBolt", _CHRONOS),
-    "chronos-t5": Family("common.backbones.chronos_t5", "ChronosT5", _CHRONOS),
-    "chronos-2": Family("common.backbones.chronos2", "Chronos2", _CHRONOS),
-    "moirai": Family("common.backbones.moirai", "Moirai", *_UNI2TS),
-    "moirai-2": Family("common.backbones.moirai2", "Moirai2", *_UNI2TS),
-    "lag-llama": Family("common.backbones.lag_llama", "LagLlama"),
+    "chronos-bolt": Family("common.backbones.chronos.chronos_bolt", "ChronosBolt", _CHRONOS),
+    "chronos-t5": Family("common.backbones.chronos.chronos_t5", "ChronosT5", _CHRONOS),
+    "chronos-2": Family("common.backbones.chronos.chronos2", "Chronos2", _CHRONOS),
+    "moirai": Family("common.backbones.moirai.moirai", "Moirai", *_UNI2TS),
+    "moirai-2": Family("common.backbones.moirai.moirai2", "Moirai2", *_UNI2TS),
+    "lag-llama": Family("common.backbones.lag_llama.lag_llama", "LagLlama"),
 }
 
 

@@ -1,4 +1,4 @@
-"""A model as a forecaster: what `common.evaluation` asks of it."""
+"""A model as a forecaster: what `common.evaluation.evaluate` asks of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from common.backbones.base import Network
-from common.evaluation import LEVELS
-from common.windows import FloatArray, IntArray
+from common.data.windows import FloatArray, IntArray
+from common.evaluation.evaluate import LEVELS
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ModelForecaster:
 
     @torch.inference_mode()
     def forecast(self, context: FloatArray, vital: IntArray, horizon_steps: int) -> FloatArray:
-        """Forecast windows [N, C] as quantiles [N, H, Q]; see `common.evaluation.Forecaster`."""
+        """Forecast windows [N, C] as quantiles [N, H, Q]; see `evaluate.Forecaster`."""
         device = next(self.model.parameters()).device
         batch = self.backbone.collate(context, None, vital)
         batch = {name: tensor.to(device) for name, tensor in batch.items()}

@@ -12,7 +12,7 @@ import torch
 
 from common.backbones.base import Backbone, weights_digest
 from common.backbones.catalog import CATALOG, FAMILIES, family_of_folder
-from common.backbones.store import fetch
+from common.backbones.weights_store import fetch
 from common.errors import BackboneError
 
 

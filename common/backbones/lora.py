@@ -13,11 +13,11 @@ import torch
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 
-from common.adapter import Adapter
+from common.adapter.adapter import Adapter
+from common.adapter.peft_io import from_peft_model
 from common.backbones.base import Backbone
 from common.backbones.loading import load_backbone
-from common.config import LoraConfig
-from common.peft_adapter import from_peft_model
+from common.config.run_config import LoraConfig
 
 
 @dataclass(frozen=True)

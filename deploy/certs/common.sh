@@ -13,7 +13,7 @@ need() {
   command -v "$1" >/dev/null || fail "$1 is not installed; install it (package $2)"
 }
 
-# The same rule as server/sites.py has for a site's name.
+# The same rule as server/rounds/site_registry.py has for a site's name.
 check_name() {
   [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$ ]] ||
     fail "a name is 1 to 64 of A-Z a-z 0-9 . _ -, got ${1@Q}"

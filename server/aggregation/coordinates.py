@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from common.adapter import Adapter, Matrix, tensor_name
+from common.adapter.adapter import Adapter, Matrix, tensor_name
 from server.aggregation.blocks import blocks
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from common.adapter import Adapter, Matrix
+from common.adapter.adapter import Adapter, Matrix
 from server.aggregation.mean import shares, weighted_mean
 
 

@@ -2,7 +2,7 @@
 
 The mean of A and that of B miss the mean of the products by ``sum_k w_k s B_k A_k - s B_mean
 A_mean``. The paper adds this to the frozen weights; here it joins the low-rank part beside the
-adapter (see `common.carried`), so that the backbone and its digest stay as they are.
+adapter (see `common.adapter.residual`), so that the backbone and its digest stay as they are.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from common.adapter import Adapter, Matrix
-from common.carried import from_sums
+from common.adapter.adapter import Adapter, Matrix
+from common.adapter.residual import from_sums
 from server.aggregation.fedavg import fedavg
 from server.aggregation.mean import shares
 from server.aggregation.products import product_sums

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from common.adapter import Adapter, Matrix, tensor_name
+from common.adapter.adapter import Adapter, Matrix, tensor_name
 from common.errors import AdapterError
 from server.aggregation.mean import shares, weighted_mean
 

@@ -1,9 +1,9 @@
 """FLoRA: the sites' pairs are stacked, so that the mean is exact (Wang et al., arXiv 2409.05976).
 
 ``sum_k w_k s_k B_k A_k`` is one product of all the pairs beside each other. It joins what is
-carried beside the adapter (see `common.carried`), and every site starts the next round with a fresh
-pair: B zero, A drawn anew. Sites may have different ranks. The carried part grows up to a cap; what
-does not fit is the only thing that is lost.
+carried beside the adapter (see `common.adapter.residual`), and every site starts the next round
+with a fresh pair: B zero, A drawn anew. Sites may have different ranks. The carried part grows up
+to a cap; what does not fit is the only thing that is lost.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from common.adapter import Adapter, Matrix, tensor_name
-from common.carried import from_sums
+from common.adapter.adapter import Adapter, Matrix, tensor_name
+from common.adapter.residual import from_sums
 from server.aggregation.mean import shares
 from server.aggregation.products import product_sums
 

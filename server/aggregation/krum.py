@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from common.adapter import Adapter
+from common.adapter.adapter import Adapter
 from common.errors import FederationError
 from server.aggregation.blocks import blocks
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from common.adapter import Matrix
+from common.adapter.adapter import Matrix
 
 
 def weighted_mean(

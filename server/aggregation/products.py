@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from common.adapter import Adapter
-from common.low_rank import DENSE_FROM, LowRankSum
+from common.adapter.adapter import Adapter
+from common.adapter.low_rank import DENSE_FROM, LowRankSum
 from server.aggregation.blocks import blocks
 
 _FLOAT64 = 8

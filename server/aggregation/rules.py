@@ -1,8 +1,8 @@
 """The aggregation rules by name, behind one function.
 
-Adapters may lie on disk (see `server.spool`) and be read anew at every look: `fedavg` and `ffa`
-read each site once, the others once a block of layers, and none holds more than one block of all
-sites.
+Adapters may lie on disk (see `server.rounds.reply_store`) and be read anew at every look: `fedavg`
+and `ffa` read each site once, the others once a block of layers, and none holds more than one block
+of all sites.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from common.adapter import Adapter, Matrix, shown
-from common.config_sections import RANK_MIXING_RULES, AggregationConfig
+from common.adapter.adapter import Adapter, Matrix, shown
+from common.config.sections import RANK_MIXING_RULES, AggregationConfig
 from common.errors import AdapterError, FederationError
 from common.names import check_name
 from server.aggregation.fedavg import fedavg
@@ -33,7 +33,8 @@ class Aggregate:
 
     Attributes:
         adapter: the global adapter, of the run's rank and alpha.
-        carried: the low-rank part that stands beside it (see `common.carried`); None where there
+        carried: the low-rank part that stands beside it (see `common.adapter.residual`); None where
+        there
             is none.
         notes: what the rule did, for the round's record.
     """
@@ -71,7 +72,7 @@ def aggregate(
     The order in which the sites are given changes no bit, and their names nothing but that order.
 
     Args:
-        rule: one of `common.config_sections.RULES`.
+        rule: one of `common.config.sections.RULES`.
         adapters: the sites' adapters, admitted; may be read from disk at every look.
         weights: each site's weight, of any sum.
         previous: the adapter that the round began with.

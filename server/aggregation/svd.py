@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from common.adapter import Adapter, Matrix, tensor_name
+from common.adapter.adapter import Adapter, Matrix, tensor_name
 from server.aggregation.mean import shares
 from server.aggregation.products import product_sums
 from server.aggregation.truncation import trainable_pair

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from common.adapter import Adapter, Matrix
+from common.adapter.adapter import Adapter, Matrix
 from server.aggregation.coordinates import coordinate_wise
 
 

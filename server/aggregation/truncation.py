@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from common.adapter import Adapter, Matrix, tensor_name
+from common.adapter.adapter import Adapter, Matrix, tensor_name
+from common.adapter.low_rank import Array, LowRankSum, Singular
 from common.errors import AdapterError
-from common.low_rank import Array, LowRankSum, Singular
 
 _DEAD_ROW = 0.1
 """A row of A this much shorter than the others would hold its direction back."""

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from common.bundle_signature import AuthorKey, public_key, read_small_file
 from common.errors import UsageError
+from common.flower.bundle_signature import AuthorKey, public_key, read_small_file
 
 _NEW_KEY = "make one with: python -m server bundle --new-key author.key"
 

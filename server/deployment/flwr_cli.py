@@ -15,7 +15,7 @@ from flwr.cli.auth_plugin import CliAuthPlugin, NoOpCliAuthPlugin
 from flwr.common.constant import ACCESS_TOKEN_KEY
 
 from common.errors import FederationError
-from server.deployment.flower import CREDENTIAL_VARIABLE
+from server.deployment.flwr_subprocess import CREDENTIAL_VARIABLE
 
 LOAD = "load_cli_auth_plugin_from_connection"
 

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.atomic import atomic_file
+from common.atomic_io import atomic_file
 from common.errors import UsageError
-from common.home import home
 from common.names import check_name
+from common.paths import home
 
 OPERATORS_FILE = "operators.json"
 VARIABLE = "FEDVITALS_OPERATOR"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.reporting.components import Figure, Mark, Part, Row, Section, Table, drawn
+from common.reporting.phrasing import NOTHING, VITAL_LABELS, Interval, number
 from server.report.calibration_figure import (
     MEAN_SIZE,
     Curves,
@@ -12,8 +14,6 @@ from server.report.calibration_figure import (
     departure_span,
     reliability_figure,
 )
-from server.report.page import Figure, Mark, Part, Row, Section, Table, drawn
-from server.wording import NOTHING, VITAL_LABELS, Interval, number
 
 _HOW = """\
 A forecast announces levels: 10 % of what is measured should lie at or below its lowest level, 20 %

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from common.metrics import METRICS
+from common.evaluation.metrics import METRICS
+from common.reporting.phrasing import MINUS, Interval
 from server.report.figures import ACCENT, INK, MUTED, as_svg, blank_figure
-from server.wording import MINUS, Interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Curves = Mapping[str, Mapping[str, Any]]
-"""Of ``adapter`` and ``zero_shot``, each as `common.calibration.Reliability.to_json` gives it."""
+"""Of ``adapter`` and ``zero_shot``, each from `calibration.Reliability.to_json`."""
 
 MEAN_SIZE = (4.6, 3.4)
 """Width and height in inches of the figures of the mean, which stand side by side."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.flow import units_of
-from server.report.page import Part, Row, Section, Stage, Table, short
-from server.run_record import RunRecord
-from server.wording import NOTHING
+from common.data.exclusion_flow import units_of
+from common.reporting.components import Part, Row, Section, Stage, Table, short
+from common.reporting.phrasing import NOTHING
+from server.runs.run_reader import RunRecord
 
 _RULES = """\
 The rules were applied in this order to the stays of the cohort that the adapter is evaluated on,

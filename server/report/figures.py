@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from common.evaluation import LEVELS
-from common.vitals import VITALS
-from server.examples import Example
-from server.run_record import Curve
-from server.wording import MINUS, Interval
+from common.data.site_table import VITALS
+from common.evaluation.evaluate import LEVELS
+from common.reporting.phrasing import MINUS, Interval
+from server.report.examples import Example
+from server.runs.run_reader import Curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

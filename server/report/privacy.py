@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from server.guarantee import Guarantee, promise, site_guarantees
-from server.report.page import Part, Row, Section, Table, short
-from server.run_record import RunRecord
-from server.wording import NOTHING
+from common.reporting.components import Part, Row, Section, Table, short
+from common.reporting.phrasing import NOTHING
+from server.report.guarantee import Guarantee, promise, site_guarantees
+from server.runs.run_reader import RunRecord
 
 _NONE = """\
 This run gave no differential privacy: adapters, counts and scores are functions of the patients'

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.metrics import METRICS
-from server.report.figures import differences_figure
-from server.report.page import Figure, Part, Row, Section, Table, difference, drawn, short
-from server.wording import (
+from common.evaluation.metrics import METRICS
+from common.reporting.components import Figure, Part, Row, Section, Table, difference, drawn, short
+from common.reporting.phrasing import (
     MODELS,
     NOTHING,
     SPLIT_WORDS,
@@ -18,6 +17,7 @@ from server.wording import (
     number,
     verdict,
 )
+from server.report.figures import differences_figure
 
 HEADLINE_METRICS: tuple[str, ...] = ("wql", "mae")
 

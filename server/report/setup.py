@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from server.report.page import Part, Row, Section, Table, short
-from server.run_record import RunRecord
-from server.wording import count
+from common.reporting.components import Part, Row, Section, Table, short
+from common.reporting.phrasing import count
+from server.runs.run_reader import RunRecord
 
 
 def setup_section(record: RunRecord) -> Section:

@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from server.examples import SYNTHETIC
-from server.plain_words import (
-    RANGE_ANNOUNCED,
-    duration,
-    mean_error,
-    range_in_words,
-    sites_in_words,
-    small_number,
-    vital_errors,
-)
-from server.report.page import Part, Row, Section, Table, Tile, short
-from server.run_record import RunRecord
-from server.wording import (
+from common.reporting.components import Part, Row, Section, Table, Tile, short
+from common.reporting.phrasing import (
     NO_BREAK,
     NOTHING,
     SPLIT_WORDS,
@@ -30,6 +19,17 @@ from server.wording import (
     verdict,
     vitals_by_verdict,
 )
+from server.report.clinical_text import (
+    RANGE_ANNOUNCED,
+    duration,
+    mean_error,
+    range_in_words,
+    sites_in_words,
+    small_number,
+    vital_errors,
+)
+from server.report.examples import SYNTHETIC
+from server.runs.run_reader import RunRecord
 
 _MATTERS = """\
 Where an interval leaves out zero, the difference is more than chance among patients like these. It

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from simulation.attacks.bounds import Measured, measure
 from simulation.attacks.worlds import Array, World, make_worlds
 

@@ -1,8 +1,9 @@
 """Two tables that differ in one patient, and what a site answers on either.
 
 A trial is a site's whole part in a round, from its table file to the bytes that would leave it:
-the windows are cut, the budget is opened and reserved in a ledger, and `client.round.take_part`
-trains and encodes. The site is a hospital: it declares its number of patients, as every site must.
+the windows are cut, the budget is opened and reserved in a ledger, and
+`client.app.local_round.take_part` trains and encodes. The site is a hospital: it declares its
+number of patients, as every site must.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from client.node_settings import NodeSettings
-from client.privacy.ledger import Ledger
-from client.privacy.session import open_session
-from client.round import RoundOrder, site_backbone, take_part
-from client.site_data import load_site
-from common.adapter import Adapter
-from common.config import RunConfig
+from client.app.dataset import load_site
+from client.app.local_round import RoundOrder, site_backbone, take_part
+from client.app.node_config import NodeSettings
+from client.privacy.budget_ledger import Ledger
+from client.privacy.budget_session import open_session
+from common.adapter.adapter import Adapter
+from common.adapter.serialization.message import decode
+from common.config.run_config import RunConfig
+from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.splits import split_of
 from common.seeds import derive_seed
-from common.splits import split_of
-from common.vitals import SiteTableInfo, make_site_table, write_site_table
-from common.wire import decode
 
 Array = npt.NDArray[np.float64]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import FederationError
-from common.flower_environment import executable
-from server.deployment.config import PROJECT
-from server.deployment.flower import Flower, connect
-from server.deployment.process import Service
+from common.flower.environment import executable
+from server.deployment.flwr_subprocess import Flower, connect
+from server.deployment.server_config import PROJECT
+from server.deployment.service_process import Service
 
 
 def run_with_ray(

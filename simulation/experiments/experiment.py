@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from common.names import check_name
-from simulation.experiments.cells import Cell
+from simulation.experiments.cell_cache import Cell
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from rich.progress import (
 )
 
 from simulation.engines.inprocess import quiet_flower
-from simulation.experiments.cells import Cell, Outcome, cell_key, read_outcome, write_outcome
-from simulation.experiments.methods import method_of
+from simulation.experiments.cell_cache import Cell, Outcome, cell_key, read_outcome, write_outcome
+from simulation.experiments.models.registry import method_of
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import common
 from common.names import check_name
-from simulation.pretraining.artefact import check_replaceable, write_folder
-from simulation.pretraining.chronos2_nano import CHRONOS2_NANO
-from simulation.pretraining.chronos_bolt_nano import CHRONOS_BOLT_NANO
-from simulation.pretraining.chronos_t5_nano import CHRONOS_T5_NANO
-from simulation.pretraining.lag_llama_nano import LAG_LLAMA_NANO
-from simulation.pretraining.moirai_nano import MOIRAI_NANO
-from simulation.pretraining.nano import NanoModel
+from simulation.pretraining.export import check_replaceable, write_folder
+from simulation.pretraining.model_spec import NanoModel
+from simulation.pretraining.models.chronos2_nano import CHRONOS2_NANO
+from simulation.pretraining.models.chronos_bolt_nano import CHRONOS_BOLT_NANO
+from simulation.pretraining.models.chronos_t5_nano import CHRONOS_T5_NANO
+from simulation.pretraining.models.lag_llama_nano import LAG_LLAMA_NANO
+from simulation.pretraining.models.moirai_nano import MOIRAI_NANO
 from simulation.pretraining.train import Progress
 from simulation.pretraining.train import train as train_model
 

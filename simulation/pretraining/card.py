@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
-from simulation.pretraining.nano import NanoModel
-from simulation.pretraining.series import FAMILIES
+from simulation.pretraining.model_spec import NanoModel
+from simulation.pretraining.series.series import FAMILIES
 
 _WIDTH = 100
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.errors import UsageError
-from simulation.pretraining.corruption import Corruption
+from simulation.pretraining.series.corruption import Corruption
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class PretrainingRecipe:
     Attributes:
         name: the model's name, also that of its folder.
         architecture: what the model's builder reads.
-        family_mix: the share of each family of series (`simulation.pretraining.series`).
+        family_mix: the share of each family of series (`simulation.pretraining.series.series`).
         seed: decides the initial weights, the series and their order.
         steps: optimiser steps.
         batch_size: windows a step.

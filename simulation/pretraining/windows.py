@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.series import draw_series, mix_series
+from simulation.pretraining.series.series import draw_series, mix_series
 
 TRAINING, HELD_OUT = 0, 1
 """Streams of one recipe: seeded apart, so that neither holds a series of the other."""

@@ -22,10 +22,10 @@ import pandas as pd
 import torch
 import typer
 
-from common import cli
+from common import command_line
 from common.errors import SourceError
 from simulation.pretraining import nano_model
-from simulation.pretraining.artefact import EVALUATION_FILE, read_record, write_card, write_json
+from simulation.pretraining.export import EVALUATION_FILE, read_record, write_card, write_json
 
 Array = npt.NDArray[np.float64]
 
@@ -203,4 +203,4 @@ def report(folder: Path, archive: Path) -> None:
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False)
     app.command()(report)
-    sys.exit(cli.run(app))
+    sys.exit(command_line.run(app))

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.adapter import Adapter, tensor_name
-from common.wire import WireDtype, encode
-from common.wire_header import LENGTH_BYTES, METADATA, TensorSpan, read_header
+from common.adapter.adapter import Adapter, tensor_name
+from common.adapter.serialization.header import LENGTH_BYTES, METADATA, TensorSpan, read_header
+from common.adapter.serialization.message import WireDtype, encode
 
 MOST = 10**7
 LAYER = "encoder.block.{}.layer.0.SelfAttention.{}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import Message
 
-from tests.client.site.gated_site import GatedSite, Make, make_gated_site
+from tests.client.egress.gated_site import GatedSite, Make, make_gated_site
 
 
 @pytest.fixture(scope="module")

@@ -26,9 +26,9 @@ from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.site.config import load_site_config
-from client.site.local_api import serve_local_api
-from client.site.rehearsal import NoCoordinator
+from client.config.site_config import load_site_config
+from client.dry_run.offline_node import NoCoordinator
+from client.node.local_api import serve_local_api
 from tests.integration.deployed import REPOSITORY, replaced
 from tests.ports import free_port
 

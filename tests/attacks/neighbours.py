@@ -13,14 +13,14 @@ import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client.app import app as client_app
-from common.adapter import Adapter
+from client.app.client_app import app as client_app
+from common.adapter.adapter import Adapter
+from common.adapter.serialization.message import bytes_of, decode, encode, record_of
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config.run_config import RunConfig
+from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.splits import split_of
 from common.seeds import derive_seed
-from common.splits import split_of
-from common.vitals import SiteTableInfo, make_site_table, write_site_table
-from common.wire import bytes_of, decode, encode, record_of
 from simulation.engines.inprocess import RUN_ID, InProcessGrid
 
 PRIVATE = {

@@ -11,15 +11,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
 
-import client.site.gate as gate_module
-from client.commands import app
-from client.site.bundles import read_bundle
-from client.site.policy import load_policy
-from common.bundle_signature import sign_bundle, signature_path, write_signature
-from common.cli import run
+import client.egress.gate as gate_module
+from client.cli import app
+from client.policy.app_bundle import read_bundle
+from client.policy.policy import load_policy
+from common.command_line import run
+from common.flower.bundle_signature import sign_bundle, signature_path, write_signature
 from tests.approval_samples import STUDY, UNTIL, approved, asking
-from tests.client.site.bundle_files import make_bundle
-from tests.client.site.gated_site import BUNDLE, GatedSite, Make
+from tests.client.egress.gated_site import BUNDLE, GatedSite, Make
+from tests.client.policy.bundle_files import make_bundle
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AUTHOR = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
@@ -231,15 +231,15 @@ def test_a_bundle_is_not_approved_with_the_signature_of_another(
     Before: the digest that the coordinator read out was all that the site could compare with.
     """
     ask_for_author(policy)
-    bundle = make_bundle(tmp_path, **{"client/app.py": "app = 1\n"})
+    bundle = make_bundle(tmp_path, **{"client/app/client_app.py": "app = 1\n"})
     contents = read_bundle(bundle)
     write_signature(sign_bundle(contents.sha256, contents.name, AUTHOR, ""), signature_path(bundle))
-    make_bundle(tmp_path, **{"client/app.py": "app = 2\n"})
+    make_bundle(tmp_path, **{"client/app/client_app.py": "app = 2\n"})
     before = policy.read_bytes()
     assert approve(policy, bundle, *GRANTED) == 2
     assert "the signature is for another bundle" in capsys.readouterr().err
     assert policy.read_bytes() == before
-    make_bundle(tmp_path, **{"client/app.py": "app = 1\n"})
+    make_bundle(tmp_path, **{"client/app/client_app.py": "app = 1\n"})
     assert approve(policy, bundle, *GRANTED) == 0
     assert may_run(policy, bundle)
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 
+from client.egress.replies import NO_ANSWER, REFUSED
 from client.privacy.accountant import spent
 from client.privacy.ledger_schema import FILE_NAME
-from client.site.replies import NO_ANSWER, REFUSED
-from common.adapter import Adapter
-from common.wire import from_record, to_record
-from tests.client.site.gated_site import OPEN, POLICY, GatedSite, Make
+from common.adapter.adapter import Adapter
+from common.adapter.serialization.message import from_record, to_record
+from tests.client.egress.gated_site import OPEN, POLICY, GatedSite, Make
 
 STRONG: dict[str, Any] = {"privacy.noise-multiplier": 2.2, "privacy.sample-rate": 1.0, "rounds": 1}
 """One round of three steps at epsilon 3.3: three fit into the budget of 12, and no fourth."""

@@ -13,15 +13,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.privacy.clipping import clip_factors, clipped
-from client.privacy.dpsgd import ROWS_TOGETHER, batch_rows, sum_clipped
-from client.privacy.sampling import Draw
+from client.training.clipping import clip_factors, clipped
+from client.training.dpsgd import ROWS_TOGETHER, batch_rows, sum_clipped
+from client.training.poisson_sampling import Draw
 from common.backbones.catalog import CATALOG
 from common.backbones.lora import adapted_backbone, lora_parameters, trained_parameters
-from common.config import LoraConfig, PrivacyConfig, RunConfig
+from common.config.run_config import LoraConfig, PrivacyConfig, RunConfig
 from common.errors import UsageError
 from tests.backbone_samples import windows as sample_windows
-from tests.client.privacy.linear_backbone import LinearBackbone, linear_model, linear_windows
+from tests.client.training.linear_backbone import LinearBackbone, linear_model, linear_windows
 
 LINEAR = LinearBackbone()
 PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged and not entry.missing_extra]

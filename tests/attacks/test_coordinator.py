@@ -19,16 +19,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import FederationError
-from server import gathering
-from server.deployment import fleet_origin
 from server.deployment.control_log import ControlLog, control_log, read_log
-from server.deployment.guard import App, guarded
 from server.deployment.operators import Operators
-from server.deployment.superlink import run_of
-from server.gathering import gather
-from server.sites import MOST_REFUSED, Membership
+from server.rounds import enrollment
+from server.rounds.enrollment import gather
+from server.rounds.site_registry import MOST_REFUSED, Membership
+from server.superlink import fleet_origin
+from server.superlink.control_api_guard import App, guarded
+from server.superlink.superlink import run_of
 from tests.hospital_grid import ANSWER, DIGEST, HospitalGrid, Node, fails, joins_as, says
 
 EVIL = 1
@@ -37,7 +37,7 @@ EVIL = 1
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "POLL_S", 0.0)
+    monkeypatch.setattr(enrollment, "POLL_S", 0.0)
 
 
 def gathered(evil: Node, *, least: int = 2, late: int = 0, **settings: Any) -> Membership:

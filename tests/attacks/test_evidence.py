@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from client.commands import app
-from client.site.audit import AuditLog
-from common.cli import run
-from tests.client.convert.bombs import doubled
+from client.cli import app
+from client.egress.audit.audit_log import AuditLog
+from common.command_line import run
+from tests.common.backbones.torch_pickle.bombs import doubled
 from tests.integration.deployed import REPOSITORY
 from tests.integration.gate_setting import make_node_key
 

@@ -20,22 +20,22 @@ from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
-from client.site.approval_file import Grant, approve_bundle
-from client.site.audit import AuditLog, read_entries
-from client.site.bundles import read_bundle
-from client.site.connection import Connection, GatedConnection
-from client.site.deadline import Deadline
-from client.site.gate import Gate
-from client.site.inventory import MAX_OBJECTS, take_inventory
-from client.site.policy import PolicyFile
-from client.site.question import Question, read_question
-from client.site.refused import RefusedError
-from client.site.run_facts import RunFacts
-from client.site.run_settings import RunSettings
-from client.site.site_facts import Site
+from client.config.site_facts import Site
+from client.egress.audit.audit_log import AuditLog, read_entries
+from client.egress.gate import Gate
+from client.egress.message_parser import MAX_OBJECTS, take_inventory
+from client.egress.request import Question, read_question
+from client.node.deadline import Deadline
+from client.node.gated_connection import Connection, GatedConnection
+from client.policy.app_bundle import read_bundle
+from client.policy.approval_editor import Grant, approve_bundle
+from client.policy.policy import PolicyFile
+from client.policy.refusal import RefusedError
+from client.policy.run_info import RunFacts
+from client.policy.run_settings import RunSettings
 from common.errors import AuditError
 from tests.approval_samples import STUDY, UNTIL
-from tests.client.site.gated_site import BUNDLE, GatedSite, Make, objects
+from tests.client.egress.gated_site import BUNDLE, GatedSite, Make, objects
 from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
 
 

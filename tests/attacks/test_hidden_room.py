@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from client.site.adapter_rules import JudgedAdapter, judge_adapter
-from client.site.inventory import ArrayItem
-from client.site.policy import load_policy
-from client.site.refused import RefusedError
-from common.wire import encode
-from common.wire_header import LENGTH_BYTES, read_header
+from client.egress.adapter_rules import JudgedAdapter, judge_adapter
+from client.egress.message_parser import ArrayItem
+from client.policy.policy import load_policy
+from client.policy.refusal import RefusedError
+from common.adapter.serialization.header import LENGTH_BYTES, read_header
+from common.adapter.serialization.message import encode
 from tests.attacks.adapter_channels import CHANNELS, MOST, Channel, adapter
 
 POLICY = load_policy(Path(__file__).parents[2] / "deploy" / "site" / "policy.toml")

@@ -25,11 +25,11 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.site.config import load_site_config
-from client.site.local_api import serve_local_api
-from client.site.node_section import Address, ClientApiTls
-from common.bounded_body import MOST_BYTES
+from client.config.node_section import Address, ClientApiTls
+from client.config.site_config import load_site_config
+from client.node.local_api import serve_local_api
 from common.errors import UsageError
+from common.flower.request_size_limit import MOST_BYTES
 from tests.integration.deployed import script
 from tests.integration.gate_setting import environment, running
 from tests.integration.processes import wait_for

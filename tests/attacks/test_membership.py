@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.privacy.randomness import Randomness
+from client.training.random_source import Randomness
 from common.backbones.lora import adapted_backbone
-from common.cli import run
-from common.config import RunConfig
+from common.command_line import run
+from common.config.run_config import RunConfig
 from simulation.attacks.membership import SETTINGS, attack_membership
 from simulation.attacks.worlds import make_worlds, scratch_folder
-from simulation.commands import app
+from simulation.cli import app
 
 PATIENTS = 20
 

@@ -8,9 +8,9 @@ import pytest
 from flwr.app import Error, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
-from client.privacy.release import PRIVATE_NUMBERS
-from client.site.replies import CLIENT_FAILED, NO_ANSWER, REASONS, REFUSED
-from tests.client.site.gated_site import POLICY, GatedSite, Make
+from client.egress.replies import CLIENT_FAILED, NO_ANSWER, REASONS, REFUSED
+from client.privacy.allowlist import PRIVATE_NUMBERS
+from tests.client.egress.gated_site import POLICY, GatedSite, Make
 
 NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
 

@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Message
 
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from tests.attacks.neighbours import PRIVATE, Hospital, hospital, moved
 
 LONG, SHORT = 60, 30

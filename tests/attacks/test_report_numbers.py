@@ -10,10 +10,10 @@ from flwr.app import MetricRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.site.refused import RefusedError
-from client.site.replies import NO_ANSWER, REFUSED
-from client.site.report_rules import RANGES, WHOLE, capacity_bits, ranged, rounded
-from tests.client.site.gated_site import OPEN, GatedSite, Make
+from client.egress.replies import NO_ANSWER, REFUSED
+from client.egress.report_rules import RANGES, WHOLE, capacity_bits, ranged, rounded
+from client.policy.refusal import RefusedError
+from tests.client.egress.gated_site import OPEN, GatedSite, Make
 
 NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
 

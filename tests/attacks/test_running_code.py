@@ -23,15 +23,15 @@ from flwr.cli.config_utils import get_fab_metadata
 from hypothesis import given
 from hypothesis import strategies as st
 
-import client.site.node as node_module
-from client.host import landlock
-from client.site import would_leave
-from client.site.refused import RefusedError
-from client.site.run_bundle import check_run_bundle
-from client.site.shut_in import FAILED
-from common.flower_environment import flower_environment
+import client.node.supernode as node_module
+from client.dry_run import egress_report
+from client.node.isolation import landlock
+from client.node.isolation.network_sandbox import FAILED
+from client.policy.bundle_identity import check_run_bundle
+from client.policy.refusal import RefusedError
+from common.flower.environment import flower_environment
 from tests.attacks.local_node import LocalNode
-from tests.client.site.hospital import make_hospital, other_bundle
+from tests.client.node.hospital import make_hospital, other_bundle
 from tests.federation_samples import tiny_run
 
 PREFIX = 8
@@ -301,7 +301,10 @@ def test_nothing_is_imported_from_where_the_processes_run(node: LocalNode, tmp_p
     assert told.read_text() == "approved"
     assert not (node.folder / "imported").exists()
     assert flower_environment()["PYTHONSAFEPATH"] == "1"
-    for module in ("client.site.shut_in", "client.host.message"):
+    for module in (
+        "client.node.isolation.network_sandbox",
+        "client.node.isolation.message_process",
+    ):
         done = subprocess.run(
             [sys.executable, "-P", "-m", module, str(tmp_path / "none"), "--help"],
             cwd=node.folder / "state",
@@ -311,7 +314,7 @@ def test_nothing_is_imported_from_where_the_processes_run(node: LocalNode, tmp_p
             check=False,
         )
         assert b"planted" not in done.stderr
-        if module == "client.site.shut_in":
+        if module == "client.node.isolation.network_sandbox":
             assert done.returncode in (0, FAILED)
     assert not (node.folder / "imported").exists()
 
@@ -358,13 +361,13 @@ def test_it_is_gone_before_a_dry_runs_page_is_written(
     hospital = make_hospital(tmp_path, tiny_cohort / "sites" / "micu.parquet", config)
     hospital.approve(app(tmp_path / "a", LINGER, told=told))
     alive: list[bool] = []
-    write = would_leave.write_dry_run
+    write = egress_report.write_dry_run
 
     def look_and_write(*arguments: Any) -> None:
         alive.append(Path(f"/proc/{told.read_text()}").exists())
         write(*arguments)
 
-    monkeypatch.setattr(would_leave, "write_dry_run", look_and_write)
+    monkeypatch.setattr(egress_report, "write_dry_run", look_and_write)
     assert hospital.call() == 20  # its answer is none
     assert alive == [False]
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.site.replies import REFUSED
-from client.site.run_settings import Accepted, guarded, refused_setting, unnamed_settings
-from common.config import RunConfig, key_types
-from tests.client.site.gated_site import POLICY, GatedSite, Make
+from client.egress.replies import REFUSED
+from client.policy.run_settings import Accepted, guarded, refused_setting, unnamed_settings
+from common.config.run_config import RunConfig, key_types
+from tests.client.egress.gated_site import POLICY, GatedSite, Make
 
 GUARDED = [key for key in key_types() if guarded(key)]
 

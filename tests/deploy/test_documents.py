@@ -17,11 +17,11 @@ import click
 import pytest
 import typer.main
 
-from client.commands import app as client_app
-from client.site.gate import Gate
-from client.site.preflight import interface, machine, network, site
+from client.cli import app as client_app
+from client.egress.gate import Gate
+from client.preflight import local_api, machine, network, site
 from common.errors import AuditError, NodeError, PolicyError, UsageError
-from server.commands import app as server_app
+from server.cli import app as server_app
 from tests.integration.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
@@ -148,7 +148,7 @@ def text(name: str) -> str:
 
 def test_the_participants_runbook_explains_every_finding_of_preflight() -> None:
     sources = "".join(
-        Path(str(one.__file__)).read_text() for one in (interface, machine, network, site)
+        Path(str(one.__file__)).read_text() for one in (local_api, machine, network, site)
     )
     codes = set(re.findall(r"\b(?:ok|warn|fail)\(\s*\"([a-z]+)\"", sources))
     assert len(codes) >= 14
@@ -167,7 +167,7 @@ def test_the_participants_runbook_explains_every_refusal_of_the_gate() -> None:
 
 
 def test_the_exit_codes_are_those_of_the_program() -> None:
-    from client.site.node import LOST
+    from client.node.supernode import LOST
 
     table = text("runbooks/participant.md").split("## 8.")[1].split("## 9.")[0]
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
@@ -176,7 +176,7 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
 
 
 def test_the_data_flow_sheet_names_every_number_and_field_of_the_policy() -> None:
-    from client.site.policy import load_policy
+    from client.policy.policy import load_policy
 
     sheet = text("governance/data-flow.md")
     policy = load_policy(DEPLOY / "site" / "policy.toml")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from client.privacy.release import PRIVATE_NUMBERS, PUBLIC_NUMBERS
-from client.round import VALIDATION_METRICS, RoundReport
-from client.site.config import load_site_config
-from client.site.policy import JOIN_FIELDS, load_policy
-from common.vitals import VITAL_NAMES
-from server.deployment.config import read_server_config
-from server.site_report import PRIVACY_KEYS
+from client.app.local_round import VALIDATION_METRICS, RoundReport
+from client.config.site_config import load_site_config
+from client.policy.policy import JOIN_FIELDS, load_policy
+from client.privacy.allowlist import PRIVATE_NUMBERS, PUBLIC_NUMBERS
+from common.data.site_table import VITAL_NAMES
+from server.deployment.server_config import read_server_config
+from server.rounds.report_validation import PRIVACY_KEYS
 from tests.integration.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"

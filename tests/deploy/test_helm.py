@@ -302,7 +302,7 @@ def test_services_have_the_names_that_the_settings_name() -> None:
 @pytest.mark.parametrize("host", ["10.0.0.7", "fd00::7"])
 def test_the_app_finds_the_node_without_a_name_server(tmp_path: Path, host: str) -> None:
     """Under the name that the node's certificate is for."""
-    from client.site.config import load_site_config
+    from client.config.site_config import load_site_config
 
     shell, options, given = container("site", "address")["command"]
     given = given.replace("/names/hosts", f"{tmp_path}/hosts")

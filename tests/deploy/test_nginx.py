@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from client.site.config import ServerSection
-from client.site.node_section import Address
-from client.site.preflight.network import check_network
+from client.config.node_section import Address
+from client.config.site_config import ServerSection
+from client.preflight.network import check_network
 from tests.deploy.nginx import NGINX, command_of, wait_for_port, write_config
 from tests.integration.deployed import provision, script
 from tests.ports import free_port, free_ports

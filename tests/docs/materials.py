@@ -11,23 +11,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from client.commands import app as client
-from client.ingest.ids import default_secret
-from client.site.audit import AuditLog
-from client.site.health import Pulse, serve_health
-from client.site.node_section import Address
-from common.cli import run
-from server.commands import app as server
-from simulation.commands import app as simulation
-from simulation.synthetic import write_synthetic_mimic
+from client.cli import app as client
+from client.config.node_section import Address
+from client.egress.audit.audit_log import AuditLog
+from client.ingest.pseudonyms import default_secret
+from client.node.health import Pulse, serve_health
+from common.command_line import run
+from server.cli import app as server
+from simulation.cli import app as simulation
+from simulation.cohorts.synthetic import write_synthetic_mimic
 from tests.client.ingest.example_tables import write_long, write_sql
 from tests.docs.documents import REPOSITORY
 from tests.integration.deployed import provision, script
 from tests.integration.gate_setting import make_node_key
 from tests.ports import free_port
-from tests.simulation.challenge.test_challenge2012 import record as record_2012
-from tests.simulation.challenge.test_challenge2019 import HEADER
-from tests.simulation.challenge.test_challenge_archive import pack
+from tests.simulation.cohorts.physionet_challenge.test_archive import pack
+from tests.simulation.cohorts.physionet_challenge.test_challenge2012 import record as record_2012
+from tests.simulation.cohorts.physionet_challenge.test_challenge2019 import HEADER
 
 EXAMPLES = REPOSITORY / "deploy" / "site"
 SECRET = "5e" * 32

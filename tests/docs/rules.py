@@ -91,11 +91,11 @@ class Elsewhere:
         return here and re.match(self.pattern, command.text) is not None
 
 
-_DRY_RUN = "tests/client/site/test_site_dry_run.py"
+_DRY_RUN = "tests/client/dry_run/test_dry_run.py"
 _FILES = "tests/deploy/test_documents.py"
 _DEPLOYED = "tests/integration/deployed.py"
 _DEPLOYMENT = "tests/integration/test_deployment.py"
-_PREFLIGHT = "tests/client/site/preflight/test_preflight_site.py"
+_PREFLIGHT = "tests/client/preflight/test_preflight_site.py"
 _FLOWER = "tests/integration/test_flower.py"
 
 ELSEWHERE = (
@@ -123,18 +123,18 @@ ELSEWHERE = (
     ),
     Elsewhere(
         r"python -m client ledger ",
-        "tests/client/commands/test_ledger_command.py",
+        "tests/client/cli/test_ledger_command.py",
         ('run(app, ["ledger", *arguments])', '"--limit"'),
     ),
     Elsewhere(
         r"python -m client audit anchor .* --to https://",
-        "tests/client/commands/test_audit_command.py",
+        "tests/client/cli/test_audit_command.py",
         ('audit("anchor", *config, *to, "--ca"',),
     ),
     # The published checkpoint is not here; the test makes one of its layout.
     Elsewhere(
         r"python -m client convert lag-llama ",
-        "tests/client/convert/test_convert_lag_llama.py",
+        "tests/common/backbones/torch_pickle/test_convert_lag_llama.py",
         ('run(app, ["convert", "lag-llama", str(checkpoint)])',),
     ),
     Elsewhere(r"python -m client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from client.commands import app as client
-from common.cli import run
-from server.commands import app as server
-from simulation.commands import app as simulation
+from client.cli import app as client
+from common.command_line import run
+from server.cli import app as server
+from simulation.cli import app as simulation
 from tests.docs.documents import REPOSITORY, Command, commands_of, documents
 from tests.docs.materials import GIVEN, Materials, keep_splits
 from tests.docs.rules import ELSEWHERE, MACHINE, RUN, SAID, SMALLER, Elsewhere

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from common.config import FederationConfig, LoraConfig, RunConfig, TrainConfig, WindowConfig
+from common.config.run_config import (
+    FederationConfig,
+    LoraConfig,
+    RunConfig,
+    TrainConfig,
+    WindowConfig,
+)
 from tests.integration.deployed import Coordinator, Site, admit, make_coordinator, make_site
 
 SITES = ("ccu", "micu")

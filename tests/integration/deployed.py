@@ -18,9 +18,9 @@ from typing import Any
 import psutil
 
 from common.backbones.loading import load_backbone
-from common.config import FederationConfig, RunConfig
-from server.run_folder import read_rounds
-from simulation.federate import federate
+from common.config.run_config import FederationConfig, RunConfig
+from server.runs.run_folder import read_rounds
+from simulation.run import federate
 from tests.approval_samples import STUDY, UNTIL
 from tests.integration.processes import call, children_of, kill, wait_for
 from tests.ports import free_ports

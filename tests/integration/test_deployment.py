@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from client.site.audit import read_entries
-from common.config import RunConfig
-from common.peft_adapter import load_peft_folder
-from server.deployment.services import running
-from server.run_folder import read_rounds
+from client.egress.audit.audit_log import read_entries
+from common.adapter.peft_io import load_peft_folder
+from common.config.run_config import RunConfig
+from server.deployment.supervisor import running
+from server.runs.run_folder import read_rounds
 from tests.integration.conftest import SITES
 from tests.integration.deployed import (
     Coordinator,

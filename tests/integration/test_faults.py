@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.config import RunConfig
-from server.run_folder import read_rounds
+from common.config.run_config import RunConfig
+from server.runs.run_folder import read_rounds
 from tests.integration.conftest import SITES
 from tests.integration.deployed import Coordinator, Site, assert_as_simulated, usable
 from tests.integration.processes import finish, wait_for

@@ -11,12 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from common.config import FederationConfig, LoraConfig, RunConfig, TrainConfig, WindowConfig
+from common.adapter.peft_io import load_peft_folder
+from common.config.run_config import (
+    FederationConfig,
+    LoraConfig,
+    RunConfig,
+    TrainConfig,
+    WindowConfig,
+)
 from common.errors import FederationError
-from common.home import use_cohort
-from common.peft_adapter import load_peft_folder
-from server.run_folder import read_rounds
-from simulation.federate import federate
+from common.paths import use_cohort
+from server.runs.run_folder import read_rounds
+from simulation.run import federate
 from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow

@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
-from client.site.audit import read_entries, verify
-from client.site.config import load_site_config
-from client.site.health import ask_health
-from client.site.node_section import Address
-from client.site.policy import load_policy
+from client.config.node_section import Address
+from client.config.site_config import load_site_config
+from client.egress.audit.audit_log import read_entries, verify
+from client.node.health import ask_health
+from client.policy.policy import load_policy
 from tests.approval_samples import STUDY, UNTIL
 from tests.integration.deployed import shipped_settings
 from tests.integration.gate_setting import (

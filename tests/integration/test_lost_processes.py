@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.config import FederationConfig, RunConfig
+from common.config.run_config import FederationConfig, RunConfig
 from tests.integration.deployed import Coordinator, Site, usable, with_federation
 from tests.integration.processes import finish, kill, wait_for
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from tests.integration.conftest import SITES
 from tests.integration.deployed import Coordinator, Site, approve, make_site, usable
 from tests.integration.processes import finish, wait_for

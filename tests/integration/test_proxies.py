@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config import FederationConfig, RunConfig
+from common.config.run_config import FederationConfig, RunConfig
 from common.errors import NodeError
 from tests.deploy.nginx import NGINX, command_of, wait_for_port, write_config
 from tests.integration.deployed import (

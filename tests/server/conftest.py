@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from common.adapter import Adapter
-from common.config import RunConfig
+from common.adapter.adapter import Adapter
+from common.config.run_config import RunConfig
 
 MakeRun = Callable[..., Path]
 
@@ -20,10 +20,10 @@ def trained_adapter(tiny_bolt: Path) -> Adapter:
     """An adapter on the tiny backbone that changes its forecasts: A and B both random."""
     import torch
 
+    from common.adapter.peft_io import from_peft_model
     from common.backbones.loading import load_backbone
     from common.backbones.lora import add_adapter, lora_parameters
-    from common.config import LoraConfig
-    from common.peft_adapter import from_peft_model
+    from common.config.run_config import LoraConfig
 
     loaded = load_backbone(str(tiny_bolt))
     model = add_adapter(loaded.model, loaded.backbone, LoraConfig(rank=2, alpha=4.0))
@@ -78,7 +78,7 @@ def evaluated_run(
     trained_adapter: Adapter,
 ) -> Path:
     """A run folder, released and evaluated; for tests that only read it."""
-    from server.global_evaluation import evaluate_run
+    from server.release.evaluation import evaluate_run
 
     folder = tmp_path_factory.mktemp("evaluated") / "run"
     _write(folder, _config(tiny_bolt, trained_adapter), _rounds(), trained_adapter, 2)
@@ -156,7 +156,7 @@ def _write(
     adapter: Adapter,
     best_round: int,
 ) -> None:
-    from server.release import release
+    from server.release.release import release
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from common.cli import run
+from common.command_line import run
 from common.errors import UsageError
-from simulation.commands import app
+from simulation.cli import app
 from simulation.tracking import Tracker, evaluation_scalars, round_scalars
 
 ROUND: dict[str, Any] = {

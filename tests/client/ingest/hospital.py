@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from client.ingest.build import ingest
 from client.ingest.mapping import SiteMapping, read_mapping
+from client.ingest.pipeline import ingest
 
 LONG = """
 site = "st-mary"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from client.commands import app
-from common.cli import run
-from common.vitals import VITAL_NAMES, read_site_table
+from client.cli import app
+from common.command_line import run
+from common.data.site_table import VITAL_NAMES, read_site_table
 from tests.client.ingest.example_tables import HOURS, STAYS, write_long, write_sql, write_wide
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -84,13 +84,13 @@ def test_every_command_of_the_page_runs(hospital: Path, capsys: pytest.CaptureFi
 def test_the_page_names_every_key() -> None:
     from dataclasses import fields
 
-    from client.ingest import sections
+    from client.ingest import mapping_sections
     from client.ingest.mapping import _KEYS, _SECTIONS
 
     page = PAGE.read_text(encoding="utf-8")
     for key in _KEYS:
         assert f"`{key}`" in page or f"`[{key}]`" in page or f"`[{key}." in page, key
-    for kind in (*_SECTIONS.values(), sections.VitalSource):
+    for kind in (*_SECTIONS.values(), mapping_sections.VitalSource):
         for item in fields(kind):
             key = item.name.replace("_", "-")
             assert f"`{key}`" in page or f"`{key} =" in page, f"{kind.__name__}: {key}"

@@ -23,8 +23,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.data.site_table import VITAL_NAMES, VITALS, read_site_table
 from common.errors import CohortError, SourceError
-from common.vitals import VITAL_NAMES, VITALS, read_site_table
 from tests.client.ingest.hospital import HEADER, long_mapping, run, write_rows
 
 ZONE = "Europe/London"

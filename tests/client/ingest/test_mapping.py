@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from client.ingest.convert import UNITS, check_unit, spellings
 from client.ingest.mapping import read_mapping
+from client.ingest.units import UNITS, check_unit, spellings
+from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
-from common.vitals import VITAL_NAMES
 from tests.client.ingest.hospital import LONG, long_mapping
 
 

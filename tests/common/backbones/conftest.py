@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.backbones.lag_llama import write_weights
-from common.backbones.lag_llama_network import LagLlamaNetwork
+from common.backbones.lag_llama.lag_llama import write_weights
+from common.backbones.lag_llama.network import LagLlamaNetwork
 from tests.backbone_samples import LAG_LLAMA_SIZES
 
 

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from common.backbones.catalog import CATALOG, FAMILIES, family_of_folder
 from common.backbones.loading import load_backbone
-from common.backbones.store import PACKAGED
+from common.backbones.weights_store import PACKAGED
 from common.errors import BackboneError
 
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from peft import PeftModel
 
-from client.training import train_adapter
+from client.training.adapter_training import train_adapter
+from common.adapter.peft_io import load_into, load_peft_folder, save_peft_folder
 from common.backbones.base import Batch, weights_digest
 from common.backbones.catalog import CATALOG
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, adapted_backbone, lora_parameters
-from common.config import LoraConfig, TrainConfig
-from common.config_sections import LORA_SCOPES
-from common.peft_adapter import load_into, load_peft_folder, save_peft_folder
-from common.windows import Windows
+from common.config.run_config import LoraConfig, TrainConfig
+from common.config.sections import LORA_SCOPES
+from common.data.windows import Windows
 from tests.backbone_samples import CONTEXT, HORIZON, windows
 
 PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged]

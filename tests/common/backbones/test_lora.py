@@ -10,7 +10,8 @@ from chronos.chronos_bolt import ChronosBoltModelForForecasting
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
-from common.backbones.chronos_bolt import ChronosBolt
+from common.adapter.peft_io import load_into, save_peft_folder
+from common.backbones.chronos.chronos_bolt import ChronosBolt
 from common.backbones.lora import (
     AdaptedBackbone,
     adapted_backbone,
@@ -19,8 +20,7 @@ from common.backbones.lora import (
     lora_parameters,
     trained_parameters,
 )
-from common.config import LoraConfig
-from common.peft_adapter import load_into, save_peft_folder
+from common.config.run_config import LoraConfig
 
 CPU = torch.device("cpu")
 

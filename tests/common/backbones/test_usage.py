@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from common.adapter.peft_io import save_peft_folder
 from common.backbones.catalog import CATALOG, FAMILIES
 from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import adapted_backbone, lora_parameters
-from common.backbones.store import PACKAGED
 from common.backbones.usage import USAGE
-from common.config import LoraConfig
-from common.peft_adapter import save_peft_folder
+from common.backbones.weights_store import PACKAGED
+from common.config.run_config import LoraConfig
 
 HEART_RATE = np.array([[88, 90, np.nan, 93, 91, 95, 97, 96]], np.float32)
 

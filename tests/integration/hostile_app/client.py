@@ -19,7 +19,7 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
-from common.wire import decode, encode, record_of
+from common.adapter.serialization.message import decode, encode, record_of
 from tests.integration.hostile_app import MARKER
 from tests.integration.hostile_app.server import tiny_adapter
 

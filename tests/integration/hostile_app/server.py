@@ -11,8 +11,8 @@ import numpy as np
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
-from common.adapter import Adapter
-from common.wire import encode, record_of
+from common.adapter.adapter import Adapter
+from common.adapter.serialization.message import encode, record_of
 from tests.integration.hostile_app import CASES
 
 WAIT_S = 120.0

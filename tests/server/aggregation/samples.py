@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from common.adapter import Adapter, tensor_name
-from common.config import AggregationConfig
+from common.adapter.adapter import Adapter, tensor_name
+from common.config.run_config import AggregationConfig
 from server.aggregation.rules import Aggregate, aggregate
 
 Array = npt.NDArray[np.float64]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import AggregationConfig
+from common.config.run_config import AggregationConfig
 from server.aggregation.trimmed_mean import trimmed_sites
 from tests.server.aggregation.samples import SITES, adapter, run, with_tensors
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.adapter import Adapter, tensor_name
+from common.adapter.adapter import Adapter, tensor_name
 from server.aggregation.fedavg import fedavg
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.carried import folded
-from common.config import AggregationConfig
+from common.adapter.residual import folded
+from common.config.run_config import AggregationConfig
 from tests.server.aggregation.samples import SITES, adapter, dense, dense_mean, run, same_product
 
 SIZES = {"block.0.q": (30, 34), "block.0.v": (32, 32)}

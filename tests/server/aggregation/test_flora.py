@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.carried import folded
-from common.config import AggregationConfig
+from common.adapter.residual import folded
+from common.config.run_config import AggregationConfig
 from server.aggregation.flora import fresh_pairs
 from tests.server.aggregation.samples import (
     SITES,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.adapter import Adapter
-from common.config import AggregationConfig
+from common.adapter.adapter import Adapter
+from common.config.run_config import AggregationConfig
 from common.errors import FederationError
 from server.aggregation.krum import krum, squared_distances
 from tests.server.aggregation.samples import SITES, adapter, dense, rounds, run, with_tensors

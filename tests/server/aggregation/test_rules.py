@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.adapter import Adapter, Matrix, tensor_name
-from common.carried import folded
-from common.config import AggregationConfig
-from common.config_sections import BY_NAME_RULES, RANK_MIXING_RULES, RULES
+from common.adapter.adapter import Adapter, Matrix, tensor_name
+from common.adapter.residual import folded
+from common.adapter.serialization.message import decode, encode
+from common.config.run_config import AggregationConfig
+from common.config.sections import BY_NAME_RULES, RANK_MIXING_RULES, RULES
 from common.errors import AdapterError, FederationError, UsageError
-from common.wire import decode, encode
 from server.aggregation.rules import Aggregate, aggregate
 from tests.server.aggregation.samples import (
     SETTINGS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.adapter import Adapter
+from common.adapter.adapter import Adapter
 from server.aggregation.truncation import truncate
 from tests.server.aggregation.samples import (
     SITES,

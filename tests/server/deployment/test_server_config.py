@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UsageError
-from server.deployment.config import PROJECT, read_server_config
+from server.deployment.server_config import PROJECT, read_server_config
 
 TLS = '[tls]\ncertificate = "tls.crt"\nkey = "tls.key"\nca = "ca.crt"\n'
 

@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from common.errors import UsageError
-from server.deployment.flower import Flower
-from server.deployment.sites import GONE, SiteKeys, read_key
+from server.deployment.flwr_subprocess import Flower
+from server.deployment.site_keys import GONE, SiteKeys, read_key
 from tests.integration.gate_setting import make_node_key
 
 

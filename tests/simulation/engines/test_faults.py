@@ -12,17 +12,17 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord
 from flwr.clientapp import ClientApp
 
-from client.app import app as client_app
-from client.app import conceal_failure
-from common.adapter import Adapter
+from client.app.client_app import app as client_app
+from client.app.client_app import conceal_failure
+from common.adapter.adapter import Adapter
+from common.adapter.serialization.message import bytes_of, from_record, record_of, to_record
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import FederationError
-from common.wire import bytes_of, from_record, record_of, to_record
-from server.app import app as server_app
-from server.checkpoint import load_checkpoint
+from server.rounds.checkpoint import load_checkpoint
+from server.server_app import app as server_app
 from simulation.engines.inprocess import run_in_process
-from simulation.federate import federate
+from simulation.run import federate
 from tests.federation_samples import (
     VANISHED,
     VanishedError,
@@ -170,7 +170,7 @@ def ended_without(config: RunConfig, absent: frozenset[tuple[str, int]]) -> str:
             return [site for site in sites if (site, number) not in absent]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("server.strategy.sample_sites", sample)
+            patch.setattr("server.rounds.federation.sample_sites", sample)
             run_changed(other, lambda order, reply: None)
         ENDS[absent] = ended(other)
     return ENDS[absent]

@@ -12,9 +12,9 @@ import pytest
 from flwr.app import Message, MetricRecord
 from safetensors.numpy import load_file
 
-from client.app import app as client_app
+from client.app.client_app import app as client_app
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import (
     BackboneError,
     CohortError,
@@ -22,10 +22,10 @@ from common.errors import (
     SiteTableError,
     UsageError,
 )
-from server.app import app as server_app
-from server.checkpoint import load_checkpoint
+from server.rounds.checkpoint import load_checkpoint
+from server.server_app import app as server_app
 from simulation.engines.inprocess import run_in_process
-from simulation.federate import federate
+from simulation.run import federate
 from tests.federation_samples import released, rounds_of, run_changed, tiny_run
 
 
@@ -166,7 +166,7 @@ def test_a_cohorts_folder_takes_no_run(config: RunConfig, tiny_cohort: Path) -> 
 def test_a_site_without_a_usable_window_says_so(
     config: RunConfig, tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    from common.vitals import SiteTable, make_site_table, read_site_table, write_site_table
+    from common.data.site_table import SiteTable, make_site_table, read_site_table, write_site_table
 
     folder = tmp_path / "cohort"
     for path in sorted((tiny_cohort / "sites").iterdir()):

@@ -9,20 +9,20 @@ import pytest
 import torch
 from flwr.app import Message
 
-from client.app import app as client_app
+from client.app.client_app import app as client_app
 from client.privacy.accountant import Steps, spent
-from client.privacy.ledger import Ledger
+from client.privacy.budget_ledger import Ledger
+from common.adapter.serialization.message import bytes_of, inspect
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import FederationError
 from common.seeds import derive_seed
-from common.wire import bytes_of, inspect
-from server.app import app as server_app
-from server.checkpoint import load_checkpoint
-from server.run_folder import read_config
-from server.site_report import PRIVACY_KEYS
+from server.rounds.checkpoint import load_checkpoint
+from server.rounds.report_validation import PRIVACY_KEYS
+from server.runs.run_folder import read_config
+from server.server_app import app as server_app
 from simulation.engines.inprocess import run_in_process
-from simulation.federate import federate
+from simulation.run import federate
 from tests.federation_samples import (
     elsewhere,
     released,

@@ -16,11 +16,11 @@ import pytest
 from flwr.app import Message
 
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import FederationError, UsageError
-from server.checkpoint import CHECKPOINT_FILE
-from server.run_folder import ROUNDS_FILE, RunFolder, read_config
-from simulation.federate import federate
+from server.rounds.checkpoint import CHECKPOINT_FILE
+from server.runs.run_folder import ROUNDS_FILE, RunFolder, read_config
+from simulation.run import federate
 from tests.federation_samples import (
     elsewhere,
     ordered,
@@ -75,12 +75,12 @@ def stop_at(config: RunConfig, number: int, place: str) -> None:
             raise StopError
         return kept(*arguments, **more)
 
-    import server.strategy
+    import server.rounds.federation
 
-    kept: Any = getattr(server.strategy, place)
+    kept: Any = getattr(server.rounds.federation, place)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("server.app.RunFolder", claimed)
-        patch.setattr(f"server.strategy.{place}", stop)
+        patch.setattr(f"server.rounds.federation.{place}", stop)
         with pytest.raises(StopError):
             federate(config)
     claims[0].close()

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from client.app import app as client_app
+from client.app.client_app import app as client_app
 from common.backbones.lora import adapted_backbone
-from common.config import RunConfig
+from common.config.run_config import RunConfig
 from common.errors import FederationError, UsageError
-from server.app import app as server_app
-from server.run_folder import read_config
+from server.runs.run_folder import read_config
+from server.server_app import app as server_app
 from simulation.engines import inprocess
-from simulation.federate import federate
+from simulation.run import federate
 from tests.federation_samples import elsewhere, released, rounds_of, tiny_run, with_settings
 
 SITES = ("ccu", "micu", "sicu")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.cli import run
-from common.config import RunConfig, Value
-from simulation.commands import app
+from common.command_line import run
+from common.config.run_config import RunConfig, Value
+from simulation.cli import app
 
 QUICK: dict[str, Value] = {
     "rounds": 1,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from simulation.experiments.tidy import RESULTS_FILE
+from simulation.experiments.output.csv import RESULTS_FILE
 from tests.simulation.experiments.conftest import QUICK
 
 REPOSITORY = Path(__file__).resolve().parents[3]

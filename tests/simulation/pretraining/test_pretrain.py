@@ -10,8 +10,8 @@ import torch
 
 from common.errors import UsageError
 from simulation.pretraining import NANO_MODELS, default_folder, nano_model, pretrain
-from simulation.pretraining.artefact import sha256
-from simulation.pretraining.chronos_bolt_nano import QUANTILES, build, window_loss
+from simulation.pretraining.export import sha256
+from simulation.pretraining.models.chronos_bolt_nano import QUANTILES, build, window_loss
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.windows import WindowBatch
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from common.errors import UsageError
-from simulation.pretraining.chronos_bolt_nano import RECIPE
+from simulation.pretraining.models.chronos_bolt_nano import RECIPE
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.windows import (
     HELD_OUT,

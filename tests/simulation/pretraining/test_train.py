@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simulation.pretraining.chronos_bolt_nano import RECIPE
+from simulation.pretraining.models.chronos_bolt_nano import RECIPE
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.train import LogRow, deterministic, evaluate, train
 from simulation.pretraining.windows import WindowBatch

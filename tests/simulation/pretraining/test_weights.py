@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from simulation.pretraining import NANO_MODELS, default_folder
-from simulation.pretraining.artefact import sha256
 from simulation.pretraining.card import render_card
+from simulation.pretraining.export import sha256
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.train import evaluate
 from simulation.pretraining.windows import held_out_batches

@@ -1,0 +1,248 @@
+"""A released adapter, trained further at one site for that site alone.
+
+The site passes some times over its own training patients. Its validation patients choose: of all
+passes, the untrained release included, the one with the lowest validation WQL is kept. Its test
+patients judge: the release and the best pass are both scored on them, and nothing follows from it.
+Were the better of the two on the test patients kept, its score there would be too good by the
+choice, and nobody could say what to expect of the next patient.
+
+What comes out stays at the site: it has seen the site's patients without the privacy of a run, and
+no part of fedvitals sends it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from client.training.adapter_training import choose_device, train_adapter
+from common.adapter.adapter import Adapter
+from common.adapter.peft_io import load_into, load_peft_folder, read_settings, save_peft_folder
+from common.atomic_io import atomic_folder
+from common.backbones.forecaster import ModelForecaster
+from common.backbones.lora import AdaptedBackbone, adapted_backbone
+from common.config.run_config import RunConfig
+from common.data.cohort_folder import unwritable
+from common.data.site_table import SiteTable
+from common.data.windows import Windows, make_windows
+from common.errors import AdapterError, TrainingError, UsageError
+from common.evaluation.evaluate import Evaluation, evaluate
+from common.evaluation.paired_difference import compare
+from common.seeds import derive_seed
+
+COMPARISON_FILE = "comparison.json"
+ADAPTER_FOLDER = "adapter"
+GLOBAL, PERSONAL = "global", "personal"
+SCHEMA_VERSION = 1
+
+OVERRIDES = ("train.", "seed")
+"""What may be set otherwise than in the release: the rest is part of what the adapter means."""
+PASSES = ("train.epochs", "train.steps")
+"""Said by the number of passes instead."""
+
+_FEDERATED = ("federation.", "aggregation.", "privacy.", "wire.", "lora.train", "lora.min-rank")
+"""A private run's learning rate, its frozen A and its rules are for what leaves a site."""
+_METRICS = ("mae", "wql")
+_CARD = """# A personalised adapter of {site}
+
+{what} It belongs to the site and must not leave it: trained without differential privacy, such an
+adapter may tell of single patients. Research software, not for clinical use.
+"""
+_KEPT = {
+    PERSONAL: "Trained further on this site's own patients from a released adapter.",
+    GLOBAL: "The released adapter itself: training on this site's patients did not better it.",
+}
+
+Progress = Callable[[str], None]
+"""Told in words what is being done."""
+
+
+@dataclass(frozen=True, eq=False)
+class Personalised:
+    """What came out.
+
+    Attributes:
+        adapter: the one to use: the released one where training did not make it better.
+        record: what comparison.json holds.
+    """
+
+    adapter: Adapter
+    record: dict[str, Any]
+
+
+def read_release(
+    folder: Path, overrides: Mapping[str, Any], backbone: str | None = None
+) -> tuple[Adapter, RunConfig, int | None]:
+    """Read a released adapter and the settings it was trained with.
+
+    Args:
+        folder: the released PEFT folder.
+        overrides: settings that stand above those of the release.
+        backbone: name or folder of the backbone, where the weights lie elsewhere here.
+
+    Returns:
+        The adapter, the settings of a training at one site (both matrices, one epoch a pass), and
+        the step length in minutes where the release tells one.
+
+    Raises:
+        AdapterError: where the folder is none, damaged, or the adapter is not finite.
+        UsageError: where a setting cannot be, or is not to be changed.
+    """
+    for key in overrides:
+        if not key.startswith(OVERRIDES) or key in PASSES:
+            raise UsageError(
+                f"personalise takes settings train.* and seed, and --passes in place of "
+                f"{' and '.join(PASSES)}; got {key}"
+            )
+    adapter = load_peft_folder(folder)
+    if (name := adapter.first_nonfinite()) is not None:
+        raise AdapterError(f"{folder} holds NaN or infinity in {name}; get the release again")
+    settings = read_settings(folder)
+    step_minutes = settings.pop("step_minutes", None)
+    settings = {k: value for k, value in settings.items() if not k.startswith(_FEDERATED)}
+    settings.setdefault("backbone", adapter.backbone)
+    settings |= {"lora.rank": adapter.rank, "lora.alpha": adapter.alpha}
+    settings |= {"train.epochs": 1, "train.steps": 0}
+    if backbone is not None:
+        settings["backbone"] = backbone
+    return adapter, RunConfig.parse({**settings, **overrides}), step_minutes
+
+
+def personalise(
+    release: Adapter,
+    config: RunConfig,
+    table: SiteTable,
+    *,
+    passes: int,
+    progress: Progress | None = None,
+) -> Personalised:
+    """Train a released adapter further on a site and keep the better of the two.
+
+    Args:
+        release: the released adapter.
+        config: of `read_release`; the learning rate falls over the passes as over rounds.
+        table: the site's own.
+        passes: how often the site's training windows are passed over.
+        progress: told what is being done.
+
+    Raises:
+        UsageError: where `passes` is less than 1.
+        TrainingError: where a split that is needed has no window, or the training diverges.
+        AdapterError: where the release does not fit the site's backbone.
+    """
+    if passes < 1:
+        raise UsageError(f"--passes must be at least 1, got {passes}")
+    say = progress or (lambda _: None)
+    windows = _windows(table, config)
+    config = replace(config, rounds=passes)
+    adapted = adapted_backbone(config.backbone, config.lora, choose_device(config.train.device))
+    release.check_compatible(adapted.adapter(), sender="the release")
+    candidates = [release]
+    wql = [_score(adapted, release, windows["validation"]).metric("wql")]
+    for number in range(1, passes + 1):
+        say(f"pass {number} of {passes}, validation WQL {min(wql):.4f}")
+        train_adapter(
+            adapted.model,
+            adapted.backbone,
+            windows["train"],
+            config.train,
+            learning_rate=config.learning_rate(number),
+            seed=derive_seed(config.seed, "personalise", table.info.site, number),
+        )
+        candidates.append(adapted.adapter())
+        wql.append(_score(adapted, candidates[-1], windows["validation"]).metric("wql"))
+    best = min(range(1, len(wql)), key=wql.__getitem__)
+    kept = PERSONAL if wql[best] < wql[0] else GLOBAL
+    say("the test patients")
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "site": table.info.site,
+        "kept": kept,
+        "pass": best,
+        "validation_wql": wql,
+        "chosen_on": {
+            "split": "validation",
+            "patients": len(windows["validation"].patient_ids),
+            "windows": len(windows["validation"]),
+        },
+        "settings": config.flat(),
+        "release": {"digest": release.digest(), "backbone": release.backbone},
+        "test": _compare(adapted, candidates[best], release, windows["test"]),
+    }
+    return Personalised(candidates[best] if kept == PERSONAL else release, record)
+
+
+def check_steps(table: SiteTable, step_minutes: int | None) -> None:
+    """Raise `UsageError` where the table's steps are not those of the release."""
+    if step_minutes is not None and step_minutes != table.info.step_minutes:
+        raise UsageError(
+            f"the release was trained on steps of {step_minutes} minutes, the table of "
+            f"{table.info.site} has {table.info.step_minutes}; make the table with step-minutes = "
+            f"{step_minutes}"
+        )
+
+
+def check_empty(out: Path) -> None:
+    """Raise `UsageError` where something stands in the folder to be written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty; give another folder with --out")
+
+
+def write_personalised(made: Personalised, table: SiteTable, out: Path) -> None:
+    """Write OUT/adapter, the PEFT folder that was kept, and OUT/comparison.json, or neither.
+
+    Raises:
+        CohortError: where the folder cannot be written.
+    """
+    settings = {**made.record["settings"], "step_minutes": table.info.step_minutes}
+    card = _CARD.format(site=table.info.site, what=_KEPT[made.record["kept"]])
+    text = json.dumps(made.record, indent=2, sort_keys=True) + "\n"
+    try:
+        with atomic_folder(out) as partial:
+            partial.chmod(0o700)  # what it holds may tell of single patients
+            save_peft_folder(
+                made.adapter, partial / ADAPTER_FOLDER, model_card=card, settings=settings
+            )
+            (partial / COMPARISON_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(out, error) from error
+
+
+def _windows(table: SiteTable, config: RunConfig) -> dict[str, Windows]:
+    settings, vitals = config.windows.settings(), config.windows.names()
+    windows = {}
+    for split, use in (
+        ("train", "train on"),
+        ("validation", "choose by"),
+        ("test", "judge the outcome by"),
+    ):
+        windows[split] = make_windows(table, split, settings, vitals)
+        if not len(windows[split]):
+            raise TrainingError(
+                f"site {table.info.site!r} has no {split} window to {use}; take more patients, or "
+                "see `python -m client check`"
+            )
+    return windows
+
+
+def _score(adapted: AdaptedBackbone, adapter: Adapter, windows: Windows) -> Evaluation:
+    load_into(adapter, adapted.model)
+    return evaluate(windows, ModelForecaster(adapted.backbone, adapted.model), metrics=_METRICS)
+
+
+def _compare(
+    adapted: AdaptedBackbone, personal: Adapter, release: Adapter, windows: Windows
+) -> dict[str, Any]:
+    """Score both on the test windows; the differences carry intervals over patients."""
+    scores = {
+        PERSONAL: _score(adapted, personal, windows),
+        GLOBAL: _score(adapted, release, windows),
+    }
+    difference = compare(scores[PERSONAL], scores[GLOBAL])
+    return {
+        **{name: score.table() for name, score in scores.items()},
+        "difference": difference.to_json(),
+    }

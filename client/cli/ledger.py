@@ -1,0 +1,113 @@
+"""`python -m client ledger`: what each run has spent of the patients' privacy at this site."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from client.privacy.ledger_statement import SiteStatement, as_json, make_statement
+from common.console import narrow_table, output_console
+from common.errors import UsageError
+from common.paths import home
+
+State = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The site's state-path. [default: FEDVITALS_HOME/site]",
+        show_default=False,
+    ),
+]
+Site = Annotated[
+    str | None, typer.Option(help="One site of several. [default: all]", show_default=False)
+]
+Delta = Annotated[
+    float, typer.Option(help="Delta of every epsilon shown: the site's epsilon-limit-delta.")
+]
+Limit = Annotated[
+    float | None,
+    typer.Option(help="The site's epsilon-limit, to show what is left of it.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def ledger(
+    state: State = None,
+    site: Site = None,
+    delta: Delta = 1e-5,
+    limit: Limit = None,
+    json_: AsJson = False,
+) -> None:
+    """Show what each run has spent at this site, and all of them together.
+
+    Steps count as spent once they are reserved: also those of a round that broke down before it
+    was answered. Nothing is changed.
+    """
+    if not 0.0 < delta < 1.0 or (limit is not None and limit <= 0.0):
+        raise UsageError(
+            f"--delta must lie between 0 and 1 and --limit above 0, got {delta:g}"
+            + ("" if limit is None else f" and {limit:g}")
+        )
+    from client.privacy.budget_ledger import Ledger
+
+    records = Ledger(home() / "site" if state is None else state).runs(site)
+    if site is not None and not records:
+        raise UsageError(f"the ledger holds no run of site {site!r}; leave --site out to see all")
+    statements = make_statement(records, delta, limit)
+    if json_:
+        typer.echo(json.dumps(as_json(statements, delta), indent=2))
+        return
+    console = output_console()
+    if not statements:
+        console.print("No run has begun.")
+    for statement in statements:
+        console.print(_table(statement, delta))
+        for line in _closing(statement, limit):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print()
+
+
+def _table(statement: SiteStatement, delta: float) -> Table:
+    table = narrow_table(
+        f"Spent at site {statement.site}, delta {delta:g}",
+        ("began", "run", "table"),
+        ("steps", "unanswered", "sigma", "q", "epsilon"),
+    )
+    for line in statement.lines:
+        record, plan = line.record, line.record.plan
+        table.add_row(
+            record.began[:10],
+            record.run[:12],
+            record.table_digest[:8],
+            f"{record.reserved} / {plan.steps}",
+            str(record.unanswered) if record.unanswered else "",
+            f"{plan.noise_multiplier:.3f}",
+            f"{plan.sample_rate:g}",
+            _number(line.epsilon.prv),
+        )
+    return table
+
+
+def _closing(statement: SiteStatement, limit: float | None) -> list[str]:
+    total = statement.total
+    lines = [
+        f"All runs and tables together: epsilon {_number(total.prv)} ({total.accountant}), "
+        f"by RDP {_number(total.rdp)}",
+        "That is for adding or removing a patient; for replacing one patient's data by others: "
+        f"epsilon {_number(statement.replaced.prv)} ({statement.replaced.accountant})",
+    ]
+    if limit is not None and statement.left is not None:
+        lines.append(
+            f"Left of the limit of {limit:g}: {_number(statement.left)}. What a further run adds "
+            "is composed with these, not summed."
+        )
+    return lines
+
+
+def _number(epsilon: float) -> str:
+    return "no bound" if math.isinf(epsilon) else f"{epsilon:.2f}"

@@ -1,0 +1,130 @@
+"""`python -m client node`: a site's process, and its dry run."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from common.console import narrow_table, output_console
+from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from client.dry_run.dry_run import DryRun
+
+Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The site's site.toml.")]
+Dry = Annotated[
+    bool, typer.Option("--dry-run", help="Train one round, write what would leave, send nothing.")
+]
+Bundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        metavar="FILE",
+        help="Dry run: the app. [default: the approved .fab beside policy.toml]",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", metavar="DIR", help="Dry run: where it is written. [default: below site.state]"
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-c", "--set", metavar="KEY=VALUE", help="Dry run: a setting of the run; repeatable."
+    ),
+]
+Unconfined = Annotated[
+    bool,
+    typer.Option("--unconfined", help="Dry run: let the bundle use this user's network and files."),
+]
+
+
+def node(
+    config: Config,
+    dry_run: Dry = False,
+    bundle: Bundle = None,
+    out: Out = None,
+    settings: Settings = None,
+    unconfined: Unconfined = False,
+) -> None:
+    """Run the site's node until it is told to stop.
+
+    It ends with 70 where the connection is lost for good, to be started again by systemd or a
+    container engine, and with 22 where somebody has to mend something first.
+
+    With --dry-run it trains one round, writes what would leave and ends: with 0 where the round
+    would leave, with 20 where the policy keeps it. The bundle runs without a network, or with
+    --unconfined as any program of this user's.
+    """
+    if not dry_run:
+        if bundle or out or settings or unconfined:
+            raise UsageError("--bundle, --out, -c and --unconfined belong to --dry-run")
+        from client.config.site_config import load_site_config
+        from client.node.supernode import run_node
+        from client.policy.file_ownership import check_own_file
+
+        check_own_file(config, "site.toml", UsageError)
+        run_node(load_site_config(config))
+    else:
+        from client.config.site_config import load_site_config
+        from client.node.isolation.network_sandbox import run_shut_in, shut_in
+
+        if unconfined or shut_in():
+            _rehearse(config, bundle, out, settings or [])
+        else:
+            again = _arguments(config, bundle, out, settings or [])
+            raise typer.Exit(run_shut_in(again, load_site_config(config).node.key))
+
+
+def _arguments(
+    config: Path, bundle: Path | None, out: Path | None, settings: list[str]
+) -> list[str]:
+    """The command line of a dry run."""
+    line = ["node", "--dry-run", "--config", str(config)]
+    line += ["--bundle", str(bundle)] if bundle else []
+    line += ["--out", str(out)] if out else []
+    return line + [part for setting in settings for part in ("-c", setting)]
+
+
+def _rehearse(config: Path, bundle: Path | None, out: Path | None, settings: list[str]) -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # before the model hub's library is imported
+    from client.config.site_config import load_site_config
+    from client.dry_run.dry_run import approved_bundle, dry_run
+    from client.dry_run.egress_report import PAGE, write_dry_run
+    from common.config.settings import parse_settings
+
+    site, chosen = load_site_config(config), parse_settings(settings, {})
+    app = approved_bundle(site, bundle)
+    folder = out or site.site.state / f"dry-run-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    with Console(stderr=True).status("training one round"):
+        made = dry_run(site, app, chosen, folder)
+        write_dry_run(made, folder)
+    console = output_console()
+    console.print(_table(made))
+    console.print(f"With these settings: {folder / PAGE}", soft_wrap=True, highlight=False)
+    made.check(folder)
+
+
+def _table(made: DryRun) -> Table:
+    table = narrow_table("", ("answer", "decision", "reason"), ("bytes", "norm", "ε"))
+    for outcome in made.outcomes:
+        entry = outcome.entry
+        norm, epsilon = entry.get("adapter", {}).get("norm"), entry.get("epsilon")
+        table.add_row(
+            outcome.name,
+            "would leave" if outcome.leaves else "would stay",
+            escape(str(entry.get("detail") or entry["reason"])),
+            f"{entry['bytes']:,}",
+            "" if norm is None else f"{norm:.3g}",
+            "" if epsilon is None else f"{epsilon:.3g}",
+        )
+    return table

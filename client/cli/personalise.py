@@ -1,0 +1,131 @@
+"""`python -m client personalise`: a released adapter, trained further for one site alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.config.settings import split_pairs
+from common.console import narrow_table, output_console
+from common.errors import UsageError
+
+AdapterFolder = Annotated[
+    Path, typer.Option("--adapter", metavar="DIR", help="The released PEFT folder.")
+]
+Data = Annotated[
+    Path, typer.Option(metavar="DIR", help="The folder made by `ingest`, or a site table.")
+]
+Out = Annotated[
+    Path, typer.Option(metavar="DIR", help="The folder to write; it stays at the site.")
+]
+Passes = Annotated[int, typer.Option(help="Passes over the site's training windows.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="Name or folder of the backbone, where its weights lie elsewhere here."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting train.* or seed; repeatable."),
+]
+
+
+def personalise(
+    adapter: AdapterFolder,
+    data: Data = Path("site"),
+    out: Out = Path("personal"),
+    passes: Passes = 5,
+    backbone: Backbone = None,
+    settings: Settings = None,
+) -> None:
+    """Train a released adapter further on this site's patients, and keep the better of the two.
+
+    The validation patients choose, the test patients judge. Nothing is sent.
+    """
+    overrides = split_pairs(settings or [], {})
+    with Console(stderr=True).status("loading") as status:
+        import torch
+
+        from client.app.personalization import (
+            check_empty,
+            check_steps,
+            read_release,
+            write_personalised,
+        )
+        from client.app.personalization import personalise as run_personalise
+        from common.data.site_table import read_site_table
+
+        check_empty(out)
+        release, config, step_minutes = read_release(adapter, overrides, backbone)
+        table = read_site_table(_table_path(data))
+        check_steps(table, step_minutes)
+        if config.train.threads:
+            torch.set_num_threads(config.train.threads)
+        made = run_personalise(
+            release, config, table, passes=passes, progress=lambda doing: status.update(doing)
+        )
+        write_personalised(made, table, out)
+    console = output_console()
+    console.print(_comparison_table(made.record))
+    console.print(_verdict(made.record), highlight=False)
+    console.print(f"Written: {out}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _table_path(data: Path) -> Path:
+    from common.data.cohort_folder import site_table_paths
+
+    if data.is_file():
+        return data
+    paths = site_table_paths(data)
+    if len(paths) > 1:
+        raise UsageError(f"{data} holds {len(paths)} sites; give the table of one, in its sites/")
+    return next(iter(paths.values()))
+
+
+def _comparison_table(record: Mapping[str, Any]) -> Table:
+    from common.data.site_table import VITALS
+
+    test = record["test"]
+    counts = test["global"]["mean"]
+    table = narrow_table(
+        f"WQL (lower is better) of {counts['patients']:,} test patients, {counts['windows']:,} "
+        "windows, which chose nothing",
+        ["vital sign"],
+        ("global", "personal", "difference", "95 % interval"),
+    )
+    for vital in VITALS:
+        if vital.name in test["global"]["vitals"]:
+            scores = [test[name]["vitals"][vital.name]["wql"] for name in ("global", "personal")]
+            relative = test["difference"]["vitals"][vital.name]["wql"]["relative"]
+            table.add_row(vital.label, *map(_score, scores), *_percents(relative))
+    scores = [test[name]["mean"]["wql"] for name in ("global", "personal")]
+    relative = test["difference"]["mean"]["wql"]["relative"]
+    table.add_row("mean", *map(_score, scores), *_percents(relative))
+    return table
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _percents(interval: Mapping[str, float | None]) -> tuple[str, str]:
+    texts = [
+        "-" if value is None else f"{100 * value:+.2f}"
+        for value in (interval["estimate"], interval["low"], interval["high"])
+    ]
+    return f"{texts[0]} %", f"{texts[1]}, {texts[2]}"
+
+
+def _verdict(record: Mapping[str, Any]) -> str:
+    before, best = record["validation_wql"][0], record["validation_wql"][record["pass"]]
+    chosen = (
+        f"chosen by {record['chosen_on']['patients']:,} validation patients: WQL {before:.4f} "
+        f"released, {best:.4f} after pass {record['pass']}"
+    )
+    if record["kept"] == "personal":
+        return f"Kept: the personal adapter ({chosen})."
+    return f"Kept: the released adapter, which training here did not better ({chosen})."

@@ -1,0 +1,309 @@
+"""What looks wrong with a site table, in words, and what to do about it.
+
+An `error` means that a site could not train on it; a `warning` is a mistake more likely than not;
+a `note` is worth knowing. All thresholds are named at the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from client.data_quality.reference_ranges import EXPECTED
+from client.ingest.units import UNITS
+from common.data.site_table import VITALS, Vital
+
+SEVERITIES = ("error", "warning", "note")
+
+FEW_PATIENTS = 50
+FEW_FOR_PRIVACY = 500
+LEFT_OVER_SHARE = 0.01
+RARE_SHARE = 0.01
+CONSTANT_LEAST = 20
+DISORDERED_SHARE = 0.05
+IMPOSSIBLE_SHARE = 0.05
+DUPLICATE_SHARE = 0.2
+EARLY_SHARE = 0.25
+OUTSIDE_SHARE = 0.2
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that looks wrong.
+
+    Attributes:
+        severity: one of `SEVERITIES`.
+        code: its name, for scripts.
+        what: what was seen, with its number.
+        remedy: what to do.
+    """
+
+    severity: str
+    code: str
+    what: str
+    remedy: str
+
+
+def find_all(
+    frame: pd.DataFrame,
+    patients: Mapping[str, int],
+    windows: Mapping[str, int],
+    step_minutes: int,
+    record: Record | None,
+    leftovers: Sequence[Path],
+) -> list[Finding]:
+    """Look for everything, the worst first.
+
+    Args:
+        frame: the rows of a valid site table.
+        patients: by split.
+        windows: by split, as default settings cut them.
+        step_minutes: length of a step.
+        record: what `ingest.json` says, with `is_same_table`; None where there is none.
+        leftovers: scratch folders that a killed ingest left beside the table.
+    """
+    found = [*_size(patients, windows), *_pressures(frame), *_steps(frame, step_minutes)]
+    for vital in VITALS:
+        values = frame[vital.name].to_numpy(np.float64)
+        found += _values(vital, values[~np.isnan(values)], len(values))
+    if record is not None:
+        found += [*_source(record), *_dropped(record)]
+    if leftovers:
+        found.append(
+            Finding(
+                "warning",
+                "left-over",
+                f"an ingest that was killed left {leftovers[0].name} beside the table; it holds "
+                "patients' records",
+                "delete it, if no ingest is running",
+            )
+        )
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[Finding]:
+    if not windows["train"]:
+        yield Finding(
+            "error",
+            "no-window",
+            "no stay of a training patient is long and observed enough for a single window",
+            "take more or longer stays, or cut shorter ones (windows.context, windows.min-context)",
+        )
+    for split, use in (("validation", "choose a round"), ("test", "judge the adapter")):
+        if not windows[split]:
+            yield Finding(
+                "warning",
+                f"no-{split}-window",
+                f"no {split} patient has a window; this site cannot help to {use}",
+                "take more patients: one in ten is drawn for validation, two for test",
+            )
+    if patients["train"] < FEW_PATIENTS:
+        yield Finding(
+            "warning",
+            "few-patients",
+            f"{patients['train']} training patients: an adapter learned from so few may describe "
+            "single ones",
+            f"take at least {FEW_PATIENTS}, or have the run use privacy.epsilon, whose noise then "
+            "leaves little to learn",
+        )
+    elif patients["train"] < FEW_FOR_PRIVACY:
+        yield Finding(
+            "note",
+            "few-for-privacy",
+            f"{patients['train']} training patients: the noise of privacy.epsilon is as large for "
+            "few as for many, and weighs the more",
+            "with privacy on, compare the run's result with zero-shot before relying on it",
+        )
+
+
+def _values(
+    vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]], steps: int
+) -> Iterator[Finding]:
+    if not len(values):
+        yield Finding(
+            "warning",
+            "never-observed",
+            f"{vital.label} is never observed",
+            f"see whether [vitals.{vital.name}] names its codes or its column, and the right unit",
+        )
+        return
+    if len(values) < RARE_SHARE * steps:
+        yield Finding(
+            "note",
+            "rarely-observed",
+            f"{vital.label} is observed in {_percent(len(values) / steps)} of the steps",
+            f"see whether all its codes stand in [vitals.{vital.name}]",
+        )
+    if len(values) >= CONSTANT_LEAST and values.min() == values.max():
+        yield Finding(
+            "warning",
+            "constant",
+            f"{vital.label} is {values[0]:g} {vital.unit} in all {len(values):,} observed steps",
+            "this is a default or another column; see what the source writes there",
+        )
+        return
+    yield from _unit(vital, values)
+
+
+def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterator[Finding]:
+    """Look for values of another unit: all of them, or those that no patient could have."""
+    expected = EXPECTED[vital.name]
+    median = float(np.median(values))
+    unbelievable = values[(values < expected.low) | (values > expected.high)]
+    for unit in UNITS[vital.name][1:]:
+        converted = np.array([unit.convert(value) for value in unbelievable])
+        explained = (converted >= expected.low) & (converted <= expected.high)
+        share = int(explained.sum()) / len(values)
+        if share > LEFT_OVER_SHARE:
+            yield Finding(
+                "warning",
+                "unit-left-over",
+                f"{vital.label}: {_percent(share)} of the values look like {unit.name} "
+                f"(median {np.median(unbelievable):g})",
+                f'set unit = "{unit.name}" in [vitals.{vital.name}], or name the column of units',
+            )
+            return
+    if not expected.has_median(median):
+        yield Finding(
+            "warning",
+            "unusual-median",
+            f"{vital.label}: the median is {median:g} {vital.unit}, usual are "
+            f"{expected.median_low:g} to {expected.median_high:g}",
+            f"see whether [vitals.{vital.name}] names the right codes or column, and the unit",
+        )
+
+
+def _pressures(frame: pd.DataFrame) -> Iterator[Finding]:
+    sbp, dbp, mbp = (frame[name].to_numpy(np.float64) for name in ("sbp", "dbp", "mbp"))
+    both = ~np.isnan(sbp) & ~np.isnan(dbp)
+    if both.sum() and (share := float(np.mean(dbp[both] > sbp[both]))) > DISORDERED_SHARE:
+        yield Finding(
+            "warning",
+            "pressures-swapped",
+            f"the diastolic pressure is above the systolic one in {_percent(share)} of the steps",
+            "see whether [vitals.sbp] and [vitals.dbp] are exchanged",
+        )
+        return
+    all_three = both & ~np.isnan(mbp)
+    outside = (mbp[all_three] < dbp[all_three]) | (mbp[all_three] > sbp[all_three])
+    if len(outside) and (share := float(np.mean(outside))) > DISORDERED_SHARE:
+        yield Finding(
+            "warning",
+            "mean-pressure-outside",
+            f"the mean pressure is not between diastolic and systolic in {_percent(share)} of the "
+            "steps",
+            "see whether the three come from one device and one unit, and the codes of "
+            "[vitals.mbp]",
+        )
+
+
+def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
+    """Look at how far apart the observed steps of a stay lie, of the vital observed most."""
+    name = max(
+        (vital.name for vital in VITALS), key=lambda name: np.sum(frame[name].notna().to_numpy())
+    )
+    rows = frame.loc[frame[name].notna(), ["stay_id", "step"]]
+    gaps = rows.groupby("stay_id", sort=False)["step"].diff().dropna().to_numpy()
+    if not len(gaps):
+        return
+    typical = float(np.median(gaps))
+    if typical >= 2:
+        minutes = typical * step_minutes
+        yield Finding(
+            "warning",
+            "sparse-steps",
+            f"vital signs are charted about every {minutes:g} minutes, a step is {step_minutes}",
+            f"set step-minutes to about {minutes:g}, if all sites of the federation do; else see "
+            "whether rows are missing",
+        )
+    elif (share := float(np.mean(gaps > 4 * typical))) > DISORDERED_SHARE:
+        yield Finding(
+            "note",
+            "irregular-steps",
+            f"{_percent(share)} of the pauses between observed steps are over four times the usual",
+            "expected of charting by hand; of a monitor's export, see whether rows are missing",
+        )
+
+
+def _source(record: Record) -> Iterator[Finding]:
+    """What the ingest noted of the table as a whole."""
+    if not record["is_same_table"]:
+        yield Finding(
+            "warning",
+            "changed",
+            "the site table is not the one that ingest.json describes",
+            "ingest the table again",
+        )
+    if overlapping := record["signs"]["overlapping_stays"]:
+        yield Finding(
+            "warning",
+            "overlapping-stays",
+            f"{overlapping} stays begin before an earlier stay of the same patient has ended",
+            "see whether two ids stand for one person, or one stay is listed twice",
+        )
+    early = record["signs"].get("early", {"share": 0.0, "hours": 0.0})
+    if early["share"] > EARLY_SHARE:
+        yield Finding(
+            "warning",
+            "early",
+            f"{_percent(early['share'])} of the stays have measurements before the admission, by "
+            f"{early['hours']:g} h in the median: another time zone, or an earlier ward",
+            "see whether [time] and [stay.time] name the zones of the two exports",
+        )
+    for column, count in record["ids_not_found"].items():
+        if count:
+            yield Finding(
+                "warning",
+                "ids-not-found",
+                f"{count:,} ids of the list are no {column.removesuffix('_id')} of the table",
+                "see whether both are written alike, leading zeros included",
+            )
+
+
+def _dropped(record: Record) -> Iterator[Finding]:
+    """What the ingest dropped too much of."""
+    medians = record["signs"]["impossible_median"]
+    for vital in VITALS:
+        counts = record["measurements"].get(vital.name, {})
+        read = counts.get("read", 0)
+        if not read:
+            continue
+        if (share := counts.get("impossible value", 0) / read) > IMPOSSIBLE_SHARE:
+            yield _impossible(vital, share, medians.get(vital.name))
+        for reason, limit, remedy in (
+            ("duplicate", DUPLICATE_SHARE, "see whether files overlap or a join repeats rows"),
+            ("unknown unit", 0.0, f"name the unit in [vitals.{vital.name}]"),
+            ("no time", IMPOSSIBLE_SHARE, "see whether [time] format fits all rows"),
+            ("outside every stay", OUTSIDE_SHARE, "see the bounds in [stay], and both time zones"),
+        ):
+            if (share := counts.get(reason, 0) / read) > limit:
+                yield Finding(
+                    "warning",
+                    reason.replace(" ", "-"),
+                    f"{vital.label}: {_percent(share)} of the measurements dropped: {reason}",
+                    remedy,
+                )
+
+
+def _impossible(vital: Vital, share: float, median: float | None) -> Finding:
+    what = f"{vital.label}: {_percent(share)} of the values are impossible ({vital.range_text})"
+    remedy = f"see the codes and the unit in [vitals.{vital.name}]"
+    if median is not None:
+        what += f", with a median of {median:g}"
+        for unit in UNITS[vital.name][1:]:
+            if EXPECTED[vital.name].low <= unit.convert(median) <= EXPECTED[vital.name].high:
+                what += f": {unit.name}?"
+                remedy = f'set unit = "{unit.name}" in [vitals.{vital.name}]'
+                break
+    return Finding("warning", "impossible-values", what, remedy)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"

@@ -1,0 +1,140 @@
+"""A site table in numbers: who is in it, how much is observed, what could be trained on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.data_quality.checks import Finding, find_all
+from common.config.run_config import WindowConfig
+from common.data.cohort_folder import INGEST_FILE, site_table_paths
+from common.data.ingest_record import read_record
+from common.data.site_table import VITAL_NAMES, SiteTable, read_site_table
+from common.data.splits import SPLITS
+from common.data.windows import make_windows
+
+
+@dataclass(frozen=True)
+class VitalNumbers:
+    """One vital sign of a site.
+
+    Attributes:
+        observed: share of steps with a value.
+        median: of all values; None where there is none, as the next two.
+        low: the value that 1 % lie below.
+        high: the value that 1 % lie above.
+    """
+
+    observed: float
+    median: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class SplitNumbers:
+    """One split of a site; `windows` are those that default settings would cut."""
+
+    patients: int
+    stays: int
+    windows: int
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `client check` says of one site table.
+
+    Attributes:
+        site, source, rule, step_minutes: what the table says of itself.
+        patients, stays, hours: its size.
+        splits: by split.
+        vitals: by vital sign.
+        findings: what looks wrong, the worst first.
+    """
+
+    site: str
+    source: str
+    rule: str
+    step_minutes: int
+    patients: int
+    stays: int
+    hours: float
+    splits: dict[str, SplitNumbers]
+    vitals: dict[str, VitalNumbers]
+    findings: tuple[Finding, ...]
+
+    @property
+    def can_train(self) -> bool:
+        """Whether a site could train on it."""
+        return all(finding.severity != "error" for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain values."""
+        return {**asdict(self), "can_train": self.can_train}
+
+
+def check_folder(folder: Path) -> list[CheckReport]:
+    """Check every site table of a cohort folder, or a single table by its file.
+
+    Raises:
+        CohortError: where the folder holds none, or an ingest.json that cannot be read.
+        SiteTableError: where a table breaks the schema.
+    """
+    if folder.is_file():
+        return [_check_table(folder, None, [])]
+    paths = site_table_paths(folder)
+    # A simulation's cohort has none.
+    record = read_record(folder) if (folder / INGEST_FILE).is_file() else None
+    leftovers = sorted(folder.absolute().parent.glob(f".{folder.absolute().name}.*.partial"))
+    return [_check_table(path, record, leftovers) for path in paths.values()]
+
+
+def _check_table(path: Path, record: dict[str, Any] | None, leftovers: list[Path]) -> CheckReport:
+    table = read_site_table(path)
+    if record is not None:
+        with path.open("rb") as file:
+            is_same = file_digest(file, "sha256").hexdigest() == record["table"]["sha256"]
+        record = {**record, "is_same_table": is_same}
+    frame = table.frame
+    splits = {split: _split(table, split) for split in SPLITS}
+    vitals = {name: _vital(frame[name].to_numpy()) for name in VITAL_NAMES}
+    findings = find_all(
+        frame,
+        {split: numbers.patients for split, numbers in splits.items()},
+        {split: numbers.windows for split, numbers in splits.items()},
+        table.info.step_minutes,
+        record,
+        leftovers,
+    )
+    return CheckReport(
+        site=table.info.site,
+        source=table.info.source,
+        rule=table.info.cohort_rule,
+        step_minutes=table.info.step_minutes,
+        patients=int(frame["patient_id"].nunique()),
+        stays=int((frame["step"] == 0).sum()),
+        hours=len(frame) * table.info.step_minutes / 60,
+        splits=splits,
+        vitals=vitals,
+        findings=tuple(findings),
+    )
+
+
+def _split(table: SiteTable, split: str) -> SplitNumbers:
+    rows = table.frame[table.frame["split"] == split]
+    settings = WindowConfig().settings()
+    # One vital at a time: only their number is wanted, and all together can be gigabytes.
+    windows = sum(len(make_windows(table, split, settings, (name,))) for name in VITAL_NAMES)
+    return SplitNumbers(rows["patient_id"].nunique(), int((rows["step"] == 0).sum()), windows)
+
+
+def _vital(values: np.ndarray[Any, np.dtype[np.float32]]) -> VitalNumbers:
+    observed = values[~np.isnan(values)]
+    if not len(observed):
+        return VitalNumbers(0.0, None, None, None)
+    low, median, high = (round(float(v), 2) for v in np.percentile(observed, (1, 50, 99)))
+    return VitalNumbers(round(len(observed) / len(values), 4), median, low, high)

@@ -1,0 +1,270 @@
+"""The whole way from a hospital's table to the folder of its site table.
+
+    OUT/ingest.json            what was read, how it was mapped, what was left out and why
+    OUT/sites/<site>.parquet   the site table
+
+The folder is a cohort of one site: `client check`, `simulation` and the site's node read it as any
+other. Neither file holds an id of the hospital's where the mapping asks for hashed ones.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import file_digest
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from client.ingest.file_source import open_file
+from client.ingest.mapping import SiteMapping
+from client.ingest.pseudonyms import hash_ids, read_secret
+from client.ingest.query_source import open_query
+from client.ingest.reshape import stage
+from client.ingest.signs import read_signs, unknown_rows
+from client.ingest.sources import Progress, Source
+from client.ingest.stay_selection import choose_stays
+from client.ingest.stays import assign_stays
+from client.ingest.step_means import count_dropped, keep_stays, stay_frame, step_means
+from client.ingest.timestamps import check_patterns
+from common.atomic_io import PARTIAL_SUFFIX, atomic_folder
+from common.data.cohort_folder import (
+    INGEST_FILE,
+    SITES_FOLDER,
+    check_replaceable,
+    record_text,
+    unwritable,
+)
+from common.data.exclusion_flow import ExclusionFlow
+from common.data.ingest_record import INGEST_SCHEMA_VERSION, read_record
+from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.summary import summarise
+from common.errors import CohortError, SourceError, UsageError
+
+_LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
+
+
+@dataclass
+class Ingested:
+    """A hospital's table in memory, ready to be written.
+
+    Attributes:
+        steps: `patient_id`, `stay_id`, `step` and the vitals, a row a stay and step.
+        record: what `ingest.json` will say, but for the site table's own counts.
+    """
+
+    steps: pd.DataFrame
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+def ingest(
+    mapping: SiteMapping,
+    tables: Sequence[Path],
+    out: Path,
+    *,
+    secret: Path,
+    overwrite: bool = False,
+    memory_gb: float = 2.0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Read a hospital's table by its mapping and write the folder, whole or not at all.
+
+    The same input gives the same bytes, whatever the order of its rows.
+
+    Args:
+        mapping: how the table is read.
+        tables: its files, each of the same columns; none where the mapping names a query.
+        out: the folder.
+        secret: file of the key that ids are hashed with, where the mapping asks for it.
+        overwrite: whether another site's folder that stands there may be replaced.
+        memory_gb: bound on the memory of the queries, in gigabytes.
+        progress: called while a CSV file is read.
+
+    Returns:
+        The record, as it stands in `ingest.json`.
+
+    Raises:
+        UsageError: where table and mapping do not go together.
+        SourceError: where the table is damaged, or nothing of it could be used.
+        CohortError: where no stay is left, or `out` holds something that must not be lost.
+    """
+    if not memory_gb > 0:
+        raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
+    _check_free(out, mapping, overwrite)
+    key = read_secret(secret) if mapping.ids.hash else None
+    sources, stay_source = _open(mapping, tables, progress)
+    with _scratch_database(out, memory_gb) as connection:
+        for clock in (mapping.time, mapping.stay_clock):
+            check_patterns(connection, clock)
+        try:
+            made = _read(connection, mapping, sources, stay_source)
+        except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+            raise SourceError(
+                f"the table does not fit: {str(error).splitlines()[0]}; allow more with "
+                f"--memory-gb, or make room in {out.absolute().parent}"
+            ) from error
+    if key is not None:
+        for kind in ("patient", "stay"):
+            column = f"{kind}_id"
+            texts = made.steps[column].unique()
+            hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
+            made.steps[column] = made.steps[column].map(hashes)
+    return _write(made, mapping, out, overwrite)
+
+
+def _open(
+    mapping: SiteMapping, tables: Sequence[Path], progress: Progress | None
+) -> tuple[list[Source], Source | None]:
+    if mapping.source.attach:
+        if tables:
+            raise UsageError("the mapping names a query in [source]; leave --table out")
+        sources = [open_query(mapping.source, mapping.source.query, mapping.folder)]
+    elif not tables:
+        raise UsageError("no table is given; give one with --table, or a query in [source]")
+    else:
+        sources = [open_file(path, mapping.file, progress) for path in tables]
+    if mapping.source.stays_query:
+        return sources, open_query(mapping.source, mapping.source.stays_query, mapping.folder)
+    if mapping.stay.table:
+        return sources, open_file(mapping.folder / mapping.stay.table, mapping.file)
+    return sources, None
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection,
+    mapping: SiteMapping,
+    sources: list[Source],
+    stay_source: Source | None,
+) -> Ingested:
+    stage(connection, sources, mapping)
+    strangers = unknown_rows(connection, sources) if mapping.shape == "long" else 0
+    rows = sum(source.rows for source in sources)
+    if mapping.shape == "long" and rows and strangers == rows:
+        raise SourceError(
+            f"none of {rows:,} rows has a code of the mapping in the column "
+            f"{mapping.columns.code}; compare the codes in [vitals] with what stands there"
+        )
+    assign_stays(connection, mapping, stay_source)
+    flow = ExclusionFlow()
+    kept, missing = choose_stays(stay_frame(connection), mapping, flow)
+    keep_stays(connection, kept)
+    counts = count_dropped(connection)
+    if kept.empty:
+        raise _nothing_left(flow, counts)
+    steps = step_means(connection, mapping.table.step_minutes)
+    place = kept.set_index("stay")
+    for column in ("patient_id", "stay_id"):
+        steps[column] = place[column].loc[steps["stay"]].to_numpy()
+    all_sources = sources + ([stay_source] if stay_source else [])
+    record = {
+        "inputs": [source.digest() for source in all_sources],
+        "rows": {"read": rows, "of other codes": strangers},
+        "flow": flow.to_json(),
+        "measurements": counts,
+        "ids_not_found": missing,
+        "signs": read_signs(connection, mapping),
+    }
+    return Ingested(steps.drop(columns="stay"), record)
+
+
+def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> dict[str, Any]:
+    step_minutes = mapping.table.step_minutes
+    info = SiteTableInfo(mapping.site, mapping.table.source, mapping.rule, step_minutes)
+    table = make_site_table(made.steps, info)
+    try:
+        with atomic_folder(out) as partial:
+            path = partial / SITES_FOLDER / f"{mapping.site}.parquet"
+            write_site_table(table, path)
+            with path.open("rb") as file:
+                digest = file_digest(file, "sha256").hexdigest()
+            record = {
+                "schema_version": INGEST_SCHEMA_VERSION,
+                "site": mapping.site,
+                "source": info.source,
+                "rule": info.cohort_rule,
+                "step_minutes": step_minutes,
+                "mapping_sha256": mapping.sha256,
+                "ids": "hashed" if mapping.ids.hash else "as in the source",
+                **made.record,
+                "table": {"sha256": digest, **summarise(table)},
+                "versions": {
+                    "python": platform.python_version(),
+                    **{library: version(library) for library in _LIBRARIES},
+                },
+            }
+            text = record_text(record)
+            (partial / INGEST_FILE).write_text(text, encoding="utf-8")
+            if not overwrite:
+                _check_same(out, text)
+    except OSError as error:
+        raise unwritable(out, error) from error
+    return record
+
+
+@contextmanager
+def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    # Beside the folder to be, on the disk that the site has chosen for its data, and open to its
+    # owner alone: the scratch holds patients' records, and a killed process leaves it behind.
+    scratch = Path(
+        tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL_SUFFIX, dir=out.absolute().parent)
+    )
+    try:
+        with duckdb.connect(
+            str(scratch / "ingest.duckdb"),
+            config={
+                "memory_limit": f"{memory_gb}GB",
+                "temp_directory": str(scratch / "spill"),
+                # No query leans on the order of rows in a file; not keeping it saves memory.
+                "preserve_insertion_order": False,
+                # Nothing is fetched, and no extension of the user's is run.
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            },
+        ) as connection:
+            # An offset in a text is applied, a time without one stays as it is.
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_free(out: Path, mapping: SiteMapping, overwrite: bool) -> None:
+    if not check_replaceable(out, INGEST_FILE) or overwrite:
+        return
+    record = read_record(out)
+    if record.get("mapping_sha256") != mapping.sha256:
+        raise CohortError(
+            f"{out} holds the table of {record.get('site')!r} made by another mapping; give "
+            "another folder with --out or replace it with --overwrite"
+        )
+
+
+def _check_same(out: Path, text: str) -> None:
+    # The mapping may be the same while the hospital's table changed.
+    existing = out / INGEST_FILE
+    if existing.is_file() and existing.read_text(encoding="utf-8") != text:
+        raise CohortError(
+            f"{out} holds a table made with this mapping from other rows or versions; give "
+            "another folder with --out or replace it with --overwrite"
+        )
+
+
+def _nothing_left(flow: ExclusionFlow, counts: dict[str, dict[str, int]]) -> CohortError:
+    emptied = next(step.label for step in flow.steps if not step.total)
+    read = sum(of_vital["read"] for of_vital in counts.values())
+    reasons: dict[str, int] = {}
+    for of_vital in counts.values():
+        for reason, count in of_vital.items():
+            if reason not in ("read", "used"):
+                reasons[reason] = reasons.get(reason, 0) + count
+    why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items()) or "nothing"
+    return CohortError(
+        f"no stay is left after the rule '{emptied}'; of {read:,} measurements dropped: {why}"
+    )

@@ -1,0 +1,121 @@
+"""Measurements to the mean of each time step, and how many were dropped on the way, and why.
+
+The mean is built as for MIMIC-III: first over the values of one time (an arterial line beside a
+cuff), then over the times of the step, so that a time at which two devices were read counts as
+much as one at which one was. Where a vital sign has its sources in order of trust, the step holds
+the mean of the first source that has a value in it.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from client.ingest.reshape import REASONS, SCALE, reason
+from common.data.site_table import VITAL_NAMES
+
+_MINUTE_US = 60_000_000
+
+
+def stay_frame(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """Return the stays, one a row, sorted by patient and stay.
+
+    Returns:
+        `stay` (number), `patient_id`, `stay_id` (str), `is_single`, `chosen` (bool), `last_us`
+        (microseconds from the start to the last good measurement; -1 where there is none).
+    """
+    return connection.execute(
+        """
+        SELECT s.stay, p.patient AS patient_id, s.id AS stay_id, s.is_single,
+            coalesce(s.chosen, false) AS chosen, coalesce(m.last_us, -1) AS last_us
+        FROM stays s JOIN people p ON s.patient = p.person LEFT JOIN (
+            SELECT stay, max(since_us) AS last_us FROM measured WHERE reason IS NULL GROUP BY stay
+        ) m ON s.stay = m.stay
+        ORDER BY p.patient, s.id, s.stay"""
+    ).df()
+
+
+def keep_stays(connection: duckdb.DuckDBPyConnection, kept: pd.DataFrame) -> None:
+    """Create the table `kept` of the stays (by number) that the cohort keeps."""
+    connection.register("kept_frame", kept[["stay"]])
+    connection.execute("CREATE TABLE kept AS SELECT stay FROM kept_frame")
+    connection.unregister("kept_frame")
+
+
+def count_dropped(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
+    """Count each vital's measurements: how many were read, dropped by reason, and used.
+
+    Returns:
+        By vital: `read`, the `REASONS` that occur, and `used`, which sum up to `read`.
+    """
+    rows = connection.execute(
+        f"""
+        SELECT c.vital, CASE WHEN m.reason IS NULL AND k.stay IS NULL
+                THEN {reason("in a stay left out")} ELSE m.reason END AS why,
+            count(*), CAST(sum(m.copies - 1) AS BIGINT)
+        FROM measured m JOIN codes c ON m.code = c.code LEFT JOIN kept k ON m.stay = k.stay
+        GROUP BY ALL"""
+    ).fetchall()
+    counts: dict[str, dict[str, int]] = {}
+    for index, name in enumerate(VITAL_NAMES):
+        of_vital = [row for row in rows if row[0] == index]
+        if not of_vital:
+            continue
+        dropped = {
+            why: sum(row[2] for row in of_vital if row[1] == why) for why in range(len(REASONS))
+        }
+        dropped[reason("duplicate")] = sum(row[3] for row in of_vital)
+        used = sum(row[2] for row in of_vital if row[1] is None)
+        counts[name] = {
+            "read": sum(dropped.values()) + used,
+            **{REASONS[why]: count for why, count in dropped.items() if count},
+            "used": used,
+        }
+    return counts
+
+
+def impossible_medians(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
+    """Return, by vital, the median of the impossible values: it tells a unit that was not named."""
+    rows = connection.execute(
+        f"""
+        SELECT c.vital, quantile_disc(m.scaled, 0.5) / {SCALE}
+        FROM measured m JOIN codes c ON m.code = c.code
+        WHERE m.reason = {reason("impossible value")} AND m.scaled IS NOT NULL GROUP BY c.vital"""
+    ).fetchall()
+    return {VITAL_NAMES[index]: round(float(median), 3) for index, median in sorted(rows)}
+
+
+def step_means(connection: duckdb.DuckDBPyConnection, step_minutes: int) -> pd.DataFrame:
+    """Average the good measurements of the kept stays per time step.
+
+    Args:
+        connection: holds `measured`, `codes` and `kept`.
+        step_minutes: length of a step; step = floor(time since the stay's start / step length).
+
+    Returns:
+        One row a stay and step with any measurement: `stay` (number), `step` (int32) and the
+        vitals (float32, NaN where not measured), sorted by stay and step.
+    """
+    step_us = step_minutes * _MINUTE_US
+    columns = ", ".join(
+        f"CAST(max(mean) FILTER (vital = {index}) AS FLOAT) AS {name}"
+        for index, name in enumerate(VITAL_NAMES)
+    )
+    frame = connection.execute(
+        f"""
+        WITH by_time AS (
+            SELECT m.stay, m.since_us, c.vital, c.rank,
+                CAST(round(sum(m.scaled) / count(*)) AS BIGINT) AS scaled
+            FROM measured m JOIN codes c ON m.code = c.code JOIN kept k ON m.stay = k.stay
+            WHERE m.reason IS NULL GROUP BY ALL
+        ), by_rank AS (
+            SELECT stay, CAST(since_us // {step_us} AS INTEGER) AS step, vital, rank,
+                sum(scaled) / count(*) / {SCALE} AS mean
+            FROM by_time GROUP BY ALL
+        ), by_vital AS (
+            SELECT stay, step, vital, arg_min(mean, rank) AS mean FROM by_rank GROUP BY ALL
+        )
+        SELECT stay, step, {columns} FROM by_vital GROUP BY ALL ORDER BY stay, step"""
+    ).df()
+    return frame.astype(dict.fromkeys(VITAL_NAMES, np.float32))

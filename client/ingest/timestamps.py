@@ -1,0 +1,221 @@
+"""Times as a hospital writes them to microseconds of UTC, with the two odd hours of a year.
+
+A local time without an offset is read by the zone's rules: `zone_rows` lays them out as pieces of
+local time, each with one answer, so that a join finds it for any number of rows. Where clocks are
+put back an hour comes twice (a fold), where they are put forward one never comes (a gap); the
+mapping says what such a time means, and by default it is dropped and counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pandas as pd
+
+from client.ingest.duckdb_helpers import TEXT, literal, literals, only_row, quoted, text_of
+from client.ingest.mapping_sections import EPOCHS, ISO, Clock
+from common.errors import UsageError
+
+FIRST_YEAR, LAST_YEAR = 1900, 2300
+"""Times outside these years, in UTC, are taken as unreadable. MIMIC's shifted dates are inside."""
+
+UTC_ZONE = "UTC"
+FOLD, GAP = 1, 2
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (local times have no zone of their own)
+_OFFSET_AT_END = r"\d(Z|z|[+-]\d{2}(:?\d{2})?)$"
+
+
+@dataclass(frozen=True)
+class TimeSql:
+    """A time as SQL.
+
+    Attributes:
+        at: microseconds since 1970 on its own clock, NULL where unreadable.
+        is_utc: whether that clock is UTC.
+    """
+
+    at: str
+    is_utc: str
+
+
+def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
+    """Return the expressions that read a column of times.
+
+    Args:
+        column: its name.
+        kind: its DuckDB type.
+        clock: how the mapping says it is written.
+
+    Raises:
+        UsageError: where type and format do not go together.
+    """
+    is_utc = "true" if clock.zone == UTC_ZONE else "false"
+    first = clock.format[0]
+    name = quoted(column)
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return TimeSql(_bounded(f"epoch_us({name})"), "true")
+    if kind.startswith("TIMESTAMP") or kind == "DATE":
+        return TimeSql(_bounded(f"epoch_us(CAST({name} AS TIMESTAMP))"), is_utc)
+    if first in EPOCHS:
+        number = f"TRY_CAST({name} AS DOUBLE)"
+        return TimeSql(_bounded(f"TRY_CAST(round({number} * {EPOCHS[first]}) AS BIGINT)"), "true")
+    if kind != TEXT:
+        raise UsageError(
+            f"column {column} holds numbers of type {kind}, format says {first!r}; set format to "
+            f"one of: {', '.join(EPOCHS)}"
+        )
+    if first == ISO:
+        # Never as TIMESTAMP, which would pass over the offset that a text carries.
+        at = f"epoch_us(TRY_CAST({text_of(column)} AS TIMESTAMPTZ))"
+        if is_utc == "false":
+            is_utc = f"regexp_matches({text_of(column)}, '{_OFFSET_AT_END}')"
+        return TimeSql(_bounded(at), is_utc)
+    at = f"epoch_us(try_strptime({text_of(column)}, [{literals(clock.format)}]))"
+    return TimeSql(_bounded(at), "true" if "%z" in first else is_utc)
+
+
+def check_patterns(connection: duckdb.DuckDBPyConnection, clock: Clock) -> None:
+    """Refuse patterns of times that cannot be, before anything is read.
+
+    Raises:
+        UsageError: naming what is wrong with the pattern.
+    """
+    for pattern in clock.format:
+        try:
+            connection.execute(f"SELECT try_strptime('', {literal(pattern)})").fetchall()
+        except duckdb.InvalidInputException as error:
+            reason = str(error).splitlines()[0].removeprefix("Invalid Input Error: ")
+            raise UsageError(f"[time] format {pattern!r} cannot be used: {reason}") from None
+
+
+def create_zone(connection: duckdb.DuckDBPyConnection, name: str, clock: Clock, times: str) -> None:
+    """Create the table that `utc_of` joins: the clock's pieces of local time, day by day.
+
+    Args:
+        connection: where to.
+        name: of the table.
+        clock: the zone, and what its odd hours mean.
+        times: a query of the times to come, columns `time_us` and `is_utc` as in `TimeSql`.
+    """
+    found = only_row(
+        connection,
+        f"SELECT min(time_us), max(time_us) FROM ({times}) WHERE NOT is_utc",
+    )
+    rows = pd.DataFrame(
+        columns=["day", "from_us", "until_us", "kind", "offset_us", "start_us", "end_us"]
+    )
+    if found[0] is not None:
+        first, last = (_EPOCH + timedelta(microseconds=at) for at in found)
+        rows = zone_rows(clock, first.date(), last.date())
+    connection.register("zone_frame", rows)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT CAST(day AS DATE) AS day, "
+        "CAST(from_us AS BIGINT) AS from_us, CAST(until_us AS BIGINT) AS until_us, "
+        "CAST(kind AS UTINYINT) AS kind, CAST(offset_us AS BIGINT) AS offset_us, "
+        "CAST(start_us AS BIGINT) AS start_us, CAST(end_us AS BIGINT) AS end_us FROM zone_frame"
+    )
+    connection.unregister("zone_frame")
+
+
+def zone_join(zone: str, rows: str, at: str, is_utc: str, alias: str) -> str:
+    """Return the LEFT JOIN of a table of `create_zone` to rows with a time."""
+    return (
+        f"LEFT JOIN {zone} {alias} ON NOT {rows}.{is_utc} "
+        f"AND CAST(make_timestamp({rows}.{at}) AS DATE) = {alias}.day "
+        f"AND {rows}.{at} >= {alias}.from_us AND {rows}.{at} < {alias}.until_us"
+    )
+
+
+def zone_rows(clock: Clock, first: date, last: date) -> pd.DataFrame:
+    """Lay out a zone's local time from one day to another, both included.
+
+    Returns:
+        A row for each piece of each day: `day`; `from_us`, `until_us`, local microseconds since
+        1970; `kind` (0, `FOLD` or `GAP`); and the microseconds to subtract for UTC, for a
+        measurement (`offset_us`, missing = drop it) and for the start and the end of a stay, which
+        are never dropped: of a fold the earlier hour starts a stay and the later one ends it.
+    """
+    pieces = _pieces(ZoneInfo(clock.zone), first, last)
+    rows = []
+    for from_us, until_us, kind, before, after in pieces:
+        offset = _offset_of(clock, kind, before, after)
+        day = max(_day(from_us), first)
+        while day <= last and _us(day) < until_us:
+            end = after if kind == FOLD else before
+            rows.append((day, from_us, until_us, kind, offset, before, end))
+            day += timedelta(days=1)
+    columns = ["day", "from_us", "until_us", "kind", "offset_us", "start_us", "end_us"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"offset_us": "Int64", "day": "datetime64[s]"})
+
+
+def _offset_of(clock: Clock, kind: int, before: int, after: int) -> int | None:
+    if kind == FOLD:
+        return {"drop": None, "first": before, "second": after}[clock.fold]
+    if kind == GAP:
+        return {"drop": None, "shift": before}[clock.gap]
+    return before
+
+
+def _pieces(zone: ZoneInfo, first: date, last: date) -> list[tuple[int, int, int, int, int]]:
+    """Cut local time at the zone's changes: from, until, kind, offset before and after."""
+    begin, end = first - timedelta(days=2), last + timedelta(days=2)
+    pieces = []
+    start = _us(begin)
+    for at, before, after in _changes(zone, begin, end):
+        odd_from, odd_until = at + min(before, after), at + max(before, after)
+        pieces.append((start, odd_from, 0, before, before))
+        kind = GAP if after > before else FOLD
+        pieces.append((odd_from, odd_until, kind, before, after))
+        start = odd_until
+    offset = _offset(zone, _us(end))
+    pieces.append((start, _us(end), 0, offset, offset))
+    return [piece for piece in pieces if piece[0] < piece[1]]
+
+
+def _changes(zone: ZoneInfo, begin: date, end: date) -> list[tuple[int, int, int]]:
+    """Find the moments at which the offset changes: UTC, offset before, offset after."""
+    changes = []
+    day_us = 86_400_000_000
+    low, high = _us(begin) - day_us, _us(end) + day_us
+    before = _offset(zone, low)
+    for start in range(low, high, day_us):
+        after = _offset(zone, start + day_us)
+        if after != before:
+            changes.append((_change_within(zone, start, start + day_us, before), before, after))
+            before = after
+    return changes
+
+
+def _change_within(zone: ZoneInfo, start: int, end: int, before: int) -> int:
+    """Return the first whole second in (start, end] whose offset is another than `before`."""
+    while end - start > 1_000_000:
+        middle = start + (end - start) // 2_000_000 * 1_000_000
+        if _offset(zone, middle) == before:
+            start = middle
+        else:
+            end = middle
+    return end
+
+
+def _offset(zone: ZoneInfo, at_us: int) -> int:
+    moment = (_EPOCH + timedelta(microseconds=at_us)).replace(tzinfo=UTC).astimezone(zone)
+    offset = moment.utcoffset()
+    return 0 if offset is None else offset // timedelta(microseconds=1)
+
+
+def _us(day: date) -> int:
+    return (day - _EPOCH.date()).days * 86_400_000_000
+
+
+def _day(at_us: int) -> date:
+    return (_EPOCH + timedelta(microseconds=at_us)).date()
+
+
+def _bounded(at: str) -> str:
+    low, high = (_us(date(year, 1, 1)) for year in (FIRST_YEAR, LAST_YEAR))
+    return f"CASE WHEN {at} >= {low} AND {at} < {high} THEN {at} END"

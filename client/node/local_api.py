@@ -1,0 +1,123 @@
+"""The node's local interface, at which the app's process asks for work and hands in its answer.
+
+Flower serves more there than a training app needs: creating tasks that call models on the internet,
+connectors, logs. Only the calls of a training app are let through; the app gets no other way out.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import uvicorn
+from flwr.supernode.main import create_app
+from flwr.supernode.nodestate import NodeStateFactory
+
+from client.config.node_section import Address, ClientApiTls
+from common.errors import NodeError
+from common.flower.request_size_limit import bounded
+
+PREFIX = "/v1/runtime/"
+ALLOWED = frozenset(
+    {
+        "acquire-task",
+        "confirm-message-received",
+        "pull-messages",
+        "pull-object",
+        "pull-task-input",
+        "push-messages",
+        "push-object",
+        "push-task-output",
+        "send-task-heartbeat",
+    }
+)
+"""What `flower-superexec` and `flwr-clientapp` call for a training app."""
+
+START_S = 30.0
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
+
+
+def allow_only(app: App) -> App:
+    """Return a web application that answers 403 to every other call."""
+
+    async def guarded(scope: Scope, receive: Any, send: Any) -> None:
+        path = str(scope.get("path", ""))
+        allowed = path.startswith(PREFIX) and path[len(PREFIX) :] in ALLOWED
+        if scope["type"] == "lifespan" or (scope["type"] == "http" and allowed):
+            await app(scope, receive, send)
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    return guarded
+
+
+def serve_local_api(
+    address: Address,
+    state: NodeStateFactory,
+    secret: bytes | None,
+    tls: ClientApiTls | None = None,
+) -> tuple[uvicorn.Server, threading.Thread]:
+    """Start the interface in a thread of its own.
+
+    Args:
+        address: where to listen.
+        state: the node's state.
+        secret: what the app's process proves to know before it is given work; None = nothing.
+        tls: the certificate that the app's process checks before it takes any; None = plain HTTP.
+
+    Raises:
+        NodeError: where the address, the certificate or its key cannot be used.
+    """
+    config = uvicorn.Config(
+        app=allow_only(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
+        host=address.host,
+        port=address.port,
+        access_log=False,
+        log_config=None,
+    )
+    if tls is not None:
+        context = server_context(tls)
+        config.ssl_context_factory = lambda _config, _default: context
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=_run, args=(server,), name="local-api", daemon=True)
+    thread.start()
+    deadline = time.monotonic() + START_S
+    while thread.is_alive() and not server.started and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if not server.started:
+        raise NodeError(
+            f"node.client-api = {address} cannot be used; is another node running on this machine?"
+        )
+    return server, thread
+
+
+def server_context(tls: ClientApiTls) -> ssl.SSLContext:
+    """Return what the node's side of the interface needs; TLS 1.3, since both sides are ours.
+
+    Raises:
+        NodeError: where the certificate or its key cannot be read, or do not belong together.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        context.load_cert_chain(tls.certificate, tls.key)
+    except OSError as problem:  # an SSLError is one
+        raise NodeError(
+            f"node.client-api-certificate = {tls.certificate} and node.client-api-key = {tls.key} "
+            f"cannot be used: {problem.strerror or problem}; make a new pair with "
+            "deploy/certs/local-api.sh"
+        ) from problem
+    return context
+
+
+def _run(server: uvicorn.Server) -> None:
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's way to say that the port is taken
+        return

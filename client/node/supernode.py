@@ -1,0 +1,225 @@
+"""A site's node: Flower's SuperNode with the gate in it, ending rather than hanging.
+
+One process holds the connection, the gate and the audit log. The app runs in another one, started
+by the site's service manager (``isolation = "process"``) or by this node (``"subprocess"``), and
+has no way to the coordinator but the node's local interface.
+
+Exit codes: 0 after a signal; `NodeError.exit_code` where somebody has to mend something;
+`LOST` where Flower has given up, so that systemd or a container engine starts the node again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supernode import start_client_internal
+from flwr.supernode.nodestate import NodeStateFactory
+
+from client.config.node_key import read_node_key
+from client.config.site_config import SiteConfig
+from client.config.site_facts import site_of
+from client.egress.audit.anchor_shipping import Place, ship_anchor
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.automatic_anchors import Anchoring
+from client.egress.gate import Gate
+from client.node.deadline import Deadline
+from client.node.flower_patches import Trouble, check_release, gated
+from client.node.health import Pulse, serve_health
+from client.node.isolation.linux import hide_memory
+from client.node.local_api import serve_local_api
+from client.node.min_patients import check_patients
+from client.node.node_log import set_up_log
+from client.policy.file_ownership import check_own_file
+from client.policy.policy import PolicyFile
+from common.backbones.weights_store import install_packaged
+from common.errors import AuditError, NodeError
+from common.flower.environment import flower_environment
+
+LOST = 70
+"""Exit code where the connection is lost for good: start the node again."""
+
+_LOOK_S = 1.0
+
+log = logging.getLogger("fedvitals.node")
+
+
+def run_node(config: SiteConfig) -> NoReturn:
+    """Run a site's node until it is told to stop.
+
+    Raises:
+        PolicyError: there is no policy that can be read, or others can change it; nothing is
+            started.
+        AuditError: the audit log cannot be written, or has been changed.
+        NodeError: the key, the CA or an address cannot be used, or the coordinator does not
+            accept this site.
+    """
+    check_release()
+    os.environ.update(flower_environment())
+    policy = PolicyFile(config.site.policy, own=True)
+    patients = check_patients(config, policy.current())
+    check_own_file(config.node.key, "node.key", NodeError)
+    key, ca = read_node_key(config.node.key), _read(config.server.ca, "server.ca")
+    anchoring = _anchoring(config, key)
+    audit = AuditLog(config.audit_log, None if anchoring is None else anchoring.wrote)
+    set_up_log(config.log)
+    if anchoring is not None:
+        anchoring.begin()
+    pulse, trouble, deadline = Pulse(), Trouble(), Deadline()
+    threading.excepthook = lambda failure: _thread_died(failure, trouble)
+    health = serve_health(config.node.health, pulse)
+    objects = ObjectStoreFactory()
+    state = NodeStateFactory(objectstore_factory=objects)
+    gate = Gate(site_of(config, patients), policy.current, audit)
+    _watch_deadline(deadline)
+    hold = gated(gate, objects.store(), pulse, trouble, deadline, _without_audit_log)
+    with _app_process(config, state), hold:
+        log.info("site %s starts, %d app bundles may run", config.site.id, _approved(policy))
+        try:
+            start_client_internal.start_client_internal(
+                state_factory=state,
+                server_address=str(config.server.address),
+                node_config=dict(config.node_config()),
+                root_certificates=ca,
+                insecure=False,
+                authentication_keys=(key, key.public_key()),
+                isolation="process",  # Flower starts no process of its own
+                # Not empty, so that Flower asks `_verify_fab`, which is the site's policy.
+                trusted_entities={"policy": "the site's own"},
+            )
+        except SystemExit as stop:
+            if trouble.reason is None:
+                raise
+            raise NodeError(trouble.reason) from stop
+    health.stop(None)  # held until here: gRPC ends a server that nobody refers to
+    _end(trouble, "the connection to the coordinator is lost for good")
+
+
+def _approved(policy: PolicyFile) -> int:
+    current, now = policy.current(), datetime.now(UTC)
+    return sum(current.refusal(bundle, now) is None for bundle in current.bundles)
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise NodeError(f"{what} = {path} cannot be read: {problem.strerror}") from problem
+
+
+def _anchoring(config: SiteConfig, key: ec.EllipticCurvePrivateKey) -> Anchoring | None:
+    """What ships the audit log's anchors; None where site.toml names no place for them."""
+    to, state = config.audit.anchor_to, config.site.state
+    if not to:
+        return None
+    Place.parse(to, state)  # a wrong place ends the start
+    ship = partial(
+        ship_anchor, config.audit_log, config.site.id, key, to, ca=config.audit.anchor_ca
+    )
+    return Anchoring(ship, config.audit.anchor_every)
+
+
+@contextmanager
+def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
+    """Serve the local interface, and start the app's process where nobody else does."""
+    node = config.node
+    hide_memory()  # the key is in it
+    if node.isolation == "process":
+        secret = _read(node.secret, "node.secret") if node.secret is not None else None
+        serve_local_api(node.client_api, state, secret, node.client_api_tls)
+        yield
+        return
+    install_packaged()  # an app bundle carries no weights
+    config.site.state.mkdir(parents=True, exist_ok=True)
+    secret = secrets.token_bytes(32)
+    serve_local_api(node.client_api, state, secret)
+    with _private(config.site.state / "app.log") as output:
+        process = subprocess.Popen(  # noqa: S603 (our own interpreter and our own arguments)
+            _app_command(config),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=flower_environment(),
+        )
+    _tell(process, secret)
+    threading.Thread(target=_watch, args=(process,), name="app-watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        process.terminate()
+
+
+def _app_command(config: SiteConfig) -> list[str]:
+    # The app has this user's rights: what it may neither read nor change is named here.
+    hidden = (config.node.key, config.site.policy)
+    return [
+        *(sys.executable, "-P", "-m", "client.node.isolation.app_process"),
+        *(str(config.node.client_api), str(os.getpid()), *map(str, hidden)),
+    ]
+
+
+def _tell(process: subprocess.Popen[bytes], secret: bytes) -> None:
+    """Give the secret to the app's process: it lies in no file that the app could read."""
+    if process.stdin is None:
+        raise NodeError("the app's process takes no secret")
+    with process.stdin as pipe:
+        pipe.write(secret)
+
+
+def _private(path: Path) -> IO[bytes]:
+    """Open a new file that its owner alone may read: the app's output may name patients."""
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _watch(process: subprocess.Popen[bytes]) -> None:
+    code = process.wait()
+    log.error("the app's process has ended with code %d; the node ends too", code)
+    os._exit(LOST)
+
+
+def _thread_died(failure: Any, trouble: Trouble) -> None:
+    """A dead heartbeat leaves the site out of the run while everything else looks well."""
+    log.error("a thread ended: %s", getattr(failure.exc_type, "__name__", "unknown"))
+    _end(trouble, "a part of the node has stopped")
+
+
+def _watch_deadline(deadline: Deadline) -> None:
+    """End the node where the app hangs, or is not there, and the server waits no longer."""
+
+    def watch() -> None:
+        while not deadline.passed:
+            time.sleep(_LOOK_S)
+        log.error("the app gave no answer within the message's time; the node ends, to be started")
+        logging.shutdown()
+        os._exit(LOST)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
+
+
+def _without_audit_log(problem: AuditError) -> NoReturn:
+    """End the process: Flower would take the exception for a failed transfer, and go on."""
+    log.error("%s; the node ends", problem)
+    print(f"error: {problem}", file=sys.stderr, flush=True)
+    logging.shutdown()
+    os._exit(problem.exit_code)
+
+
+def _end(trouble: Trouble, otherwise: str) -> NoReturn:
+    """End the process at once: threads of Flower's would keep it alive."""
+    log.error("%s; the node ends, to be started again", trouble.reason or otherwise)
+    logging.shutdown()
+    os._exit(NodeError.exit_code if trouble.reason else LOST)

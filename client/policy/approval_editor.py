@@ -1,0 +1,227 @@
+"""Writing approvals into policy.toml, by `python -m client approve`.
+
+All other bytes of the file, comments too, stay as they are, and what was written is read back
+before it takes the file's place.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import tomllib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from client.policy.app_bundle import BundleContents
+from client.policy.approvals import (
+    AuthorSignature,
+    Bundle,
+    check_person,
+    check_text,
+    parse_end,
+    same_person,
+    shown_end,
+)
+from client.policy.policy import Policy, load_policy
+from client.policy.toml_edit import Changes, change_table, toml_line
+from common.atomic_io import atomic_file
+from common.errors import PolicyError, UsageError
+from common.flower.bundle_signature import BundleSignature
+
+_SECOND = ("second-approved-by", "second-approved-at")
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one person grants to a bundle.
+
+    Attributes:
+        by: the person's name.
+        study: what the bundle may run for.
+        until: ISO 8601; a date means the end of that day in UTC.
+        signature: the author's, if there is one; it must hold for the bundle.
+    """
+
+    by: str
+    study: str
+    until: str
+    signature: BundleSignature | None = None
+
+
+def approve_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: datetime) -> None:
+    """Add a bundle to policy.toml.
+
+    Args:
+        policy: the file.
+        bundle: what is approved.
+        grant: by whom, for which study, until when.
+        now: the time, with its offset.
+
+    Raises:
+        PolicyError: the policy cannot be read or written, has the bundle already, or asks for
+            something that the grant has not: a shorter time, the author's signature.
+        UsageError: a name or a date cannot be, or the signature does not hold.
+    """
+    before = load_policy(policy)
+    if bundle.sha256 in before.bundles:
+        raise PolicyError(
+            f"{policy} has the bundle {bundle.sha256[:12]} already; to change its time give --renew"
+        )
+    entry = {"sha256": bundle.sha256, "name": bundle.name}
+    entry["study"] = _checked("study", grant.study)
+    entry["until"] = check_until(before, grant.until, now)
+    entry |= {"approved-by": _checked("name", grant.by), "approved-at": _stated(now)}
+    entry |= check_signature(before, bundle, grant.signature)
+    _edit(policy, bundle.sha256, entry)
+
+
+def approve_second(policy: Path, bundle: BundleContents, by: str, now: datetime) -> None:
+    """Add a second person's approval to an entry of policy.toml.
+
+    Args:
+        policy: the file.
+        bundle: what is approved.
+        by: the second person.
+        now: the time, with its offset.
+
+    Raises:
+        PolicyError: the policy cannot be read or written, has no approval of this bundle that could
+            be seconded, or has it from the same person.
+        UsageError: the name cannot be.
+    """
+    known = _entry(load_policy(policy), bundle)
+    by, first = _checked("name", by), known.approvals[0].by
+    if len(known.approvals) > 1:
+        raise PolicyError(f"{bundle.name} is approved by two already; {known.approvals[1].by} too")
+    if same_person(first, by):
+        raise PolicyError(
+            f"{first} approved {bundle.name} already, and a second approval is another person's"
+        )
+    if now >= known.end:
+        raise PolicyError(f"the approval of {bundle.name} ended on {known.last}; give --renew")
+    _edit(policy, bundle.sha256, dict(zip(_SECOND, (by, _stated(now)), strict=True)))
+
+
+def renew_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: datetime) -> None:
+    """Approve a bundle anew in its entry of policy.toml; a second approval has to come anew too.
+
+    Args:
+        policy: the file.
+        bundle: what is approved.
+        grant: by whom, for which study, until when; without a signature the entry's stays.
+        now: the time, with its offset.
+
+    Raises:
+        PolicyError: as `approve_bundle`, but the entry has to be there.
+        UsageError: as `approve_bundle`.
+    """
+    before = load_policy(policy)
+    known = _entry(before, bundle)
+    entry: dict[str, str | None] = {
+        "study": _checked("study", grant.study),
+        "until": check_until(before, grant.until, now),
+        "approved-by": _checked("name", grant.by),
+        "approved-at": _stated(now),
+        **dict.fromkeys(_SECOND),
+    }
+    if grant.signature is not None or known.signed is None:
+        entry |= check_signature(before, bundle, grant.signature)
+    elif reason := before.approval.unsigned(bundle.sha256, known.name, known.signed):
+        raise PolicyError(f"{reason}; give its .sig file with --signature")
+    _edit(policy, bundle.sha256, entry)
+
+
+def check_until(policy: Policy, until: str, now: datetime) -> str:
+    """Return the end of an approval as it is written; refuse one that is past or too far.
+
+    Args:
+        policy: that it is for.
+        until: ISO 8601, as in `client.policy.approvals.parse_end`.
+        now: when it begins.
+
+    Raises:
+        PolicyError: it is longer than the policy allows.
+        UsageError: it is no date, or past.
+    """
+    try:
+        end = parse_end(until.strip())
+    except UsageError as problem:
+        raise UsageError(f"--until {problem}") from None
+    if end <= now:
+        raise UsageError(f"--until {until} is past")
+    if reason := policy.approval.too_long(now, end):
+        raise PolicyError(f"{reason}; give an earlier --until than {until}")
+    return shown_end(end)
+
+
+def check_signature(
+    policy: Policy, bundle: BundleContents, signature: BundleSignature | None
+) -> dict[str, str]:
+    """Return the keys that record an author's signature; none where it is neither given nor asked.
+
+    Raises:
+        PolicyError: the policy asks for a signature that is not there, or for another author's.
+        UsageError: it does not hold for this bundle.
+    """
+    signed = None
+    if signature is not None:
+        signature.check(bundle.sha256, bundle.name)
+        signed = AuthorSignature(signature.author.fingerprint, signature.signature)
+    if reason := policy.approval.unsigned(bundle.sha256, bundle.name, signed):
+        raise PolicyError(f"{reason}; give its .sig file with --signature")
+    if signed is None:
+        return {}
+    encoded = base64.b64encode(signed.signature).decode()
+    return {"author": signed.author, "signature": encoded}
+
+
+def _entry(policy: Policy, bundle: BundleContents) -> Bundle:
+    """Return what the policy says of a bundle."""
+    known = policy.bundles.get(bundle.sha256)
+    if known is None:
+        raise PolicyError(
+            f"the policy has no approval of the bundle {bundle.sha256[:12]}; approve it first, "
+            "with --study and --until"
+        )
+    return known
+
+
+def _checked(what: str, text: str) -> str:
+    try:
+        if what == "name":
+            return check_person(text)
+        return check_text(text, "what the bundle may run for")
+    except UsageError as problem:
+        raise UsageError(f"the approval's {what} {problem}") from None
+
+
+def _stated(now: datetime) -> str:
+    return now.isoformat(timespec="seconds")
+
+
+def _edit(policy: Path, sha256: str, changes: Changes) -> None:
+    """Change the entry of a bundle, or add one where the changes begin with its SHA-256."""
+    try:
+        text = policy.read_bytes().decode()
+        digests = [entry["sha256"] for entry in tomllib.loads(text).get("bundles", [])]
+        if (sha256 in digests) == ("sha256" in changes):
+            raise PolicyError(f"{policy} was changed meanwhile; look at it and try again")
+        index = digests.index(sha256) if sha256 in digests else len(digests)
+        edited = change_table(text, "bundles", index, changes)
+        if edited is None:
+            lines = "; ".join(toml_line(key, value) for key, value in changes.items() if value)
+            raise PolicyError(
+                f"{policy} is not laid out so that this command can change it; write into the "
+                f"bundle's [[bundles]] by hand: {lines}"
+            )
+        with atomic_file(policy) as partial:
+            partial.touch(0o600)
+            partial.write_bytes(edited.encode())
+            status = policy.stat()
+            partial.chmod(status.st_mode & 0o777)
+            if os.geteuid() == 0:  # approved by root, read by the node's own user
+                os.chown(partial, status.st_uid, status.st_gid)
+            load_policy(partial)
+    except OSError as problem:
+        raise PolicyError(f"{policy} cannot be written: {problem.strerror}") from problem

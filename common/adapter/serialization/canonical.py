@@ -1,0 +1,66 @@
+"""The one way to write an adapter message: a message that was read, written again.
+
+Of a message that answers another, the numbers alone are the sender's. Their names, shapes and
+settings are those of the message that was received, their type is the run's, and everything else
+follows. A message that differs from what is written here of its numbers says something by the
+difference: by the order of its tensors, a space in its header, the sign of a zero.
+
+Whatever `common.adapter.serialization.message.encode` writes of finite numbers is written again to
+the byte.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from common.adapter.adapter import shown
+from common.adapter.serialization.encoding import from_wire, to_wire
+from common.adapter.serialization.header import SCALE, Header, read_header, refused, write_message
+from common.adapter.serialization.message import read_layout
+
+
+def rewritten(data: bytes, received: Header, dtype: str, *, max_bytes: int) -> bytes:
+    """Return a reply's message as `message.encode` would have written its numbers.
+
+    Args:
+        data: the message, which anybody may have written. A shared A that it leaves out is not
+            needed.
+        received: the header of the message that it answers; that one may have another type of
+            number, since int8 is for the way up alone.
+        dtype: the run's numbers on the wire, a key of `encoding.CODES`.
+        max_bytes: refuse longer messages.
+
+    Raises:
+        AdapterError: where the message is damaged, its layers, settings or shapes are not those
+            received, its numbers are of another type than the run's, or one is not finite.
+    """
+    header = read_header(data, max_bytes)
+    if header.metadata != received.metadata:
+        raise refused("its layers and settings are not those of the one received")
+    if _shapes(header) != _shapes(received):
+        raise refused("its shapes are not those of the one received")
+    _check_type(header, dtype)
+    factors, groups = read_layout(header)
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for factor in factors:
+        for group in range(len(groups)):
+            name = f"{factor}.{group}"
+            stack = from_wire(data, header.start, header.tensors, name)
+            if not np.isfinite(stack).all():
+                raise refused(f"not finite: {name}")
+            tensors |= to_wire(name, stack, dtype, name)
+    return write_message(received.metadata, tensors)
+
+
+def _shapes(header: Header) -> dict[str, tuple[int, int, int]]:
+    # The scales of int8 follow from the matrices.
+    return {name: t.shape for name, t in header.tensors.items() if not name.endswith(SCALE)}
+
+
+def _check_type(header: Header, dtype: str) -> None:
+    types = {t.dtype.name for name, t in header.tensors.items() if not name.endswith(SCALE)}
+    if types != {dtype}:
+        raise refused(f"its numbers are {shown(sorted(types))}, the run's are {dtype}")

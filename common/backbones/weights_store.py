@@ -1,0 +1,115 @@
+"""Where the weights of the known backbones lie, and how they come to FEDVITALS_HOME.
+
+An app that Flower ships to a node carries no weights. The small models of our own come with the
+package and are copied from there; the published ones come from the model hub, at a revision pinned
+in the catalog, so that every site has the same bytes. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from pathlib import Path
+
+from common.atomic_io import atomic_folder
+from common.backbones.catalog import CATALOG, Entry
+from common.errors import BackboneError
+from common.paths import backbone_folder
+
+PACKAGED = Path(__file__).with_name("weights")
+WEIGHT_FILES: tuple[str, ...] = ("config.json", "model.safetensors")
+
+
+def install_packaged() -> None:
+    """Copy the package's own weights to FEDVITALS_HOME, where an app shipped by Flower finds them.
+
+    What lies there already and is the same is left alone; an older release's copy is replaced.
+
+    Raises:
+        BackboneError: where the home cannot be written.
+    """
+    for name, entry in CATALOG.items():
+        source, target = PACKAGED / name, backbone_folder(name)
+        if entry.revision or not source.is_dir() or _same(source, target):
+            continue
+        try:
+            with atomic_folder(target) as partial:
+                for path in source.iterdir():
+                    shutil.copyfile(path, partial / path.name)
+        except OSError as error:
+            raise BackboneError(
+                f"the weights of {name} cannot be written to {target} ({error.strerror or error}); "
+                "set FEDVITALS_HOME to another folder"
+            ) from error
+
+
+def fetch(entry: Entry) -> Path:
+    """Return the folder of a known model's weights, downloading published ones if needed.
+
+    Raises:
+        BackboneError: where the weights are not there and cannot be had.
+    """
+    folder = local_weights(entry)
+    if folder is not None:
+        return folder
+    if entry.packaged:
+        raise BackboneError(
+            f"the weights of {entry.name} are not in {backbone_folder(entry.name)}, and an app "
+            "shipped by Flower carries none; run `python -m simulation prepare` on this machine, "
+            "or set FEDVITALS_HOME to where it ran"
+        )
+    if entry.checkpoint:
+        raise BackboneError(
+            f"the model hub holds {entry.name} as the pickle {entry.checkpoint} only, which is not "
+            f"loaded; fetch it once (hf download {entry.name} {entry.checkpoint} --revision "
+            f"{entry.revision} --local-dir .) and run `python -m client convert {entry.family} "
+            f"{entry.checkpoint} '{backbone_folder(entry.name)}'`, where this name is looked for"
+        )
+    return _download(entry)
+
+
+def local_weights(entry: Entry) -> Path | None:
+    """Return the folder of a known model's weights where this machine has them; no network."""
+    if not entry.packaged and not entry.checkpoint:
+        return _cached(entry)
+    for folder in (PACKAGED / entry.name, backbone_folder(entry.name)):
+        if all((folder / file).is_file() for file in WEIGHT_FILES):
+            return folder
+    return None
+
+
+def _same(source: Path, target: Path) -> bool:
+    names = [path.name for path in source.iterdir()]
+    _, differing, absent = filecmp.cmpfiles(source, target, names, shallow=False)
+    return not differing and not absent
+
+
+def _cached(entry: Entry) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (
+        try_to_load_from_cache(entry.name, file, revision=entry.revision) for file in WEIGHT_FILES
+    )
+    # The cache answers with a path, with None, or with a mark of "known to be absent".
+    paths = [Path(path) for path in found if isinstance(path, str)]
+    return paths[0].parent if len(paths) == len(WEIGHT_FILES) else None
+
+
+def _download(entry: Entry) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import logging as hub_logging
+
+    # It would tell of every try again.
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        folder = snapshot_download(
+            entry.name, revision=entry.revision, allow_patterns=list(WEIGHT_FILES)
+        )
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise BackboneError(
+            f"the weights of {entry.name} are not in the cache and the model hub cannot be reached "
+            f"({type(error).__name__}); fetch them where there is a network, or give their folder "
+            "with backbone = FOLDER"
+        ) from error
+    return Path(folder)

@@ -1,0 +1,120 @@
+"""What a cohort folder holds: a record of how it came about, and one table a site.
+
+    DIR/cohort.json            the record of a simulation's cohort, or
+    DIR/ingest.json            that of a hospital's own table
+    DIR/sites/<site>.parquet   the site tables
+    DIR/patients.parquet       age band and sex, in a simulation's cohort whose source tells them
+
+A folder is written whole or not at all, and never in the place of something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from common.atomic_io import atomic_file
+from common.errors import CohortError, UsageError
+
+COHORT_FILE = "cohort.json"
+INGEST_FILE = "ingest.json"
+SITES_FOLDER = "sites"
+PATIENTS_FILE = "patients.parquet"
+
+_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+
+
+def site_table_paths(folder: Path) -> dict[str, Path]:
+    """Return a cohort's site tables by site, in the order of their names.
+
+    Raises:
+        CohortError: where the folder holds none.
+    """
+    paths = sorted((folder / SITES_FOLDER).glob("*.parquet"))
+    if not paths:
+        raise CohortError(
+            f"{folder} holds no cohort; make one with `python -m simulation prepare`, or from a "
+            "hospital's own table with `python -m client ingest`"
+        )
+    return {path.stem: path for path in paths}
+
+
+def check_site_name(name: str) -> str:
+    """Return a name that a site may have.
+
+    Raises:
+        UsageError: where it could not name a file and a row of every report.
+    """
+    if not _SITE_NAME.fullmatch(name):
+        raise UsageError(
+            f"a site's name has 1 to 64 letters, digits, '.', '_' and '-', the first a letter or a "
+            f"digit, got {name!r}"
+        )
+    return name
+
+
+def check_replaceable(out: Path, record_file: str) -> bool:
+    """Refuse early, before a long pass, to write over a stranger's files.
+
+    Args:
+        out: the cohort folder to be.
+        record_file: `COHORT_FILE` or `INGEST_FILE`, by which a folder of the same kind is known.
+
+    Returns:
+        Whether a cohort of that kind stands there, which may be another one.
+
+    Raises:
+        CohortError: where `out` holds something that must not be lost, or cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise CohortError(f"{out} is a file; give a folder with --out")
+    held = {path.name for path in out.iterdir()} if out.exists() else set()
+    if held and record_file not in held:
+        raise CohortError(
+            f"{out} is not empty and holds no cohort with {record_file}; give another folder with "
+            "--out"
+        )
+    strangers = sorted(held - _own(out / record_file))
+    if strangers:
+        raise CohortError(
+            f"{out} holds {strangers[0]} beside its cohort, which would be lost; move it or give "
+            "another folder with --out"
+        )
+    _check_writable(out)
+    return bool(held)
+
+
+def record_text(record: Mapping[str, Any]) -> str:
+    """Return the text of a record: equal records, equal bytes."""
+    return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def unwritable(out: Path, error: OSError) -> CohortError:
+    """Return the error for a folder that cannot be written."""
+    return CohortError(
+        f"{out} cannot be written ({error.strerror or error}); free space or give another folder "
+        "with --out"
+    )
+
+
+def _own(record: Path) -> set[str]:
+    """The names of a folder's own files: the table of patients is one where the record says so."""
+    names = {record.name, SITES_FOLDER}
+    with suppress(OSError, ValueError, AttributeError):
+        if json.loads(record.read_text(encoding="utf-8")).get("patients"):
+            names.add(PATIENTS_FILE)
+    return names
+
+
+def _check_writable(out: Path) -> None:
+    # By doing it: permissions, a full disk and a read-only file system all show here.
+    try:
+        with atomic_file(out.parent / f".{out.name}.probe") as probe:
+            probe.write_bytes(b"")
+        (out.parent / f".{out.name}.probe").unlink()
+    except OSError as error:
+        raise unwritable(out, error) from error

@@ -1,0 +1,336 @@
+"""The vital signs and the site table: columns, units, valid ranges, schema; read, write, validate.
+
+Valid ranges are those of MIT-LCP/mimic-code's `pivoted_vital` for MIMIC-III. The scale floor and
+the clinical offset belong to the models: the floor keeps a nearly constant series (SpO2 98, 98,
+98 ...) from being divided by almost nothing, and the offset is subtracted before a model that
+scales by the mean absolute value (temperatures around 37 would otherwise share a few bins).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.atomic_io import atomic_file
+from common.data.splits import DEFAULT_SPLIT_KEY, assign_splits
+from common.errors import SiteTableError
+
+
+@dataclass(frozen=True)
+class Vital:
+    """One vital sign.
+
+    Attributes:
+        name: the column of the site table.
+        label: how a report calls it.
+        short: the label of a narrow column.
+        unit: the unit of every value in the column.
+        low: values must be above this.
+        high: values must be below this, or at most this where `high_included`.
+        high_included: whether `high` itself is a valid value.
+        scale_floor: the least standard deviation (in `unit`) that a model may scale by.
+        clinical_offset: a typical adult value (in `unit`).
+    """
+
+    name: str
+    label: str
+    short: str
+    unit: str
+    low: float
+    high: float
+    scale_floor: float
+    clinical_offset: float
+    high_included: bool = False
+
+    def valid(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+        """Tell which values are possible; NaN is not.
+
+        Args:
+            values: an array of any shape, in `unit`.
+
+        Returns:
+            A boolean array of the same shape.
+        """
+        below = values <= self.high if self.high_included else values < self.high
+        return np.asarray((values > self.low) & below)
+
+    @property
+    def range_text(self) -> str:
+        """The valid range in words, e.g. ``0 < x < 300 bpm``."""
+        return f"{self.low:g} < x {'<=' if self.high_included else '<'} {self.high:g} {self.unit}"
+
+
+VITALS: tuple[Vital, ...] = (
+    Vital("heart_rate", "Heart rate", "HR", "bpm", 0, 300, 2.0, 85.0),
+    Vital("sbp", "Systolic blood pressure", "SBP", "mmHg", 0, 400, 3.0, 120.0),
+    Vital("dbp", "Diastolic blood pressure", "DBP", "mmHg", 0, 300, 2.0, 60.0),
+    Vital("mbp", "Mean blood pressure", "MBP", "mmHg", 0, 300, 2.0, 78.0),
+    Vital("resp_rate", "Respiratory rate", "RR", "breaths/min", 0, 70, 1.0, 18.0),
+    Vital("temperature_c", "Temperature", "Temp", "°C", 10, 50, 0.1, 37.0),
+    Vital("spo2", "Oxygen saturation", "SpO2", "%", 0, 100, 0.5, 97.0, high_included=True),
+)
+"""All vital signs in the order of the site table's columns; a vital's index is its place here."""
+
+VITAL_NAMES: tuple[str, ...] = tuple(vital.name for vital in VITALS)
+
+
+SCHEMA_VERSION = 1
+KEY_COLUMNS: tuple[str, ...] = ("patient_id", "stay_id", "step", "split")
+COLUMNS: tuple[str, ...] = KEY_COLUMNS + VITAL_NAMES
+
+_ARROW_SCHEMA = pa.schema(
+    [
+        pa.field("patient_id", pa.string(), nullable=False),
+        pa.field("stay_id", pa.string(), nullable=False),
+        pa.field("step", pa.int32(), nullable=False),
+        pa.field("split", pa.string(), nullable=False),
+        *(pa.field(name, pa.float32(), nullable=False) for name in VITAL_NAMES),
+    ]
+)
+_METADATA_KEY = b"fedvitals"
+
+
+@dataclass(frozen=True)
+class SiteTableInfo:
+    """What a site table says of itself, kept in the Parquet metadata.
+
+    Attributes:
+        site: the site's name, e.g. ``micu``.
+        source: where the rows come from, e.g. ``mimic3``.
+        cohort_rule: how the patients were chosen, e.g. ``sepsis=explicit, age>=18``.
+        step_minutes: the length of one time step, in minutes.
+        split_key: the key of the hash that drew the split.
+        schema_version: the version of the columns and their meaning.
+    """
+
+    site: str
+    source: str
+    cohort_rule: str
+    step_minutes: int
+    split_key: str = DEFAULT_SPLIT_KEY
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class SiteTable:
+    """One site's patients: a row a stay and time step, and what the table says of itself.
+
+    Attributes:
+        frame: columns `COLUMNS`; vitals float32 in their units with NaN where not measured;
+            sorted by patient, stay and step; the steps of a stay run 0, 1, 2 ... without a gap.
+        info: see `SiteTableInfo`.
+    """
+
+    frame: pd.DataFrame
+    info: SiteTableInfo
+
+
+def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTable:
+    """Build a site table from per-step means: steps filled up, split drawn, rows sorted.
+
+    Args:
+        observations: `patient_id`, `stay_id`, `step` (from 0) and any of the vitals, at most one
+            row a stay and step; steps without any measurement may be absent.
+        info: what the table says of itself.
+
+    Returns:
+        A valid table, in which each stay runs from step 0 to its last observed step.
+    """
+    frame = observations.assign(
+        patient_id=observations["patient_id"].astype(str),
+        stay_id=observations["stay_id"].astype(str),
+    )
+    stays = (
+        frame.groupby(["patient_id", "stay_id"], sort=True)["step"]
+        .max()
+        .astype("int64")
+        .reset_index()
+    )
+    lengths = stays["step"].to_numpy() + 1
+    ends = np.cumsum(lengths)
+    dense = stays[["patient_id", "stay_id"]].loc[stays.index.repeat(lengths)].reset_index(drop=True)
+    dense["step"] = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    dense["split"] = assign_splits(dense["patient_id"], info.split_key)
+    vitals = frame[["stay_id", "step", *(name for name in VITAL_NAMES if name in frame)]]
+    dense = dense.merge(vitals, on=["stay_id", "step"], how="left", validate="one_to_one")
+    dense = dense.reindex(columns=list(COLUMNS))
+    table = SiteTable(
+        dense.astype({"step": "int32", **dict.fromkeys(VITAL_NAMES, "float32")}), info
+    )
+    validate_site_table(table)
+    return table
+
+
+def validate_site_table(table: SiteTable, name: str = "site table") -> None:
+    """Check every promise of the schema.
+
+    Args:
+        table: the table.
+        name: how messages call it, usually its path.
+
+    Raises:
+        SiteTableError: naming the first column or row that is wrong.
+    """
+    if table.info.schema_version != SCHEMA_VERSION:
+        raise _other_schema(name, table.info.schema_version)
+    if table.info.step_minutes < 1:
+        raise SiteTableError(
+            f"{name}: step_minutes must be at least 1, got {table.info.step_minutes}"
+        )
+    frame = table.frame
+    _check_columns(frame, name)
+    if frame.empty:
+        raise SiteTableError(f"{name} has no rows")
+    _check_keys(frame, name)
+    _check_splits(frame, table.info, name)
+    for vital in VITALS:
+        _check_range(frame, vital, name)
+
+
+def write_site_table(table: SiteTable, path: Path) -> None:
+    """Validate a table and write it as Parquet, whole or not at all; equal tables, equal bytes.
+
+    Raises:
+        SiteTableError: where the table is not valid.
+    """
+    validate_site_table(table, str(path))
+    units = {vital.name: vital.unit for vital in VITALS}
+    metadata = json.dumps({**asdict(table.info), "units": units}, sort_keys=True)
+    schema = _ARROW_SCHEMA.with_metadata({_METADATA_KEY: metadata.encode()})
+    # Through numpy, since pandas' own conversion would turn NaN into null.
+    columns = [
+        pa.array(table.frame[field.name].to_numpy(), type=field.type, from_pandas=False)
+        for field in schema
+    ]
+    with atomic_file(path) as partial:
+        pq.write_table(pa.table(columns, schema=schema), partial, compression="zstd")
+
+
+def read_site_table(path: Path) -> SiteTable:
+    """Read a site table and check every promise of the schema.
+
+    Args:
+        path: a Parquet file made by fedvitals.
+
+    Returns:
+        The table.
+
+    Raises:
+        SiteTableError: where the file is absent, is not a site table or breaks the schema; the
+            message names the column or the row.
+    """
+    try:
+        arrow = pq.read_table(path)
+    except FileNotFoundError:
+        raise SiteTableError(f"there is no site table at {path}") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SiteTableError(f"{path} cannot be read as Parquet: {error}") from error
+    info = _read_info(arrow.schema.metadata or {}, path)
+    table = SiteTable(arrow.replace_schema_metadata(None).to_pandas(), info)
+    validate_site_table(table, str(path))
+    return table
+
+
+def _other_schema(name: str, version: object) -> SiteTableError:
+    return SiteTableError(
+        f"{name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
+        "prepare the table again with this release"
+    )
+
+
+def _read_info(metadata: dict[bytes, bytes], path: Path) -> SiteTableInfo:
+    try:
+        values = json.loads(metadata[_METADATA_KEY])
+        # Before anything else of it is read: another version may say other things.
+        if values["schema_version"] != SCHEMA_VERSION:
+            raise _other_schema(str(path), values["schema_version"])
+        units = dict(values.pop("units"))
+        info = SiteTableInfo(**values)
+        if type(info.step_minutes) is not int:
+            raise TypeError("step_minutes is not a whole number")
+    except (KeyError, TypeError, ValueError):
+        raise SiteTableError(
+            f"{path} carries no valid fedvitals metadata; make it with "
+            "`python -m simulation prepare`, not by hand"
+        ) from None
+    for vital in VITALS:
+        if units.get(vital.name) != vital.unit:
+            raise SiteTableError(
+                f"{path}: column {vital.name} is in {units.get(vital.name)!r}, "
+                f"expected {vital.unit!r}"
+            )
+    return info
+
+
+def _check_columns(frame: pd.DataFrame, name: str) -> None:
+    missing = [column for column in COLUMNS if column not in frame]
+    extra = [str(column) for column in frame if column not in COLUMNS]
+    if missing or extra:
+        parts = [f"lacks {', '.join(missing)}"] if missing else []
+        parts += [f"has the unknown {', '.join(extra)}"] if extra else []
+        raise SiteTableError(
+            f"{name}: columns are not those of the schema: it {' and '.join(parts)}"
+        )
+    if tuple(frame.columns) != COLUMNS:
+        raise SiteTableError(f"{name}: columns are out of order; expected {', '.join(COLUMNS)}")
+    for column in VITAL_NAMES:
+        if frame[column].dtype != np.float32:
+            raise SiteTableError(
+                f"{name}: column {column} is {frame[column].dtype}, expected float32"
+            )
+    if frame["step"].dtype != np.int32:
+        raise SiteTableError(f"{name}: column step is {frame['step'].dtype}, expected int32")
+
+
+def _check_keys(frame: pd.DataFrame, name: str) -> None:
+    for column in ("patient_id", "stay_id", "split"):
+        _refuse_rows(frame[column].isna() | (frame[column] == ""), name, f"{column} is empty")
+    step = frame["step"].to_numpy()
+    stay, patient = (frame[column].to_numpy(object) for column in ("stay_id", "patient_id"))
+    new_stay = np.append(True, (stay[1:] != stay[:-1]) | (patient[1:] != patient[:-1]))
+    expected = np.where(new_stay, 0, np.append(0, step[:-1]) + 1)
+    _refuse_rows(
+        step != expected,
+        name,
+        "step breaks the run 0, 1, 2 ... of its stay; sort by patient, stay and step",
+    )
+    starts = frame.loc[new_stay, ["patient_id", "stay_id"]]
+    _refuse_rows(starts["stay_id"].duplicated(), name, "stay_id stands in two places", starts.index)
+
+
+def _check_splits(frame: pd.DataFrame, info: SiteTableInfo, name: str) -> None:
+    expected = assign_splits(frame["patient_id"], info.split_key)
+    _refuse_rows(
+        frame["split"].to_numpy(object) != expected,
+        name,
+        "split is not the one that the patient's keyed hash gives",
+    )
+
+
+def _check_range(frame: pd.DataFrame, vital: Vital, name: str) -> None:
+    values = frame[vital.name].to_numpy()
+    _refuse_rows(
+        ~(np.isnan(values) | vital.valid(values)),
+        name,
+        f"{vital.name} is outside {vital.range_text}",
+    )
+
+
+def _refuse_rows(
+    wrong: pd.Series[bool] | npt.NDArray[np.bool_],
+    name: str,
+    reason: str,
+    rows: pd.Index[int] | None = None,
+) -> None:
+    mask = np.asarray(wrong, dtype=bool)
+    if mask.any():
+        first = int(np.argmax(mask))
+        row = first if rows is None else int(rows[first])
+        raise SiteTableError(f"{name}: row {row}: {reason} ({int(mask.sum())} such rows)")

@@ -1,0 +1,91 @@
+"""`python -m server evaluate`: the global adapter against zero-shot and simple baselines."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from common.config.settings import split_pairs
+from common.console import output_console
+
+AdapterFolder = Annotated[
+    Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
+]
+Data = Annotated[
+    Path, typer.Option(metavar="DIR", help="A cohort folder (sites/*.parquet), or one site table.")
+]
+Split = Annotated[str, typer.Option(help="Whose patients: train, validation or test.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Where evaluation.json goes. [default: the run folder, whose report and model card "
+        "are renewed; for a PEFT folder nothing is written]",
+    ),
+]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help="Name or folder of the backbone; needed for a folder of PEFT's own."),
+]
+Config = Annotated[
+    list[str] | None,
+    typer.Option("-c", "--config", metavar="KEY=VALUE", help="A setting windows.*; repeatable."),
+]
+Examples = Annotated[
+    bool | None,
+    typer.Option(
+        help="Show example forecasts in the report. They are values of single patients. "
+        "[default: only where all sites are synthetic or of an open challenge]",
+    ),
+]
+
+
+def evaluate(
+    adapter: AdapterFolder,
+    data: Data,
+    split: Split = "test",
+    out: Out = None,
+    backbone: Backbone = None,
+    config: Config = None,
+    examples: Examples = None,
+) -> None:
+    """Compare an adapter with its frozen backbone, last value and a weighted mean.
+
+    All forecast the same windows. The differences carry 95 % intervals from a bootstrap over
+    patients.
+    """
+    windows = split_pairs(config or [], {})
+    console = output_console()
+    with Console(stderr=True).status("loading") as status:
+        from server.release.adapter_source import load_subject
+        from server.release.console_tables import evaluation_tables
+        from server.release.evaluation import evaluate_subject, write_result
+        from server.release.release import renew
+
+        started = time.perf_counter()
+        subject = load_subject(adapter, backbone=backbone, windows=windows)
+        outcome = evaluate_subject(
+            subject, data, split, examples=examples, progress=lambda doing: status.update(doing)
+        )
+        written = []
+        target = out or subject.run
+        if target is not None:
+            written.append(write_result(outcome.result, target))
+        if subject.run is not None and target is not None and _same(target, subject.run):
+            written.append(renew(subject.run, outcome.examples))
+    for table in evaluation_tables(outcome.result):
+        console.print(table)
+        console.print()
+    console.print(f"Evaluated in {time.perf_counter() - started:.1f} s", highlight=False)
+    for path in written:
+        console.print(f"Written: {path}", soft_wrap=True, highlight=False)
+    if not written:
+        console.print("Nothing written; give a folder with --out to keep evaluation.json")
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()

@@ -1,0 +1,57 @@
+"""`python -m server sites`: the sites' public keys by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.console import narrow_table, output_console
+from server.cli.services import SERVER_FILE, OperatorFile, ServerFile, say
+from server.deployment.server_config import ServerConfig, read_server_config
+from server.deployment.site_keys import SiteKeys
+from server.deployment.supervisor import flower_of, running
+
+app = typer.Typer(help="Which sites may join.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The site's name.")]
+Key = Annotated[Path, typer.Argument(help="Its public key, node.pub of deploy/certs/request.sh.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Revoke the key that it has now.")]
+
+
+@app.command()
+def add(
+    name: Name,
+    key: Key,
+    config: ServerFile = SERVER_FILE,
+    replace: Replace = False,
+    operator: OperatorFile = None,
+) -> None:
+    """Let the node with this key join as this site, and as no other."""
+    added = _keys(read_server_config(config), operator).add(name, key, replace=replace)
+    say(f"{name} may join with the key {added.fingerprint}")
+
+
+@app.command()
+def remove(name: Name, config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
+    """Revoke a site's key, at once and for good."""
+    removed = _keys(read_server_config(config), operator).remove(name)
+    say(f"{name} is refused from now on; its key {removed.fingerprint} is never taken again")
+
+
+@app.command(name="list")
+def list_(config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
+    """Show the sites, their keys, and where the services run whether each is connected."""
+    settings = read_server_config(config)
+    keys = _keys(settings, operator)
+    statuses = keys.statuses()
+    table = narrow_table("Sites that may join", ["site", "key", "status"], [])
+    for name in keys.names():
+        table.add_row(name, keys.key(name).fingerprint, statuses[name])
+    output_console().print(table)
+
+
+def _keys(settings: ServerConfig, operator: Path | None) -> SiteKeys:
+    flower = flower_of(settings, operator) if running(settings.state) else None
+    return SiteKeys(settings.state, flower)

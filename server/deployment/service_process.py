@@ -1,0 +1,90 @@
+"""One process of Flower's: started with a log of its own, awaited, and ended with its children."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from common.errors import FederationError
+from server.deployment.flwr_subprocess import last_error
+
+START_TIMEOUT_S = 60.0
+_END_TIMEOUT_S = 20.0
+
+
+class Service:
+    """A long-running command.
+
+    Args:
+        command: the command with its arguments.
+        address: HOST:PORT that answers once it is up.
+        environment: of the process.
+        log: the file to which its output is appended; it is named for the command.
+    """
+
+    def __init__(
+        self, command: Sequence[str], address: str, environment: Mapping[str, str], log: Path
+    ) -> None:
+        self.name = log.stem
+        self.log = log
+        self._address = address
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            # A group of its own, so that a Ctrl-C at the terminal ends it in our order, and so
+            # that its children (a ServerApp) end with it.
+            self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
+                list(command), env=dict(environment), stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    def ended(self) -> int | None:
+        """Return the exit code, None while the process runs."""
+        return self._process.poll()
+
+    def await_port(self) -> None:
+        """Wait until it answers.
+
+        Raises:
+            FederationError: where it ends first, or takes longer than `START_TIMEOUT_S`.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self.ended() is None:
+            if answers(self._address):
+                return
+            time.sleep(0.2)
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        raise FederationError(f"{self.name} did not start: {last_error(text)}")
+
+    def end(self) -> None:
+        """End it and its children: politely, then by force."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_END_TIMEOUT_S)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def _signal(self, number: int) -> None:
+        # Also after the leader's end: what it started may be left in its group.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+def answers(address: str) -> bool:
+    """Return whether something listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,71 @@
+"""The site tables that an adapter is evaluated on, and the windows cut from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+
+from common.config.run_config import WindowConfig
+from common.data.cohort_folder import site_table_paths
+from common.data.site_table import SiteTable, SiteTableInfo, read_site_table
+from common.data.windows import Windows, make_windows
+from common.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One site of the cohort that is evaluated on.
+
+    Attributes:
+        info: what its table says of itself.
+        sha256: of the table's file.
+        windows: of the split.
+        train: of the training patients, for the spread of the baselines.
+    """
+
+    info: SiteTableInfo
+    sha256: str
+    windows: Windows
+    train: Windows
+
+
+def read_sites(
+    data: Path, split: str, windows: WindowConfig, step_minutes: int | None = None
+) -> dict[str, Site]:
+    """Read the site tables and cut the windows of a split.
+
+    Args:
+        data: a cohort folder or one site table.
+        split: whose windows.
+        windows: how to cut them.
+        step_minutes: the length of a time step that the adapter was trained for, if known.
+
+    Raises:
+        CohortError: there is no site table.
+        SiteTableError: a table breaks the schema.
+        UsageError: a table has another time step than the run, or than the other tables.
+    """
+    sites = {}
+    for name, path in _site_paths(data).items():
+        table = read_site_table(path)
+        step_minutes = step_minutes or table.info.step_minutes
+        if table.info.step_minutes != step_minutes:
+            raise UsageError(
+                f"{path} has steps of {table.info.step_minutes} min, expected {step_minutes} min; "
+                f"prepare it with --step-minutes {step_minutes}"
+            )
+        with path.open("rb") as file:
+            sha256 = file_digest(file, "sha256").hexdigest()
+        sites[name] = _cut(table, sha256, split, windows)
+    return sites
+
+
+def _site_paths(data: Path) -> dict[str, Path]:
+    return {data.stem: data} if data.is_file() else site_table_paths(data)
+
+
+def _cut(table: SiteTable, sha256: str, split: str, config: WindowConfig) -> Site:
+    settings, vitals = config.settings(), config.names()
+    windows, train = (make_windows(table, part, settings, vitals) for part in (split, "train"))
+    return Site(table.info, sha256, windows, train)

@@ -1,0 +1,70 @@
+"""The release: the PEFT folder with its model card, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.adapter.adapter import Adapter
+from common.adapter.peft_io import CARD_FILE, load_peft_folder, save_peft_folder
+from common.atomic_io import write_text
+from common.errors import AdapterError, FederationError
+from server.report.examples import Example
+from server.report.model_card import model_card
+from server.report.run_report import render_report
+from server.runs.run_folder import ADAPTER_FOLDER, REPORT_FILE
+from server.runs.run_reader import read_run
+
+
+def release(folder: Path, adapter: Adapter, best_round: int) -> None:
+    """Write ``adapter/`` with its model card, and ``report.html``, from what the run folder holds.
+
+    Args:
+        folder: the run folder.
+        adapter: the adapter to release.
+        best_round: the round that it is from; 0 is the untrained one.
+
+    Raises:
+        FederationError: where the folder holds no run or cannot be written.
+    """
+    record = read_run(folder, adapter, best_round)
+    try:
+        save_peft_folder(
+            adapter,
+            folder / ADAPTER_FOLDER,
+            model_card=model_card(record),
+            settings=record.origin_settings,
+        )
+        write_text(folder / REPORT_FILE, render_report(record))
+    except (OSError, AdapterError) as error:
+        raise _unwritable(folder, error) from error
+
+
+def renew(folder: Path, examples: Sequence[Example] = ()) -> Path:
+    """Write model card and report again, e.g. after an evaluation; the adapter stays as it is.
+
+    Args:
+        folder: a run folder with a released adapter.
+        examples: forecasts to show in the report.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        FederationError: where the folder holds no run or cannot be written.
+        AdapterError: where the released adapter is damaged.
+    """
+    record = read_run(folder, load_peft_folder(folder / ADAPTER_FOLDER))
+    try:
+        write_text(folder / ADAPTER_FOLDER / CARD_FILE, model_card(record))
+        write_text(folder / REPORT_FILE, render_report(record, examples))
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder / REPORT_FILE
+
+
+def _unwritable(folder: Path, error: Exception) -> FederationError:
+    return FederationError(
+        f"the release cannot be written to {folder} ({error}); free space or make it writable, "
+        "then run `python -m server evaluate` to write it again"
+    )

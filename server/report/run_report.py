@@ -1,0 +1,51 @@
+"""The report as a whole: its head, and the sections in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from common.reporting.components import Page, render_page, short
+from server.report.calibration import calibration_section
+from server.report.cohort import cohort_section
+from server.report.data_transfer import exchange_section, refusals_section
+from server.report.example_forecasts import forecasts_section
+from server.report.examples import Example
+from server.report.learning_curves import learning_section
+from server.report.privacy import privacy_section
+from server.report.provenance import reproduction_section
+from server.report.results import results_section
+from server.report.setup import setup_section
+from server.report.summary import headline, summary_section, tiles
+from server.runs.run_reader import RunRecord
+
+
+def render_report(record: RunRecord, examples: Sequence[Example] = ()) -> str:
+    """Return the report as one HTML page that loads nothing.
+
+    Args:
+        record: the run.
+        examples: forecasts to show; they hold values of patients.
+    """
+    evaluated = record.evaluation is not None
+    sections = [
+        summary_section(record),
+        results_section(record.evaluation),
+        calibration_section(record.evaluation),
+        forecasts_section(examples, record.step_minutes, evaluated=evaluated),
+        learning_section(record),
+        cohort_section(record),
+        exchange_section(record),
+        privacy_section(record, examples=bool(examples)),
+        refusals_section(record),
+        setup_section(record),
+        reproduction_section(record),
+    ]
+    sites = len(record.sites)
+    page = Page(
+        title=f"{short(record.backbone_name)}, fine-tuned by {sites} "
+        f"{'site' if sites == 1 else 'sites'}",
+        headline=headline(record),
+        tiles=tiles(record),
+        sections=[section for section in sections if section is not None],
+    )
+    return render_page(page)

@@ -1,0 +1,92 @@
+"""What rounds.jsonl keeps of a round, and what its log line says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from common.config.run_config import RunConfig
+from server.rounds.reply_validation import SiteReply
+
+# Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
+log = logging.getLogger("flwr.fedvitals.server")
+
+
+def validation_wql(replies: Mapping[str, SiteReply]) -> dict[str, float]:
+    """Validation WQL by site, of those that validated; also where a site's adapter is refused."""
+    return {
+        site: reply.report.validation["wql"]
+        for site, reply in replies.items()
+        if reply.report is not None and "wql" in reply.report.validation
+    }
+
+
+def round_record(
+    config: RunConfig,
+    number: int,
+    replies: Mapping[str, SiteReply],
+    *,
+    bytes_sent: Mapping[str, int],
+    weights: Mapping[str, float],
+    validation_weights: Mapping[str, float],
+    best_round: int,
+) -> dict[str, Any]:
+    """Return a round's line.
+
+    Args:
+        config: the run's settings.
+        number: the round; one more than there are rounds for the last validation.
+        replies: of the sites that were asked.
+        bytes_sent: bytes of the adapter sent to each site.
+        weights: of the sites whose adapters were averaged.
+        validation_weights: of the sites that validated.
+        best_round: the best round so far.
+    """
+    wql = validation_wql(replies)
+    total = sum(validation_weights[site] for site in wql)
+    last = number > config.rounds
+    return {
+        "round": number,
+        "trained": not last,
+        "learning_rate": 0.0 if last else config.learning_rate(number),
+        "validated_round": number - 1,
+        "validation_wql": sum(validation_weights[site] * wql[site] for site in wql) / total
+        if wql
+        else None,
+        "best_round": best_round,
+        "sites": {
+            site: _entry(reply, bytes_sent[site], weights) for site, reply in replies.items()
+        },
+    }
+
+
+def log_round(record: Mapping[str, Any], rounds: int) -> None:
+    """Log a round in one line, and a line for each site that was refused."""
+    for site, entry in record["sites"].items():
+        if "refused" in entry:
+            log.warning("round %d: site %s refused: %s", record["round"], site, entry["refused"])
+    wql = record["validation_wql"]
+    replied = sum("refused" not in site for site in record["sites"].values())
+    log.info(
+        "round %d of %d: %d of %d sites, validation WQL of round %d's adapter %s",
+        min(record["round"], rounds),
+        rounds,
+        replied,
+        len(record["sites"]),
+        record["validated_round"],
+        "unknown" if wql is None else f"{wql:.4f}",
+    )
+
+
+def _entry(reply: SiteReply, bytes_sent: int, weights: Mapping[str, float]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"bytes_sent": bytes_sent, "bytes_received": reply.bytes_received}
+    if reply.report is not None:
+        entry |= reply.report.record()
+    if reply.digest:
+        entry |= {"adapter_sha256": reply.digest, "update_norm": reply.update_norm}
+    if reply.refused:
+        entry["refused"] = reply.refused
+    if reply.site in weights:
+        entry["weight"] = weights[reply.site] / sum(weights.values())
+    return entry

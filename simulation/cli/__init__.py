@@ -1,0 +1,38 @@
+"""The commands of `python -m simulation`, a file each; what they do lives elsewhere."""
+
+from __future__ import annotations
+
+import typer
+
+from simulation.cli import (
+    attack,
+    backbones,
+    compare,
+    cost,
+    prepare,
+    pretrain,
+    reproduce,
+    run,
+    settings,
+    sites,
+    sweep,
+)
+
+app = typer.Typer(
+    help="Make hospitals out of ICU data and run the federation on one machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="--debug, anywhere on the line, shows the traceback of an error.",
+)
+app.add_typer(prepare.app, name="prepare")
+app.command(name="sites")(sites.sites)
+app.command(name="run")(run.run)
+app.command(name="compare")(compare.compare)
+app.add_typer(sweep.app, name="sweep")
+app.add_typer(attack.app, name="attack")
+app.command(name="cost")(cost.cost)
+app.command(name="reproduce")(reproduce.reproduce)
+app.command(name="settings")(settings.settings)
+app.command(name="backbones")(backbones.backbones)
+app.command(name="pretrain")(pretrain.pretrain)

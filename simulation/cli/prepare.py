@@ -1,0 +1,205 @@
+"""`python -m simulation prepare`: a source of ICU data becomes one site table a hospital."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from common.console import byte_progress, output_console
+from common.errors import UsageError
+from common.paths import default_cohort_folder, use_cohort
+
+if TYPE_CHECKING:
+    from common.data.cohort_writer import Cohort
+    from simulation.cohorts.mimic3.cohort import Mimic3Settings
+
+app = typer.Typer(
+    help="Turn a source of ICU data into one site table a hospital.", invoke_without_command=True
+)
+
+SOURCES = {
+    "mimic3": "MIMIC-III v1.4 tables (credentialed access, or the open demo): five care units",
+    "challenge-2019": "PhysioNet/CinC Challenge 2019 (open): hospital and unit, Sepsis-3 label",
+    "challenge-2012": "PhysioNet/CinC Challenge 2012 (open): four unit types, first 48 hours",
+    "synthetic": "a synthetic MIMIC-III made on the spot: no data needed",
+}
+
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The cohort folder. [default: FEDVITALS_HOME/cohorts/SOURCE]"),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another cohort there.")]
+StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
+MinHours = Annotated[int, typer.Option(help="Least hours of a stay with vital signs.")]
+Sepsis = Annotated[str, typer.Option(help="explicit, angus, martin, sepsis3 or none.")]
+Era = Annotated[str, typer.Option(help="all, or metavision (2008-2012) alone.")]
+Units = Annotated[str, typer.Option(help="Care units, separated by commas.")]
+MemoryGb = Annotated[float, typer.Option(help="Bound on the memory of the queries, in GB.")]
+Source = Annotated[Path, typer.Option(help="The challenge's archive, or its unpacked folder.")]
+
+ALL_UNITS = "ccu,csru,micu,sicu,tsicu"
+
+
+@app.callback()
+def prepare(context: typer.Context) -> None:
+    """Turn a source of ICU data into one site table a hospital."""
+    if context.invoked_subcommand is not None:
+        return
+    table = Table(title="Sources", title_justify="left")
+    table.add_column("python -m simulation prepare ...")
+    table.add_column("what it is")
+    for name, what in SOURCES.items():
+        table.add_row(name, what)
+    output_console().print(table)
+    output_console().print("`python -m simulation prepare SOURCE --help` shows a source's options.")
+
+
+@app.command("mimic3", help=SOURCES["mimic3"])
+def mimic3(
+    mimic_dir: Annotated[Path, typer.Option(help="Folder of the MIMIC-III tables.")],
+    out: Out = None,
+    sepsis: Sepsis = "explicit",
+    era: Era = "all",
+    step_minutes: StepMinutes = 60,
+    min_hours: MinHours = 12,
+    units: Units = ALL_UNITS,
+    memory_gb: MemoryGb = 2.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Prepare MIMIC-III: the five adult care units become five hospitals."""
+    from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
+
+    settings = Mimic3Settings(sepsis, era, step_minutes, min_hours, _split_units(units))
+
+    def build() -> Cohort:
+        with byte_progress("reading CHARTEVENTS") as progress:
+            return mimic3_cohort(mimic_dir, settings, memory_gb=memory_gb, progress=progress)
+
+    _prepare("mimic3", settings.to_json(), build, out, overwrite)
+
+
+@app.command("synthetic", help=SOURCES["synthetic"])
+def synthetic(
+    out: Out = None,
+    stays: Annotated[int, typer.Option(help="ICU stays to make.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    sepsis: Sepsis = "explicit",
+    era: Era = "all",
+    step_minutes: StepMinutes = 60,
+    min_hours: MinHours = 12,
+    units: Units = ALL_UNITS,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a synthetic MIMIC-III and prepare it with the very code for the real one."""
+    from simulation.cohorts.mimic3.cohort import Mimic3Settings
+
+    settings = Mimic3Settings(sepsis, era, step_minutes, min_hours, _split_units(units))
+    parameters = {**settings.to_json(), "stays": stays, "seed": seed}
+    _prepare(
+        "synthetic",
+        parameters,
+        lambda: _synthetic_cohort(settings, stays, seed),
+        out,
+        overwrite,
+    )
+
+
+@app.command("challenge-2019", help=SOURCES["challenge-2019"])
+def challenge_2019_command(
+    source: Source,
+    out: Out = None,
+    sepsis: Annotated[str, typer.Option(help="label (any SepsisLabel) or none.")] = "label",
+    step_minutes: StepMinutes = 60,
+    min_hours: MinHours = 12,
+    overwrite: Overwrite = False,
+) -> None:
+    """Prepare the 2019 challenge: sites by hospital and unit."""
+    from simulation.cohorts.physionet_challenge import challenge_2019
+
+    parameters = {"sepsis": sepsis, "step_minutes": step_minutes, "min_hours": min_hours}
+
+    def build() -> Cohort:
+        with byte_progress("reading the archive") as progress:
+            return challenge_2019(
+                source,
+                sepsis=sepsis,
+                step_minutes=step_minutes,
+                min_hours=min_hours,
+                progress=progress,
+            )
+
+    _prepare("challenge-2019", parameters, build, out, overwrite)
+
+
+@app.command("challenge-2012", help=SOURCES["challenge-2012"])
+def challenge_2012_command(
+    source: Source,
+    out: Out = None,
+    step_minutes: StepMinutes = 60,
+    min_hours: MinHours = 12,
+    overwrite: Overwrite = False,
+) -> None:
+    """Prepare the 2012 challenge: sites by unit type."""
+    from simulation.cohorts.physionet_challenge import challenge_2012
+
+    parameters = {"step_minutes": step_minutes, "min_hours": min_hours}
+
+    def build() -> Cohort:
+        with byte_progress("reading the archive") as progress:
+            return challenge_2012(
+                source, step_minutes=step_minutes, min_hours=min_hours, progress=progress
+            )
+
+    _prepare("challenge-2012", parameters, build, out, overwrite)
+
+
+def _prepare(
+    source: str,
+    parameters: Mapping[str, object],
+    build: Callable[[], Cohort],
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Build a cohort, write it, make it the current one and print what it holds."""
+    from common.backbones.weights_store import install_packaged
+    from common.data.cohort_writer import check_free, write_cohort
+    from common.data.exclusion_flow import flow_table
+    from common.data.summary import sites_table
+
+    folder = default_cohort_folder(source) if out is None else out
+    check_free(folder, source, parameters, overwrite)
+    cohort = build()
+    record = write_cohort(cohort, folder, overwrite)
+    use_cohort(folder)
+    # An app shipped by Flower carries no weights: it finds these.
+    install_packaged()
+    console = output_console()
+    console.print(flow_table(record["flow"]))
+    if cohort.dropped:
+        dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
+        console.print(f"Measurements dropped: {dropped}")
+    console.print(sites_table(folder))
+    console.print(f"Cohort: {folder}", soft_wrap=True, highlight=False)
+
+
+def _synthetic_cohort(settings: Mimic3Settings, stays: int, seed: int) -> Cohort:
+    from simulation.cohorts.mimic3.cohort import mimic3_cohort
+    from simulation.cohorts.synthetic import write_synthetic_mimic
+
+    with tempfile.TemporaryDirectory(prefix="fedvitals-synthetic-") as folder:
+        write_synthetic_mimic(Path(folder), stays=stays, seed=seed)
+        cohort = mimic3_cohort(Path(folder), settings, source="synthetic")
+    cohort.parameters |= {"stays": stays, "seed": seed}
+    return cohort
+
+
+def _split_units(units: str) -> tuple[str, ...]:
+    names = tuple(unit.strip().lower() for unit in units.split(",") if unit.strip())
+    if not names:
+        raise UsageError(f"--units is empty; choose from {ALL_UNITS}")
+    return names

@@ -1,0 +1,80 @@
+"""The one streaming pass over CHARTEVENTS, the 330 million rows of the full set.
+
+Only the columns asked for are converted, and only rows of the wanted items and patients go on to
+DuckDB, where their fields get their types: about one row in six is a vital sign, and a cohort holds
+a part of the patients, so most of the work is spent on reading alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from common.data.csv_stream import CsvStream, Keep, Progress
+from common.data.parquet_stream import ParquetStream
+from simulation.cohorts.mimic3.duckdb_tables import COLUMNS, MimicTables, TableStream
+
+_TABLE = "CHARTEVENTS"
+_NUMBERS = ("subject_id", "itemid", "charttime", "valuenum", "error")
+_KEYS = {"subject_id": pa.int64(), "itemid": pa.int32()}
+
+
+def stream_chartevents(
+    tables: MimicTables,
+    items: Collection[int],
+    subjects: Collection[int],
+    *,
+    with_text: bool,
+    progress: Progress | None = None,
+) -> str:
+    """Read CHARTEVENTS once and keep the rows of the given items and patients.
+
+    Args:
+        tables: the MIMIC-III folder.
+        items: the ITEMIDs to keep.
+        subjects: the SUBJECT_IDs to keep.
+        with_text: whether to keep all columns of `COLUMNS`; else only what numeric series need,
+            `subject_id`, `itemid`, `charttime`, `valuenum` and `error`.
+        progress: called with the bytes of the file read so far and its size.
+
+    Returns:
+        The name of the DuckDB table, ``chartevents``; the order of its rows is not defined. It
+        replaces that of an earlier pass.
+
+    Raises:
+        SourceError: where the table or a column is missing, the file is damaged, or a field of a
+            kept row cannot be read.
+    """
+    path = tables.path(_TABLE, "the vital signs")
+    names = list(COLUMNS[_TABLE]) if with_text else list(_NUMBERS)
+    keep = _keep(items, subjects)
+    stream: TableStream
+    # The keys are converted at once, since the filter needs them; the rest gets its type when it
+    # is known which rows are kept.
+    if path.suffix == ".parquet":
+        own = {name: _KEYS.get(name) for name in names}
+        stream = ParquetStream(path, _TABLE, own, keep=keep, progress=progress)
+    else:
+        text = {name: _KEYS.get(name, pa.string()) for name in names}
+        stream = CsvStream(path, _TABLE, text, keep=keep, progress=progress)
+    tables.ingest(_TABLE, stream)
+    return _TABLE.lower()
+
+
+def _keep(items: Collection[int], subjects: Collection[int]) -> Keep:
+    wanted_items = pa.array(sorted(items), type=_KEYS["itemid"])
+    # With a number beyond all others at the end, so that a search never runs past it.
+    wanted_subjects = np.array([*sorted(subjects), np.iinfo(np.int64).max])
+
+    def keep(batch: pa.RecordBatch) -> pa.RecordBatch:
+        batch = batch.filter(pc.is_in(batch["itemid"], value_set=wanted_items))
+        # The patients after the items, since most rows are gone by then. By search, since `is_in`
+        # would build its hash table of up to 46,520 patients anew for each batch.
+        subject = batch["subject_id"].fill_null(-1).to_numpy()
+        found = wanted_subjects[np.searchsorted(wanted_subjects, subject)] == subject
+        return batch.filter(pa.array(found))
+
+    return keep

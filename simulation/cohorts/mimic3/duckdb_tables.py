@@ -1,0 +1,317 @@
+"""The tables of a MIMIC-III v1.4 folder, found, checked and loaded into DuckDB.
+
+Each table may lie there as TABLE.csv.gz, TABLE.parquet or TABLE.csv, its name and its header in
+upper or lower case. All types are those of `COLUMNS`: nothing is guessed from a sample, so that an
+ICD code keeps its leading zeros whatever the first thousand rows look like.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import duckdb
+import pyarrow as pa
+
+from common.data.csv_stream import CsvStream
+from common.data.parquet_stream import ParquetStream
+from common.errors import SourceError, UsageError
+
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "ICUSTAYS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "icustay_id": "BIGINT",
+        "dbsource": "VARCHAR",
+        "first_careunit": "VARCHAR",
+        "intime": "TIMESTAMP",
+        "outtime": "TIMESTAMP",
+    },
+    "PATIENTS": {"subject_id": "BIGINT", "gender": "VARCHAR", "dob": "TIMESTAMP"},
+    "ADMISSIONS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "admittime": "TIMESTAMP",
+        "dischtime": "TIMESTAMP",
+        "deathtime": "TIMESTAMP",
+    },
+    "DIAGNOSES_ICD": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "seq_num": "INTEGER",
+        "icd9_code": "VARCHAR",
+    },
+    "PROCEDURES_ICD": {"hadm_id": "BIGINT", "icd9_code": "VARCHAR"},
+    "MICROBIOLOGYEVENTS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "chartdate": "TIMESTAMP",
+        "charttime": "TIMESTAMP",
+        "spec_type_desc": "VARCHAR",
+        "org_name": "VARCHAR",
+    },
+    "PRESCRIPTIONS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "icustay_id": "BIGINT",
+        "startdate": "TIMESTAMP",
+        "enddate": "TIMESTAMP",
+        "drug_type": "VARCHAR",
+        "drug": "VARCHAR",
+        "route": "VARCHAR",
+    },
+    "LABEVENTS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "itemid": "INTEGER",
+        "charttime": "TIMESTAMP",
+        "value": "VARCHAR",
+        "valuenum": "DOUBLE",
+    },
+    "INPUTEVENTS_CV": {
+        "icustay_id": "BIGINT",
+        "charttime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "amount": "DOUBLE",
+        "rate": "DOUBLE",
+        "rateuom": "VARCHAR",
+    },
+    "INPUTEVENTS_MV": {
+        "icustay_id": "BIGINT",
+        "starttime": "TIMESTAMP",
+        "endtime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "rate": "DOUBLE",
+        "rateuom": "VARCHAR",
+        "amount": "DOUBLE",
+        "amountuom": "VARCHAR",
+        "patientweight": "DOUBLE",
+        "statusdescription": "VARCHAR",
+    },
+    "OUTPUTEVENTS": {
+        "icustay_id": "BIGINT",
+        "charttime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "value": "DOUBLE",
+        "iserror": "INTEGER",
+    },
+    "PROCEDUREEVENTS_MV": {
+        "icustay_id": "BIGINT",
+        "starttime": "TIMESTAMP",
+        "endtime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "statusdescription": "VARCHAR",
+    },
+    "CHARTEVENTS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "icustay_id": "BIGINT",
+        "itemid": "INTEGER",
+        "charttime": "TIMESTAMP",
+        "value": "VARCHAR",
+        "valuenum": "DOUBLE",
+        "valueuom": "VARCHAR",
+        "error": "INTEGER",
+    },
+}
+"""Every table and column that the cohort code reads, with the SQL type it is given."""
+
+# A .csv.gz comes first because it carries a checksum: a .csv beside it may be half unpacked.
+_SUFFIXES = (".csv.gz", ".parquet", ".csv")
+_STREAM = "source_stream"
+
+
+class TableStream(Protocol):
+    """A table's file, read once from start to end."""
+
+    schema: pa.Schema
+    """Of the batches, with lower-case names."""
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Read the file."""
+
+    def digest(self) -> dict[str, Any]:
+        """Return `file`, `bytes` and `sha256` of the file, after it was read."""
+
+
+class MimicTables:
+    """A MIMIC-III folder and the DuckDB database that its tables are loaded into.
+
+    The database lies in a scratch folder of its own, so that memory stays bounded also for tables
+    of tens of millions of rows; the scratch folder goes when the context ends.
+
+    Args:
+        folder: the folder with the tables.
+        memory_gb: the most memory that DuckDB may use, in gigabytes.
+
+    Attributes:
+        connection: the open connection.
+
+    Raises:
+        SourceError: where `folder` is not a folder.
+        UsageError: where `memory_gb` is not positive.
+    """
+
+    connection: duckdb.DuckDBPyConnection
+
+    def __init__(self, folder: Path, *, memory_gb: float = 2.0) -> None:
+        if not folder.is_dir():
+            raise SourceError(f"there is no folder {folder}; give that of the MIMIC-III tables")
+        if not memory_gb > 0:
+            raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
+        self.folder = folder
+        self._names = {path.name: path for path in folder.iterdir()}
+        self._loaded: dict[str, str | None] = {}
+        self._digests: dict[str, dict[str, Any]] = {}
+        self._scratch = Path(tempfile.mkdtemp(prefix="fedvitals-mimic3-"))
+        self.connection = duckdb.connect(
+            str(self._scratch / "mimic3.duckdb"),
+            config={
+                "memory_limit": f"{memory_gb}GB",
+                "temp_directory": str(self._scratch / "spill"),
+                # No query may lean on the order of rows in a file; not keeping it saves memory.
+                "preserve_insertion_order": False,
+            },
+        )
+
+    def __enter__(self) -> MimicTables:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and remove the scratch folder."""
+        self.connection.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def has(self, table: str) -> bool:
+        """Tell whether the folder holds a file of the table (its name in upper case)."""
+        return self._find(table) is not None
+
+    def path(self, table: str, needed_for: str) -> Path:
+        """Return the file of a table.
+
+        Args:
+            table: the table's name in upper case, e.g. ``ICUSTAYS``.
+            needed_for: what cannot be done without it, for the message.
+
+        Raises:
+            SourceError: where there is none, naming the table, what needs it and what was sought.
+        """
+        found = self._find(table)
+        if found is None:
+            sought = ", ".join(f"{table}{suffix}" for suffix in _SUFFIXES)
+            raise SourceError(
+                f"{self.folder} holds no table {table}, needed for {needed_for}; looked for "
+                f"{sought} (also in lower case)"
+            )
+        return found
+
+    def load(self, table: str, needed_for: str, *, where: str | None = None) -> str:
+        """Load a table into the database, once.
+
+        Args:
+            table: the table's name in upper case; any of `COLUMNS` but CHARTEVENTS, which is
+                streamed (see `chartevents.stream_chartevents`).
+            needed_for: what cannot be done without it, for messages.
+            where: an SQL condition on the typed columns that keeps only the rows of use, for the
+                large tables, e.g. ``itemid IN (50885, 50912)``.
+
+        Returns:
+            The name of the DuckDB table: the table's own in lower case, its columns in lower case
+            and of the types in `COLUMNS`. The order of its rows is not defined.
+
+        Raises:
+            SourceError: where the table or a column is missing, the file is damaged, or a field
+                cannot be read as its type.
+            ValueError: where the table was loaded before with another `where`.
+        """
+        if table not in self._loaded:
+            path = self.path(table, needed_for)
+            stream: TableStream
+            if path.suffix == ".parquet":
+                stream = ParquetStream(path, table, dict.fromkeys(COLUMNS[table]))
+            else:
+                stream = CsvStream(path, table, dict.fromkeys(COLUMNS[table], pa.string()))
+            self.ingest(table, stream, where=where)
+            self._loaded[table] = where
+        elif self._loaded[table] != where:
+            raise ValueError(f"{table} was loaded before with another condition")
+        return table.lower()
+
+    def ingest(self, table: str, stream: TableStream, *, where: str | None = None) -> None:
+        """Create the DuckDB table of a source table from a stream, and keep the file's digest.
+
+        Args:
+            table: the table's name in upper case.
+            stream: its rows; each column is cast to its type in `COLUMNS`.
+            where: an SQL condition on the typed columns that keeps only the rows of use.
+
+        Raises:
+            SourceError: where the stream raises it, or a field cannot be read as its type.
+        """
+        failure: list[SourceError] = []
+
+        def guarded() -> Generator[pa.RecordBatch, None, None]:
+            # DuckDB would wrap an error of the stream in one of its own.
+            try:
+                yield from stream.batches()
+            except SourceError as error:
+                failure.append(error)
+                raise
+
+        batches = guarded()
+        reader = pa.RecordBatchReader.from_batches(stream.schema, batches)
+        self.connection.register(_STREAM, reader)
+        try:
+            self._create(table, stream.schema.names, where)
+        except duckdb.Error as error:
+            if failure:
+                raise failure[0] from None
+            raise self._not_loaded(table, error) from error
+        finally:
+            self.connection.unregister(_STREAM)
+            batches.close()
+        self._digests[table] = stream.digest()
+
+    def digests(self) -> dict[str, dict[str, Any]]:
+        """Return `file`, `bytes` and `sha256` of each table read so far, by table, sorted."""
+        return dict(sorted(self._digests.items()))
+
+    def _find(self, table: str) -> Path | None:
+        names = [name + suffix for suffix in _SUFFIXES for name in (table, table.lower())]
+        return next((self._names[name] for name in names if name in self._names), None)
+
+    def _create(self, table: str, names: list[str], where: str | None) -> None:
+        casts = ", ".join(f"CAST({name} AS {COLUMNS[table][name]}) AS {name}" for name in names)
+        condition = f" WHERE {where}" if where else ""
+        self.connection.execute(
+            f"CREATE OR REPLACE TABLE {table.lower()} AS "
+            f"SELECT * FROM (SELECT {casts} FROM {_STREAM}){condition}"
+        )
+
+    def _not_loaded(self, table: str, error: duckdb.Error) -> Exception:
+        # The first line of a conversion error names the column and the value.
+        reason = str(error).split("\n", 1)[0]
+        if isinstance(error, duckdb.ConversionException):
+            reason = reason.removeprefix("Conversion Error: ")
+            return SourceError(
+                f"{table}: {self._find(table)} has a field that cannot be read: {reason}; "
+                "mend the file"
+            )
+        if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
+            return SourceError(
+                f"{table}: {self._find(table)} cannot be loaded: {reason}; allow more memory, or "
+                f"make room in {self._scratch.parent}"
+            )
+        return error

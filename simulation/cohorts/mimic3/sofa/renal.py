@@ -1,0 +1,81 @@
+"""Renal: the highest creatinine and the urine output of a day.
+
+Urine is every OUTPUTEVENTS row of `URINE_ITEMS`, in mL; what `IRRIGANT_IN` put into the bladder is
+taken off, rows marked as error are left out. Creatinine: see `laboratory`.
+
+Urine output is in mL a day. The hours that the window shares with an ICU stay, where urine is
+charted, are cut into days from their beginning; a last day of at least 12 hours is scaled to 24, a
+shorter one is left out, and the lowest day counts.
+"""
+
+from __future__ import annotations
+
+from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.sofa.laboratory import CREATININE, extreme
+
+URINE_ITEMS = (
+    *(40055, 40056, 40057, 40069, 40085, 40086, 40094, 40096, 40405, 40428, 40473, 40651, 40715),
+    *(43175, 226557, 226558, 226559, 226560, 226561, 226563, 226564, 226565, 226567, 226584),
+    *(227488, 227489),
+)
+IRRIGANT_IN = 227488
+
+DAY_H = 24
+SHORTEST_DAY_H = 12
+
+
+def score(tables: MimicTables, windows: str) -> str:
+    """Return a query for `window_id` and `score` of the kidneys.
+
+    Creatinine from 1.2, 2.0, 3.5 and 5.0 mg/dL is 1, 2, 3 and 4 points; urine below 500 mL a day
+    is 3, below 200 is 4.
+
+    Args:
+        tables: holds LABEVENTS, OUTPUTEVENTS and ICUSTAYS.
+        windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_start`, `window_end`.
+    """
+    return f"""
+        SELECT window_id, max(score) AS score FROM (
+            SELECT window_id, CASE WHEN highest >= 5 THEN 4 WHEN highest >= 3.5 THEN 3
+                                   WHEN highest >= 2 THEN 2 WHEN highest >= 1.2 THEN 1
+                                   ELSE 0 END AS score
+            FROM ({extreme(tables, windows, CREATININE, "max", "highest")})
+            UNION ALL
+            SELECT window_id, CASE WHEN min(ml_a_day) < 200 THEN 4 WHEN min(ml_a_day) < 500 THEN 3
+                                   ELSE 0 END
+            FROM ({_days(tables, windows)}) GROUP BY window_id
+        ) GROUP BY window_id
+    """
+
+
+def _days(tables: MimicTables, windows: str) -> str:
+    items = ", ".join(str(item) for item in URINE_ITEMS)
+    output = tables.load(
+        "OUTPUTEVENTS", "SOFA (sepsis3): urine output", where=f"itemid IN ({items})"
+    )
+    icustays = tables.load("ICUSTAYS", "SOFA (sepsis3): urine output")
+    # What is charted just after the stay (emptied at the transfer) belongs to its last day. The sum
+    # is rounded, since its last bit depends on the order of the rows.
+    return f"""
+        WITH parts AS (
+            SELECT w.window_id, s.icustay_id, w.window_start, w.window_end,
+                   greatest(w.window_start, s.intime) AS part_start,
+                   date_sub('minute', greatest(w.window_start, s.intime),
+                            least(w.window_end, coalesce(s.outtime, w.window_end))) / 60 AS hours
+            FROM {windows} w JOIN {icustays} s
+              ON s.subject_id = w.subject_id AND s.intime <= w.window_end
+              AND coalesce(s.outtime, w.window_end) >= w.window_start
+        ), days AS (
+            SELECT p.window_id, p.icustay_id, p.hours,
+                   least(date_sub('hour', p.part_start, o.charttime) // {DAY_H},
+                         greatest(ceil(p.hours / {DAY_H}) - 1, 0)) AS day,
+                   sum(CASE WHEN o.itemid = {IRRIGANT_IN} THEN -abs(o.value) ELSE o.value END) AS ml
+            FROM parts p JOIN {output} o
+              ON o.icustay_id = p.icustay_id AND o.charttime BETWEEN p.part_start AND p.window_end
+            WHERE coalesce(o.iserror, 0) = 0 AND o.value IS NOT NULL
+            GROUP BY p.window_id, p.icustay_id, p.hours, day
+        )
+        SELECT window_id,
+               round(ml * {DAY_H} / least(hours - day * {DAY_H}, {DAY_H}), 3) AS ml_a_day
+        FROM days WHERE hours - day * {DAY_H} >= {SHORTEST_DAY_H}
+    """

@@ -1,0 +1,142 @@
+"""Suspected infection: an antibiotic was ordered and a culture was taken close to each other.
+
+Seymour et al. 2016, doi 10.1001/jama.2016.0288: a culture followed by an antibiotic within 72 h, or
+an antibiotic followed by a culture within 24 h. MIMIC-III gives prescriptions a date only, so an
+antibiotic counts from the midnight that begins its date, as in the public MIMIC code; the onset is
+the time of the culture, the only one of the two with a clock time.
+"""
+
+from __future__ import annotations
+
+from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+
+CULTURE_BEFORE_H = 72
+"""A culture may be taken up to this long before the antibiotic."""
+
+CULTURE_AFTER_H = 24
+"""A culture may be taken up to this long after the antibiotic."""
+
+# A culture with a date only was taken at an unknown time of that day.
+_DAY_H = 24
+
+# Systemic antibiotics by generic and trade name, as the public MIMIC code lists them for MIMIC-III
+# (github.com/MIT-LCP/mimic-code, mimic-iii/concepts/treatment/abx_prescriptions_list).
+_LISTED_NAMES = (
+    *("adoxa", "ala-tet", "alodox", "amikacin", "amikin", "amoxicillin", "ampicillin"),
+    *("augmentin", "avelox", "avidoxy", "axetil", "azactam", "azithromycin", "aztreonam"),
+    *("bactocill", "bactrim", "bethkis", "biaxin", "bicillin l-a", "cayston", "cedax", "cefaclor"),
+    *("cefadroxil", "cefazolin", "cefdinir", "cefditoren", "cefepime", "cefotaxime", "cefotetan"),
+    *("cefoxitin", "cefpodoxime", "cefprozil", "ceftazidime", "ceftibuten", "ceftin", "cefuroxime"),
+    *("cephalexin", "chloramphenicol", "cipro", "claforan", "clarithromycin", "clavulanate"),
+    *("cleocin", "clindamycin", "cubicin", "dicloxacillin", "doryx", "doxycycline", "duricef"),
+    *("dynacin", "ery-tab", "eryc", "eryped", "erythrocin", "erythromycin", "factive", "flagyl"),
+    *("fortaz", "furadantin", "garamycin", "gentamicin", "kanamycin", "keflex", "ketek"),
+    *("levaquin", "levofloxacin", "lincocin", "macrobid", "macrodantin", "maxipime", "mefoxin"),
+    *("metronidazole", "minocin", "minocycline", "monodox", "monurol", "morgidox", "moxatag"),
+    *("moxifloxacin", "myrac", "nafcillin sodium", "nicazel doxy 30", "nitrofurantoin", "noroxin"),
+    *("ocudox", "ofloxacin", "omnicef", "oracea", "oraxyl", "oxacillin", "panixine", "pc pen vk"),
+    *("pce dispertab", "pediazole", "penicillin", "periostat", "pfizerpen", "piperacillin"),
+    *("primsol", "proquin", "raniclor", "rifadin", "rifampin", "rocephin", "septra", "smz-tmp"),
+    *("solodyn", "spectracef", "streptomycin sulfate", "sulfadiazine", "sulfamethoxazole"),
+    *("sulfatrim", "sulfisoxazole", "suprax", "synercid", "tazicef", "tazobactam", "tetracycline"),
+    *("timentin", "tobi", "tobramycin", "trimethoprim", "unasyn", "vancocin", "vancomycin"),
+    *("vantin", "vibativ", "vibra-tabs", "vibramycin", "zinacef", "zithromax", "zmax", "zosyn"),
+    "zyvox",
+)
+# What that list lacks, among it two of the drugs given most for sepsis, ceftriaxone and meropenem.
+# Its successor for MIMIC-IV (mimic-iv/concepts/medication/antibiotic) has the first two lines; the
+# others are systemic antibacterials too (WHO ATC group J01).
+_ADDED_NAMES = (
+    *("ancef", "cefpirome", "ceftaroline", "ceftriaxone", "cephalothin", "dirithromycin", "kefzol"),
+    *("linezolid", "meropenem", "methicillin", "nafcillin", "norfloxacin", "streptomycin"),
+    *("colisti", "daptomycin", "doripenem", "ertapenem", "imipenem", "tigecycline"),
+)
+
+ANTIBIOTIC_NAMES: tuple[str, ...] = (*_LISTED_NAMES, *_ADDED_NAMES)
+"""A drug is an antibiotic if its name, in lower case, contains one of these."""
+
+# Eyes, ears and skin are treated locally: no sign of a suspected systemic infection.
+LOCAL_ROUTES: tuple[str, ...] = ("OU", "OS", "OD", "AU", "AS", "AD", "TP")
+_LOCAL_ROUTE_WORDS = ("ear", "eye")
+_LOCAL_DRUG_WORDS = ("cream", "desensitization", "ophth oint", "gel")
+
+_NEEDED_FOR = "suspected infection (sepsis3)"
+
+
+def suspected_infections(tables: MimicTables, stays: str) -> str:
+    """Find the times of suspected infection in the hospital admission of each ICU stay.
+
+    Args:
+        tables: holds PRESCRIPTIONS and MICROBIOLOGYEVENTS.
+        stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `icustay_id`.
+
+    Returns:
+        The name of a DuckDB table with one row a stay and time: `subject_id`, `hadm_id`,
+        `icustay_id`, `infection_time` (the culture's). The stay may be before or after that time:
+        an infection belongs to the admission.
+
+    Raises:
+        SourceError: where one of the tables is absent.
+    """
+    prescriptions = tables.load("PRESCRIPTIONS", _NEEDED_FOR)
+    microbiology = tables.load("MICROBIOLOGYEVENTS", _NEEDED_FOR)
+    tables.connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE suspected_infections AS
+        WITH antibiotics AS (
+            SELECT DISTINCT p.hadm_id, p.startdate
+            FROM {prescriptions} p SEMI JOIN {stays} s USING (hadm_id)
+            WHERE p.startdate IS NOT NULL AND {_is_systemic_antibiotic()}
+        ), cultures AS (
+            SELECT DISTINCT hadm_id, coalesce(charttime, chartdate) AS taken,
+                   CASE WHEN charttime IS NULL THEN {_DAY_H} ELSE 0 END AS uncertain_h
+            FROM {microbiology}
+            WHERE coalesce(charttime, chartdate) IS NOT NULL
+        )
+        SELECT DISTINCT s.subject_id, s.hadm_id, s.icustay_id, c.taken AS infection_time
+        FROM {stays} s
+        JOIN antibiotics a USING (hadm_id)
+        JOIN cultures c USING (hadm_id)
+        WHERE a.startdate <= c.taken + to_hours({CULTURE_BEFORE_H} + c.uncertain_h)
+          AND a.startdate >= c.taken - to_hours({CULTURE_AFTER_H})
+        """
+    )
+    return "suspected_infections"
+
+
+def first_suspected_infection(tables: MimicTables, stays: str) -> str:
+    """Find the first time of suspected infection in the admission of each ICU stay.
+
+    Args:
+        tables: holds PRESCRIPTIONS and MICROBIOLOGYEVENTS.
+        stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `icustay_id`.
+
+    Returns:
+        The name of a DuckDB table with the columns `icustay_id` and `infection_time`; a stay
+        without a suspected infection has no row.
+
+    Raises:
+        SourceError: where one of the tables is absent.
+    """
+    infections = suspected_infections(tables, stays)
+    tables.connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE first_suspected_infection AS
+        SELECT icustay_id, min(infection_time) AS infection_time
+        FROM {infections} GROUP BY icustay_id
+        """
+    )
+    return "first_suspected_infection"
+
+
+def _is_systemic_antibiotic() -> str:
+    names = " OR ".join(f"contains(lower(p.drug), '{name}')" for name in ANTIBIOTIC_NAMES)
+    routes = ", ".join(f"'{route}'" for route in LOCAL_ROUTES)
+    local_routes = " OR ".join(f"contains(lower(p.route), '{word}')" for word in _LOCAL_ROUTE_WORDS)
+    local_drugs = " OR ".join(f"contains(lower(p.drug), '{word}')" for word in _LOCAL_DRUG_WORDS)
+    # BASE is the fluid that a drug is dissolved in. A prescription without a route is taken as
+    # systemic: what is put into eyes and ears names its place.
+    return (
+        f"p.drug_type IN ('MAIN', 'ADDITIVE') AND ({names}) AND NOT ({local_drugs}) "
+        f"AND coalesce(p.route, '') NOT IN ({routes}) AND NOT coalesce({local_routes}, false)"
+    )

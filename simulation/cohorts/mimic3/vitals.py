@@ -1,0 +1,231 @@
+"""Vital signs of MIMIC-III: item ids, units, errors, duplicates, and the mean per time step.
+
+Item ids and ranges are those of MIT-LCP/mimic-code's `pivoted_vital`, and the mean is built as it
+builds it: first over the values charted at one time (an arterial line beside a cuff), then over the
+chart times of the step. So a time at which two devices were read counts as much as one at which
+one was. Added to its items are 225309 and 225310, the systolic and diastolic pressure of the
+arterial line ("ART BP"), of which it takes only the mean, 225312: without them the three pressures
+would speak of different moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from common.data.site_table import VITAL_NAMES, VITALS, Vital
+from common.errors import UsageError
+from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+
+
+@dataclass(frozen=True)
+class VitalItems:
+    """The ITEMIDs under which a vital sign is charted.
+
+    Attributes:
+        carevue: the ids of the record system used until 2008.
+        metavision: those of its successor.
+        fahrenheit: which of them hold degrees Fahrenheit.
+    """
+
+    carevue: tuple[int, ...]
+    metavision: tuple[int, ...]
+    fahrenheit: tuple[int, ...] = ()
+
+    @property
+    def all(self) -> tuple[int, ...]:
+        """The ids of both systems."""
+        return self.carevue + self.metavision
+
+
+ITEMS_OF_VITAL: Mapping[str, VitalItems] = {
+    "heart_rate": VitalItems((211,), (220045,)),
+    "sbp": VitalItems((51, 6701, 455, 442), (220050, 225309, 220179)),
+    "dbp": VitalItems((8368, 8555, 8441, 8440), (220051, 225310, 220180)),
+    "mbp": VitalItems((52, 6702, 456, 443), (220052, 225312, 220181)),
+    "resp_rate": VitalItems((618, 615), (220210, 224690)),
+    "temperature_c": VitalItems((678, 676), (223761, 223762), fahrenheit=(678, 223761)),
+    "spo2": VitalItems((646,), (220277,)),
+}
+"""The one place that says where each vital sign stands in CHARTEVENTS."""
+
+VITAL_ITEMS: frozenset[int] = frozenset(
+    item for items in ITEMS_OF_VITAL.values() for item in items.all
+)
+
+DROPPED_REASONS: tuple[str, ...] = (
+    "duplicate",
+    "error flag",
+    "no number",
+    "impossible value",
+    "outside every kept stay",
+)
+"""Why a measurement is dropped; the first that holds, in this order, counts: of several equal rows
+(same patient, item, time, value and error flag) all but one are duplicates, whatever the one is."""
+
+_FAHRENHEIT_RANGE = (70, 120)
+# Means are built from whole millionths, since sums of integers do not depend on the order of the
+# rows (nor on the number of threads), as sums of floating-point numbers do.
+_SCALE = 1_000_000
+
+
+def hourly_vitals(
+    tables: MimicTables, stays: str, chartevents: str, step_minutes: int
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Clean the charted vital signs and average them per stay and time step.
+
+    A measurement belongs to the stay of its patient within whose [INTIME, OUTTIME] it was charted,
+    also where its ICUSTAY_ID is empty or another; at the very moment at which one stay ends and the
+    next begins, to the later one. A stay without OUTTIME ends where the patient's next ICU stay
+    begins or the hospital discharge is, whichever is earlier: without that bound it would draw in
+    whatever was charted years later.
+
+    Args:
+        tables: the MIMIC-III folder; ICUSTAYS and ADMISSIONS are read where an OUTTIME is empty.
+        stays: a DuckDB table of the stays to keep: `subject_id`, `icustay_id`, `intime`, `outtime`.
+        chartevents: a DuckDB table with the CHARTEVENTS rows of `VITAL_ITEMS` (others are passed
+            over) of these patients: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
+        step_minutes: length of a step; step = floor((CHARTTIME - INTIME) / step length).
+
+    Returns:
+        The means, one row a stay and step with any measurement: `patient_id` and `stay_id` (str),
+        `step` (int32) and the vitals (float32, NaN where not measured), sorted by these keys. And
+        how many measurements were dropped, by `DROPPED_REASONS`.
+
+    Raises:
+        SourceError: where an OUTTIME is empty and ADMISSIONS or ICUSTAYS is missing.
+        UsageError: where `step_minutes` is less than 1.
+    """
+    if step_minutes < 1:
+        raise UsageError(f"the step length must be at least 1 minute, got {step_minutes}")
+    connection = tables.connection
+    _create_items(tables)
+    _create_bounded_stays(tables, stays)
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE vital_measurements AS {_measurements(chartevents)}"
+    )
+    dropped = _count_dropped(tables)
+    frame = connection.execute(_means(step_minutes)).df()
+    for name in ("vital_measurements", "vital_stays", "vital_items"):
+        connection.execute(f"DROP TABLE {name}")
+    return frame.astype(dict.fromkeys(VITAL_NAMES, np.float32)), dropped
+
+
+def _create_items(tables: MimicTables) -> None:
+    rows = [
+        (item, index, *_range(vital, items, item))
+        for index, vital in enumerate(VITALS)
+        for items in (ITEMS_OF_VITAL[vital.name],)
+        for item in items.all
+    ]
+    tables.connection.execute(
+        "CREATE OR REPLACE TEMP TABLE vital_items (itemid INTEGER, vital TINYINT, "
+        "is_fahrenheit BOOLEAN, low DOUBLE, high DOUBLE, high_included BOOLEAN)"
+    )
+    tables.connection.executemany("INSERT INTO vital_items VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+
+def _range(vital: Vital, items: VitalItems, item: int) -> tuple[bool, float, float, bool]:
+    if item in items.fahrenheit:
+        return (True, *_FAHRENHEIT_RANGE, False)
+    return (False, vital.low, vital.high, vital.high_included)
+
+
+def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
+    """Give each stay the time `before` which it ends, so that a moment is in one stay at most."""
+    connection = tables.connection
+    open_ended = f"SELECT count(*) FROM {stays} WHERE outtime IS NULL"
+    if connection.execute(open_ended).fetchall() == [(0,)]:
+        ends = f"SELECT icustay_id, outtime::TIMESTAMP AS until FROM {stays}"
+    else:
+        icustays = tables.load("ICUSTAYS", "the end of ICU stays without OUTTIME")
+        admissions = tables.load("ADMISSIONS", "the end of ICU stays without OUTTIME")
+        # least() passes over NULLs: a missing bound leaves the other one.
+        ends = f"""
+            SELECT s.icustay_id,
+                coalesce(s.outtime::TIMESTAMP, least(b.next_intime, b.dischtime)) AS until
+            FROM {stays} s LEFT JOIN (
+                SELECT i.icustay_id, a.dischtime,
+                    lead(i.intime) OVER (PARTITION BY i.subject_id ORDER BY i.intime, i.icustay_id)
+                    AS next_intime
+                FROM {icustays} i LEFT JOIN {admissions} a USING (hadm_id)
+            ) b USING (icustay_id)"""
+    connection.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE vital_stays AS
+        SELECT s.subject_id, s.icustay_id, s.intime::TIMESTAMP AS intime,
+            coalesce(
+                least(
+                    e.until + INTERVAL 1 MICROSECOND,
+                    lead(s.intime::TIMESTAMP)
+                        OVER (PARTITION BY s.subject_id ORDER BY s.intime, s.icustay_id)
+                ),
+                TIMESTAMP 'infinity'
+            ) AS before
+        FROM {stays} s JOIN ({ends}) e USING (icustay_id)"""
+    )
+
+
+def _measurements(chartevents: str) -> str:
+    """Each vital measurement once: its value in millionths of the unit, or why it is dropped."""
+    return f"""
+        WITH distinct_rows AS (
+            SELECT c.subject_id, c.itemid, c.charttime, c.valuenum,
+                coalesce(c.error, 0) = 1 AS is_error, count(*) AS copies
+            FROM {chartevents} c WHERE c.itemid IN (SELECT itemid FROM vital_items)
+            GROUP BY ALL
+        )
+        SELECT s.icustay_id, epoch_us(d.charttime) - epoch_us(s.intime) AS since_us, i.vital,
+            d.copies,
+            CASE
+                WHEN d.is_error THEN 'error flag'
+                WHEN d.valuenum IS NULL OR isnan(d.valuenum) THEN 'no number'
+                WHEN NOT (d.valuenum > i.low AND (
+                    d.valuenum < i.high OR (i.high_included AND d.valuenum = i.high)
+                )) THEN 'impossible value'
+                WHEN s.icustay_id IS NULL THEN 'outside every kept stay'
+            END AS reason,
+            CASE WHEN reason IS NULL THEN round({_SCALE} * (
+                CASE WHEN i.is_fahrenheit THEN (d.valuenum - 32) / 1.8 ELSE d.valuenum END
+            ))::BIGINT END AS scaled
+        FROM distinct_rows d
+        JOIN vital_items i USING (itemid)
+        LEFT JOIN vital_stays s ON d.subject_id = s.subject_id
+            AND d.charttime >= s.intime AND d.charttime < s.before
+    """
+
+
+def _count_dropped(tables: MimicTables) -> dict[str, int]:
+    rows = tables.connection.execute(
+        """
+        SELECT reason, count(*) FROM vital_measurements WHERE reason IS NOT NULL GROUP BY reason
+        UNION ALL
+        SELECT 'duplicate', coalesce(sum(copies - 1), 0)::BIGINT FROM vital_measurements
+        """
+    ).fetchall()
+    counts = dict(rows)
+    return {reason: counts.get(reason, 0) for reason in DROPPED_REASONS}
+
+
+def _means(step_minutes: int) -> str:
+    means = ", ".join(
+        f"(sum(scaled) FILTER (vital = {index}) / count(*) FILTER (vital = {index}) / {_SCALE})"
+        f"::FLOAT AS {name}"
+        for index, name in enumerate(VITAL_NAMES)
+    )
+    step_us = step_minutes * 60 * 1_000_000
+    return f"""
+        WITH by_time AS (
+            SELECT icustay_id, since_us, vital, round(sum(scaled) / count(*))::BIGINT AS scaled
+            FROM vital_measurements WHERE reason IS NULL GROUP BY ALL
+        ), by_step AS (
+            SELECT icustay_id, (since_us // {step_us})::INTEGER AS step, {means}
+            FROM by_time GROUP BY ALL
+        )
+        SELECT s.subject_id::VARCHAR AS patient_id, b.icustay_id::VARCHAR AS stay_id,
+            b.* EXCLUDE (icustay_id)
+        FROM by_step b JOIN vital_stays s USING (icustay_id) ORDER BY patient_id, stay_id, step
+    """

@@ -1,0 +1,107 @@
+"""The cohort rules that both challenges share, and the cohort that comes out of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from common.data.cohort_writer import Cohort
+from common.data.demographics import describe_patients
+from common.data.exclusion_flow import ExclusionFlow
+from common.data.site_table import VITAL_NAMES
+from common.errors import UsageError
+from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, step_means
+
+ADULT_YEARS = 18
+
+
+def check_settings(step_minutes: int, min_hours: int) -> None:
+    """Refuse settings that mean nothing.
+
+    Raises:
+        UsageError: naming the option.
+    """
+    if step_minutes < 1:
+        raise UsageError(f"--step-minutes must be at least 1, got {step_minutes}")
+    if min_hours < 0:
+        raise UsageError(f"--min-hours must not be negative, got {min_hours}")
+
+
+def adults(stays: pd.DataFrame, flow: ExclusionFlow) -> pd.DataFrame:
+    """Keep the stays whose age is known to be 18 years or more, and note it.
+
+    Args:
+        stays: one row a stay, with `age` in years (NaN where unknown), `unit` and `patient_id`.
+        flow: where it is noted.
+
+    Returns:
+        The stays that are left.
+    """
+    stays = stays[stays["age"] >= ADULT_YEARS]
+    flow.record(f"adults ({ADULT_YEARS} years or older)", stays)
+    return stays
+
+
+def finish_cohort(
+    stays: pd.DataFrame,
+    measurements: Measurements,
+    flow: ExclusionFlow,
+    *,
+    source: str,
+    rule: str,
+    parameters: dict[str, Any],
+    inputs: dict[str, dict[str, Any]],
+) -> Cohort:
+    """Average what the chosen stays measured, drop short stays, deal the rest out to the sites.
+
+    Args:
+        stays: the chosen stays: `patient_id`, `unit`, `age` and `sex`, indexed by the number of the
+            record. The challenges give no patient ids, so that each stay is a patient of its own
+            and `patient_id` serves as stay_id too.
+        measurements: of these and of other stays.
+        flow: the exclusions so far.
+        source: the source's name.
+        rule: how stays were chosen, in words, before the rules that stand here.
+        parameters: the settings, among them `step_minutes` and `min_hours`.
+        inputs: digests of what was read.
+
+    Returns:
+        The cohort. Its dropped measurements are those of the chosen stays.
+    """
+    step_minutes, min_hours = parameters["step_minutes"], parameters["min_hours"]
+    chosen = np.isin(measurements.record, stays.index.to_numpy())
+    measurements, dropped = clean(measurements[chosen])
+    steps = step_means(measurements, step_minutes)
+
+    hours = (steps.groupby("record")["step"].max() + 1) * step_minutes / 60
+    stays = stays.loc[stays.index.isin(hours[hours >= min_hours].index)]
+    flow.record(f"at least {min_hours} h of vital signs", stays)
+    return Cohort(
+        source=source,
+        rule=f"{rule}, age>={ADULT_YEARS}, at least {min_hours} h, {step_minutes} min steps",
+        step_minutes=step_minutes,
+        parameters=parameters,
+        inputs=inputs,
+        flow=flow,
+        sites=_by_unit(stays, steps),
+        dropped=dropped,
+        patients=describe_patients(stays),
+    )
+
+
+def sexes(codes: npt.NDArray[np.float64]) -> list[str]:
+    """Return the sex behind each of the challenges' codes, empty where there is none or -1."""
+    return [{0.0: "female", 1.0: "male"}.get(code, "") for code in codes.tolist()]
+
+
+def _by_unit(stays: pd.DataFrame, steps: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    rows = steps.merge(stays[["patient_id", "unit"]], left_on="record", right_index=True)
+    rows = rows.assign(stay_id=rows["patient_id"])
+    columns = ["patient_id", "stay_id", "step", *VITAL_NAMES]
+    return {
+        str(unit): group[columns].reset_index(drop=True)
+        for unit, group in rows.groupby("unit", sort=True)
+    }

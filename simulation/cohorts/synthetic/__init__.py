@@ -1,0 +1,84 @@
+"""A synthetic hospital in the layout of MIMIC-III v1.4: no real patient, no clinical data.
+
+The folder it writes goes through the very same cohort code as MIMIC-III itself. Two things it is
+not: a model of how often sepsis occurs (this hospital is rich in sepsis on purpose: about eight in
+ten adult stays carry an explicit code, so that a few hundred stays fill five sites), and a ground
+for any clinical conclusion.
+
+What the cohort code must cope with is all there: both charting systems with their own items, texts,
+error marks, duplicates, impossible values, missing ids and times, patients over 89, minors,
+newborns, short and open-ended stays, and patients who return to another unit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common.atomic_io import atomic_folder
+from common.errors import CohortError, UsageError
+from simulation.cohorts.synthetic.bedside import chart_bedside, write_urine
+from simulation.cohorts.synthetic.charting import chart_vitals
+from simulation.cohorts.synthetic.events import join_events, write_chart
+from simulation.cohorts.synthetic.items import write_items
+from simulation.cohorts.synthetic.laboratory import write_cultures, write_laboratory
+from simulation.cohorts.synthetic.noise import spoil
+from simulation.cohorts.synthetic.patients import draw_stays
+from simulation.cohorts.synthetic.physiology import simulate
+from simulation.cohorts.synthetic.register import write_register
+from simulation.cohorts.synthetic.tables import TableWriter
+from simulation.cohorts.synthetic.treatment import (
+    write_infusions,
+    write_prescriptions,
+    write_procedures,
+)
+
+MIN_STAYS = 60
+"""Fewer stays do not hold every unit and every trap."""
+
+# Stays simulated at once: memory is bounded by it whatever the number of stays.
+_BLOCK = 256
+
+
+def write_synthetic_mimic(folder: Path, *, stays: int = 400, seed: int = 0) -> None:
+    """Write the synthetic hospital's tables as `TABLE.csv.gz`; equal arguments give equal bytes.
+
+    Args:
+        folder: where to write, whole or not at all; absent or empty.
+        stays: ICU stays in all, neonatal ones included.
+        seed: not negative.
+
+    Raises:
+        UsageError: where `stays` is below `MIN_STAYS` or `seed` is negative.
+        CohortError: where `folder` holds something.
+    """
+    if stays < MIN_STAYS:
+        raise UsageError(f"--stays must be at least {MIN_STAYS}, got {stays}")
+    if seed < 0:
+        raise UsageError(f"--seed must be 0 or more, got {seed}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise CohortError(f"{folder} is not an empty folder; give another one")
+    blocks = range(0, stays, _BLOCK)
+    first, *rest = np.random.SeedSequence(seed).spawn(1 + len(blocks))
+    rng = np.random.default_rng(first)
+    register = draw_stays(rng, stays)
+    with atomic_folder(folder) as partial, TableWriter(partial) as writer:
+        write_items(writer)
+        write_register(rng, writer, register)
+        for start, block_seed in zip(blocks, rest, strict=True):
+            block = register.iloc[start : start + _BLOCK].reset_index(drop=True)
+            _write_block(np.random.default_rng(block_seed), writer, block)
+
+
+def _write_block(rng: np.random.Generator, writer: TableWriter, stays: pd.DataFrame) -> None:
+    course = simulate(rng, stays)
+    vitals = spoil(rng, stays, chart_vitals(rng, stays, course))
+    write_chart(writer, stays, join_events([vitals, chart_bedside(rng, stays, course)]))
+    write_urine(rng, writer, stays, course)
+    write_laboratory(rng, writer, stays, course)
+    write_cultures(rng, writer, stays, course)
+    write_infusions(rng, writer, stays, course)
+    write_prescriptions(rng, writer, stays, course)
+    write_procedures(writer, stays, course)

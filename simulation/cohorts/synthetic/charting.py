@@ -1,0 +1,218 @@
+"""How nurses chart the latent vitals: rounds about every hour, items, units, rounding, gaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from simulation.cohorts.synthetic.events import Events, join_events, make_events
+from simulation.cohorts.synthetic.items import PRESSURE_ITEMS, PRESSURES
+from simulation.cohorts.synthetic.patients import HOUR_S
+from simulation.cohorts.synthetic.physiology import Course
+from simulation.cohorts.synthetic.units import of_unit
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of charting; all arrays are [N].
+
+    Attributes:
+        stay: the place of the stay in the block.
+        hour: hours since admission, whole.
+        hours: hours since admission, exact.
+        time: seconds since 1970, in whole minutes.
+        metavision: whether it is charted in MetaVision.
+        regular: whether it is the hourly round and not one between.
+    """
+
+    stay: Ints
+    hour: Ints
+    hours: Floats
+    time: Ints
+    metavision: Bools
+    regular: Bools
+
+    def __len__(self) -> int:
+        return len(self.stay)
+
+    def chart(
+        self, mask: Bools, carevue: npt.ArrayLike, metavision: npt.ArrayLike, values: Floats
+    ) -> Events:
+        """Chart one measurement.
+
+        Args:
+            mask: the rounds in which it is taken, [N].
+            carevue: its item in CareVue, one for all or one a round.
+            metavision: its item in MetaVision, likewise.
+            values: as they are charted, [N].
+        """
+        item = np.where(self.metavision, metavision, carevue)
+        return make_events(self.stay[mask], item[mask], self.time[mask], values[mask])
+
+
+def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> Events:
+    """Chart the vitals of a block of stays.
+
+    Args:
+        rng: the source of randomness.
+        stays: rows of `draw_stays`, [S].
+        course: what happens in them.
+
+    Returns:
+        Heart rate, breathing and SpO2 of nearly every round, pressures by arterial line or cuff,
+        temperatures in °F or °C at longer intervals.
+    """
+    rounds = draw_rounds(rng, stays, course)
+    latent = {name: _at(values, rounds) for name, values in course.vitals.items()}
+    count = len(rounds)
+    moved = rng.standard_normal(count)  # shared by what is measured in one round
+    heart_rate = latent["heart_rate"] + 2.0 * moved + 3.0 * rng.standard_normal(count)
+    spo2 = np.minimum(latent["spo2"] + 0.5 * rng.standard_normal(count), 100)
+    ventilated = course.ventilated[rounds.stay, rounds.hour]
+    return join_events(
+        [
+            rounds.chart(rng.random(count) < 0.97, 211, 220045, heart_rate.round()),
+            rounds.chart(rng.random(count) < 0.95, 646, 220277, spo2.round()),
+            *_chart_breathing(rng, rounds, latent["resp_rate"], ventilated),
+            *_chart_pressures(rng, stays, rounds, latent, moved),
+            *_chart_temperature(rng, stays, rounds, latent["temperature_c"]),
+        ]
+    )
+
+
+def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> Rounds:
+    """Draw when the nurse comes: hourly with jitter, more often to the unstable, with gaps."""
+    units, shape = stays["unit"].to_numpy(), course.severity.shape
+    intime, length = stays["intime"].to_numpy(), stays["hours"].to_numpy()
+    hours = np.arange(shape[1])
+    sparse = rng.random(len(stays)) < of_unit("sparse", units)
+    present = (rng.random(shape) < 0.93) & ~(sparse[:, None] & (hours % 2 == 1))
+    unstable = (course.severity > 1.3) | (course.vitals["mbp"] < 58) | (course.norepinephrine > 0.2)
+    extra = np.where(unstable, 0.45, of_unit("extra_rounds", units)[:, None])
+    slots = np.stack([present, rng.random(shape) < extra, rng.random(shape) < 0.3 * extra], axis=-1)
+    slots &= ~_gaps(rng, shape)[..., None]
+    stay, hour, slot = np.nonzero(slots)
+    # The regular round is charted for the full hour or some minutes off it, the others between.
+    jitter = np.where(rng.random(len(stay)) < 0.65, 0, rng.integers(-9, 15, len(stay)))
+    between = np.array([0, 30, 15])[slot] + np.where(
+        slot == 0, jitter, rng.integers(0, 12, len(stay))
+    )
+    time = (intime[stay] // HOUR_S + 1 + hour) * HOUR_S + 60 * between
+    exact = (time - intime[stay]) / HOUR_S
+    kept = (exact > 0) & (exact < length[stay])
+    stay, time, exact, slot = stay[kept], time[kept], exact[kept], slot[kept]
+    return Rounds(
+        stay, exact.astype(np.int64), exact, time, in_metavision(stays, stay, exact), slot == 0
+    )
+
+
+def in_metavision(stays: pd.DataFrame, stay: Ints, hours: Floats) -> Bools:
+    """Tell where an event is charted in MetaVision.
+
+    Args:
+        stays: rows of `draw_stays`, [S].
+        stay: the place of each event's stay, [N].
+        hours: hours since admission, [N].
+
+    Returns:
+        Booleans, [N]; a stay in both systems changes from CareVue halfway.
+    """
+    source = stays["dbsource"].to_numpy(object)[stay]
+    second_half = hours > stays["hours"].to_numpy()[stay] / 2
+    return np.asarray((source == "metavision") | ((source == "both") & second_half))
+
+
+def _at(values: Floats, rounds: Rounds) -> Floats:
+    """Interpolate hourly values [S, T] at the rounds, [N]."""
+    part = rounds.hours - rounds.hour
+    before, after = values[rounds.stay, rounds.hour], values[rounds.stay, rounds.hour + 1]
+    return np.asarray(before + part * (after - before))
+
+
+def _gaps(rng: np.random.Generator, shape: tuple[int, int]) -> Bools:
+    """Hours without any charting, since the patient is away or nobody has time; [S, T]."""
+    begins = rng.random(shape) < 1 / 60
+    lengths = rng.integers(2, 7, shape)
+    away, left = np.zeros(shape, dtype=bool), np.zeros(shape[0], dtype=np.int64)
+    for hour in range(shape[1]):
+        left = np.where(begins[:, hour], lengths[:, hour], left - 1)
+        away[:, hour] = left > 0
+    return away
+
+
+def _chart_breathing(
+    rng: np.random.Generator, rounds: Rounds, latent: Floats, ventilated: Bools
+) -> list[Events]:
+    counted = latent + np.where(ventilated, 1.0, 3.0) * rng.standard_normal(len(rounds))
+    seen = rng.random(len(rounds)) < 0.94
+    # A ventilator's total rate is charted beside the nurse's count.
+    total = seen & ventilated & (rng.random(len(rounds)) < 0.2)
+    return [
+        rounds.chart(seen, 618, 220210, counted.clip(2).round()),
+        rounds.chart(total, 615, 224690, latent.round()),
+    ]
+
+
+def _chart_pressures(
+    rng: np.random.Generator,
+    stays: pd.DataFrame,
+    rounds: Rounds,
+    latent: dict[str, Floats],
+    moved: Floats,
+) -> list[Events]:
+    """Pressures by arterial line while it lies, and by cuff else (now and then beside the line)."""
+    line, noise = _arterial_line(rng, stays, rounds), rng.standard_normal((4, len(rounds)))
+    newborn = (stays["role"] == "neonate").to_numpy()[rounds.stay]
+    # From reading to reading the pressure moves as a whole, the systolic one most.
+    common = (0.5 * moved + 0.85 * noise[0]) * np.where(newborn, 2.5, 7.0)
+    share = {"sbp": 1.25, "dbp": 0.75, "mbp": 1.0}
+    cuff_bias = {"sbp": -3.0, "dbp": 0.0, "mbp": -1.5}
+    rare = (rng.random(len(stays)) < 0.12)[rounds.stay].astype(np.int64)
+    seen = rng.random(len(rounds)) < 0.96
+    beside = line & (rng.random(len(rounds)) < 0.12)
+    charted = []
+    for kind, mask in (("invasive", line & seen), ("cuff", (~line & seen) | beside)):
+        carevue, metavision = (np.array(PRESSURE_ITEMS[kind, system]) for system in (False, True))
+        for place, name in enumerate(PRESSURES):
+            value = latent[name] + share[name] * common + 1.2 * noise[1 + place]
+            value += cuff_bias[name] if kind == "cuff" else 0.0
+            items = carevue[rare, place], metavision[rare, place]
+            charted.append(rounds.chart(mask, *items, value.clip(12).round()))
+    return charted
+
+
+def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds) -> Bools:
+    """Tell in which rounds an arterial line lies, [N]."""
+    count = len(stays)
+    has_line = rng.random(count) < of_unit("arterial_line", stays["unit"].to_numpy())
+    placed = np.where(rng.random(count) < 0.7, 0, rng.uniform(1, 12, count))
+    removed = placed + rng.gamma(3, 20, count)
+    since = rounds.hours >= placed[rounds.stay]
+    return np.asarray(has_line[rounds.stay] & since & (rounds.hours < removed[rounds.stay]))
+
+
+def _chart_temperature(
+    rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds, latent: Floats
+) -> list[Events]:
+    units = stays["unit"].to_numpy()
+    every = of_unit("temperature_every_h", units)[rounds.stay]
+    offset = rng.integers(0, 4, len(stays))[rounds.stay]
+    # After surgery a core probe is read every hour until the patient is warm.
+    after_surgery = of_unit("surgical", units) > 0.5
+    probe = after_surgery[rounds.stay] & (rounds.hours < 14)
+    due = rounds.regular & (((rounds.time // HOUR_S + offset) % every == 0) | probe)
+    taken = due | (rng.random(len(rounds)) < 0.03)
+    celsius = latent + np.where(probe, 0.06, 0.15) * rng.standard_normal(len(rounds))
+    in_celsius = rng.random(len(stays)) < np.where(after_surgery, 0.7, 0.25)
+    by_stay = in_celsius[rounds.stay]
+    return [
+        rounds.chart(taken & by_stay, 676, 223762, celsius.round(1)),
+        rounds.chart(taken & ~by_stay, 678, 223761, (celsius * 1.8 + 32).round(1)),
+    ]

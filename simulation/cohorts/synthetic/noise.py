@@ -1,0 +1,86 @@
+"""The dirt of a real chart: what a cohort has to drop, to count, or to put in its place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from simulation.cohorts.synthetic.events import Events, join_events
+
+Ints = npt.NDArray[np.int64]
+
+ERRORS = 0.002
+TEXTS = 0.003
+IMPOSSIBLE = 0.003
+WRONG_UNIT = 0.01
+DUPLICATES = 0.004
+UNASSIGNED = 0.03
+OUTSIDE = 0.003
+"""Shares of the vital signs charted (WRONG_UNIT: of the temperatures), at least one of a block."""
+
+_TEXT = np.array(["Unable to obtain", "Refused", "see note", "off monitor"], dtype=object)
+_IMPOSSIBLE = np.array([0.0, -5.0, 999.0, 9999.0])
+_FAHRENHEIT = (678, 223761)
+_CELSIUS = (676, 223762)
+_METAVISION_ITEMS = 220_000
+
+
+def spoil(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Events:
+    """Add dirt to charted vitals; what was charted well stays as it is.
+
+    Args:
+        rng: the source of randomness.
+        stays: the block's rows of `draw_stays`.
+        vitals: charted vitals.
+
+    Returns:
+        `vitals`, some of them without ICUSTAY_ID, and besides: plausible values marked as errors
+        (MetaVision alone knows the mark), texts, impossible values, temperatures under the other
+        unit's item, readings from before and after the stay, and exact duplicates.
+    """
+    newer = np.flatnonzero(vitals.item >= _METAVISION_ITEMS)
+    errors = vitals.take(_some(rng, newer, ERRORS))
+    errors = replace(errors, value=errors.value + 60, error=np.ones(len(errors), dtype=bool))
+    everything = np.arange(len(vitals))
+    texts = vitals.take(_some(rng, everything, TEXTS))
+    texts = replace(
+        texts, value=np.full(len(texts), np.nan), text=rng.choice(_TEXT, len(texts)).astype(object)
+    )
+    impossible = vitals.take(_some(rng, everything, IMPOSSIBLE))
+    impossible = replace(impossible, value=rng.choice(_IMPOSSIBLE, len(impossible)))
+    parts = [vitals, errors, texts, impossible, _wrong_unit(rng, vitals)]
+    charted = join_events([*parts, _outside(rng, stays, vitals)])
+    unassigned = charted.unassigned | (rng.random(len(charted)) < UNASSIGNED)
+    charted = replace(charted, unassigned=unassigned)
+    return join_events([charted, charted.take(_some(rng, np.arange(len(charted)), DUPLICATES))])
+
+
+def _some(rng: np.random.Generator, places: Ints, share: float) -> Ints:
+    """Choose a share of the places, and at least one where there is any."""
+    count = min(len(places), max(1, round(share * len(places))))
+    return np.sort(rng.choice(places, count, replace=False))
+
+
+def _wrong_unit(rng: np.random.Generator, vitals: Events) -> Events:
+    """Temperatures in °C under the item of °F, and the other way round."""
+    warm = np.flatnonzero(np.isin(vitals.item, _FAHRENHEIT + _CELSIUS))
+    chosen = vitals.take(_some(rng, warm, WRONG_UNIT))
+    fahrenheit = np.isin(chosen.item, _FAHRENHEIT)
+    other = np.where(fahrenheit, (chosen.value - 32) / 1.8, chosen.value * 1.8 + 32)
+    return replace(chosen, value=other.round(1))
+
+
+def _outside(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Events:
+    """Readings of the hours before INTIME and after OUTTIME, which belong to no stay."""
+    chosen = vitals.take(_some(rng, np.arange(len(vitals)), OUTSIDE))
+    intime = stays["intime"].to_numpy()[chosen.stay]
+    outtime = stays["outtime"].to_numpy()[chosen.stay]
+    minutes = rng.integers(1, 180, len(chosen))
+    # A stay whose end is unknown has no afterwards.
+    open_ended = (stays["role"] == "open").to_numpy()[chosen.stay]
+    before = open_ended | (rng.random(len(chosen)) < 0.5)
+    time = np.where(before, intime - 60 * minutes, outtime + 60 * minutes)
+    return replace(chosen, time=time - time % 60, unassigned=np.ones(len(chosen), dtype=bool))

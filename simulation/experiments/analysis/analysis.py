@@ -1,0 +1,83 @@
+"""What the cells of an experiment say: every figure with its interval, by arm, site and vital."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from common.data.site_table import VITAL_NAMES
+from common.evaluation.bootstrap import Interval
+from common.evaluation.metrics import METRICS
+from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled, by_group, by_scope
+from simulation.experiments.analysis.subgroups import Groups
+from simulation.experiments.runner import Arm
+
+MEAN = "mean"
+"""The mean over vital signs, in the place of a vital's name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """The arms of an experiment on the same patients.
+
+    Attributes:
+        arms: by name, in the order of every table.
+        references: arms that the others are compared with.
+        scopes: by `ALL`, by site and by group, the arms resampled together.
+        groups: of age and sex, where the experiment tells them.
+    """
+
+    arms: Mapping[str, Arm]
+    references: tuple[str, ...]
+    scopes: dict[str, Resampled] = field(default_factory=dict)
+    groups: Groups = field(default_factory=Groups)
+
+    @property
+    def sites(self) -> list[str]:
+        """The sites that were tested."""
+        return [scope for scope in self.scopes if scope not in (ALL, *self.groups.members)]
+
+    def value(self, arm: str, metric: str, vital: str, scope: str = ALL) -> Interval:
+        """Return a metric of one vital, the mean over seeds with its interval."""
+        resampled = self.scopes[scope]
+        found = resampled.intervals(resampled.values(arm).mean(axis=1))
+        return found.at(VITAL_NAMES.index(vital), resampled.metrics.index(metric))
+
+    def difference(
+        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+    ) -> Interval:
+        """Return a relative difference, the mean over seeds with its interval."""
+        resampled = self.scopes[scope]
+        found = resampled.intervals(resampled.relative(arm, reference).mean(axis=1))
+        return found.at(_row(vital), resampled.metrics.index(metric))
+
+    def seeds(
+        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+    ) -> list[float]:
+        """Return a relative difference of each seed."""
+        resampled = self.scopes[scope]
+        column = resampled.metrics.index(metric)
+        return [float(v) for v in resampled.relative(arm, reference)[0, :, _row(vital), column]]
+
+    def vitals(self, scope: str = ALL) -> list[str]:
+        """Return the vitals that were tested."""
+        present = self.scopes[scope].present
+        return [name for name, there in zip(VITAL_NAMES, present, strict=True) if there]
+
+
+def analyse(
+    arms: Mapping[str, Arm], references: Sequence[str], groups: Groups | None = None
+) -> Analysis:
+    """Resample the patients of every scope under all arms at once."""
+    groups = groups or Groups()
+    scores = {
+        name: [outcome.scores for outcome in arm.outcomes.values()] for name, arm in arms.items()
+    }
+    evaluations = by_scope(scores) | by_group(scores, groups.members)
+    scopes = {scope: Resampled(by_arm, tuple(METRICS)) for scope, by_arm in evaluations.items()}
+    known = tuple(name for name in references if name in arms)
+    return Analysis(dict(arms), known, scopes, groups)
+
+
+def _row(vital: str) -> int:
+    return (*VITAL_NAMES, MEAN).index(vital)

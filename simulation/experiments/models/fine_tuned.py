@@ -1,0 +1,210 @@
+"""What a backbone comes to without a federation's apps: as it is, tuned, or trained from nothing.
+
+All go through `simulation.experiments.models.training_loop`, that is, through a site's own training
+function.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from client.training.adapter_training import choose_device
+from common.adapter.peft_io import load_into
+from common.backbones.base import Network, plain_model
+from common.backbones.forecaster import ModelForecaster
+from common.backbones.loading import LoadedBackbone, load_backbone
+from common.backbones.lora import AdaptedBackbone, adapted_backbone
+from common.config.run_config import RunConfig
+from common.errors import UsageError
+from common.evaluation.evaluate import Forecaster
+from common.seeds import derive_seed
+from simulation.experiments.cell_cache import Cell, Outcome
+from simulation.experiments.models.cohort_windows import (
+    POOLED,
+    SiteWindows,
+    cohort_windows,
+    pooled_windows,
+)
+from simulation.experiments.models.neural import NeuralForecast, build_network
+from simulation.experiments.models.scoring import forecast_device, score
+from simulation.experiments.models.training_loop import Trained, train_rounds
+from simulation.pretraining import NANO_MODELS
+
+Say = Callable[[str], None]
+
+
+def zero_shot(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Score the frozen backbone alone."""
+    say("test patients")
+    loaded = load_backbone(cell.config.backbone)
+    forecaster = ModelForecaster(loaded.backbone, loaded.model.to(forecast_device()))
+    return Outcome(score(cohort_windows(cell.config, cell.tested), lambda _name, _site: forecaster))
+
+
+def local(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Tune an adapter at each site alone and score it on that site's own patients."""
+    sites = cohort_windows(cell.config)
+    adapted = _fresh(cell.config)
+    start = adapted.adapter()
+    done: list[Trained] = []
+
+    def trained_here(name: str, site: SiteWindows) -> Forecaster:
+        load_into(start, adapted.model)
+        done.append(_train(adapted.model, adapted.backbone, {name: site}, cell.config, say))
+        return ModelForecaster(adapted.backbone, adapted.model)
+
+    scores = score(sites, trained_here)
+    facts: dict[str, float] = {
+        "parameters": done[0].parameters,
+        "bytes": 0,
+        "rounds": cell.config.rounds,
+    }
+    return Outcome(scores, facts, {"seconds": sum(one.seconds for one in done)})
+
+
+def centralised(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Tune one adapter on all sites' patients put together: what no hospital may do."""
+    members, config = _pooled(cell.config)
+    adapted = _fresh(config)
+    trained = _train(adapted.model, adapted.backbone, members, config, say)
+    tested = cohort_windows(config, cell.tested)
+    return _outcome(tested, adapted.backbone, adapted.model, trained, config)
+
+
+def federated_full(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Tune all weights at the sites and average all of them, in a plain loop."""
+    config = _with_options(cell)
+    loaded = load_backbone(config.backbone)
+    sites = cohort_windows(config)
+    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), sites, config, say)
+
+
+def centralised_full(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Tune all weights on all sites' patients put together."""
+    members, config = _pooled(_with_options(cell))
+    loaded = load_backbone(config.backbone)
+    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, say)
+
+
+def from_scratch(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Train the backbone's own architecture from random weights on the pooled patients."""
+    members, config = _pooled(_with_options(cell))
+    loaded = fresh_network(config.backbone, derive_seed(config.seed, "scratch"))
+    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, say)
+
+
+def nhits(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Train N-HiTS from random weights on the pooled patients."""
+    return _neural("nhits", cell, say)
+
+
+def patchtst(cell: Cell, _run: Path, say: Say) -> Outcome:
+    """Train PatchTST from random weights on the pooled patients."""
+    return _neural("patchtst", cell, say)
+
+
+def fresh_network(name: str, seed: int) -> LoadedBackbone:
+    """Return a backbone's architecture with weights drawn anew.
+
+    Raises:
+        UsageError: where the family cannot draw any.
+    """
+    loaded = load_backbone(name)
+    network = plain_model(loaded.model)
+    with torch.random.fork_rng(devices=[]), tempfile.TemporaryDirectory() as folder:
+        torch.manual_seed(seed % 2**63)
+        if loaded.name in NANO_MODELS:
+            nano = NANO_MODELS[loaded.name]
+            nano.save(nano.build(nano.recipe), Path(folder))
+        elif hasattr(network, "save_pretrained") and hasattr(network, "config"):
+            type(network)(network.config).save_pretrained(folder)
+        else:
+            raise UsageError(
+                f"the family {loaded.backbone.family} draws fresh weights for its nano model only, "
+                f"got {name}; leave the arm scratch out"
+            )
+        return load_backbone(folder)
+
+
+def _neural(name: str, cell: Cell, say: Say) -> Outcome:
+    members, config = _pooled(_with_options(cell))
+    model = build_network(name, config.windows, derive_seed(config.seed, name))
+    return _whole(cell, NeuralForecast(), model, members, config, say)
+
+
+def _whole(
+    cell: Cell,
+    backbone: Network,
+    model: torch.nn.Module,
+    members: Mapping[str, SiteWindows],
+    config: RunConfig,
+    say: Say,
+) -> Outcome:
+    """Train a model without an adapter, whose weights take gradients, and score it."""
+    model = model.to(choose_device(config.train.device))
+    trained = _train(model, backbone, members, config, say)
+    return _outcome(cohort_windows(config, cell.tested), backbone, model, trained, config)
+
+
+def _pooled(config: RunConfig) -> tuple[dict[str, SiteWindows], RunConfig]:
+    """All sites' windows as one member, that takes as many steps a round as the sites together."""
+    sites = cohort_windows(config)
+    train = replace(config.train, steps=config.train.steps * len(sites))
+    return {POOLED: pooled_windows(sites)}, replace(config, train=train)
+
+
+def _with_options(cell: Cell) -> RunConfig:
+    """The cell's settings with the learning rate and the rounds that full training has."""
+    config, options = cell.config, cell.options
+    rate = float(options.get("learning-rate", config.train.learning_rate))
+    rounds = int(options.get("rounds", config.rounds))
+    return replace(config, rounds=rounds, train=replace(config.train, learning_rate=rate))
+
+
+def _fresh(config: RunConfig) -> AdaptedBackbone:
+    """The backbone with the adapter that a federation of this seed begins with."""
+    adapted = adapted_backbone(config.backbone, config.lora, choose_device(config.train.device))
+    adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
+    return adapted
+
+
+def _train(
+    model: torch.nn.Module,
+    backbone: Network,
+    members: Mapping[str, SiteWindows],
+    config: RunConfig,
+    say: Say,
+) -> Trained:
+    names = ", ".join(members)
+    say(f"{names}: round 1 of {config.rounds}")
+
+    def on_round(done: int, rounds: int) -> None:
+        say(f"{names}: round {min(done + 1, rounds)} of {rounds}")
+
+    return train_rounds(model, backbone, members, config, on_round)
+
+
+def _outcome(
+    sites: Mapping[str, SiteWindows],
+    backbone: Network,
+    model: torch.nn.Module,
+    trained: Trained,
+    config: RunConfig,
+) -> Outcome:
+    forecaster = ModelForecaster(backbone, model)
+    return Outcome(
+        scores=score(sites, lambda _name, _site: forecaster),
+        facts={
+            "parameters": trained.parameters,
+            "bytes": trained.traffic,
+            "rounds": config.rounds,
+            "best_round": trained.best_round,
+            "validation": trained.validation,
+        },
+        measured={"seconds": trained.seconds},
+    )

@@ -1,0 +1,123 @@
+"""The tidy tables of an experiment: one row a figure.
+
+results.csv   what every repetition gives again, byte for byte
+measured.csv  seconds, which it does not
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from common.atomic_io import write_text
+from common.data.site_table import VITAL_NAMES
+from simulation.experiments.analysis.analysis import MEAN, Analysis
+from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled
+from simulation.experiments.runner import Arm
+
+COLUMNS = (
+    *("arm", "method", "site", "group", "vital", "metric", "against", "seed"),
+    *("value", "low", "high"),
+)
+"""`site` is one, or ``all``; it is empty where `group` is an age band or a sex, over all sites.
+
+`against` is empty for a value itself, else the arm of which `value` is the relative difference.
+
+`seed` is a seed, or ``mean`` over the seeds, which alone has an interval (over patients).
+"""
+
+RESULTS_FILE = "results.csv"
+MEASURED_FILE = "measured.csv"
+
+Record = Mapping[str, object]
+Where = Mapping[str, str]
+
+
+def results(analysis: Analysis) -> Iterator[Record]:
+    """Give all rows of results.csv."""
+    for arm in analysis.arms.values():
+        yield from _facts(arm)
+    for scope, resampled in analysis.scopes.items():
+        of_group = scope in analysis.groups.members
+        where = {"site": "", "group": scope} if of_group else {"site": scope}
+        for arm in analysis.arms.values():
+            yield from _values(arm, where, resampled)
+            for reference in analysis.references:
+                if reference != arm.name:
+                    other = analysis.arms[reference]
+                    yield from _differences(arm, other, where, resampled)
+
+
+def measured(arms: Mapping[str, Arm]) -> Iterator[Record]:
+    """Give all rows of measured.csv."""
+    for arm in arms.values():
+        for seed, outcome in arm.outcomes.items():
+            for name, value in sorted(outcome.measured.items()):
+                yield _row(arm, metric=name, seed=seed, value=value)
+
+
+def write_tables(folder: Path, analysis: Analysis) -> None:
+    """Write both tables into a folder, each whole or not at all."""
+    write_text(folder / RESULTS_FILE, csv_text(results(analysis)))
+    write_text(folder / MEASURED_FILE, csv_text(measured(analysis.arms)))
+
+
+def csv_text(rows: Iterable[Record], columns: Sequence[str] = COLUMNS) -> str:
+    """Return rows as CSV; a number that is not defined is an empty cell."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(column, "")) for column in columns])
+    return buffer.getvalue()
+
+
+def _facts(arm: Arm) -> Iterator[Record]:
+    for seed, outcome in arm.outcomes.items():
+        for name, value in sorted(outcome.facts.items()):
+            yield _row(arm, metric=name, seed=seed, value=value)
+
+
+def _values(arm: Arm, where: Where, resampled: Resampled) -> Iterator[Record]:
+    by_seed = resampled.values(arm.name)  # [1 + B, S, V, M]
+    found = resampled.intervals(by_seed.mean(axis=1))
+    for place, vital in enumerate(VITAL_NAMES):
+        if not resampled.present[place]:
+            continue
+        for column, metric in enumerate(resampled.metrics):
+            about = {**where, "vital": vital, "metric": metric}
+            for number, seed in enumerate(arm.outcomes):
+                yield _row(arm, **about, seed=seed, value=by_seed[0, number, place, column])
+            yield _mean_row(arm, about, vars(found.at(place, column)))
+
+
+def _differences(arm: Arm, other: Arm, where: Where, resampled: Resampled) -> Iterator[Record]:
+    by_seed = resampled.relative(arm.name, other.name)  # [1 + B, S, V + 1, M]
+    seeds = max(arm.outcomes, other.outcomes, key=len)
+    found = resampled.intervals(by_seed.mean(axis=1))
+    for place, vital in enumerate((*VITAL_NAMES, MEAN)):
+        if vital != MEAN and not resampled.present[place]:
+            continue
+        for column, metric in enumerate(resampled.metrics):
+            about = {**where, "vital": vital, "metric": metric, "against": other.name}
+            for number, seed in enumerate(seeds):
+                yield _row(arm, **about, seed=seed, value=by_seed[0, number, place, column])
+            yield _mean_row(arm, about, vars(found.at(place, column)))
+
+
+def _mean_row(arm: Arm, about: Mapping[str, object], interval: Mapping[str, float]) -> Record:
+    ends = {"low": interval["low"], "high": interval["high"]}
+    return _row(arm, **about, seed="mean", value=interval["estimate"], **ends)
+
+
+def _row(arm: Arm, **columns: object) -> Record:
+    return {"arm": arm.name, "method": arm.cell.method, "site": ALL, **columns}
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):  # numpy's float64 is one too
+        return f"{float(value):.9g}" if math.isfinite(value) else ""
+    return str(value)

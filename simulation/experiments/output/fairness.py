@@ -1,0 +1,117 @@
+"""Whom the federation serves: what each site, age band and sex gains, and where one loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from common.data.cohort_folder import PATIENTS_FILE
+from common.evaluation.metrics import METRICS
+from common.reporting.components import Part, Row, Section, Table, difference, short
+from common.reporting.phrasing import WORSE, verdict
+from simulation.experiments.analysis.analysis import Analysis
+from simulation.experiments.analysis.statements import listed
+from simulation.experiments.analysis.subgroups import LEAST_PATIENTS
+from simulation.experiments.models.registry import METHODS
+
+_ZERO_SHOT = METHODS["zero-shot"].label
+_LOCAL = METHODS["local"].label
+_FEDERATED = METHODS["federated"].label
+_CENTRALISED = METHODS["centralised"].label
+_COMPARED = {
+    "federated vs zero-shot": (_FEDERATED, _ZERO_SHOT),
+    "alone vs zero-shot": (_LOCAL, _ZERO_SHOT),
+    "pooled vs zero-shot": (_CENTRALISED, _ZERO_SHOT),
+    "federated vs alone": (_FEDERATED, _LOCAL),
+}
+
+
+def harmed(analysis: Analysis, scopes: Iterable[str], reference: str) -> list[str]:
+    """Return the sites or groups for which the federated model is clearly worse."""
+    return [
+        scope for scope in scopes if verdict(_gain(analysis, _FEDERATED, reference, scope)) == WORSE
+    ]
+
+
+def uncertain(analysis: Analysis, scopes: Iterable[str], reference: str) -> list[str]:
+    """Return those for which the estimate is worse than a reference, clearly or not."""
+    return [
+        scope
+        for scope in scopes
+        if (_gain(analysis, _FEDERATED, reference, scope)["estimate"] or 0.0) > 0
+    ]
+
+
+def fairness_warnings(analysis: Analysis) -> list[str]:
+    """Return a plain sentence for every site and group that the federation does not serve."""
+    warnings = []
+    sites = harmed(analysis, analysis.sites, _LOCAL)
+    if sites:
+        warnings.append(
+            f"At {listed(map(short, sites))} the global adapter is worse than the one that the "
+            "site trains alone: the federation does not serve it."
+        )
+    below_zero_shot = harmed(analysis, analysis.sites, _ZERO_SHOT)
+    if below_zero_shot:
+        warnings.append(
+            f"At {listed(map(short, below_zero_shot))} the global adapter is worse than the "
+            "backbone without it."
+        )
+    unsure = [site for site in uncertain(analysis, analysis.sites, _LOCAL) if site not in sites]
+    if unsure:
+        warnings.append(
+            f"At {listed(map(short, unsure))} the global adapter's WQL is above that of the "
+            "site's own in the estimate, with an interval that includes zero."
+        )
+    for reference in (_LOCAL, _ZERO_SHOT):
+        groups = harmed(analysis, analysis.groups.members, reference)
+        if groups:
+            warnings.append(f"For {listed(groups)} the global adapter is worse than {reference}.")
+    return warnings
+
+
+def fairness_section(analysis: Analysis) -> Section:
+    """Return what each site gains and, where the source tells age and sex, each group."""
+    tables = [_table(analysis, "Site", {site: short(site) for site in analysis.sites})]
+    paragraphs = []
+    groups = analysis.groups
+    if groups.members:
+        names = {name: f"{name} ({count:,})" for name, count in groups.counts().items()}
+        tables.append(_table(analysis, "Group, all sites", names))
+        paragraphs.append(
+            "Each interval of a group stands for itself: of twenty in which nothing differs, one "
+            "is expected to look as if something did."
+        )
+    if groups.too_small:
+        paragraphs.append(
+            f"Not compared, with fewer than {LEAST_PATIENTS} test patients: "
+            f"{listed(groups.too_small)}."
+        )
+    if not groups.members and not groups.too_small:
+        paragraphs.append(
+            f"No group is compared by age or sex: the cohort's folder has no {PATIENTS_FILE}. Its "
+            "source tells neither, or it was prepared by an earlier release."
+        )
+    part = Part(tables=tables, paragraphs=paragraphs)
+    return Section("fairness", "What each site and group gains", [part])
+
+
+def _table(analysis: Analysis, what: str, scopes: dict[str, str]) -> Table:
+    rows = [
+        Row(
+            label,
+            [
+                difference(_gain(analysis, arm, reference, scope))
+                for arm, reference in _COMPARED.values()
+            ],
+        )
+        for scope, label in scopes.items()
+    ]
+    label = METRICS["wql"].label
+    title = f"{label}, mean over vital signs; below zero is a gain"
+    return Table(title, [what, *_COMPARED], rows)
+
+
+def _gain(analysis: Analysis, arm: str, reference: str, scope: str) -> dict[str, Any]:
+    """Return an arm's relative difference in WQL at a site or in a group; below zero is a gain."""
+    return analysis.difference(arm, reference, "wql", scope=scope).to_json()

@@ -1,0 +1,117 @@
+"""Sweep: how the sites' adapters become one, and what travels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from common.config.run_config import RunConfig
+from common.config.sections import OPTIMIZERS, RULES
+from simulation.experiments.analysis.analysis import Analysis
+from simulation.experiments.analysis.statements import grouped
+from simulation.experiments.cell_cache import Cell, Own
+from simulation.experiments.experiment import Experiment
+from simulation.experiments.models.registry import METHODS
+from simulation.experiments.output.html import Shown
+
+ZERO_SHOT = METHODS["zero-shot"].label
+BASE = "fedavg"
+_SERVER_RATE = {"fedavgm": 1.0, "fedadam": 1e-3, "fedyogi": 1e-3}
+"""FedAdam and FedYogi move each number by about the rate a round, however small the update is."""
+_UNEQUAL = (2, 4, 8)
+
+
+def aggregation_sweep(config: RunConfig, sites: list[str]) -> Experiment:
+    """Compare rules, server optimizers, unequal ranks and wire types.
+
+    Args:
+        config: the settings that all arms share.
+        sites: the cohort's sites; ranks 2, 4, 8 go round among them.
+    """
+    base = replace(config, aggregation=replace(config.aggregation, rule="fedavg"))
+    highest, lowest = max(_UNEQUAL), min(_UNEQUAL)
+    return Experiment(
+        name="aggregation",
+        title="How the sites' adapters become one",
+        question=(
+            "Which rule makes the best global adapter of the sites' own, what do unequal ranks "
+            "cost, and what does a smaller message?"
+        ),
+        groups={
+            "reference": [Cell(ZERO_SHOT, "zero-shot", config), Cell(BASE, "federated", base)],
+            "ranks": [
+                _homogeneous(base, highest, BASE),
+                _homogeneous(base, lowest, BASE),
+                *(_unequal(base, rule, sites) for rule in ("svd", "flora")),
+            ],
+            "wire": [_wire(base, "float16"), _wire(base, "int8")],
+            "rules": [_rule(base, rule) for rule in _possible_rules(config, len(sites))],
+            "optimizers": [_optimizer(base, name) for name in OPTIMIZERS if name != "none"],
+        },
+        references=(ZERO_SHOT, BASE),
+        notes=(
+            f"The arm {BASE} has every site at rank {config.lora.rank} and float32 on the wire; "
+            "each other arm differs from it in what its name says.",
+            _ranks_note(sites),
+            "krum and multi-krum need 2 f + 3 sites to withstand f arbitrary ones; with fewer they "
+            "are left out.",
+        ),
+    )
+
+
+def _ranks_note(sites: list[str]) -> str:
+    ranks = ", ".join(f"{site} {rank}" for site, rank in _ranks(sites).items())
+    return f"Unequal ranks: {ranks}. alpha / rank is the same at every site."
+
+
+def _ranks(sites: list[str]) -> dict[str, int]:
+    return {site: _UNEQUAL[place % len(_UNEQUAL)] for place, site in enumerate(sites)}
+
+
+def _homogeneous(base: RunConfig, rank: int, name: str) -> Cell:
+    if rank == base.lora.rank:
+        return Cell(name, "federated", base)
+    # alpha / rank as in the base: what is compared is the rank and not the scale.
+    lora = base.lora.at_rank(rank)
+    return Cell(f"{name}, all at rank {rank}", "federated", replace(base, lora=lora))
+
+
+def _unequal(base: RunConfig, rule: str, sites: list[str]) -> Cell:
+    highest = max(_UNEQUAL)
+    lora = replace(base.lora.at_rank(highest), min_rank=min(_UNEQUAL))
+    aggregation = replace(base.aggregation, rule=rule)
+    own: Own = {site: {"lora-rank": rank} for site, rank in _ranks(sites).items()}
+    ranks = "/".join(map(str, _UNEQUAL))
+    config = replace(base, lora=lora, aggregation=aggregation)
+    return Cell(f"{rule}, ranks {ranks}", "federated", config, own)
+
+
+def _wire(base: RunConfig, dtype: Literal["float16", "int8"]) -> Cell:
+    wire = replace(base.wire, dtype=dtype)
+    return Cell(f"{BASE}, {dtype}", "federated", replace(base, wire=wire))
+
+
+def _possible_rules(config: RunConfig, sites: int) -> list[str]:
+    needed = 2 * config.aggregation.byzantine + 3
+    return [
+        rule for rule in RULES if rule != BASE and (sites >= needed or not rule.endswith("krum"))
+    ]
+
+
+def _rule(base: RunConfig, rule: str) -> Cell:
+    lora = replace(base.lora, train="b") if rule == "ffa" else base.lora
+    aggregation = replace(base.aggregation, rule=rule)
+    return Cell(rule, "federated", replace(base, lora=lora, aggregation=aggregation))
+
+
+def _optimizer(base: RunConfig, name: str) -> Cell:
+    aggregation = replace(base.aggregation, optimizer=name, learning_rate=_SERVER_RATE[name])
+    return Cell(f"{BASE}, {name}", "federated", replace(base, aggregation=aggregation))
+
+
+def show_aggregation(analysis: Analysis) -> Shown:
+    """Say which arms differ from FedAvg of equal ranks."""
+    return Shown(
+        grouped(analysis, BASE),
+        findings=[grouped(analysis, BASE, "mae"), grouped(analysis, ZERO_SHOT)],
+    )

@@ -1,0 +1,180 @@
+"""The comparison: simple forecasts, sites alone, federated, with all data pooled, from scratch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from common.config.run_config import RunConfig, Value
+from common.reporting.components import Figure, Tile, drawn, short
+from common.reporting.phrasing import MINUS, NO_BREAK, NOTHING, bounds, percent
+from simulation.experiments.analysis.analysis import Analysis
+from simulation.experiments.analysis.gain_share import Headline, headline_of
+from simulation.experiments.analysis.statements import against, listed
+from simulation.experiments.cell_cache import Cell
+from simulation.experiments.defaults import FULL_RATE, NETWORK_RATES
+from simulation.experiments.experiment import Experiment
+from simulation.experiments.models.registry import METHODS, missing_methods
+from simulation.experiments.output.fairness import fairness_section, fairness_warnings
+from simulation.experiments.output.figures import sites_figure
+from simulation.experiments.output.html import Shown
+
+ARMS: dict[str, str] = {name: method.label for name, method in METHODS.items()}
+ZERO_SHOT, LOCAL = ARMS["zero-shot"], ARMS["local"]
+FEDERATED, CENTRALISED = ARMS["federated"], ARMS["centralised"]
+
+SCRATCH_ROUNDS = 3
+"""Random weights get this many times the rounds of a fine-tuning."""
+
+_NOTES = (
+    "Last value and weighted mean take the spread of their forecasts from the site's own training "
+    "patients. AR (of order 1) and exponential smoothing (kind by AICc) are fitted to each "
+    "window's context alone, its gaps filled by straight lines.",
+    "Each site alone: as many rounds, the same settings and seeds as in the federation, its own "
+    "patients only, its own choice of the round; each site's model forecasts that site's patients.",
+    "Data pooled: all sites' training patients in one place, which no hospital may do; the upper "
+    "bound of what the federation can be expected to reach. A pass over the pooled windows a round "
+    "is as many windows as the sites see together.",
+    "All weights: through the site's own training function in a plain loop, not through Flower's "
+    "messages; the bytes that it would exchange are counted, not sent.",
+    "From scratch: the backbone's architecture, trained from random weights on the pooled data.",
+    "N-HiTS and PatchTST: neuralforecast's networks with that library's sizes, from random weights "
+    "on the pooled data, with the windows, loss and choice of the round of the other arms.",
+)
+
+
+def comparison(
+    config: RunConfig, arms: Collection[str] = tuple(METHODS), full_rate: float = FULL_RATE
+) -> Experiment:
+    """Return the comparison of some methods, always with those that the headline needs."""
+    needed = {"zero-shot", "local", "federated", "centralised", *arms}
+    missing = [METHODS[name] for name in missing_methods() if name in needed]
+    rounds = SCRATCH_ROUNDS * config.rounds
+    full: dict[str, Value] = {"learning-rate": full_rate}
+    options = {
+        "federated-full": full,
+        "centralised-full": full,
+        "scratch": {**full, "rounds": rounds},
+    }
+    for name, rate in NETWORK_RATES.items():
+        options[name] = {"learning-rate": rate, "rounds": rounds}
+    cells = [
+        Cell(method.label, name, config, options=options.get(name, {}))
+        for name, method in METHODS.items()
+        if name in needed and method not in missing
+    ]
+    rates = {"all weights and from scratch": full_rate}
+    rates |= {METHODS[name].label: rate for name, rate in NETWORK_RATES.items()}
+    told = listed(f"{rate:g}".replace("-", MINUS) + f" ({name})" for name, rate in rates.items())
+    return Experiment(
+        name="compare",
+        title="Alone, federated, pooled, from scratch",
+        question=(
+            "How much of what pooling all data would gain does the federation keep, and is it "
+            "better for every site than staying alone?"
+        ),
+        groups={"all": cells},
+        references=(ZERO_SHOT, LOCAL),
+        by_group=True,
+        notes=(
+            *_NOTES,
+            f"Learning rates: {told}; what starts from random weights has {SCRATCH_ROUNDS} times "
+            "the rounds.",
+            *(f"{method.label}: left out, {method.needs} is not installed." for method in missing),
+        ),
+    )
+
+
+def show(analysis: Analysis) -> Shown:
+    """Say what the comparison shows."""
+    headline = headline_of(analysis)
+    others = [arm for arm in analysis.arms if arm not in (ZERO_SHOT, FEDERATED, CENTRALISED)]
+    return Shown(
+        headline=_sentence(headline),
+        tiles=_tiles(headline, analysis),
+        findings=[
+            against(analysis, FEDERATED, ZERO_SHOT),
+            against(analysis, CENTRALISED, ZERO_SHOT),
+            *(_federated_against(analysis, arm) for arm in others),
+        ],
+        warnings=fairness_warnings(analysis),
+        figures=[_site_figure(analysis)],
+        sections=[fairness_section(analysis)],
+    )
+
+
+def _sentence(headline: Headline) -> str:
+    worst = (
+        f"The site that gains least is {headline.worst_site}: its WQL changes by "
+        f"{percent(-headline.worst_gain.estimate)} {bounds(_mirrored(headline))} against zero-shot."
+    )
+    share = headline.share
+    if share is None:
+        return (
+            "The gain of pooling all data is not clearly above zero, so that no share of it can be "
+            f"stated. {worst}"
+        )
+    return (
+        f"The federation keeps {_per_cent(share.estimate)} of the gain in WQL that LoRA on the "
+        f"pooled data has over zero-shot (95{NO_BREAK}% interval over patients "
+        f"{_per_cent(share.low)} to {_per_cent(share.high)}{_seeds(headline)}). {worst}"
+    )
+
+
+def _seeds(headline: Headline) -> str:
+    shares = headline.share_by_seed
+    known = [share for share in shares if share is not None]
+    if len(shares) < 2:
+        return ""
+    if len(known) < len(shares):
+        without = len(shares) - len(known)
+        return f"; in {without} of {len(shares)} seeds the pooled data gained nothing"
+    return f"; by seed {_per_cent(min(known))} to {_per_cent(max(known))}"
+
+
+def _tiles(headline: Headline, analysis: Analysis) -> list[Tile]:
+    share = headline.share
+    tiles = [
+        Tile(
+            "Share of the pooled gain kept",
+            NOTHING if share is None else _per_cent(share.estimate),
+            "the pooled gain is not clearly above zero"
+            if share is None
+            else f"{_per_cent(share.low)} to {_per_cent(share.high)}{_seeds(headline)}",
+        ),
+        Tile(
+            f"Least gain: {short(headline.worst_site)}",
+            percent(-headline.worst_gain.estimate),
+            f"WQL vs zero-shot, {bounds(_mirrored(headline))}",
+        ),
+    ]
+    for arm in (FEDERATED, CENTRALISED):
+        interval = analysis.difference(arm, ZERO_SHOT, "wql").to_json()
+        tiles.append(
+            Tile(f"WQL vs zero-shot: {arm}", percent(interval["estimate"]), bounds(interval))
+        )
+    return tiles
+
+
+def _federated_against(analysis: Analysis, arm: str) -> str:
+    return against(analysis, FEDERATED, arm).replace(f"{FEDERATED}: ", "Federated LoRA's ", 1)
+
+
+def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
+    arms = (LOCAL, FEDERATED, CENTRALISED)
+    rows = {
+        short(site): {arm: analysis.difference(arm, ZERO_SHOT, "wql", scope=site) for arm in arms}
+        for site in analysis.sites
+    }
+    svg = sites_figure(rows, name="gain-by-site", metric="WQL", reference=ZERO_SHOT)
+    caption = f"From top to bottom at each site: {listed(arms)}. Left of zero is better."
+    return "gain-by-site", Figure("WQL at each site", caption, drawn(svg))
+
+
+def _mirrored(headline: Headline) -> dict[str, float]:
+    """The worst gain as a difference: below zero where there is a gain."""
+    gain = headline.worst_gain
+    return {"estimate": -gain.estimate, "low": -gain.high, "high": -gain.low}
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.1f}{NO_BREAK}%".replace("-", MINUS)

@@ -1,0 +1,287 @@
+"""A site behind its gate, the run that asks it, and this release's app to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from flwr.app import ConfigRecord, Context, Message, Metadata, RecordDict
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+
+from client.app.client_app import app
+from client.config.site_facts import Site
+from client.egress.audit.audit_log import AuditLog, read_entries
+from client.egress.gate import Gate
+from client.egress.request import Question, read_question
+from client.policy.policy import PolicyFile
+from client.policy.run_info import RunFacts
+from client.policy.run_settings import RunSettings
+from client.privacy.allowlist import parse_allow
+from common.adapter.adapter import Adapter
+from common.adapter.serialization.message import to_record
+from common.backbones.lora import adapted_backbone
+from common.config.run_config import RunConfig
+from common.seeds import derive_seed
+from tests.approval_samples import approved
+from tests.federation_samples import tiny_run, with_settings
+
+BUNDLE = "ab" * 32
+POLICY = """
+APPROVED
+[adapter]
+tensors = '.*\\.(q|k|v|o)\\.lora_[AB]\\.weight'
+max-rank = 2
+max-bytes = 100000
+max-norm = 500.0
+[metrics]
+steps = "exact"
+"privacy.epsilon" = "exact"
+"privacy.epsilon-rdp" = "exact"
+"privacy.delta" = "exact"
+"privacy.noise-multiplier" = "exact"
+"privacy.sample-rate" = "exact"
+"privacy.clip-norm" = "exact"
+"privacy.steps" = "exact"
+loss = 3
+patients = -1
+[join]
+usable = "exact"
+rank = "exact"
+step-minutes = "exact"
+outside = "exact"
+patients = -1
+source = "exact"
+rule = "exact"
+backbone-digest = "exact"
+texts = ["synthetic", "random walks", "DIGEST"]
+[settings]
+backbone = "BACKBONE"
+"lora.rank" = 2
+"lora.alpha" = { min = 1, max = 64 }
+"lora.dropout" = 0
+"lora.scope" = "attention"
+"lora.train" = ["auto", "b"]
+"lora.min-rank" = 0
+"windows.context" = { min = 12, max = 48 }
+"windows.horizon" = { min = 1, max = 6 }
+"windows.stride" = { min = 1, max = 48 }
+"windows.min-context" = { min = 1, max = 8 }
+"windows.vitals" = ["all", "heart_rate,mbp"]
+"train.epochs" = 1
+"train.steps" = { min = 0, max = 10 }
+"train.batch" = { min = 1, max = 512 }
+"train.learning-rate" = { min = 1e-5, max = 1 }
+"train.schedule" = ["cosine", "constant"]
+"train.weight-decay" = 0
+"train.clip" = 1
+"train.proximal" = 0
+"train.device" = ["auto", "cpu"]
+"train.threads" = 1
+"privacy.epsilon" = { min = 0, max = 8 }
+"privacy.delta" = 1e-5
+"privacy.noise-multiplier" = { min = 0, max = 100 }
+"privacy.learning-rate" = { min = 0.01, max = 10 }
+"privacy.clip-norm" = { min = 0.001, max = 10 }
+"privacy.sample-rate" = { min = 0.1, max = 1 }
+"privacy.patient-windows" = { min = 1, max = 64 }
+"privacy.chunk" = { min = 1, max = 4096 }
+"privacy.noise-seed" = -1
+"wire.dtype" = ["float32", "float16", "int8"]
+[limits]
+min-patients = 5
+rounds-per-day = 3
+evaluations-per-day = 2
+joins-per-day = 3
+errors-per-day = 30
+[privacy]
+required = true
+max-epsilon = 8.0
+max-delta = 1e-4
+budget-epsilon = 12.0
+budget-delta = 1e-5
+""".replace("APPROVED", approved(BUNDLE))
+OPEN = POLICY.replace("required = true", "required = false").replace("budget-epsilon = 12.0", "")
+"""A policy without privacy, and so without a budget."""
+
+PRIVATE: Mapping[str, Any] = {"privacy.noise-multiplier": 3.0, "privacy.sample-rate": 0.5}
+PATIENTS = 10
+"""What the site declares; its table has a few more."""
+
+
+@dataclass
+class GatedSite:
+    """The site `micu` behind its gate, and the run that asks it.
+
+    Attributes:
+        config: the run's settings.
+        table: the site table.
+        folder: with policy.toml, the audit log and the app's state.
+        allow: what may leave beside the guarantee.
+        site: the site as the gate knows it.
+        gate: the gate.
+        answers: what the app answered, by what it was asked.
+    """
+
+    config: RunConfig
+    table: Path
+    folder: Path
+    allow: str
+    site: Site
+    gate: Gate
+    answers: dict[tuple[str, ...], Message]
+    asked: int = 0
+
+    def ask(self, kind: str, number: int = 1, site: str = "micu", run: str = "ab12") -> Message:
+        """Return a message of the server, with the run's first adapter where one is due."""
+        content = RecordDict()
+        if kind != "query":
+            content["adapter"] = to_record(self.shared_adapter(), trained=self.config.trained)
+            content["round"] = ConfigRecord({"site": site, "round": number, "run": run})
+        self.asked += 1
+        created_at = float(self.asked)  # so that no two are alike
+        metadata = Metadata(1, "", 1, 2, "", "", created_at, 3600.0, kind, 1, 1)
+        # As it comes out of a connection; Flower's own way to make one, which it does not declare.
+        message: Message = Message(content=content, metadata=metadata)  # type: ignore[call-overload]
+        metadata.__dict__["_message_id"] = message.object_id
+        return message
+
+    def shared_adapter(self) -> Adapter:
+        """Return the run's first adapter, whose A all sides share under privacy."""
+        adapted = adapted_backbone(self.config.backbone, self.config.lora, torch.device("cpu"))
+        return adapted.fresh_adapter(derive_seed(self.config.seed, "adapter"))
+
+    def question(self, message: Message, bundle: str = BUNDLE) -> Question:
+        """Return a message as the node reads it."""
+        message.metadata.__dict__["_message_id"] = message.object_id  # its content may be another
+        tree, contents = objects(message)
+        facts = RunFacts(bundle, RunSettings(self.config))
+        return read_question(message, tree, contents.__getitem__, facts)
+
+    def answer(self, message: Message) -> Message:
+        """Return what this release's app answers; it is asked once for each kind of answer."""
+        key = (message.metadata.message_type, self.allow, str(self.config))
+        if key not in self.answers:
+            self.answers[key] = self._answer(message)
+        answer = deepcopy(self.answers[key])
+        answer.metadata.__dict__["_reply_to_message_id"] = message.metadata.message_id
+        if "round" in message.content.config_records:
+            answer.content["round"] = deepcopy(message.content.config_records["round"])
+        return answer
+
+    def _answer(self, message: Message) -> Message:
+        node: dict[str, bool | float | int | str] = {
+            "data-path": str(self.table),
+            "site-id": "micu",
+            "state-path": str(self.folder / "state"),
+            "allow": self.allow,
+            "patients": PATIENTS,
+        }
+        return app(message, Context(1, 2, node, RecordDict(), dict(self.config.flat())))
+
+    def admitted(self, message: Message, bundle: str = BUNDLE) -> Message | None:
+        """Return the node's own answer to a message; None where the app is to be started."""
+        answer = self.gate.admit(self.question(message, bundle))
+        return None if answer is None else answer.message
+
+    def passed(self, message: Message, answer: Message, bundle: str = BUNDLE) -> Message:
+        """Return what the gate sends in the app's answer's place, without asking `admit`."""
+        sent = self.sent(message, answer, bundle)
+        assert sent is not None
+        return sent
+
+    def sent(self, message: Message, answer: Message, bundle: str = BUNDLE) -> Message | None:
+        """Return what `passed` does; None where the gate is silent."""
+        tree, contents = objects(answer)
+        return self.gate.pass_on(self.question(message, bundle), answer, tree, contents.__getitem__)
+
+    def asked_and_answered(self, message: Message) -> Message:
+        """Return what leaves where a message is admitted, answered and passed on."""
+        own = self.admitted(message)
+        return self.passed(message, self.answer(message)) if own is None else own
+
+    def reopened(self) -> Gate:
+        """Return the gate as it is after a restart of the node."""
+        path = self.folder / "policy.toml"
+        self.gate = Gate(self.site, PolicyFile(path).current, AuditLog(self.log))
+        return self.gate
+
+    def change_policy(self, old: str, new: str) -> None:
+        """Replace a text in policy.toml, which is there."""
+        path = self.folder / "policy.toml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+
+    def use(self, **settings: Any) -> None:
+        """Let the coordinator choose other settings."""
+        self.config = with_settings(self.config, settings)
+
+    @property
+    def log(self) -> Path:
+        """The audit log."""
+        return self.folder / "audit.jsonl"
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The lines of the audit log."""
+        return list(read_entries(self.log))
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The last line of the audit log."""
+        return self.entries[-1]
+
+
+def objects(message: Message) -> tuple[ObjectTree, dict[str, bytes]]:
+    """A message as it lies in a node: the tree of its objects, and their bytes."""
+    contents = {name: one.deflate() for name, one in get_all_nested_objects(message).items()}
+    return get_object_tree(message), contents
+
+
+Make = Callable[..., GatedSite]
+
+
+def make_gated_site(
+    folder: Path,
+    backbone: Path,
+    cohort: Path,
+    answers: dict[tuple[str, ...], Message],
+    allow: str = "",
+    policy: str = POLICY,
+    patients: int = PATIENTS,
+    **settings: Any,
+) -> GatedSite:
+    """Make a site whose run is private, unless the settings say otherwise.
+
+    Args:
+        folder: for its files.
+        backbone: the run's.
+        cohort: with the site's table.
+        answers: shared by the sites of a module, so that the app works once for each.
+        allow: what may leave beside the guarantee.
+        policy: policy.toml, in which DIGEST and BACKBONE stand for the run's.
+        patients: as the site declares them.
+        settings: of the run, by their flat keys.
+    """
+    config = tiny_run(backbone, cohort, folder / "run", **{**PRIVATE, **settings})
+    digest = adapted_backbone(config.backbone, config.lora, torch.device("cpu")).digest
+    path = folder / "policy.toml"
+    path.write_text(policy.replace("DIGEST", digest).replace("BACKBONE", config.backbone))
+    site = Site(
+        name="micu",
+        patients=patients,
+        declared_patients=patients,
+        allow=parse_allow(allow),
+        source="synthetic",
+        rule="random walks",
+        step_minutes=60,
+        backbones={config.backbone: digest},
+    )
+    gate = Gate(site, PolicyFile(path).current, AuditLog(folder / "audit.jsonl"))
+    table = cohort / "sites" / "micu.parquet"
+    return GatedSite(config, table, folder, allow, site, gate, answers)

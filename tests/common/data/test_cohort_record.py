@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.data.cohort_record import read_cohort_record
+from common.errors import CohortError
+
+STEP = {"label": "adults", "stays": 3, "excluded": 1, "patients": 2, "stays_per_unit": {"micu": 3}}
+
+
+def written(folder: Path, record: Any, name: str = "cohort.json") -> Path:
+    (folder / name).write_text(json.dumps(record))
+    return folder
+
+
+def test_a_cohort_tells_its_rule_sources_and_flow(tiny_cohort: Path) -> None:
+    record = read_cohort_record(tiny_cohort)
+    assert record is not None
+    assert (record["source"], record["rule"]) == ("synthetic", "random walks")
+    assert record["parameters"] == {"seed": 0, "units": ["ccu", "micu", "sicu"]}
+    assert record["inputs"] == {"WALKS": "0f" * 32}
+    assert [step["excluded"] for step in record["flow"]] == [0, 8]
+
+
+def test_a_hospital_s_own_record_gives_no_name_of_a_file(tmp_path: Path) -> None:
+    inputs = [{"file": "/home/jane/export.csv", "sha256": "ab"}, {"query": "SELECT secret"}]
+    folder = written(tmp_path, {"inputs": inputs, "flow": [STEP], "site": "x"}, "ingest.json")
+    record = read_cohort_record(folder)
+    assert record is not None
+    assert record["inputs"] == {"1": "ab"}
+    assert record["flow"] == [STEP]
+    assert "jane" not in json.dumps(record)
+    assert "secret" not in json.dumps(record)
+
+
+def test_a_table_or_a_folder_without_a_record_tells_nothing(
+    tmp_path: Path, tiny_cohort: Path
+) -> None:
+    assert read_cohort_record(tmp_path) is None
+    assert read_cohort_record(tiny_cohort / "sites" / "micu.parquet") is None
+
+
+@pytest.mark.parametrize(
+    "record",
+    [[], {"flow": [{}]}, {"flow": [{**STEP, "stays": "many"}]}, {"flow": 7}, {"inputs": 7}],
+)
+def test_a_damaged_record_is_told_in_one_line(tmp_path: Path, record: Any) -> None:
+    with pytest.raises(
+        CohortError, match=r"cohort\.json cannot be read: .* prepare the cohort"
+    ) as e:
+        read_cohort_record(written(tmp_path, record))
+    assert "\n" not in str(e.value)
+
+
+def test_text_that_is_no_json_is_told(tmp_path: Path) -> None:
+    (tmp_path / "cohort.json").write_text("{half")
+    with pytest.raises(CohortError, match="cannot be read"):
+        read_cohort_record(tmp_path)

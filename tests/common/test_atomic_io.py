@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.atomic_io import PARTIAL_SUFFIX, atomic_file, atomic_folder, write_text
+
+
+def test_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+    write_text(target, "new\n")
+    assert target.read_bytes() == b"new\n"
+    assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+def test_failed_file_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_file(target) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_folder_replaces_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    for content in ("old", "new"):
+        with atomic_folder(target) as partial:
+            (partial / content).write_text(content)
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    with atomic_folder(target) as partial:
+        (partial / "old").write_text("old")
+    with pytest.raises(RuntimeError), atomic_folder(target) as partial:
+        (partial / "half").write_text("half")
+        raise RuntimeError
+    assert [path.name for path in target.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_killed_process_leaves_no_target(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom common.atomic_io import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1])) as partial:\n"
+        "    (partial / 'half').write_text('half')\n"
+        "    print('writing', flush=True)\n    time.sleep(60)\n"
+    )
+    target = tmp_path / "folder"
+    command = [sys.executable, "-c", code, str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert not target.exists()
+    assert all(path.name.endswith(PARTIAL_SUFFIX) for path in tmp_path.iterdir())

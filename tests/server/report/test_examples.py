@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import numpy as np
+
+from common.data.windows import FloatArray, IntArray, Windows
+from common.evaluation.evaluate import LEVELS
+from server.report.examples import KINDS, MOST_CANDIDATES, choose_examples
+
+
+class Hundred:
+    """Forecasts 100 whatever it sees: a target of 100 + i has the loss i / (100 + i)."""
+
+    def forecast(self, context: FloatArray, vital: IntArray, horizon_steps: int) -> FloatArray:
+        return np.full((len(context), horizon_steps, len(LEVELS)), 100.0, np.float32)
+
+
+def above_a_hundred(size: int, horizon: int = 2) -> Windows:
+    """Windows of heart rate with the targets 100, 101 ... in a random order."""
+    targets = 100.0 + np.random.default_rng(0).permutation(size)
+    return Windows(
+        context=np.ones((size, 3), np.float32),
+        target=np.repeat(targets[:, None], horizon, axis=1).astype(np.float32),
+        vital=np.zeros(size, np.int64),
+        patient=np.zeros(size, np.int64),
+        patient_ids=("p",),
+    )
+
+
+def test_examples_stand_at_their_quantile_of_the_loss() -> None:
+    examples = choose_examples({"a": above_a_hundred(101)}, Hundred(), Hundred())
+    assert {example.kind: example.target[0] for example in examples} == {
+        "good": 110.0,
+        "typical": 150.0,
+        "poor": 190.0,
+    }
+    assert all(example.vital == 0 for example in examples)
+
+
+def test_examples_are_sought_where_the_target_is_measured_and_not_among_too_many() -> None:
+    windows = above_a_hundred(10 * MOST_CANDIDATES, horizon=4)
+    windows.target[windows.target[:, 0] < 1000, 1:] = np.nan
+    examples = choose_examples({"a": windows}, Hundred(), Hundred())
+    assert all(np.isfinite(example.target).all() for example in examples)
+    few = above_a_hundred(3, horizon=4)
+    few.target[:, 1:] = np.nan
+    assert len(choose_examples({"a": few}, Hundred(), Hundred())) == len(KINDS)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from common.command_line import run
+from common.paths import use_cohort
+from simulation.cli import app
+
+QUICK = ["-c", "lora.rank=2", "-c", "windows.context=24", "-c", "train.steps=2"]
+
+
+def command(tiny_bolt: Path, out: Path, *more: str) -> list[str]:
+    return ["run", "--backbone", str(tiny_bolt), "--out", str(out), "--rounds", "1", *QUICK, *more]
+
+
+def test_a_run_prints_its_result_and_where_it_is(
+    tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    use_cohort(tiny_cohort)
+    out = tmp_path / "run"
+    assert run(app, command(tiny_bolt, out)) == 0
+    text = capsys.readouterr().out
+    assert "against" in text
+    assert "zero-shot" in text
+    assert str(out / "report.html") in text
+    assert json.loads((out / "evaluation.json").read_text())["split"] == "test"
+    card = (out / "adapter" / "README.md").read_text()
+    assert str(tmp_path) not in card
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--rounds", "0"], 2, "rounds must be from 1 to 10,000, got 0"),
+        (["-c", "lora.rnk=4"], 2, "did you mean 'lora.rank'"),
+        (["-c", "lora.alpha=x"], 2, "lora.alpha must be a number"),
+        (["--engine", "slurm"], 2, "unknown engine 'slurm'"),
+        (["--backbone", "chronos-bolt-nanno"], 6, "did you mean 'chronos-bolt-nano'"),
+        (["--data", "/nowhere"], 4, "/nowhere holds no cohort"),
+        (["-c", "federation.min-sites=4"], 2, "has 3 site(s), the run needs"),
+    ],
+)
+def test_mistakes_end_with_one_line(
+    tiny_bolt: Path,
+    tiny_cohort: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    message: str,
+) -> None:
+    use_cohort(tiny_cohort)
+    out = tmp_path / "run"
+    assert run(app, command(tiny_bolt, out, *options)) == code
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (out / "adapter").exists()
+
+
+def test_without_a_cohort_the_next_step_is_named(
+    tiny_bolt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(app, command(tiny_bolt, tmp_path / "run")) == 4
+    assert "python -m simulation prepare" in capsys.readouterr().err
+
+
+def test_a_site_sets_its_own_rank(tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path) -> None:
+    use_cohort(tiny_cohort)
+    mixed = ["-c", "aggregation.rule=svd", "-c", "lora.min-rank=1", "--site", "micu.lora-rank=1"]
+    assert run(app, command(tiny_bolt, tmp_path / "run", *mixed)) == 0
+    sites = json.loads((tmp_path / "run" / "config.json").read_text())["sites"]
+    assert [site["rank"] for site in sites.values()] == [2, 1, 2]
+
+
+def test_a_run_cut_off_is_resumed(
+    tiny_bolt: Path,
+    tiny_cohort: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    use_cohort(tiny_cohort)
+    out = tmp_path / "run"
+
+    def cut_off(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("server.app.release", cut_off)
+        assert run(app, command(tiny_bolt, out)) == 130
+    assert not (out / "adapter").exists()
+    assert run(app, command(tiny_bolt, out)) == 10
+    assert "resume it" in capsys.readouterr().err
+    assert run(app, ["run", "--resume", str(out), "--rounds", "5"]) == 2
+    assert "give none beside it" in capsys.readouterr().err
+    assert run(app, ["run", "--resume", str(out)]) == 0
+    assert (out / "adapter").is_dir()
+    assert (out / "evaluation.json").is_file()
+
+
+@pytest.mark.parametrize("text", ["micu", "micu.lora-rank", ".lora-rank=2", "lora-rank=2"])
+def test_a_site_setting_that_is_none_is_named(
+    tiny_bolt: Path,
+    tiny_cohort: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+) -> None:
+    use_cohort(tiny_cohort)
+    assert run(app, command(tiny_bolt, tmp_path / "run", "--site", text)) == 2
+    assert "--site takes SITE.KEY=VALUE" in capsys.readouterr().err

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from common.backbones.base import plain_model, weights_digest
+from common.backbones.lag_llama.network import static_features
+from common.backbones.lag_llama.sizes import PUBLISHED_LAGS
+from common.backbones.loading import load_backbone
+from simulation.pretraining import NANO_MODELS, default_folder, pretrain
+from simulation.pretraining.models import lag_llama_nano
+from simulation.pretraining.models.lag_llama_nano import (
+    LAG_LLAMA_NANO,
+    RECIPE,
+    build,
+    predict_quantiles,
+    window_loss,
+)
+from simulation.pretraining.train import evaluate
+from simulation.pretraining.windows import WindowBatch, held_out_batches
+
+NAME = "lag-llama-nano"
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build(RECIPE).eval()
+
+
+def noise(rows: int, steps: int = 60) -> torch.Tensor:
+    return torch.randn(rows, steps, generator=torch.Generator().manual_seed(1))
+
+
+def batch(rows: int = 4) -> WindowBatch:
+    values = noise(rows)
+    return WindowBatch(values[:, :48], values[:, 48:])
+
+
+def test_a_short_run_writes_a_folder_that_the_family_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = dataclasses.replace(
+        RECIPE, batch_size=8, series_per_chunk=64, held_out_batches=1, steps=2
+    )
+    monkeypatch.setitem(NANO_MODELS, NAME, dataclasses.replace(LAG_LLAMA_NANO, recipe=recipe))
+
+    pretrain(NAME, tmp_path / NAME)
+    pretrain(NAME, tmp_path / "again")
+
+    names = {"README.md", "config.json", "model.safetensors", "recipe.json", "training_log.csv"}
+    assert {path.name for path in (tmp_path / NAME).iterdir()} == names
+    loaded, again = (load_backbone(str(tmp_path / name)) for name in (NAME, "again"))
+    assert loaded.backbone.family == "lag-llama"
+    assert loaded.digest == again.digest
+    context = torch.sin(torch.arange(48.0)).repeat(3, 1)
+    context[0, :20] = torch.nan
+    quantiles = predict_quantiles(tmp_path / NAME, context, 6)
+    assert quantiles.shape == (3, 6, 9)
+    assert quantiles.isfinite().all()
+    assert (quantiles.diff(dim=2) >= 0).all()
+
+
+def test_a_windows_loss_does_not_depend_on_the_others_values(model: nn.Module) -> None:
+    windows = batch()
+    losses = window_loss(model, windows)
+    context, target = windows.context.clone(), windows.target.clone()
+    context[1:], target[1:] = torch.nan, torch.nan
+    assert losses.shape == (4,)
+    torch.testing.assert_close(window_loss(model, WindowBatch(context, target))[0], losses[0])
+
+
+def test_level_and_scale_are_drawn_anew_in_training_only(model: nn.Module) -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    first = window_loss(model, batch())
+    assert torch.equal(first, window_loss(model, batch()))
+    assert torch.equal(torch.get_rng_state(), state)
+    model.train()
+    trained = window_loss(model, batch())
+    assert not torch.equal(trained, window_loss(model, batch()))
+    torch.manual_seed(3)
+    assert torch.equal(trained, window_loss(model, batch()))
+
+
+def test_what_is_told_covers_every_vital_sign(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def spy(loc: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        told.append((loc, scale))
+        return static_features(loc, scale)
+
+    monkeypatch.setattr(lag_llama_nano, "static_features", spy)
+    window_loss(model.train(), batch(2000))
+    loc, scale = told[0]
+    for values, low, high in ((loc, 0.1, 300.0), (scale, 0.05, 50.0)):
+        assert values.shape == (2000, 1)
+        assert (values < low).any()
+        assert (values > high).any()
+    both = torch.cat([loc.log1p(), scale.log()], dim=1).T
+    assert both.corrcoef()[0, 1].abs() < 0.1
+
+
+def test_the_shipped_weights_are_those_of_the_recipe() -> None:
+    loaded = load_backbone(NAME)
+    recorded = json.loads((default_folder(NAME) / "recipe.json").read_text())
+    sizes = plain_model(loaded.model).sizes
+    assert sizes.to_json() == recorded["recipe"]["architecture"]
+    assert set(sizes.lags_seq) < set(PUBLISHED_LAGS)
+    assert sum(parameter.numel() for parameter in loaded.model.parameters()) == 265_091
+    before = weights_digest(loaded.model)
+
+    # Another processor's rounding may turn single values of a rounded series.
+    loss = evaluate(loaded.model, held_out_batches(RECIPE), window_loss)
+
+    assert loss == pytest.approx(recorded["held_out_synthetic_loss"], rel=0.01)
+    assert weights_digest(loaded.model) == before
+
+
+def test_the_shipped_weights_forecast_alike_in_any_unit() -> None:
+    folder, values = default_folder(NAME), noise(60).cumsum(dim=1) / 3
+    widths = []
+    medians = []
+    for factor, level in ((1.0, 0.0), (0.1, 37.0), (15.0, 120.0)):
+        quantiles = (predict_quantiles(folder, factor * values + level, 6) - level) / factor
+        widths.append(float((quantiles[..., 8] - quantiles[..., 0]).mean()))
+        medians.append(quantiles[..., 4])
+    assert max(widths) / min(widths) < 1.25
+    for other in medians[1:]:
+        assert float((other - medians[0]).abs().mean()) < 0.15 * widths[0]
+
+
+def test_the_shipped_weights_know_how_far_noise_reaches() -> None:
+    values = noise(300)
+    quantiles = predict_quantiles(default_folder(NAME), 80 + 5 * values[:, :48], 6)
+    target = (80 + 5 * values[:, 48:54])[..., None]
+    inside = (target >= quantiles[..., :1]) & (target <= quantiles[..., 8:])
+    assert 0.7 < float(inside.float().mean()) < 0.9

@@ -1,1 +1,5 @@
-"""The hospital's side: ingest, training, privacy and the control over what leaves."""
+"""What runs at a hospital: the node, the training, and the site's control over what leaves.
+
+Begin with `client.app.client_app` (the training) or `client.node.supernode` (the node).
+Imports `common` only; the server's code is never needed at a site.
+"""

@@ -1,1 +1,5 @@
-"""The coordinator's side: aggregation, evaluation and release of the global adapter."""
+"""What runs at the coordinator: rounds, aggregation, release and report.
+
+Begin with `server_app`, then `rounds.federation`.
+Imports `common` only.
+"""

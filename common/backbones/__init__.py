@@ -1,1 +1,5 @@
-"""The frozen foundation models: one protocol, a file a family, each imported only when used."""
+"""The frozen foundation models behind one interface, a folder per family.
+
+Begin with `base` (the interface) and `catalog` (the models by name).
+`loading` loads one by name or folder; `lora` puts an adapter onto it.
+"""

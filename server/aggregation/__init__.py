@@ -1,1 +1,5 @@
-"""Rules that turn the sites' adapters into one: pure functions over named matrices, a file each."""
+"""The rules that make one adapter of the sites' adapters, a file per rule.
+
+Begin with `rules`, which names them all.
+`server_optimizers` applies the average as a step.
+"""

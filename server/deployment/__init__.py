@@ -1,1 +1,5 @@
-"""The coordinator's services on a real machine: SuperLink, SuperExec, the sites' keys, and runs."""
+"""The coordinator's services on a real machine: SuperLink, SuperExec, keys, operators.
+
+Begin with `supervisor`; `server_config` reads server.toml.
+`flwr_subprocess` calls Flower's own command.
+"""

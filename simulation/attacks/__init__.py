@@ -1,1 +1,5 @@
-"""Attacks on our own privacy: what somebody who knows everything else can tell of one patient."""
+"""Attacks on our own privacy, and what they find.
+
+Begin with `membership`: was this patient in the table?
+`bounds` turns hits into a lower bound of epsilon; `adapter_capacity` counts hidden bits.
+"""

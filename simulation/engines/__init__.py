@@ -1,1 +1,5 @@
-"""Two ways to run the same ServerApp and ClientApp on one machine, with the same result."""
+"""Two ways to run the same ServerApp and ClientApp on one machine, with the same result.
+
+Begin with `inprocess`, the default.
+`ray` runs them through `flwr run`.
+"""

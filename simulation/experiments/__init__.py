@@ -1,1 +1,5 @@
-"""The paper's questions as experiments: cells that are trained once, and what is said of them."""
+"""The paper's questions as experiments: cells trained once, then analysed.
+
+Begin with `run_experiment`; `studies/` has a file per question, `models/` what is compared.
+`analysis/` computes intervals, `output/` writes tables, figures and pages.
+"""

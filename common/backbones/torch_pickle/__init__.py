@@ -1,1 +1,5 @@
-"""Published weights that come as a pickle, turned into safetensors without running anything."""
+"""A reader of torch checkpoints that executes nothing.
+
+Begin with `checkpoint`; `opcodes` are the few that are read, `stack_machine` applies them.
+Anything else in the file is refused.
+"""

@@ -1,1 +1,5 @@
-"""TODO."""
+"""The forecasters that experiments compare, by name.
+
+Begin with `registry`.
+`federated` runs the real apps; `training_loop` trains without them.
+"""

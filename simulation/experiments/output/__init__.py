@@ -1,1 +1,4 @@
-"""TODO."""
+"""An experiment's tables, figures and page.
+
+Begin with `html`; `csv` writes the tidy tables, `markdown` those of the documents.
+"""

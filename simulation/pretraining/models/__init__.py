@@ -1,1 +1,4 @@
-"""TODO."""
+"""The nano models, a file per architecture.
+
+Begin with `chronos_bolt_nano`, the default backbone.
+"""

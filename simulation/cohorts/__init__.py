@@ -1,0 +1,5 @@
+"""Public sources of ICU data as cohorts, a folder per source.
+
+Begin with `mimic3.cohort`; `physionet_challenge` has the open records of 2012 and 2019.
+`synthetic` writes a hospital in MIMIC-III's layout without any patient.
+"""

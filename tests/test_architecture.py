@@ -26,7 +26,7 @@ FLOWER_FILES = {
     "server/rounds/reply_validation.py",
     "server/rounds/dispatch.py",
     "server/rounds/transport.py",
-    "server/superlink/fleet_origin.py",
+    "server/superlink/superlink_patches.py",
     "server/deployment/flwr_cli.py",
     "server/superlink/resent.py",
     "server/superlink/superlink.py",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from common.adapter.adapter import Adapter, Matrix
-from server.aggregation.mean import shares, weighted_mean
+from server.aggregation.tensor_ops import shares, weighted_mean
 
 
 def fedavg(adapters: Mapping[str, Adapter], weights: Mapping[str, float]) -> dict[str, Matrix]:

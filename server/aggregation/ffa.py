@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from common.adapter.adapter import Adapter, Matrix, tensor_name
 from common.errors import AdapterError
-from server.aggregation.mean import shares, weighted_mean
+from server.aggregation.tensor_ops import shares, weighted_mean
 
 
 def ffa(

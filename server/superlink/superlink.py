@@ -24,7 +24,7 @@ from common.flower.request_size_limit import bounded
 from server.deployment.control_log import ControlLog, control_log
 from server.deployment.operators import SERVICES_VARIABLE, Operators
 from server.superlink.control_api_guard import guarded
-from server.superlink.fleet_origin import HANDLER, check_origin
+from server.superlink.superlink_patches import HANDLER, check_origin
 from server.superlink.resent import HANDLER as PART_HANDLER
 from server.superlink.resent import take_resent
 

@@ -26,7 +26,7 @@ from server.deployment.operators import Operators
 from server.rounds import enrollment
 from server.rounds.enrollment import gather
 from server.rounds.site_registry import MOST_REFUSED, Membership
-from server.superlink import fleet_origin
+from server.superlink import superlink_patches
 from server.superlink.control_api_guard import App, guarded
 from server.superlink.superlink import run_of
 from tests.hospital_grid import ANSWER, DIGEST, HospitalGrid, Node, fails, joins_as, says
@@ -202,10 +202,10 @@ def test_a_node_cannot_answer_for_another(monkeypatch: pytest.MonkeyPatch) -> No
     taken: list[Any] = []
     monkeypatch.setattr(
         fleet_handlers,
-        fleet_origin.HANDLER,
+        superlink_patches._PUSH_MESSAGES,
         lambda request, state: taken.append(request),
     )
-    fleet_origin.check_origin()
+    superlink_patches.check_origin()
 
     def push(sender: int, source: int) -> None:
         message = SimpleNamespace(metadata=SimpleNamespace(src_node_id=source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from client.cli import app
-from common.command_line import run
+from common.console import run
 
 if __name__ == "__main__":
     sys.exit(run(app))

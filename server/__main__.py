@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from common.command_line import run
+from common.console import run
 from server.cli import app
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.adapter.adapter import Adapter
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
 from common.paths import home
@@ -25,8 +25,7 @@ from server.rounds.enrollment import gather
 from server.rounds.federation import Federation
 from server.rounds.model_selection import Best, Selection
 from server.rounds.site_registry import Membership
-from server.runs.run_folder import RunFolder, read_config
-from server.runs.versions import library_versions
+from server.runs.run_folder import RunFolder, library_versions, read_config
 
 log = logging.getLogger("flwr.fedvitals.server")
 

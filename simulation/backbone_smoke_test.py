@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from client.training.adapter_training import choose_device
-from common.backbones.base import offset_and_scale
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster, offset_and_scale
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import LoraConfig, WindowConfig
 from common.data.site_table import VITALS

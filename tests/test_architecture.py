@@ -28,7 +28,6 @@ FLOWER_FILES = {
     "server/rounds/transport.py",
     "server/superlink/superlink_patches.py",
     "server/deployment/flwr_cli.py",
-    "server/superlink/resent.py",
     "server/superlink/superlink.py",
     "server/rounds/enrollment.py",
     "server/rounds/join_reply.py",

@@ -3,14 +3,19 @@
 A run asks a node three things: `query`, which sites it answers for and how much they hold; `train`,
 one round; `evaluate`, the validation of the last adapter. Every answer about training comes as one
 message, since in a deployment each message costs a site the start of a process.
+
+How long each part of a message's work took, for the site's own log; none of it is sent.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import torch
 from flwr.app import (
     ConfigRecord,
@@ -25,7 +30,6 @@ from flwr.clientapp import ClientApp
 from client.app.dataset import SiteData, declared_patients, load_site, site_tables
 from client.app.local_round import RoundOrder, shared_adapter, site_backbone, take_part
 from client.app.node_config import NodeSettings, read_node_settings
-from client.app.phases import Phases
 from client.privacy.allowlist import parse_allow, release
 from client.privacy.budget_session import (
     Limit,
@@ -36,6 +40,31 @@ from client.privacy.budget_session import (
 from common.adapter.serialization.message import from_record, record_of
 from common.config.run_config import RunConfig
 from common.errors import FedvitalsError, PrivacyError
+
+
+class Phases:
+    """Seconds by phase, in the order in which they came.
+
+    The first, `start`, is what has passed since the process began: in a deployment, where each
+    message has a process of its own, that is its start, its imports and fetching the message.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = {"start": time.time() - psutil.Process().create_time()}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - began
+
+    def text(self, more: Mapping[str, float]) -> str:
+        """Return all phases, and others that were measured elsewhere, as one line."""
+        return ", ".join(f"{name} {s:.2f} s" for name, s in {**self.seconds, **more}.items())
+
 
 CLIENT_FAILED = 1001
 """The error code of a reply whose site failed; the reason names the exception's type alone."""

@@ -15,7 +15,7 @@ from client.training.error_feedback import encode_with_feedback
 from common.adapter.adapter import Adapter
 from common.adapter.peft_io import load_into
 from common.adapter.serialization.message import encode
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.backbones.residual_hook import carrying
 from common.config.run_config import RunConfig

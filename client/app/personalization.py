@@ -22,7 +22,7 @@ from client.training.adapter_training import choose_device, train_adapter
 from common.adapter.adapter import Adapter
 from common.adapter.peft_io import load_into, load_peft_folder, read_settings, save_peft_folder
 from common.atomic_io import atomic_folder
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
 from common.data.cohort_folder import unwritable

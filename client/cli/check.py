@@ -22,8 +22,7 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
 
     The exit code is 9 where the table is valid but cannot be trained on.
     """
-    from client.data_quality.page import page
-    from client.data_quality.report import check_folder
+    from client.data_quality.report import check_folder, page
 
     reports = check_folder(folder)
     if as_json:

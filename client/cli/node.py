@@ -100,7 +100,7 @@ def _rehearse(config: Path, bundle: Path | None, out: Path | None, settings: lis
     from client.config.site_config import load_site_config
     from client.dry_run.dry_run import approved_bundle, dry_run
     from client.dry_run.egress_report import PAGE, write_dry_run
-    from common.config.settings import parse_settings
+    from common.config.run_config import parse_settings
 
     site, chosen = load_site_config(config), parse_settings(settings, {})
     app = approved_bundle(site, bundle)

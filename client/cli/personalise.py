@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.config.settings import split_pairs
+from common.config.run_config import split_pairs
 from common.console import narrow_table, output_console
 from common.errors import UsageError
 

@@ -23,27 +23,32 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from client.ingest.file_source import open_file
 from client.ingest.mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.query_source import open_query
 from client.ingest.reshape import stage
-from client.ingest.signs import read_signs, unknown_rows
-from client.ingest.sources import Progress, Source
-from client.ingest.stay_selection import choose_stays
-from client.ingest.stays import assign_stays
-from client.ingest.step_means import count_dropped, keep_stays, stay_frame, step_means
+from client.ingest.sources import Progress, Source, open_file
+from client.ingest.stays import assign_stays, choose_stays
+from client.ingest.step_means import (
+    count_dropped,
+    keep_stays,
+    read_signs,
+    stay_frame,
+    step_means,
+    unknown_rows,
+)
 from client.ingest.timestamps import check_patterns
 from common.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.data.cohort_folder import (
     INGEST_FILE,
+    INGEST_SCHEMA_VERSION,
     SITES_FOLDER,
     check_replaceable,
+    read_record,
     record_text,
     unwritable,
 )
 from common.data.exclusion_flow import ExclusionFlow
-from common.data.ingest_record import INGEST_SCHEMA_VERSION, read_record
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.summary import summarise
 from common.errors import CohortError, SourceError, UsageError

@@ -1,8 +1,10 @@
 """Where the rows come from, whatever holds them: read once, part by part, no more than a part held.
 
 A source is opened by its column names alone; then each part stands as the relation `source_rows` of
-a DuckDB statement that takes what it needs. `client.ingest.file_source` has the files,
+a DuckDB statement that takes what it needs. `client.ingest.sources` has the files,
 `client.ingest.query_source` the queries.
+
+A hospital's table in a file: CSV, compressed or not, or Parquet.
 """
 
 from __future__ import annotations
@@ -10,12 +12,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from hashlib import file_digest
+from pathlib import Path
 from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from client.ingest.duckdb_helpers import TEXT
+from client.ingest.mapping_sections import FileFormat
+from common.data.csv_stream import CsvStream
+from common.errors import SourceError, UsageError
 from common.names import check_name
 
 ROWS = "source_rows"
@@ -108,3 +117,94 @@ def _kept(batch: pa.RecordBatch, only: Only) -> pa.RecordBatch:
         return batch
     codes = pc.utf8_trim(pc.cast(batch[column], pa.string()), characters=" ")
     return batch.filter(pc.is_in(codes, value_set=pa.array(texts, pa.string())))
+
+
+_CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
+
+
+def open_file(path: Path, form: FileFormat, progress: Progress | None = None) -> Source:
+    """Open a file by its suffix.
+
+    Raises:
+        UsageError: where the suffix is of no kind that is read.
+        SourceError: where the file is absent or damaged.
+    """
+    if not path.is_file():
+        raise SourceError(f"there is no file {path}")
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return _ParquetFile(path)
+    if name.endswith(_CSV_SUFFIXES):
+        return _CsvFile(path, form, progress)
+    raise UsageError(f"{path} is neither .parquet nor one of: {', '.join(_CSV_SUFFIXES)}")
+
+
+class _ParquetFile(Source):
+    def __init__(self, path: Path) -> None:
+        self.name = path.name
+        self._path = path
+        try:
+            schema = pq.read_schema(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(error) from error
+        self._names = {name.lower(): name for name in schema.names}
+        if len(self._names) < len(schema.names):
+            raise UsageError(f"{path.name} has columns that differ in upper and lower case alone")
+        self.types = _duckdb_types(schema)
+
+    def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
+        own = [self._names[column] for column in columns]
+        try:
+            with pq.ParquetFile(self._path) as file:
+                for batch in file.iter_batches(self.fetch_rows, columns=own):
+                    # In the order asked for, whatever that of the file is.
+                    fields = [pc.cast(batch[name], _taken(batch[name].type)) for name in own]
+                    yield pa.RecordBatch.from_arrays(fields, names=list(columns))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise self._unreadable(error) from error
+
+    def digest(self) -> dict[str, Any]:
+        with self._path.open("rb") as file:
+            value = file_digest(file, "sha256").hexdigest()
+        return {"file": self.name, "bytes": self._path.stat().st_size, "sha256": value}
+
+    def _unreadable(self, error: Exception) -> SourceError:
+        return SourceError(f"{self._path} cannot be read as Parquet: {first_line(error)}")
+
+
+class _CsvFile(Source):
+    def __init__(self, path: Path, form: FileFormat, progress: Progress | None) -> None:
+        self.name = path.name
+        self._open: Callable[[Sequence[str]], CsvStream] = lambda columns: CsvStream(
+            path,
+            path.name,
+            dict.fromkeys(columns, pa.string()),
+            progress=progress,
+            delimiter=form.delimiter,
+            encoding=form.encoding,
+        )
+        self.types = dict.fromkeys((name.lower() for name in self._open([]).header), TEXT)
+        self._digest: dict[str, Any] = {}
+
+    def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
+        stream = self._open(columns)
+        yield from stream.batches()
+        self._digest = stream.digest()
+
+    def digest(self) -> dict[str, Any]:
+        return self._digest
+
+
+def _taken(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column as DuckDB takes it from Arrow: two numeric ones it refuses."""
+    if pa.types.is_float16(kind):
+        return pa.float32()
+    return pa.float64() if pa.types.is_decimal256(kind) else kind
+
+
+def _duckdb_types(schema: pa.Schema) -> dict[str, str]:
+    taken = pa.schema([(field.name, _taken(field.type)) for field in schema])
+    with duckdb.connect() as connection:
+        connection.register(ROWS, taken.empty_table())
+        found = connection.execute(f"DESCRIBE SELECT * FROM {ROWS}").fetchall()
+    return {str(row[0]).lower(): str(row[1]) for row in found}

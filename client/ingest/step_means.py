@@ -4,16 +4,97 @@ The mean is built as for MIMIC-III: first over the values of one time (an arteri
 cuff), then over the times of the step, so that a time at which two devices were read counts as
 much as one at which one was. Where a vital sign has its sources in order of trust, the step holds
 the mean of the first source that has a value in it.
+
+What the ingest alone can see of a mistake, and keeps for `client check`: counts, never ids.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import duckdb
 import numpy as np
 import pandas as pd
 
+from client.ingest.duckdb_helpers import only_row
+from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import REASONS, SCALE, reason
+from client.ingest.sources import Source
 from common.data.site_table import VITAL_NAMES
+
+LEAD_HOURS = 14
+"""How far before a stay measurements are looked for: as far as two clocks can lie apart."""
+
+_HOUR_US = 3_600_000_000
+
+
+def read_signs(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> dict[str, Any]:
+    """Look for the traces of a wrong unit, a wrong zone and stays that overlap.
+
+    Args:
+        connection: holds the tables of `stays.assign_stays` and `hourly.keep_stays`.
+        mapping: how stays were told apart.
+
+    Returns:
+        `impossible_median` (by vital), `overlapping_stays` (of those kept), and where stays have
+        an admission `early`: the `share` of stays with measurements in the `LEAD_HOURS` before
+        it, and by how many `hours` the first of them leads, in the median.
+    """
+    signs: dict[str, Any] = {
+        "impossible_median": impossible_medians(connection),
+        "overlapping_stays": _overlapping(connection),
+    }
+    if mapping.stay.start:
+        signs["early"] = _early(connection, by_key=not mapping.has_stay_table)
+    return signs
+
+
+def unknown_rows(connection: duckdb.DuckDBPyConnection, sources: list[Source]) -> int:
+    """Return how many rows of long sources had a code that the mapping does not name."""
+    (known,) = only_row(connection, "SELECT count(*) FROM staged")
+    return sum(source.rows for source in sources) - int(known)
+
+
+def _overlapping(connection: duckdb.DuckDBPyConnection) -> int:
+    (count,) = only_row(
+        connection,
+        """
+        WITH spans AS (
+            SELECT s.patient, s.start_us, max(s.start_us + m.since_us) AS until
+            FROM measured m JOIN kept k ON m.stay = k.stay JOIN stays s ON m.stay = s.stay
+            WHERE m.reason IS NULL GROUP BY s.stay, s.patient, s.start_us
+        )
+        SELECT count(*) FROM (
+            SELECT start_us < max(until) OVER (
+                PARTITION BY patient ORDER BY start_us, until
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS is_within
+            FROM spans) WHERE is_within""",
+    )
+    return int(count)
+
+
+def _early(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> dict[str, float]:
+    found = "r.stay = s.stay" if by_key else "r.patient = s.patient"
+    # The hours before an admission may belong to the stay before it: a transfer is no mistake.
+    share, lead = only_row(
+        connection,
+        f"""
+        WITH bounded AS (
+            SELECT stay, patient, start_us, coalesce(
+                lag(before_us) OVER (PARTITION BY patient ORDER BY start_us, stay), 0) AS free_us
+            FROM stays WHERE start_us IS NOT NULL
+        ), early AS (
+            SELECT s.stay, max(s.start_us - r.time_us) / {_HOUR_US} AS hours
+            FROM resolved r JOIN bounded s ON {found}
+                AND r.time_us < s.start_us AND r.time_us >= s.start_us - {LEAD_HOURS * _HOUR_US}
+                AND r.time_us >= s.free_us
+            WHERE r.reason IS NULL GROUP BY s.stay
+        )
+        SELECT count(*) / greatest((SELECT count(*) FROM bounded), 1),
+            coalesce(quantile_disc(hours, 0.5), 0) FROM early""",
+    )
+    return {"share": round(share, 4), "hours": round(lead, 2)}
+
 
 _MINUTE_US = 60_000_000
 

@@ -1,4 +1,7 @@
-"""LoRA through PEFT: small trainable pairs of matrices beside the frozen projections."""
+"""LoRA through PEFT: small trainable pairs of matrices beside the frozen projections.
+
+The adapter folded into the weights: one model of the backbone's own size and speed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,10 +18,44 @@ from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
 
 from common.adapter.adapter import Adapter
-from common.adapter.peft_io import from_peft_model
+from common.adapter.peft_io import from_peft_model, load_into
 from common.backbones.base import Backbone
-from common.backbones.loading import load_backbone
+from common.backbones.loading import LoadedBackbone, load_backbone
 from common.config.run_config import LoraConfig
+from common.errors import AdapterError
+
+
+def merged_model(loaded: LoadedBackbone, adapter: Adapter) -> torch.nn.Module:
+    """Return a copy of the frozen model with ``W + (alpha / r) B A`` in the place of each W.
+
+    The layers are found by the names of the matrices, not by the adapter's regular expression,
+    which may be a stranger's and is never run here.
+
+    Args:
+        loaded: the backbone; it is not changed.
+        adapter: made on this backbone.
+
+    Raises:
+        AdapterError: where the digest, a layer or a shape is another one.
+    """
+    if adapter.backbone_digest != loaded.digest:
+        raise AdapterError(
+            f"the adapter was trained on {adapter.backbone} ({adapter.backbone_digest[:12]}), "
+            f"{loaded.name} is {loaded.digest[:12]}; use the weights that it was trained on"
+        )
+    settings = PeftLoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,  # type: ignore[arg-type]  # whole in its annotation alone
+        target_modules=list(adapter.modules),
+        bias="none",
+    )
+    try:
+        model = wrap(deepcopy(loaded.model), settings)
+    except ValueError as error:
+        raise AdapterError(f"the adapter does not fit {loaded.name}: {error}") from error
+    load_into(adapter, model)
+    merged: torch.nn.Module = model.merge_and_unload()
+    return merged.requires_grad_(False).eval()
 
 
 @dataclass(frozen=True)

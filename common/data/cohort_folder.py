@@ -6,6 +6,13 @@
     DIR/patients.parquet       age band and sex, in a simulation's cohort whose source tells them
 
 A folder is written whole or not at all, and never in the place of something else.
+
+How the cohort came about that an adapter is evaluated on: its rule, sources and exclusions.
+
+The record is that of the cohort folder (see `common.data.cohort_folder`). What is taken of it are
+counts, digests and rules: no path, and nothing of a single patient.
+
+ingest.json, read again: by the next ingest into its folder, and by `client check`.
 """
 
 from __future__ import annotations
@@ -19,6 +26,85 @@ from typing import Any
 
 from common.atomic_io import atomic_file
 from common.errors import CohortError, UsageError
+
+_COUNTS = ("stays", "excluded", "patients")
+
+
+def read_cohort_record(data: Path) -> dict[str, Any] | None:
+    """Read what a cohort folder tells of itself.
+
+    Args:
+        data: a cohort folder, or one site table, which tells nothing of what was left out.
+
+    Returns:
+        `source`, `rule`, `parameters` (by name), `inputs` (SHA-256 by name of the source's table)
+        and `flow` (as `common.data.exclusion_flow.ExclusionFlow.to_json` gives it), each empty
+        where the record does not hold it; None where there is no record.
+
+    Raises:
+        CohortError: the record cannot be read.
+    """
+    for name in (COHORT_FILE, INGEST_FILE):
+        if (data / name).is_file():
+            return _read(data / name)
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "source": str(record.get("source", "")),
+            "rule": str(record.get("rule", "")),
+            "parameters": {str(k): v for k, v in dict(record.get("parameters", {})).items()},
+            "inputs": _digests(record.get("inputs", {})),
+            "flow": [_step(step) for step in record.get("flow", [])],
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CohortError(
+            f"{path} cannot be read: {error!r}; prepare the cohort again, or give one of its "
+            "sites/*.parquet alone"
+        ) from error
+
+
+def _digests(inputs: Any) -> dict[str, str]:
+    # A hospital's own record lists its sources by file: their names may tell of its machine.
+    tables = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs, start=1)
+    return {
+        str(name): str(table["sha256"])
+        for name, table in tables
+        if isinstance(table, Mapping) and "sha256" in table
+    }
+
+
+def _step(step: Mapping[str, Any]) -> dict[str, Any]:
+    per_unit = {str(unit): int(stays) for unit, stays in step["stays_per_unit"].items()}
+    counts = {key: int(step[key]) for key in _COUNTS}
+    return {"label": str(step["label"]), **counts, "stays_per_unit": per_unit}
+
+
+INGEST_SCHEMA_VERSION = 1
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Read the record of a folder that `ingest` wrote.
+
+    Raises:
+        CohortError: where there is none, or of another release.
+    """
+    path = folder / INGEST_FILE
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        made_by = record["schema_version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CohortError(f"{path} cannot be read: {error}; ingest the table again") from error
+    if made_by != INGEST_SCHEMA_VERSION:
+        raise CohortError(
+            f"{path} has schema version {made_by}, this release reads {INGEST_SCHEMA_VERSION}; "
+            "ingest the table again"
+        )
+    return record
+
 
 COHORT_FILE = "cohort.json"
 INGEST_FILE = "ingest.json"

@@ -13,8 +13,7 @@ from dataclasses import replace
 from common.adapter.adapter import Adapter, Matrix
 from common.adapter.residual import from_sums
 from server.aggregation.fedavg import fedavg
-from server.aggregation.tensor_ops import shares
-from server.aggregation.products import product_sums
+from server.aggregation.tensor_ops import product_sums, shares
 
 
 def fedex(

@@ -15,8 +15,7 @@ import numpy as np
 
 from common.adapter.adapter import Adapter, Matrix, tensor_name
 from common.adapter.residual import from_sums
-from server.aggregation.tensor_ops import shares
-from server.aggregation.products import product_sums
+from server.aggregation.tensor_ops import product_sums, shares
 
 
 def flora(

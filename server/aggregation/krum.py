@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from common.adapter.adapter import Adapter
 from common.errors import FederationError
-from server.aggregation.blocks import blocks
+from server.aggregation.tensor_ops import blocks
 
 Array = npt.NDArray[np.float64]
 

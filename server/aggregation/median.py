@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.adapter.adapter import Adapter, Matrix
-from server.aggregation.coordinates import coordinate_wise
+from server.aggregation.tensor_ops import coordinate_wise
 
 
 def median(adapters: Mapping[str, Adapter], previous: Adapter) -> dict[str, Matrix]:

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.adapter.adapter import Adapter, Matrix, tensor_name
-from server.aggregation.tensor_ops import shares
-from server.aggregation.products import product_sums
-from server.aggregation.truncation import trainable_pair
+from server.aggregation.tensor_ops import product_sums, shares, trainable_pair
 
 
 def svd(

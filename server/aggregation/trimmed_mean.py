@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.adapter.adapter import Adapter, Matrix
-from server.aggregation.coordinates import coordinate_wise
+from server.aggregation.tensor_ops import coordinate_wise
 
 
 def trimmed_mean(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common.config.settings import split_pairs
+from common.config.run_config import split_pairs
 from common.console import output_console
 
 AdapterFolder = Annotated[

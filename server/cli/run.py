@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from common.config.settings import parse_settings
+from common.config.run_config import parse_settings
 from common.errors import FederationError
 from common.paths import home
 from server.cli.services import SERVER_FILE, OperatorFile, ServerFile, say

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from common.atomic_io import write_text
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.backbones.loading import LoadedBackbone
-from common.backbones.merging import merged_model
-from common.data.cohort_record import read_cohort_record
+from common.backbones.lora import merged_model
+from common.data.cohort_folder import read_cohort_record
 from common.data.splits import SPLITS
 from common.errors import CohortError, FederationError, UsageError
 from common.evaluation.baselines import ExponentiallyWeightedMean, LastValue
@@ -34,9 +34,8 @@ from common.reporting.phrasing import MODELS, REFERENCES
 from server.release.adapter_source import Subject, load_subject
 from server.release.evaluation_data import Site, read_sites
 from server.release.release import renew
-from server.report.examples import OPEN_SOURCES, Example, choose_examples
-from server.runs.run_folder import EVALUATION_FILE
-from server.runs.versions import library_versions
+from server.report.example_forecasts import OPEN_SOURCES, Example, choose_examples
+from server.runs.run_folder import EVALUATION_FILE, library_versions
 
 SCHEMA_VERSION = 1
 BOOTSTRAP_SEED = 0

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
 from markupsafe import Markup
 
 from common.reporting.components import Figure, Mark, Part, Section, drawn, short
-from server.report.figures import Series, loss_figure, series_css, validation_figure
+from common.reporting.svg import (
+    INK,
+    MUTED,
+    as_svg,
+    blank_figure,
+    series_colour,
+    series_css,
+    series_dashes,
+    signed_per_cent,
+)
 from server.runs.run_reader import Curve, RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def learning_section(record: RunRecord) -> Section:
@@ -69,3 +85,81 @@ def _legend(record: RunRecord, mean: bool) -> list[Mark]:
 
 def _line(style: str) -> Markup:
     return drawn('<line x1="1" x2="27" y1="6" y2="6" style="{}"/>', style)
+
+
+@dataclass(frozen=True)
+class Series:
+    """A site's curve; its place among the sites, 0 the first, decides colour and dashes."""
+
+    place: int
+    curve: Curve
+
+
+def validation_figure(sites: Sequence[Series], mean: Curve, best_round: int) -> str:
+    """Draw validation WQL by round in per cent of its value before training, a line a site.
+
+    Args:
+        sites: relative changes by round.
+        mean: of all sites together.
+        best_round: the released round, which is marked on `mean`.
+    """
+    with blank_figure(4.6, 3.0) as (figure, axes):
+        axes.axhline(0.0, color=MUTED, linewidth=0.8)
+        _draw_curves(axes, [replace(site, curve=_per_cent(site.curve)) for site in sites])
+        rounds, values = _columns(_per_cent(mean))
+        axes.plot(rounds, values, color=INK, linewidth=2.4)
+        for number, value in zip(rounds, values, strict=True):
+            if number == best_round:
+                axes.plot([number], [value], "o", color=INK, markersize=6)
+        axes.yaxis.set_major_formatter(signed_per_cent)
+        _label_rounds(axes)
+        return as_svg(
+            figure,
+            "validation",
+            "Validation WQL by round, relative to the untrained adapter",
+            f"All sites together change by {mean[-1][1]:+.2%} up to round {mean[-1][0]}. "
+            "Lower is better.",
+        )
+
+
+def loss_figure(sites: Sequence[Series]) -> str:
+    """Draw each site's mean training loss by round."""
+    with blank_figure(4.6, 3.0) as (figure, axes):
+        _draw_curves(axes, sites)
+        _label_rounds(axes)
+        falling = sum(site.curve[-1][1] < site.curve[0][1] for site in sites if site.curve)
+        return as_svg(
+            figure,
+            "loss",
+            "Mean training loss by round",
+            f"In the last round it is lower than in the first at {falling} of {len(sites)} sites.",
+        )
+
+
+def _draw_curves(axes: Axes, sites: Iterable[Series]) -> None:
+    for site in sites:
+        rounds, values = _columns(site.curve)
+        axes.plot(
+            rounds,
+            values,
+            color=series_colour(site.place),
+            linestyle=(0, series_dashes(site.place) or None),
+            linewidth=1.6,
+            marker="o" if len(site.curve) == 1 else None,
+        )
+
+
+def _label_rounds(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.grid(axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+    axes.set_xlabel("round")
+
+
+def _columns(curve: Curve) -> tuple[list[int], list[float]]:
+    return [number for number, _ in curve], [value for _, value in curve]
+
+
+def _per_cent(curve: Curve) -> Curve:
+    return [(number, 100 * value) for number, value in curve]

@@ -25,7 +25,7 @@ from common.reporting.phrasing import (
     percent,
 )
 from server.report.clinical_text import RANGE_ANNOUNCED, range_in_words, vital_errors
-from server.report.guarantee import promise, site_guarantees
+from server.report.privacy import promise, site_guarantees
 from server.runs.run_reader import RunRecord
 
 _WIDTH = 100

@@ -17,7 +17,7 @@ from common.reporting.phrasing import (
     number,
     verdict,
 )
-from server.report.figures import differences_figure
+from common.reporting.svg import differences_figure
 
 HEADLINE_METRICS: tuple[str, ...] = ("wql", "mae")
 

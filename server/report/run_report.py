@@ -8,13 +8,11 @@ from common.reporting.components import Page, render_page, short
 from server.report.calibration import calibration_section
 from server.report.cohort import cohort_section
 from server.report.data_transfer import exchange_section, refusals_section
-from server.report.example_forecasts import forecasts_section
-from server.report.examples import Example
+from server.report.example_forecasts import Example, forecasts_section
 from server.report.learning_curves import learning_section
 from server.report.privacy import privacy_section
-from server.report.provenance import reproduction_section
+from server.report.provenance import reproduction_section, setup_section
 from server.report.results import results_section
-from server.report.setup import setup_section
 from server.report.summary import headline, summary_section, tiles
 from server.runs.run_reader import RunRecord
 

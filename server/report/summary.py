@@ -28,7 +28,7 @@ from server.report.clinical_text import (
     small_number,
     vital_errors,
 )
-from server.report.examples import SYNTHETIC
+from server.report.example_forecasts import SYNTHETIC
 from server.runs.run_reader import RunRecord
 
 _MATTERS = """\

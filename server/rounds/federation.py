@@ -3,16 +3,20 @@
 Flower's stock strategies report success when every client died, crash on a wrong tensor and wait
 for ever for a lost node; here every wait is bounded, every reply is checked, and each round ends
 with the state of the run on the disk.
+
+Which sites a round asks: all of them, or a share drawn anew from the run's seed.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from flwr.serverapp import Grid
 
 from common.adapter.adapter import Adapter
@@ -20,6 +24,7 @@ from common.adapter.residual import folded
 from common.adapter.serialization.message import decode
 from common.config.run_config import RunConfig
 from common.errors import FederationError
+from common.seeds import derive_seed
 from server.aggregation.rules import aggregate
 from server.aggregation.server_optimizers import ServerOptimizer
 from server.rounds.checkpoint import Checkpoint, save_checkpoint
@@ -29,9 +34,31 @@ from server.rounds.model_selection import Best
 from server.rounds.reply_store import Spool
 from server.rounds.reply_validation import SiteReply, refuse_outliers
 from server.rounds.round_record import log_round, round_record, validation_wql
-from server.rounds.sampling import sample_sites
 from server.rounds.site_registry import Membership
 from server.runs.run_folder import RunFolder, read_rounds
+
+
+def sample_sites(
+    sites: Sequence[str], fraction: float, least: int, seed: int, round_number: int
+) -> list[str]:
+    """Draw the sites of a round, without replacement.
+
+    Args:
+        sites: the members.
+        fraction: the share to draw, rounded up.
+        least: never fewer than these, as long as there are so many.
+        seed: the run's seed; with the round it decides the draw.
+        round_number: the round.
+
+    Returns:
+        The drawn sites, sorted; all of them where the fraction is 1.
+    """
+    count = min(len(sites), max(least, math.ceil(fraction * len(sites))))
+    random = np.random.default_rng(derive_seed(seed, "sites", round_number))
+    drawn = random.permutation(len(sites))[:count]
+    names = sorted(sites)
+    return sorted(names[index] for index in drawn)
+
 
 # Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
 log = logging.getLogger("flwr.fedvitals.server")

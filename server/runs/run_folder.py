@@ -5,6 +5,8 @@ rounds.jsonl   one line a round, written when the round ends
 checkpoint/    the state after the last whole round, from which the run can go on
 adapter/       the released adapter, with its model card
 report.html    the report
+
+The versions that a run's results depend on.
 """
 
 from __future__ import annotations
@@ -12,13 +14,26 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from common.atomic_io import write_text
+from common.backbones.catalog import FAMILIES
 from common.data.cohort_folder import COHORT_FILE
 from common.errors import FederationError
+
+_LIBRARIES = ("fedvitals", "flwr", "numpy", "peft", "torch", "transformers")
+
+
+def library_versions(family: str) -> dict[str, str]:
+    """Return the versions of Python, of the shared libraries and of the family's own, if any."""
+    own = FAMILIES[family].library
+    names = (*_LIBRARIES, own) if own else _LIBRARIES
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
 
 CONFIG_FILE = "config.json"
 ROUNDS_FILE = "rounds.jsonl"

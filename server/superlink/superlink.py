@@ -24,9 +24,12 @@ from common.flower.request_size_limit import bounded
 from server.deployment.control_log import ControlLog, control_log
 from server.deployment.operators import SERVICES_VARIABLE, Operators
 from server.superlink.control_api_guard import guarded
-from server.superlink.superlink_patches import HANDLER, check_origin
-from server.superlink.resent import HANDLER as PART_HANDLER
-from server.superlink.resent import take_resent
+from server.superlink.superlink_patches import (
+    PUSH_MESSAGES,
+    PUSH_OBJECT,
+    check_origin,
+    take_resent,
+)
 
 RELEASE = "1.41.0"
 UNGUARDED = ("FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API")
@@ -48,8 +51,8 @@ def check_release() -> None:
     for name, calls, module in (
         (CREATE, f"fastapi_app = {CREATE}(lifespan_config, SuperLinkLifespan)", command),
         (CREATE, "        app=fastapi_app,\n", command),
-        (HANDLER, f"fleet_handlers.{HANDLER}(request=request, state=state)", fleet),
-        (PART_HANDLER, f"handlers.{PART_HANDLER}(request, state, task)", runtime),
+        (PUSH_MESSAGES, f"fleet_handlers.{PUSH_MESSAGES}(request=request, state=state)", fleet),
+        (PUSH_OBJECT, f"handlers.{PUSH_OBJECT}(request, state, task)", runtime),
     ):
         if calls not in inspect.getsource(module):
             raise FederationError(

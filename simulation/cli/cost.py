@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common.config.settings import parse_settings
+from common.config.run_config import parse_settings
 from common.console import narrow_table, output_console
 from simulation.cli.experiments import Out, Settings, numbers, output_folder
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from common.config.run_config import RunConfig
-from common.config.settings import parse_settings
+from common.config.run_config import RunConfig, parse_settings
 from common.console import output_console
 from common.errors import UsageError
 from common.paths import current_cohort, home

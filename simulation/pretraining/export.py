@@ -1,4 +1,7 @@
-"""The folder of a pretrained model: weights, recipe, training log and card, written at once."""
+"""The folder of a pretrained model: weights, recipe, training log and card, written at once.
+
+The model card of a pretrained nano model.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import hashlib
 import json
 import platform
 import tempfile
+import textwrap
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,10 +18,145 @@ from typing import Any
 from torch import nn
 
 from common.errors import UsageError
-from simulation.pretraining.card import render_card
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
+from simulation.pretraining.series.series import FAMILIES
 from simulation.pretraining.train import LogRow
+
+_WIDTH = 100
+
+_HEAD = """\
+---
+license: apache-2.0
+library_name: {library}
+pipeline_tag: time-series-forecasting
+tags:
+- time-series
+- forecasting
+- synthetic-data
+---"""
+
+_PURPOSE = """\
+{parameters:,} parameters, float32, pretrained on synthetic series only. Made for fedvitals: small
+enough to lie in the repository, so that a federation can be rehearsed without a model hub. It
+stands in for the published weights and does not reach their quality."""
+
+_EFFECTS = """\
+{mixup:.0%} of the windows are mixtures of two or three series (TSMixup). Then come generic effects
+of measurement, each on a share of the windows: {effects}. Sources: KernelSynth and TSMixup, Ansari
+et al., "Chronos: Learning the Language of Time Series", arXiv 2403.07815."""
+
+_NO_PRIOR = """\
+**No clinical data, and no prior made for vital signs**: no family, rate or level was modelled on
+any clinical record, and training reads none. The published models have no such prior either."""
+
+_SCHEDULE = """\
+{steps:,} steps of {batch_size} windows, AdamW at {learning_rate:g} with linear warm-up and cosine
+decay, context of {min_context} to {max_context} steps, {horizon} steps ahead, seed {seed};
+{minutes:.0f} minutes on one core. Loss on held-out synthetic windows: {held_out:.4f}
+(`training_log.csv`). Everything else, with the versions of the libraries, is in `recipe.json`."""
+
+_EVALUATION = """\
+Zero-shot on real vital signs, **reporting only**: training did not see these records, and no
+weights were selected by them. PhysioNet/Computing in Cardiology Challenge 2019, hospital B, stays
+of even number (CC BY 4.0, doi 10.13026/v64v-d857): hourly values, {context} h -> {horizon} h,
+{stays:,} stays, {windows:,} windows with at least {min_observed} observed values in the context and
+one in the target. Errors are parts of the last value's (below 1 is better). The baselines'
+quantiles are those of a Gaussian random walk and of simple exponential smoothing (weight
+{alpha:g}); pinball loss over the levels .1 to .9. The model is used as it is, without a floor
+under its scale."""
+
+_NOT_MEASURED = """\
+Not measured for these weights. `python -m simulation.pretraining.zero_shot FOLDER ARCHIVE` compares
+them with the last value on the PhysioNet Challenge 2019 and adds the figures here."""
+
+
+def render_card(nano: NanoModel, record: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
+    """Write the card from a folder's record.
+
+    Args:
+        nano: the model's parts, with the texts of its family.
+        record: what `recipe.json` holds.
+        evaluation: what `evaluation.json` holds, or None where nothing was measured.
+
+    Returns:
+        Markdown with YAML metadata.
+    """
+    recipe = record["recipe"]
+    sections = [
+        _HEAD.format(library=nano.packages[-1]),
+        f"# {record['name']}",
+        _paragraph(nano.architecture),
+        _paragraph(_PURPOSE.format(**record)),
+        *_data(record),
+        "## Recipe",
+        _paragraph(
+            _SCHEDULE.format(
+                minutes=record["seconds"] / 60, held_out=record["held_out_synthetic_loss"], **recipe
+            )
+        ),
+        f"To remake it, from the repository:\n\n```\n{record['command']}\n```",
+        _paragraph(record["determinism"]),
+        f"SHA-256 of `model.safetensors`:\n`{record['sha256']['model.safetensors']}`",
+        f"## Loading\n\n```python\n{nano.loading}\n```",
+        "## Evaluation",
+        *([_paragraph(_NOT_MEASURED)] if evaluation is None else _figures(evaluation)),
+        *_limits(nano, recipe),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _data(record: dict[str, Any]) -> list[str]:
+    recipe = record["recipe"]
+    effects = ", ".join(
+        f"{name.replace('_', ' ')} {share:.0%}" for name, share in recipe["corruption"].items()
+    )
+    return [
+        "## Data",
+        f"Synthetic and generic. {record['series_drawn']:,} series of {recipe['series_length']} "
+        "steps, drawn from a seed:",
+        _families(recipe["family_mix"]),
+        _paragraph(_EFFECTS.format(mixup=recipe["mixup_probability"], effects=effects)),
+        _paragraph(_NO_PRIOR),
+    ]
+
+
+def _families(mix: dict[str, float]) -> str:
+    total = sum(mix.values())
+    lines = ["| family | share | what it is |", "|---|---|---|"]
+    for name, share in mix.items():
+        summary = " ".join((FAMILIES[name].__doc__ or "").split("\n\n")[0].split())
+        lines.append(f"| {name.replace('_', ' ')} | {share / total:.0%} | {summary} |")
+    return "\n".join(lines)
+
+
+def _figures(evaluation: dict[str, Any]) -> list[str]:
+    zero_shot, ewma = evaluation["relative"]["zero_shot"], evaluation["relative"]["ewma"]
+    table = [
+        "| vital | zero-shot MAE | zero-shot pinball | EWMA MAE | EWMA pinball |",
+        "|---|---|---|---|---|",
+    ]
+    for vital, model in zero_shot.items():
+        scores = (model["mae"], model["pinball"], ewma[vital]["mae"], ewma[vital]["pinball"])
+        table.append(f"| {vital} | " + " | ".join(f"{score:.3f}" for score in scores) + " |")
+    return [_paragraph(_EVALUATION.format(**evaluation)), "\n".join(table)]
+
+
+def _limits(nano: NanoModel, recipe: dict[str, Any]) -> list[str]:
+    limits = [
+        "Not for clinical use: a research artefact that was not validated for any decision.",
+        f"Context of at most {recipe['max_context']} steps; trained for {recipe['horizon']} steps "
+        "ahead.",
+        *nano.limits,
+    ]
+    return ["## Limits", "\n".join(_paragraph(f"- {limit}", indent="  ") for limit in limits)]
+
+
+def _paragraph(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
 
 WEIGHTS_FILE = "model.safetensors"
 RECIPE_FILE = "recipe.json"

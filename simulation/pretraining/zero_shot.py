@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 import typer
 
-from common import command_line
+from common import console
 from common.errors import SourceError
 from simulation.pretraining import nano_model
 from simulation.pretraining.export import EVALUATION_FILE, read_record, write_card, write_json
@@ -203,4 +203,4 @@ def report(folder: Path, archive: Path) -> None:
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False)
     app.command()(report)
-    sys.exit(command_line.run(app))
+    sys.exit(console.run(app))

@@ -15,7 +15,7 @@ import client.egress.gate as gate_module
 from client.cli import app
 from client.policy.app_bundle import read_bundle
 from client.policy.policy import load_policy
-from common.command_line import run
+from common.console import run
 from common.flower.bundle_signature import sign_bundle, signature_path, write_signature
 from tests.approval_samples import STUDY, UNTIL, approved, asking
 from tests.client.egress.gated_site import BUNDLE, GatedSite, Make

@@ -202,7 +202,7 @@ def test_a_node_cannot_answer_for_another(monkeypatch: pytest.MonkeyPatch) -> No
     taken: list[Any] = []
     monkeypatch.setattr(
         fleet_handlers,
-        superlink_patches._PUSH_MESSAGES,
+        superlink_patches.PUSH_MESSAGES,
         lambda request, state: taken.append(request),
     )
     superlink_patches.check_origin()

@@ -15,7 +15,7 @@ import pytest
 
 from client.cli import app
 from client.egress.audit.audit_log import AuditLog
-from common.command_line import run
+from common.console import run
 from tests.common.backbones.torch_pickle.bombs import doubled
 from tests.integration.deployed import REPOSITORY
 from tests.integration.gate_setting import make_node_key

@@ -11,8 +11,8 @@ import pytest
 
 from client.training.random_source import Randomness
 from common.backbones.lora import adapted_backbone
-from common.command_line import run
 from common.config.run_config import RunConfig
+from common.console import run
 from simulation.attacks.membership import SETTINGS, attack_membership
 from simulation.attacks.worlds import make_worlds, scratch_folder
 from simulation.cli import app

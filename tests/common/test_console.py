@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from common import command_line
+from common import console
 from common.errors import SourceError
 
 
@@ -21,20 +21,20 @@ def make_app() -> typer.Typer:
 
 
 def test_success_is_zero() -> None:
-    assert command_line.run(make_app(), []) == 0
+    assert console.run(make_app(), []) == 0
 
 
 def test_a_users_mistake_is_one_line_and_the_errors_exit_code(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert command_line.run(make_app(), ["--fail"]) == SourceError.exit_code
+    assert console.run(make_app(), ["--fail"]) == SourceError.exit_code
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "error: TABLE [x] is missing in /data; put it there\n"
 
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line.run(make_app(), ["--fail", "--debug"]) == SourceError.exit_code
+    assert console.run(make_app(), ["--fail", "--debug"]) == SourceError.exit_code
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert "Traceback" in error
@@ -42,9 +42,9 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unknown_option_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None:
-    assert command_line.run(make_app(), ["--nonsense"]) == 2
+    assert console.run(make_app(), ["--nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
 
 
 def test_interrupt_ends_as_a_shell_expects() -> None:
-    assert command_line.run(make_app(), ["--interrupt"]) == command_line.INTERRUPTED
+    assert console.run(make_app(), ["--interrupt"]) == console.INTERRUPTED

@@ -16,7 +16,7 @@ from client.config.node_section import Address
 from client.egress.audit.audit_log import AuditLog
 from client.ingest.pseudonyms import default_secret
 from client.node.health import Pulse, serve_health
-from common.command_line import run
+from common.console import run
 from server.cli import app as server
 from simulation.cli import app as simulation
 from simulation.cohorts.synthetic import write_synthetic_mimic

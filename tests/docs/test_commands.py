@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from client.cli import app as client
-from common.command_line import run
+from common.console import run
 from server.cli import app as server
 from simulation.cli import app as simulation
 from tests.docs.documents import REPOSITORY, Command, commands_of, documents

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from common.command_line import run
+from common.console import run
 from common.errors import UsageError
 from simulation.cli import app
 from simulation.tracking import Tracker, evaluation_scalars, round_scalars

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from common.adapter.adapter import Adapter, Matrix, shown, tensor_name
-from common.adapter.serialization.encoding import CODES, WireDtype, from_wire, to_wire
+from common.adapter.serialization.encoding import (
+    CODES,
+    WireDtype,
+    from_wire,
+    group_layers,
+    names_to_text,
+    read_groups,
+    to_wire,
+)
 from common.adapter.serialization.header import (
     FORMAT,
     SCALE,
@@ -33,7 +41,6 @@ from common.adapter.serialization.header import (
     refused,
     write_message,
 )
-from common.adapter.serialization.names import group_layers, names_to_text, read_groups
 from common.errors import AdapterError
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from common.backbones.base import Batch, in_scale_units, plain_model
-from common.backbones.moirai.likelihood import log_density
 from common.backbones.moirai.packing import Packed, pack, token_count
+from common.backbones.moirai.quantiles import log_density
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 

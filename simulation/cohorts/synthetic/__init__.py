@@ -22,13 +22,12 @@ from common.errors import CohortError, UsageError
 from simulation.cohorts.synthetic.bedside import chart_bedside, write_urine
 from simulation.cohorts.synthetic.charting import chart_vitals
 from simulation.cohorts.synthetic.events import join_events, write_chart
-from simulation.cohorts.synthetic.items import write_items
 from simulation.cohorts.synthetic.laboratory import write_cultures, write_laboratory
 from simulation.cohorts.synthetic.noise import spoil
 from simulation.cohorts.synthetic.patients import draw_stays
 from simulation.cohorts.synthetic.physiology import simulate
 from simulation.cohorts.synthetic.register import write_register
-from simulation.cohorts.synthetic.tables import TableWriter
+from simulation.cohorts.synthetic.tables import TableWriter, write_items
 from simulation.cohorts.synthetic.treatment import (
     write_infusions,
     write_prescriptions,

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from simulation.cohorts.synthetic.events import Events, join_events, make_events
-from simulation.cohorts.synthetic.items import PRESSURE_ITEMS, PRESSURES
 from simulation.cohorts.synthetic.patients import HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
+from simulation.cohorts.synthetic.tables import PRESSURE_ITEMS, PRESSURES
 from simulation.cohorts.synthetic.units import of_unit
 
 Floats = npt.NDArray[np.float64]

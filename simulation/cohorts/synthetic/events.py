@@ -11,8 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simulation.cohorts.synthetic.items import ITEMS
-from simulation.cohorts.synthetic.tables import TableWriter, timestamps
+from simulation.cohorts.synthetic.tables import ITEMS, TableWriter, timestamps
 
 Ints = npt.NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from common.config.run_config import RunConfig
 from common.data.demographics import AGE_BANDS, SEXES, read_patients
-from simulation.experiments.models.cohort_windows import cohort_windows
+from simulation.experiments.models.scoring import cohort_windows
 
 LEAST_PATIENTS = 10
 """A group of fewer test patients is named and not compared: its interval would say too much."""

@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.backbones.forecaster import ModelForecaster
-from common.backbones.merging import merged_model
+from common.backbones.base import ModelForecaster
+from common.backbones.lora import merged_model
 from common.config.run_config import RunConfig
 from server.release.adapter_source import load_subject
 from server.runs.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_rounds
 from server.runs.run_reader import read_run
 from simulation.experiments.cell_cache import Cell, Outcome
-from simulation.experiments.models.cohort_windows import cohort_windows
-from simulation.experiments.models.scoring import forecast_device, score
+from simulation.experiments.models.scoring import cohort_windows, forecast_device, score
 from simulation.progress import RunProgress
 from simulation.run import federate
 

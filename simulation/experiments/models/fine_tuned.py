@@ -15,8 +15,7 @@ import torch
 
 from client.training.adapter_training import choose_device
 from common.adapter.peft_io import load_into
-from common.backbones.base import Network, plain_model
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster, Network, plain_model
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
@@ -24,14 +23,15 @@ from common.errors import UsageError
 from common.evaluation.evaluate import Forecaster
 from common.seeds import derive_seed
 from simulation.experiments.cell_cache import Cell, Outcome
-from simulation.experiments.models.cohort_windows import (
+from simulation.experiments.models.neural import NeuralForecast, build_network
+from simulation.experiments.models.scoring import (
     POOLED,
     SiteWindows,
     cohort_windows,
+    forecast_device,
     pooled_windows,
+    score,
 )
-from simulation.experiments.models.neural import NeuralForecast, build_network
-from simulation.experiments.models.scoring import forecast_device, score
 from simulation.experiments.models.training_loop import Trained, train_rounds
 from simulation.pretraining import NANO_MODELS
 

@@ -25,7 +25,7 @@ from common.config.run_config import WindowConfig
 from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS
-from simulation.experiments.models.gaps import without_gaps
+from simulation.experiments.models.statistical import without_gaps
 
 NETWORKS = {"nhits": "NHITS", "patchtst": "PatchTST"}
 """The library's class of each."""

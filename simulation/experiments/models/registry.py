@@ -1,4 +1,7 @@
-"""The ways to forecast that experiments compare, by name: what each does with a cell."""
+"""The ways to forecast that experiments compare, by name: what each does with a cell.
+
+Last value and weighted mean, each with the spread of its errors at the site's own patients.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from common.evaluation.baselines import Baseline, ExponentiallyWeightedMean, LastValue
 from common.names import check_name
 from simulation.experiments.cell_cache import Cell, Outcome
 from simulation.experiments.models.federated import federated
@@ -20,8 +24,24 @@ from simulation.experiments.models.fine_tuned import (
     patchtst,
     zero_shot,
 )
-from simulation.experiments.models.simple import exponential_mean, last_value
+from simulation.experiments.models.scoring import cohort_windows, score
 from simulation.experiments.models.statistical import autoregressive, exponential_smoothing
+
+
+def last_value(cell: Cell, _run: Path, _say: Callable[[str], None]) -> Outcome:
+    """Score the last observed value."""
+    return _fitted(cell, LastValue())
+
+
+def exponential_mean(cell: Cell, _run: Path, _say: Callable[[str], None]) -> Outcome:
+    """Score the exponentially weighted mean."""
+    return _fitted(cell, ExponentiallyWeightedMean())
+
+
+def _fitted(cell: Cell, baseline: Baseline) -> Outcome:
+    sites = cohort_windows(cell.config)
+    return Outcome(score(sites, lambda _, site: baseline.fit(site.train)))
+
 
 Say = Callable[[str], None]
 """Told in words what is being done."""

@@ -1,15 +1,82 @@
-"""The test patients of every site, forecast and scored with all metrics."""
+"""The test patients of every site, forecast and scored with all metrics.
+
+The windows of a cohort by site and split, as sites and release cut them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 
+from common.config.run_config import RunConfig, WindowConfig
+from common.data.cohort_folder import site_table_paths
+from common.data.site_table import read_site_table
+from common.data.splits import SPLITS
+from common.data.windows import Windows, make_windows, pool_windows
+from common.errors import CohortError
 from common.evaluation.evaluate import Evaluation, Forecaster, evaluate
 from common.evaluation.metrics import METRICS
 from simulation.experiments.cell_cache import without_names
-from simulation.experiments.models.cohort_windows import SiteWindows
+
+POOLED = "pooled"
+"""The name of all sites' patients put together."""
+
+
+@dataclass(frozen=True, eq=False)
+class SiteWindows:
+    """A site's windows of the three splits."""
+
+    train: Windows
+    validation: Windows
+    test: Windows
+
+
+def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows]:
+    """Return the windows of every site that has any to train on and to be tested on.
+
+    Args:
+        config: the settings; `data` and `windows.*` are read.
+        tested: a cohort to take in the place of `config.data`, if not empty.
+
+    Raises:
+        CohortError: where no site is left.
+    """
+    data = Path(tested or config.data)
+    times = tuple(path.stat().st_mtime_ns for path in site_table_paths(data).values())
+    sites = _read(data, times, config.windows)
+    usable = {name: site for name, site in sites.items() if len(site.train) and len(site.test)}
+    if not usable:
+        raise CohortError(
+            f"{data} has no site with windows both to train on and to be tested on; its stays are "
+            "too short or too sparse for windows.*"
+        )
+    return usable
+
+
+def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:
+    """Put all sites together, as centralised training would have them."""
+    return SiteWindows(
+        **{
+            split: pool_windows({name: getattr(site, split) for name, site in sites.items()})
+            for split in SPLITS
+        }
+    )
+
+
+@lru_cache(maxsize=2)
+def _read(data: Path, _times: tuple[int, ...], windows: WindowConfig) -> dict[str, SiteWindows]:
+    settings, vitals = windows.settings(), windows.names()
+    sites = {}
+    for name, path in site_table_paths(data).items():
+        table = read_site_table(path)
+        sites[name] = SiteWindows(
+            **{split: make_windows(table, split, settings, vitals) for split in SPLITS}
+        )
+    return sites
 
 
 def score(

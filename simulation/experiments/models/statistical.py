@@ -4,6 +4,8 @@ Classical models know no gaps: values that were not measured are filled by a str
 their neighbours, and what stands before the first or after the last observed one is cut off or
 repeated. Both are given no other patient, neither to train nor for their spread, which is that of
 their own Gaussian errors.
+
+Series without gaps, for models that know none.
 """
 
 from __future__ import annotations
@@ -22,9 +24,23 @@ from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS
 from simulation.experiments.cell_cache import Cell, Outcome
-from simulation.experiments.models.cohort_windows import cohort_windows
-from simulation.experiments.models.gaps import from_first_observed
-from simulation.experiments.models.scoring import score
+from simulation.experiments.models.scoring import cohort_windows, score
+
+
+def without_gaps(context: FloatArray) -> FloatArray:
+    """Return a context [C] with straight lines where nothing was measured.
+
+    Before the first and after the last observed value, which has to exist, stands that value.
+    """
+    observed = np.flatnonzero(~np.isnan(context))
+    steps = np.arange(len(context))
+    return np.interp(steps, observed, context[observed]).astype(np.float32)
+
+
+def from_first_observed(context: FloatArray) -> FloatArray:
+    """Return the same from the first observed value on."""
+    return without_gaps(context)[np.flatnonzero(~np.isnan(context))[0] :]
+
 
 _MEDIAN = LEVELS.index(0.5)
 _BANDS = tuple(round(100 * (1 - 2 * level)) for level in LEVELS[:_MEDIAN])

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 import torch
 
 from client.training.adapter_training import train_adapter
-from common.backbones.base import Network
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster, Network
 from common.backbones.lora import lora_parameters
 from common.config.run_config import RunConfig
 from common.evaluation.evaluate import evaluate
 from common.seeds import derive_seed
-from simulation.experiments.models.cohort_windows import SiteWindows
+from simulation.experiments.models.scoring import SiteWindows
 
 State = dict[str, torch.Tensor]
 OnRound = Callable[[int, int], None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from common.evaluation.bootstrap import Interval
 from common.reporting.style import STYLE
-from server.report.figures import (
+from common.reporting.svg import (
     INK,
     MUTED,
     as_svg,

@@ -25,7 +25,7 @@ from common.reporting.components import (
     short,
 )
 from common.reporting.phrasing import NOTHING, VITAL_LABELS, byte_size, number, percent
-from server.report.figures import differences_figure
+from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.output.csv import write_tables

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from simulation.pretraining.model_spec import NanoModel, save_pretrained
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.windows import WindowBatch
+from simulation.pretraining.train import WindowBatch
 
 QUANTILES = (0.01, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
 """The 21 levels of the published model."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from simulation.pretraining.model_spec import NanoModel, save_pretrained
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.windows import WindowBatch
+from simulation.pretraining.train import WindowBatch
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NUM_SAMPLES = 100

@@ -19,7 +19,7 @@ from common.backbones.lag_llama.sizes import PUBLISHED_LAGS, LagLlamaSizes
 from common.evaluation.evaluate import LEVELS
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.windows import WindowBatch
+from simulation.pretraining.train import WindowBatch
 
 LONGEST_LAG = 48
 """Of the published lags, those that a context of two days of hours can fill."""

@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from common.backbones.moirai.likelihood import log_density
 from common.backbones.moirai.packing import carry_forward, pack
+from common.backbones.moirai.quantiles import log_density
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.windows import WindowBatch
+from simulation.pretraining.train import WindowBatch
 
 QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 

@@ -16,8 +16,8 @@ from common.adapter.peft_io import load_peft_folder, save_peft_folder
 from common.backbones.base import weights_digest
 from common.backbones.loading import load_backbone
 from common.backbones.lora import adapted_backbone, lora_parameters
-from common.command_line import run
 from common.config.run_config import LoraConfig
+from common.console import run
 from common.data.site_table import (
     VITALS,
     SiteTable,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import time
 
-from client.app.phases import Phases
+from client.app.client_app import Phases
 
 
 def test_phases_are_told_in_their_order_and_count_from_the_start_of_the_process() -> None:

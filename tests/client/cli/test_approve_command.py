@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from client.cli import app
 from client.policy.app_bundle import read_bundle
 from client.policy.policy import load_policy
-from common.command_line import run
+from common.console import run
 from common.flower.bundle_signature import public_key, sign_bundle, signature_path, write_signature
 from tests.approval_samples import NOW, STUDY, UNTIL, approved, asking
 from tests.client.policy.bundle_files import make_bundle

@@ -10,7 +10,7 @@ import pytest
 
 from client.cli import app
 from client.egress.audit.audit_log import AuditLog
-from common.command_line import run
+from common.console import run
 from tests.client.egress.audit.receiver import receiver
 from tests.integration.gate_setting import make_node_key
 

@@ -8,7 +8,7 @@ import pytest
 from client.cli import app
 from client.privacy.accountant import Steps, replace_one, spent
 from client.privacy.budget_ledger import Ledger, Plan
-from common.command_line import run
+from common.console import run
 from common.errors import PrivacyError, UsageError
 from common.paths import home
 

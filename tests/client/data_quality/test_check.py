@@ -10,7 +10,7 @@ import pytest
 
 from client.cli import app
 from client.data_quality.report import check_folder
-from common.command_line import run
+from common.console import run
 from common.data.site_table import VITALS, SiteTableInfo, make_site_table, write_site_table
 from tests.client.ingest.hospital import hours_of, long_mapping, write_rows
 from tests.client.ingest.hospital import run as ingest

@@ -28,9 +28,9 @@ from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
 from client.privacy.budget_ledger import Ledger, Plan
 from common.adapter.serialization.message import decode
-from common.command_line import run
+from common.console import run
 from common.errors import UsageError
-from server.aggregation.truncation import truncate
+from server.aggregation.tensor_ops import truncate
 from tests.client.node.hospital import DEATH, Hospital, make_hospital, other_bundle
 from tests.federation_samples import tiny_run, with_settings
 from tests.integration.deployed import REPOSITORY

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client.cli import app
-from common.command_line import run
+from common.console import run
 from common.data.site_table import VITAL_NAMES, read_site_table
 from tests.client.ingest.example_tables import HOURS, STAYS, write_long, write_sql, write_wide
 

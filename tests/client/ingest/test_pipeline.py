@@ -15,8 +15,7 @@ import pytest
 
 from client.ingest.mapping import read_mapping
 from client.ingest.pseudonyms import hash_ids, read_secret
-from common.data.cohort_folder import site_table_paths
-from common.data.ingest_record import read_record
+from common.data.cohort_folder import read_record, site_table_paths
 from common.data.site_table import read_site_table
 from common.errors import CohortError, FedvitalsError, SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, hours_of, long_mapping, run, write_rows

@@ -18,8 +18,8 @@ from client.config.site_config import SiteConfig, load_site_config
 from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from common.backbones.lora import adapted_backbone
-from common.command_line import run
 from common.config.run_config import RunConfig
+from common.console import run
 from tests.approval_samples import STUDY, UNTIL
 from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, declared, replaced
 

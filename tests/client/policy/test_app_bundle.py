@@ -11,7 +11,7 @@ import pytest
 from client.cli import app as commands
 from client.policy import app_bundle
 from client.policy.app_bundle import read_bundle, unpack_bundle
-from common.command_line import run
+from common.console import run
 from common.errors import UsageError
 from tests.client.policy.bundle_files import PROJECT, make_bundle
 

@@ -13,9 +13,8 @@ from peft import PeftModel
 
 from client.training.adapter_training import train_adapter
 from common.adapter.peft_io import load_into, load_peft_folder, save_peft_folder
-from common.backbones.base import Batch, weights_digest
+from common.backbones.base import Batch, ModelForecaster, weights_digest
 from common.backbones.catalog import CATALOG
-from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, adapted_backbone, lora_parameters
 from common.config.run_config import LoraConfig, TrainConfig

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from common.adapter.peft_io import save_peft_folder
+from common.backbones.base import ModelForecaster
 from common.backbones.catalog import CATALOG, FAMILIES
-from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import adapted_backbone, lora_parameters
 from common.backbones.usage import USAGE
 from common.backbones.weights_store import PACKAGED

@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config.run_config import LoraConfig, RunConfig, key_help, key_ranges, key_types
-from common.config.settings import parse_settings
+from common.config.run_config import (
+    LoraConfig,
+    RunConfig,
+    key_help,
+    key_ranges,
+    key_types,
+    parse_settings,
+)
 from common.errors import UsageError
 
 

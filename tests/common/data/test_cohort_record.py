@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from common.data.cohort_record import read_cohort_record
+from common.data.cohort_folder import read_cohort_record
 from common.errors import CohortError
 
 STEP = {"label": "adults", "stays": 3, "excluded": 1, "patients": 2, "stays_per_unit": {"micu": 3}}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from common.evaluation.dtw import warping_distance
+from common.evaluation.metrics import warping_distance
 
 Array = npt.NDArray[np.float64]
 

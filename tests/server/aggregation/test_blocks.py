@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.aggregation.blocks import blocks
+from server.aggregation.tensor_ops import blocks
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 100))

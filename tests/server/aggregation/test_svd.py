@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.adapter.adapter import Adapter
-from server.aggregation.truncation import truncate
+from server.aggregation.tensor_ops import truncate
 from tests.server.aggregation.samples import (
     SITES,
     Array,

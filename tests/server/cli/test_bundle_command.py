@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import server.cli.bundle as command
-from common.command_line import run
+from common.console import run
 from common.flower.bundle_signature import parse_author_key, read_signature
 from server.cli import app
 from tests.client.policy.bundle_files import make_bundle

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common.command_line import run as run_cli
+from common.console import run as run_cli
 from server.cli import app
 
 MakeRun = Callable[..., Path]
@@ -62,7 +62,7 @@ def test_the_command_ends_with_one_line(
 
 def test_help_does_not_wait_for_torch() -> None:
     code = (
-        "import sys; from common.command_line import run; from server.cli import app;"
+        "import sys; from common.console import run; from server.cli import app;"
         "run(app, ['evaluate', '--help']); sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

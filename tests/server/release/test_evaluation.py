@@ -18,10 +18,9 @@ from rich.console import Console
 
 from common.adapter.adapter import Adapter
 from common.adapter.peft_io import load_into, save_peft_folder
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
-from common.backbones.lora import add_adapter
-from common.backbones.merging import merged_model
+from common.backbones.lora import add_adapter, merged_model
 from common.config.run_config import LoraConfig, RunConfig
 from common.data.site_table import VITAL_NAMES, VITALS, read_site_table, write_site_table
 from common.data.windows import Windows, WindowSettings, make_windows
@@ -32,7 +31,7 @@ from server.release.adapter_source import load_subject
 from server.release.console_tables import evaluation_tables
 from server.release.evaluation import evaluate_run, evaluate_subject
 from server.release.evaluation_data import read_sites
-from server.report.examples import KINDS
+from server.report.example_forecasts import KINDS
 
 MakeRun = Callable[..., Path]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from common.data.windows import FloatArray, IntArray, Windows
 from common.evaluation.evaluate import LEVELS
-from server.report.examples import KINDS, MOST_CANDIDATES, choose_examples
+from server.report.example_forecasts import KINDS, MOST_CANDIDATES, choose_examples
 
 
 class Hundred:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from common.config.run_config import RunConfig
-from server.report.guarantee import promise
+from server.report.privacy import promise
 from server.runs.run_reader import RunRecord
 
 

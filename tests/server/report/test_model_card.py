@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 
 from common.adapter.adapter import Adapter
 from common.backbones.loading import load_backbone
-from common.backbones.merging import merged_model
+from common.backbones.lora import merged_model
 from server.report.model_card import plain
 
 MakeRun = Callable[..., Path]

@@ -13,12 +13,10 @@ from typing import Any
 import pytest
 
 from common.adapter.adapter import Adapter
-from common.config.run_config import RunConfig
-from common.config.settings import parse_settings
+from common.config.run_config import RunConfig, parse_settings
 from common.evaluation.evaluate import LEVELS
 from common.reporting.components import Part, Section
-from server.report.calibration import calibration_section
-from server.report.calibration_figure import calibration_text, departure_span
+from server.report.calibration import calibration_section, calibration_text, departure_span
 from server.report.cohort import cohort_section
 from server.report.data_transfer import exchange_section
 from server.report.privacy import privacy_section

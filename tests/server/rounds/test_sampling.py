@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.rounds.sampling import sample_sites
+from server.rounds.federation import sample_sites
 
 SITES = [f"site{place}" for place in range(7)]
 

@@ -12,7 +12,7 @@ from flwr.superlink.servicer.runtime import runtime_handlers
 
 from common.errors import FederationError
 from server.deployment import flwr_cli
-from server.superlink import resent, superlink
+from server.superlink import superlink, superlink_patches
 
 
 def test_flower_is_the_one_that_the_guard_is_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,8 +59,8 @@ def test_a_part_that_is_there_already_is_taken(
     def unexpected(*_: Any) -> PushObjectResponse:
         return PushObjectResponse(stored=False)
 
-    monkeypatch.setattr(runtime_handlers, resent.HANDLER, unexpected)
-    resent.take_resent()
+    monkeypatch.setattr(runtime_handlers, superlink_patches.PUSH_OBJECT, unexpected)
+    superlink_patches.take_resent()
     state = SimpleNamespace(get_object=lambda run, part: there)
     answer = runtime_handlers.push_object(
         PushObjectRequest(object_id="0f", object_content=sent),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from common.backbones.catalog import CATALOG
-from common.command_line import run
+from common.console import run
 from simulation.cli import app
 
 

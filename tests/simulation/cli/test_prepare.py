@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from common.command_line import run
+from common.console import run
 from common.paths import current_cohort
 from simulation.cli import app
 

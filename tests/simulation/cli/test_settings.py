@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.command_line import run
 from common.config.run_config import RunConfig
+from common.console import run
 from simulation.cli import app
 
 REPOSITORY = Path(__file__).resolve().parents[3]

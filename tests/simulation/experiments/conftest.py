@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from common.command_line import run
 from common.config.run_config import RunConfig, Value
+from common.console import run
 from simulation.cli import app
 
 QUICK: dict[str, Value] = {

@@ -13,7 +13,7 @@ from simulation.pretraining import NANO_MODELS, default_folder, nano_model, pret
 from simulation.pretraining.export import sha256
 from simulation.pretraining.models.chronos_bolt_nano import QUANTILES, build, window_loss
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.windows import WindowBatch
+from simulation.pretraining.train import WindowBatch
 
 NAME = "chronos-bolt-nano"
 

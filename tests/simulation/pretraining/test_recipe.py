@@ -10,7 +10,7 @@ import torch
 from common.errors import UsageError
 from simulation.pretraining.models.chronos_bolt_nano import RECIPE
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.windows import (
+from simulation.pretraining.train import (
     HELD_OUT,
     TRAINING,
     WindowBatch,

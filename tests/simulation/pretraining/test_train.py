@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from simulation.pretraining.models.chronos_bolt_nano import RECIPE
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.train import LogRow, deterministic, evaluate, train
-from simulation.pretraining.windows import WindowBatch
+from simulation.pretraining.train import LogRow, WindowBatch, deterministic, evaluate, train
 
 TINY = dataclasses.replace(
     RECIPE,

@@ -10,11 +10,9 @@ import pytest
 import torch
 
 from simulation.pretraining import NANO_MODELS, default_folder
-from simulation.pretraining.card import render_card
-from simulation.pretraining.export import sha256
+from simulation.pretraining.export import render_card, sha256
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.train import evaluate
-from simulation.pretraining.windows import held_out_batches
+from simulation.pretraining.train import evaluate, held_out_batches
 
 EVERY = sorted(NANO_MODELS)
 

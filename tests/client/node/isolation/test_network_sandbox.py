@@ -13,7 +13,7 @@ import pytest
 
 from client.cli import app as commands
 from client.node.isolation import landlock, network_sandbox
-from common.command_line import run
+from common.console import run
 from common.errors import UsageError
 from tests.client.node.hospital import Hospital, make_hospital, other_bundle
 from tests.federation_samples import tiny_run

@@ -18,10 +18,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 
 from common.adapter.peft_io import save_peft_folder
-from common.backbones.base import weights_digest
+from common.backbones.base import ModelForecaster, weights_digest
 from common.backbones.chronos.chronos2 import Chronos2
 from common.backbones.chronos.chronos_bolt import FlooredInstanceNorm
-from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, add_adapter, lora_parameters
 from common.config.run_config import LoraConfig

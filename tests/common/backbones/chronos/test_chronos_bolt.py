@@ -9,9 +9,8 @@ import pytest
 import torch
 from chronos import ChronosBoltPipeline
 
-from common.backbones.base import weights_digest
+from common.backbones.base import ModelForecaster, weights_digest
 from common.backbones.chronos.chronos_bolt import LEVELS, ChronosBolt
-from common.backbones.forecaster import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig

@@ -14,9 +14,9 @@ from chronos import ChronosConfig, ChronosModel, ChronosPipeline
 from peft import PeftModel
 from transformers import T5Config, T5ForConditionalGeneration
 
+from common.backbones.base import ModelForecaster
 from common.backbones.chronos import token_sampling
 from common.backbones.chronos.chronos_t5 import SAMPLES, SEED, ChronosT5
-from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
 from common.data.site_table import VITALS

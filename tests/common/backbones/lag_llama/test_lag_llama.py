@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file
 
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.backbones.lag_llama import series as lag_llama_series
 from common.backbones.lag_llama.lag_llama import LagLlama
 from common.backbones.lag_llama.network import LagLlamaNetwork, StudentT, static_features

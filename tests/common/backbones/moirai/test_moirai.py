@@ -10,9 +10,8 @@ import pytest
 import torch
 from peft import PeftModel
 
-from common.backbones.base import weights_digest
+from common.backbones.base import ModelForecaster, weights_digest
 from common.backbones.catalog import family_of_folder
-from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import add_adapter, lora_parameters
 from common.backbones.moirai.moirai import Moirai
 from common.backbones.moirai.packing import carry_forward, pack

@@ -10,9 +10,8 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from common.backbones.base import plain_model, weights_digest
+from common.backbones.base import ModelForecaster, plain_model, weights_digest
 from common.backbones.catalog import family_of_folder
-from common.backbones.forecaster import ModelForecaster
 from common.backbones.lora import add_adapter, lora_parameters
 from common.backbones.moirai.moirai2 import Moirai2
 from common.backbones.moirai.packing import carry_forward, causal_mean

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import distributions
 
-from common.backbones.moirai.likelihood import log_density
 from common.backbones.moirai.moirai import Moirai
+from common.backbones.moirai.quantiles import log_density
 from common.errors import BackboneError
 
 pytest.importorskip("scipy", reason="it comes with the extra moirai")

@@ -19,7 +19,7 @@ from common.backbones.base import weights_digest
 from common.backbones.lag_llama.convert import convert
 from common.backbones.lag_llama.lag_llama import LagLlama
 from common.backbones.loading import load_backbone
-from common.command_line import run
+from common.console import run
 from common.errors import BackboneError, UsageError
 from common.paths import backbone_folder
 from tests.common.backbones.torch_pickle.checkpoints import (

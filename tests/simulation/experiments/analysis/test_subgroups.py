@@ -12,7 +12,7 @@ from common.data.cohort_folder import PATIENTS_FILE
 from common.data.demographics import describe_patients, write_patients
 from common.data.site_table import read_site_table
 from simulation.experiments.analysis.subgroups import LEAST_PATIENTS, groups_of
-from simulation.experiments.models.cohort_windows import cohort_windows
+from simulation.experiments.models.scoring import cohort_windows
 
 SITES = ("ccu", "micu", "sicu")
 SEXES = ("female patients", "male patients")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulation.experiments.models.gaps import from_first_observed, without_gaps
+from simulation.experiments.models.statistical import from_first_observed, without_gaps
 
 NAN = np.nan
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.config.run_config import RunConfig
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS

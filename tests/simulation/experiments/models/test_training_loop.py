@@ -17,9 +17,9 @@ from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.seeds import derive_seed
 from simulation.experiments.cell_cache import Cell
-from simulation.experiments.models.cohort_windows import cohort_windows
 from simulation.experiments.models.fine_tuned import fresh_network
 from simulation.experiments.models.registry import METHODS
+from simulation.experiments.models.scoring import cohort_windows
 from simulation.experiments.models.training_loop import average, train_rounds
 from simulation.run import federate
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from common.command_line import run
+from common.console import run
 from simulation.cli import app
 from simulation.experiments.studies.cost import Cost, finding
 

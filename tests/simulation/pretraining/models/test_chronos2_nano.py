@@ -18,8 +18,7 @@ from simulation.pretraining.models.chronos2_nano import (
     predict_quantiles,
     window_loss,
 )
-from simulation.pretraining.train import evaluate
-from simulation.pretraining.windows import WindowBatch, held_out_batches
+from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
 
 NAME = "chronos2-nano"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.backbones.forecaster import ModelForecaster
+from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
 from simulation.pretraining import NANO_MODELS, default_folder, pretrain
 from simulation.pretraining.export import sha256
@@ -18,8 +18,7 @@ from simulation.pretraining.models.moirai_nano import (
     predict_quantiles,
     window_loss,
 )
-from simulation.pretraining.train import evaluate
-from simulation.pretraining.windows import WindowBatch, held_out_batches
+from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
 
 pytest.importorskip("uni2ts", reason='MOIRAI needs the extra: pip install "fedvitals[moirai]"')
 

@@ -31,7 +31,6 @@ FLOWER_FILES = {
     "server/superlink/superlink.py",
     "server/rounds/enrollment.py",
     "server/rounds/join_reply.py",
-    "server/rounds/node_roster.py",
     "server/rounds/federation.py",
     "simulation/engines",
 }

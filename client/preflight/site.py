@@ -1,11 +1,14 @@
-"""What is the site's own: policy, table, key, audit log, and who may reach the app's work."""
+"""What is the site's own: policy, table, key, audit log, and who may reach the app's work.
+
+Whether an app bundle may run, and for how long yet.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,12 +23,36 @@ from client.node.min_patients import training_patients
 from client.policy.file_ownership import find_fault
 from client.policy.policy import Policy, load_policy
 from client.policy.run_settings import unnamed_settings
-from client.preflight.approvals import check_approvals
 from client.preflight.finding import Finding, fail, ok, warn
 from client.preflight.local_api import check_interface
 from client.privacy.budget_filter import BudgetFilter
 from common.data.site_table import SiteTableInfo, read_site_table
 from common.errors import FedvitalsError
+
+SOON = timedelta(days=14)
+"""So long before an approval ends, preflight warns."""
+
+
+def check_approvals(path: Path, policy: Policy, now: datetime) -> Finding:
+    """Give the finding about the bundles of a policy.
+
+    Args:
+        path: the policy's file.
+        policy: what it says.
+        now: the moment, with its offset.
+    """
+    reasons = {one: policy.refusal(one, now) for one in policy.bundles}
+    usable = [policy.bundles[one] for one, reason in reasons.items() if reason is None]
+    command = f"python -m client approve BUNDLE --policy {path}"
+    if not usable:
+        what = "; ".join(reason for reason in reasons.values() if reason) or "none is in it"
+        return warn("policy", f"{path} lets no app bundle run: {what}", command)
+    first = min(usable, key=lambda bundle: bundle.end)
+    what = f"{path}, {len(usable)} app bundles may run, {first.name} until {first.last}"
+    if first.end - now < SOON:
+        return warn("policy", what, f"if the study goes on: {command} --renew --until DATE")
+    return ok("policy", what)
+
 
 _NEW_KEY = "make one with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key, and have it registered"
 

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from chronos.chronos2.model import Chronos2Model
 
-from common.backbones.base import Batch, in_scale_units, plain_model
+from common.backbones.base import Batch, in_scale_units, plain_model, window_pinball
 from common.backbones.chronos.chronos_bolt import FlooredInstanceNorm
-from common.backbones.quantile_loss import window_pinball
 from common.backbones.weights_folder import load_pretrained, read_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from chronos.chronos_bolt import ChronosBoltModelForForecasting, InstanceNorm
 
-from common.backbones.base import Batch, in_scale_units, plain_model
-from common.backbones.quantile_loss import window_pinball
+from common.backbones.base import Batch, in_scale_units, plain_model, window_pinball
 from common.backbones.weights_folder import load_pretrained, read_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError

@@ -13,10 +13,9 @@ from typing import Any
 
 import torch
 
-from common.backbones.base import Batch, plain_model
+from common.backbones.base import Batch, plain_model, window_pinball
 from common.backbones.moirai.moirai import Moirai, import_weights
 from common.backbones.moirai.packing import causal_mean, pack, token_count
-from common.backbones.quantile_loss import window_pinball
 from common.errors import BackboneError
 
 

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.backbones.base import Batch, in_scale_units
-from common.backbones.quantile_loss import window_pinball
+from common.backbones.base import Batch, in_scale_units, window_pinball
 from common.config.run_config import WindowConfig
 from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from client.policy.policy import load_policy
-from client.preflight.approvals import check_approvals
 from client.preflight.finding import Finding
+from client.preflight.site import check_approvals
 from tests.approval_samples import NOW, UNTIL, approved
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -70,6 +70,4 @@ def test_flower_appears_at_the_edges_only(package: str) -> None:
 
 
 def test_the_rule_sees_an_import_inside_a_function() -> None:
-    assert imported_packages("def f():\n    from common.data.cohort_writer import x\n") == {
-        "simulation"
-    }
+    assert imported_packages("def f():\n    from simulation.run import x\n") == {"simulation"}

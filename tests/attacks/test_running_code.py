@@ -215,9 +215,8 @@ def test_a_run_cannot_name_a_folder_elsewhere(node: LocalNode, tmp_path: Path) -
     bundle = app(tmp_path / "b", TELL, told=told, word="approved")
     prefix = hashlib.sha256(bundle).hexdigest()[:PREFIX]
     shutil.copytree(tmp_path / "b", tmp_path / f"planted.{prefix}")
-    (tmp_path / f"planted.{prefix}" / "client" / "app.py").write_text(
-        PLANTED.format(told=str(told))
-    )
+    planted = tmp_path / f"planted.{prefix}" / "client" / "app" / "client_app.py"
+    planted.write_text(PLANTED.format(told=str(told)))
     # From wherever the app is unpacked, up to the root.
     version = f"/{'../' * 20}{(tmp_path / 'planted').relative_to('/')}"
     node.ask(bundle, fab_id="/", fab_version=version)

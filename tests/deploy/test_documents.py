@@ -18,7 +18,6 @@ import pytest
 import typer.main
 
 from client.cli import app as client_app
-from client.egress.gate import Gate
 from client.preflight import local_api, machine, network, site
 from common.errors import AuditError, NodeError, PolicyError, UsageError
 from server.cli import app as server_app
@@ -158,8 +157,11 @@ def test_the_participants_runbook_explains_every_finding_of_preflight() -> None:
 
 
 def test_the_participants_runbook_explains_every_refusal_of_the_gate() -> None:
-    folder = Path(Gate.__module__.replace(".", "/")).parent
-    sources = "".join(path.read_text() for path in sorted((REPOSITORY / folder).glob("*.py")))
+    sources = "".join(
+        path.read_text()
+        for room in ("egress", "node", "policy")
+        for path in sorted((REPOSITORY / "client" / room).rglob("*.py"))
+    )
     codes = set(re.findall(r"RefusedError\(\s*\"([a-z-]+)\"", sources)) | {"policy", "gate-failed"}
     table = text("runbooks/participant.md").split("## 9. While it runs")[1].split("## 10.")[0]
     named = "".join(re.findall(r"^\| refused: (.*?)\|", table, re.MULTILINE))

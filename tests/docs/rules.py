@@ -162,8 +162,8 @@ ELSEWHERE = (
         for name, test, words in (
             ("compare", "test_experiment_commands.py", 'experiment_command("compare"'),
             ("sweep", "test_experiment_commands.py", 'experiment_command("sweep"'),
-            ("cost", "test_cost.py", '"cost"'),
-            ("reproduce", "test_reproduce.py", 'experiment_command("reproduce"'),
+            ("cost", "studies/test_cost.py", '"cost"'),
+            ("reproduce", "studies/test_reproduce.py", 'experiment_command("reproduce"'),
         )
     ),
     # No model hub here; name and revision are the catalog's.

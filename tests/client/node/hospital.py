@@ -131,11 +131,17 @@ def other_bundle(folder: Path, query: str = ANSWER, train: str = ANSWER, first: 
         first: what it does when it is imported.
     """
     app = APP.format(query=query, train=train, first=first)
-    files = {"client": app, "common": "", "server": "app = None\n"}
-    for package, source in files.items():
-        (folder / package).mkdir(parents=True)
-        (folder / package / "__init__.py").write_text("")  # or the installed package goes before
-        (folder / package / "app.py").write_text(source)
+    modules = {
+        "client/app/client_app.py": app,
+        "common/nothing.py": "",
+        "server/server_app.py": "app = None\n",
+    }
+    for name, source in modules.items():
+        module = folder / name
+        module.parent.mkdir(parents=True)
+        for package in module.relative_to(folder).parents[:-1]:
+            (folder / package / "__init__.py").touch()  # or the installed package goes before
+        module.write_text(source)
     for name in ("pyproject.toml", "LICENSE"):
         shutil.copy(REPOSITORY / name, folder)
     return build_fab_from_disk(folder)

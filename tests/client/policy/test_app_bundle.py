@@ -78,7 +78,7 @@ def test_nothing_is_unpacked_outside_its_folder(tmp_path: Path, path: str) -> No
 def test_what_is_unpacked_is_what_was_read(tmp_path: Path) -> None:
     bundle = read_bundle(make_bundle(tmp_path, **{"client/app/client_app.py": "app = 1\n"}))
     unpack_bundle(bundle, tmp_path / "inner")
-    assert (tmp_path / "inner" / "client" / "app.py").read_text() == "app = 1\n"
+    assert (tmp_path / "inner" / "client" / "app" / "client_app.py").read_text() == "app = 1\n"
 
 
 def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:

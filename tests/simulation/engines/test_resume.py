@@ -79,7 +79,7 @@ def stop_at(config: RunConfig, number: int, place: str) -> None:
 
     kept: Any = getattr(server.rounds.federation, place)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("server.app.RunFolder", claimed)
+        patch.setattr("server.server_app.RunFolder", claimed)
         patch.setattr(f"server.rounds.federation.{place}", stop)
         with pytest.raises(StopError):
             federate(config)

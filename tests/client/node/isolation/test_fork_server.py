@@ -21,17 +21,17 @@ print(json.dumps({"ours": ours, "torch": "torch" in sys.modules, "peft": "peft" 
 """
 SERVER = """
 import gc, json, os, sys, time
-from client.node.isolation import fork_server, message
+from client.node.isolation import fork_server, message_process
 fork_server.preload = lambda: None
 fork_server.GRACE_S = 0.5
 APP
-message.flwr_clientapp = app
+message_process.flwr_clientapp = app
 fork_server.main()
 """
 TELL = """
 def app():
     text, frozen = sys.stdin.read(), gc.get_freeze_count() > 0
-    ours = [name for name in sys.modules if name.partition(".")[0] in message.OURS]
+    ours = [name for name in sys.modules if name.partition(".")[0] in message_process.OURS]
     said = {"arguments": sys.argv, "pid": os.getpid(), "stdin": text, "frozen": frozen}
     said |= {"home": os.environ["FLWR_HOME"], "fds": os.listdir("/proc/self/fd"), "ours": ours}
     os.write(1, f"{json.dumps(said)}\\n".encode())

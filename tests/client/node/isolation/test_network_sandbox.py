@@ -151,9 +151,11 @@ def test_the_rights_over_the_namespace_are_given_up(tmp_path: Path) -> None:
     key = tmp_path / "node.key"
     key.write_text("the key")
     program = (
-        "import ctypes, sys; from pathlib import Path; from client.node.isolation import network_sandbox\n"
-        "key = Path(sys.argv[1]); print(network_sandbox.can_read(key)); network_sandbox._enter(key)\n"
-        "print(shut_in.shut_in(), network_sandbox.can_read(key))\n"
+        "import ctypes, sys; from pathlib import Path\n"
+        "from client.node.isolation import network_sandbox\n"
+        "key = Path(sys.argv[1]); print(network_sandbox.can_read(key))\n"
+        "network_sandbox._enter(key)\n"
+        "print(network_sandbox.shut_in(), network_sandbox.can_read(key))\n"
         "import subprocess\n"
         "print(subprocess.run(['cat', '/proc/self/status'], capture_output=True).stdout.decode())"
     )

@@ -99,7 +99,7 @@ def calibrate(
 
     patients = np.count_nonzero(evaluation.observed, axis=0)
     intervals = bootstrap_intervals(sums, statistic, replicates=replicates, seed=seed)
-    intervals = intervals.of_several(np.append(patients, len(sums))[:, None])
+    intervals = intervals.mask_single_patients(np.append(patients, len(sums))[:, None])
     rows = [_reliability(intervals, row) for row in range(len(VITAL_NAMES) + 1)]
     vitals = {vital: rows[row] for row, vital in enumerate(VITAL_NAMES) if patients[row]}
     return Calibration(vitals, rows[-1])

@@ -115,7 +115,7 @@ def _assemble(
     intervals: Intervals, names: tuple[str, ...], patients: npt.NDArray[np.intp], resampled: int
 ) -> Comparison:
     """Name the intervals [absolute and relative, V and the mean, M]; `patients` is [V]."""
-    intervals = intervals.of_several(np.append(patients, resampled)[:, None])
+    intervals = intervals.mask_single_patients(np.append(patients, resampled)[:, None])
     vitals = {
         vital: {
             name: Difference(intervals.at(0, row, column), intervals.at(1, row, column))

@@ -19,7 +19,7 @@ from common.reporting.phrasing import (
     VITAL_LABELS,
     VITAL_UNITS,
     WORSE,
-    Interval,
+    IntervalJson,
     bounds,
     number,
     percent,
@@ -118,7 +118,7 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
     return table
 
 
-def _difference(interval: Interval) -> Iterator[str]:
+def _difference(interval: IntervalJson) -> Iterator[str]:
     colour = {BETTER: "green", WORSE: "red"}.get(verdict(interval))
     text = percent(interval["estimate"])
     yield f"[{colour}]{text}[/{colour}]" if colour else text

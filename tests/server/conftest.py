@@ -156,9 +156,9 @@ def _write(
     adapter: Adapter,
     best_round: int,
 ) -> None:
-    from server.release.release import release
+    from server.release.release import write_release
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rounds))
-    release(folder, adapter, best_round)
+    write_release(folder, adapter, best_round)

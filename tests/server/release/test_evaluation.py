@@ -27,10 +27,10 @@ from common.data.windows import Windows, WindowSettings, make_windows
 from common.errors import AdapterError, CohortError, FederationError, UsageError
 from common.evaluation.evaluate import LEVELS
 from common.evaluation.metrics import METRICS
-from server.release.adapter_source import load_subject
+from server.release.adapter_source import load_adapter
 from server.release.console_tables import evaluation_tables
-from server.release.evaluation import evaluate_run, evaluate_subject
-from server.release.evaluation_data import read_sites
+from server.release.evaluation import evaluate_adapter, evaluate_run
+from server.release.evaluation_data import read_evaluation_sites
 from server.report.example_forecasts import KINDS
 
 MakeRun = Callable[..., Path]
@@ -269,15 +269,15 @@ def test_a_folder_of_peft_s_own_needs_the_backbone_s_name(
     wrapped = PeftModel.from_pretrained(load_backbone(str(tiny_bolt)).model, str(ours))
     wrapped.save_pretrained(str(theirs))
     with pytest.raises(UsageError, match="--backbone"):
-        load_subject(theirs)
+        load_adapter(theirs)
     windows = {"windows.context": "24", "windows.horizon": "4"}
-    subjects = [
-        load_subject(ours, windows=windows),
-        load_subject(theirs, backbone=str(tiny_bolt), windows=windows),
+    adapters = [
+        load_adapter(ours, windows=windows),
+        load_adapter(theirs, backbone=str(tiny_bolt), windows=windows),
     ]
-    results = [evaluate_subject(subject, tiny_cohort).result for subject in subjects]
+    results = [evaluate_adapter(loaded, tiny_cohort).result for loaded in adapters]
     assert results[0]["pooled"] == results[1]["pooled"]
-    assert subjects[0].run is None
+    assert adapters[0].run is None
 
 
 def test_other_weights_than_the_adapter_s_are_refused(
@@ -289,7 +289,7 @@ def test_other_weights_than_the_adapter_s_are_refused(
     model.save_pretrained(tmp_path / "other")
     save_peft_folder(trained_adapter, tmp_path / "peft")
     with pytest.raises(AdapterError, match="was trained on"):
-        load_subject(tmp_path / "peft", backbone=str(tmp_path / "other"))
+        load_adapter(tmp_path / "peft", backbone=str(tmp_path / "other"))
 
 
 def test_an_adapter_that_is_not_finite_is_refused_by_name(
@@ -299,7 +299,7 @@ def test_an_adapter_that_is_not_finite_is_refused_by_name(
     broken = {**trained_adapter.tensors, name: trained_adapter.tensors[name] * np.float32("nan")}
     save_peft_folder(replace(trained_adapter, tensors=broken), tmp_path / "peft")
     with pytest.raises(AdapterError, match=f"peft holds NaN or infinity in {re.escape(name)}; "):
-        load_subject(tmp_path / "peft", backbone=str(tiny_bolt))
+        load_adapter(tmp_path / "peft", backbone=str(tiny_bolt))
 
 
 def test_bad_input_is_told_in_one_line(
@@ -307,18 +307,18 @@ def test_bad_input_is_told_in_one_line(
 ) -> None:
     run = make_run()
     with pytest.raises(UsageError, match="there is no folder"):
-        load_subject(tmp_path / "absent")
+        load_adapter(tmp_path / "absent")
     with pytest.raises(UsageError, match="neither a run folder"):
-        load_subject(tmp_path)
+        load_adapter(tmp_path)
     with pytest.raises(UsageError, match=r"windows\.\* only, got rounds"):
-        load_subject(run, windows={"rounds": "3"})
+        load_adapter(run, windows={"rounds": "3"})
     with pytest.raises(UsageError, match="did you mean 'test'"):
         evaluate_run(run, tiny_cohort, "tset")
     with pytest.raises(CohortError, match="absent holds no cohort"):
         evaluate_run(run, tmp_path / "absent")
     (run / "adapter").rename(run / "gone")
     with pytest.raises(UsageError, match="has released no adapter"):
-        load_subject(run)
+        load_adapter(run)
 
 
 def test_another_time_step_than_the_run_s_is_refused(
@@ -326,7 +326,7 @@ def test_another_time_step_than_the_run_s_is_refused(
 ) -> None:
     config = RunConfig.parse(run_config["settings"])
     with pytest.raises(UsageError, match="prepare it with --step-minutes 30"):
-        read_sites(tiny_cohort, "test", config.windows, step_minutes=30)
+        read_evaluation_sites(tiny_cohort, "test", config.windows, step_minutes=30)
 
 
 def test_a_folder_that_cannot_be_written_is_told(make_run: MakeRun, tiny_cohort: Path) -> None:

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from common.adapter.adapter import Adapter
 from common.backbones.loading import load_backbone
 from common.backbones.lora import merged_model
-from server.report.model_card import plain
+from server.report.model_card import escape_markdown
 
 MakeRun = Callable[..., Path]
 
@@ -104,6 +104,6 @@ def test_what_sites_sent_is_never_markup(make_run: MakeRun, run_config: dict[str
 
 
 def test_plain_text_is_one_bounded_line() -> None:
-    assert plain("a\nb\x00c") == "a b c"
-    assert plain("*a_b*") == r"\*a\_b\*"
-    assert len(plain("a" * 5000)) == 200
+    assert escape_markdown("a\nb\x00c") == "a b c"
+    assert escape_markdown("*a_b*") == r"\*a\_b\*"
+    assert len(escape_markdown("a" * 5000)) == 200

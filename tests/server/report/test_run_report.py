@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import server
-from common.reporting.components import LONGEST_TEXT
+from common.reporting.phrasing import LONGEST_TEXT
 from common.reporting.style import STYLE
 
 MakeRun = Callable[..., Path]
@@ -123,7 +123,7 @@ def test_results_stand_beside_their_intervals(
     assert text.count('class="interval">[') >= 2 * 2 * 8
 
 
-def test_what_was_exchanged_and_refused_is_told(make_run: MakeRun) -> None:
+def test_exchanges_and_refusals_are_listed(make_run: MakeRun) -> None:
     text = report_of(make_run()).replace("\u00a0", " ")
     # 9 adapters of 400 bytes out, 5 of 300 back, against 14 copies of 10,000 numbers.
     assert "14 adapters were sent, one a message: 3.6 kB to the sites and 1.5 kB from them" in text
@@ -131,7 +131,7 @@ def test_what_was_exchanged_and_refused_is_told(make_run: MakeRun) -> None:
     assert "560.0 kB" in text
     assert "no reply within 5 s" in text
     assert "no usable window" in text
-    assert "Seconds that it took, by part: training, validation." in text
+    assert "Seconds of work, by part: training, validation." in text
     assert "WQL in the mean over vital signs; WQL of oxygen saturation" in text
 
 

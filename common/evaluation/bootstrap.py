@@ -22,8 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import UsageError
-
-Array = npt.NDArray[np.float64]
+from common.evaluation.metrics import Array
 
 DEFAULT_REPLICATES = 1000
 CONFIDENCE = 0.95

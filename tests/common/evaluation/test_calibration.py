@@ -87,9 +87,9 @@ def test_no_window_gives_no_curve() -> None:
     assert np.isnan(result.mean.below[0].estimate)
 
 
-def test_what_was_not_counted_is_said() -> None:
+def test_missing_counts_are_an_error() -> None:
     evaluation = evaluate(uniform_windows(), Uniform())
-    with pytest.raises(UsageError, match="kept no counts per quantile level"):
+    with pytest.raises(UsageError, match="has no counts per quantile level"):
         calibrate(replace(evaluation, below=None))
     with pytest.raises(UsageError, match="metric 'coverage_80' was not computed"):
         calibrate(evaluate(uniform_windows(), Uniform(), metrics=["mae"]))

@@ -182,8 +182,8 @@ def test_forecasts_that_are_not_finite_are_refused(wrong: float) -> None:
     forecasts[3, 5, 8] = wrong
     with pytest.raises(ForecastError) as error:
         evaluate(windows, Fixed(forecasts))
-    assert "Fixed gave NaN or infinity for 1 of 100 windows" in str(error.value)
-    assert "first of heart_rate" in str(error.value)
+    assert "Fixed returned NaN or infinity for 1 of 100 windows" in str(error.value)
+    assert "first for heart_rate" in str(error.value)
 
 
 def test_forecasts_of_another_shape_are_refused() -> None:

@@ -23,6 +23,7 @@ from common.reporting.phrasing import (
     VITAL_UNITS,
     WORSE,
     clean_line,
+    listed,
     number,
     verdict,
 )
@@ -68,7 +69,7 @@ def results_section(evaluation: Mapping[str, Any] | None) -> Section:
     parts = [
         Part(paragraphs=[intro], figures=figures),
         Part("Per vital sign", tables=tables, folded_title="All other metrics", folded=others),
-        *_sites(evaluation),
+        _site_part(evaluation),
         Part(notes=[_METRICS, _INTERVALS, _BASELINES]),
     ]
     return Section("results", "Results", parts)
@@ -138,8 +139,33 @@ def _compared(entry: Mapping[str, Any], metric: str) -> str:
     return text if NOTHING in ends else f"{text} [{', '.join(ends)}]"
 
 
-def _sites(evaluation: Mapping[str, Any]) -> list[Part]:
+def _site_part(evaluation: Mapping[str, Any]) -> Part:
     sites = evaluation["sites"]
+    worse = [
+        clean_line(name)
+        for name, site in sites.items()
+        if verdict(site["differences"]["zero_shot"]["mean"]["wql"]["relative"]) == WORSE
+    ]
+    warning = (
+        f"At {listed(worse)} the adapter's WQL is higher than that of the backbone without it: "
+        "there the adapter makes forecasts worse."
+        if worse
+        else ""
+    )
+    empty = [clean_line(name) for name in evaluation["data"] if name not in sites]
+    note = f"Without a window in this split: {listed(empty)}." if empty else ""
+    return Part(
+        "Per site",
+        warnings=[warning] if warning else [],
+        tables=[_site_table(sites)],
+        folded_title="Per site and vital sign",
+        folded=[_site_vital_table(sites)],
+        notes=[note] if note else [],
+    )
+
+
+def _site_table(sites: Mapping[str, Any]) -> Table:
+    """Return every site's WQL of all models, and the adapter's differences to zero-shot."""
     rows = []
     for name, site in sites.items():
         models, differences = site["models"], site["differences"]["zero_shot"]["mean"]
@@ -162,29 +188,7 @@ def _sites(evaluation: Mapping[str, Any]) -> list[Part]:
         *(f"WQL, {label.lower()}" for label in MODELS.values()),
         *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
     ]
-    worse = [
-        clean_line(name)
-        for name, site in sites.items()
-        for interval in [site["differences"]["zero_shot"]["mean"]["wql"]["relative"]]
-        if verdict(interval) == WORSE
-    ]
-    empty = [clean_line(name) for name in evaluation["data"] if name not in sites]
-    warnings = [
-        f"At {', '.join(worse)} the adapter's WQL is higher than that of the backbone without it: "
-        "there the adapter makes forecasts worse."
-    ]
-    notes = [f"Without a window in this split: {', '.join(empty)}."]
-    table = Table("In the mean over vital signs", header, rows)
-    return [
-        Part(
-            "Per site",
-            warnings=warnings if worse else [],
-            tables=[table],
-            folded_title="Per site and vital sign",
-            folded=[_site_vital_table(sites)],
-            notes=notes if empty else [],
-        )
-    ]
+    return Table("In the mean over vital signs", header, rows)
 
 
 def _site_vital_table(sites: Mapping[str, Any]) -> Table:

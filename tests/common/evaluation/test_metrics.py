@@ -44,7 +44,7 @@ def score(target: Array, quantiles: Array, context: Array, floor: float = 1.0) -
 
 
 def long_frame(target: Array, quantiles: Array) -> pd.DataFrame:
-    """The observed points as utilsforecast wants them, one series for all windows."""
+    """The observed points in the format of utilsforecast, one series for all windows."""
     rows, steps = np.nonzero(~np.isnan(target))
     forecast = quantiles[rows, steps]
     columns = {f"q{level:g}": forecast[:, k] for k, level in enumerate(LEVELS)}
@@ -171,7 +171,7 @@ def test_dtw_is_at_most_mae(seed: int) -> None:
     assert totals.metric("dtw") <= totals.metric("mae") + 1e-9
 
 
-def test_what_is_not_observed_does_not_matter() -> None:
+def test_unobserved_steps_do_not_matter() -> None:
     target, quantiles, context = some_windows()
     changed = np.where(np.isnan(target)[..., None], 1e6 + np.arange(9.0), quantiles)
     ours, theirs = score(target, quantiles, context), score(target, changed, context)

@@ -42,7 +42,7 @@ def test_an_interval_that_touches_zero_decides_nothing() -> None:
     assert verdict(interval(0.0, 0.0, 0.0)) == "unclear"
 
 
-def test_a_finding_is_no_stronger_than_its_interval() -> None:
+def test_a_difference_in_words_is_no_stronger_than_its_interval() -> None:
     words = {
         "lower": difference_in_words("WQL", BELOW, "x"),
         "higher": difference_in_words("WQL", ABOVE, "x"),
@@ -63,7 +63,7 @@ def test_a_finding_is_no_stronger_than_its_interval() -> None:
     assert "cannot be compared" in difference_in_words("WQL", interval(None, None, None), "x")
 
 
-def test_numbers_have_a_true_minus_and_no_break() -> None:
+def test_numbers_have_a_typographic_minus_and_no_break() -> None:
     assert percent(-0.0321) == f"\u22123.21{NO_BREAK}%"
     assert percent(0.5) == f"+50.00{NO_BREAK}%"
     assert percent(None) == number(None) == "\u2013"

@@ -100,18 +100,18 @@ def test_an_adapter_of_other_weights_or_layers_is_not_merged(
             merged_model(loaded, replace(trained_adapter, tensors=tensors))
 
 
-def test_an_evaluation_is_written_and_renews_report_and_card(
+def test_an_evaluation_is_written_and_updates_report_and_card(
     make_run: MakeRun, tiny_cohort: Path
 ) -> None:
     run = make_run()
     adapter = (run / "adapter" / "adapter_model.safetensors").read_bytes()
-    said: list[str] = []
-    result = evaluate_run(run, tiny_cohort, progress=said.append)
+    steps: list[str] = []
+    result = evaluate_run(run, tiny_cohort, progress=steps.append)
     assert json.loads((run / "evaluation.json").read_text()) == result
     assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
     assert "Not evaluated" not in (run / "adapter" / "README.md").read_text()
     assert "not yet evaluated" not in (run / "report.html").read_text()
-    assert any("micu" in text for text in said)
+    assert any("micu" in text for text in steps)
     for block in (result["pooled"], *result["sites"].values()):
         assert list(block["models"]) == ["last_value", "ewm", "zero_shot", "adapter"]
         for table in block["models"].values():
@@ -168,7 +168,7 @@ def test_an_adapter_that_does_nothing_differs_by_nothing(
     assert "cannot be told apart" in (run / "report.html").read_text()
 
 
-def test_calibration_is_kept_of_the_adapter_and_of_the_backbone(evaluated_run: Path) -> None:
+def test_the_result_has_the_calibration_of_adapter_and_backbone(evaluated_run: Path) -> None:
     pooled = evaluation_of(evaluated_run)["pooled"]
     assert list(pooled["calibration"]) == ["zero_shot", "adapter"]
     for model, calibration in pooled["calibration"].items():
@@ -195,7 +195,7 @@ def test_baselines_know_the_spread_of_their_own_site(evaluated_run: Path) -> Non
     result = evaluation_of(evaluated_run)
     for model in ("last_value", "ewm"):
         coverage = result["pooled"]["models"][model]["mean"]["coverage_80"]
-        # Random walks: errors of other patients of the site, about 80 % of which lie inside.
+        # Random walks: errors of other patients of the site, about 80 % of which are inside.
         assert 0.65 < coverage < 0.92, model
 
 
@@ -214,7 +214,7 @@ def test_the_result_holds_no_value_and_no_name_of_a_patient(
     assert not patients & {value for value in values if isinstance(value, str)}
 
 
-def test_examples_are_shown_for_open_sources_or_when_asked_for(
+def test_examples_are_shown_for_open_sources_or_on_request(
     make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
     def figures(run: Path) -> int:
@@ -302,7 +302,7 @@ def test_an_adapter_that_is_not_finite_is_refused_by_name(
         load_adapter(tmp_path / "peft", backbone=str(tiny_bolt))
 
 
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
     run = make_run()
@@ -329,7 +329,7 @@ def test_another_time_step_than_the_run_s_is_refused(
         read_evaluation_sites(tiny_cohort, "test", config.windows, step_minutes=30)
 
 
-def test_a_folder_that_cannot_be_written_is_told(make_run: MakeRun, tiny_cohort: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(make_run: MakeRun, tiny_cohort: Path) -> None:
     run = make_run()
     (run / "evaluation.json").mkdir()
     with pytest.raises(FederationError, match="cannot be written"):

@@ -36,7 +36,7 @@ def test_the_same_run_is_released_as_the_same_bytes(make_run: MakeRun) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_renewing_leaves_the_adapter_as_it_is(make_run: MakeRun) -> None:
+def test_an_update_does_not_change_the_adapter(make_run: MakeRun) -> None:
     run = make_run()
     before = adapter_bytes(run)
     report = (run / "report.html").read_bytes()
@@ -47,7 +47,7 @@ def test_renewing_leaves_the_adapter_as_it_is(make_run: MakeRun) -> None:
     assert (run / "report.html").read_bytes() == report
 
 
-def test_renewing_finds_the_released_round_again(
+def test_an_update_finds_the_released_round(
     make_run: MakeRun, run_rounds: list[dict[str, Any]], trained_adapter: Adapter
 ) -> None:
     run = make_run(best_round=2)

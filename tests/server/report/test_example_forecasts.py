@@ -26,7 +26,7 @@ def above_a_hundred(size: int, horizon: int = 2) -> Windows:
     )
 
 
-def test_examples_stand_at_their_quantile_of_the_loss() -> None:
+def test_examples_are_taken_at_their_quantile_of_the_loss() -> None:
     examples = choose_examples({"a": above_a_hundred(101)}, Hundred(), Hundred())
     assert {example.kind: example.target[0] for example in examples} == {
         "good": 110.0,
@@ -36,7 +36,7 @@ def test_examples_stand_at_their_quantile_of_the_loss() -> None:
     assert all(example.vital == 0 for example in examples)
 
 
-def test_examples_are_sought_where_the_target_is_measured_and_not_among_too_many() -> None:
+def test_examples_are_chosen_among_a_bounded_number_of_measured_targets() -> None:
     windows = above_a_hundred(10 * MOST_CANDIDATES, horizon=4)
     windows.target[windows.target[:, 0] < 1000, 1:] = np.nan
     examples = choose_examples({"a": windows}, Hundred(), Hundred())

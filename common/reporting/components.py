@@ -135,9 +135,9 @@ def render_page(page: Page) -> str:
     return text.lstrip()
 
 
-def raw_html(svg: str, *values: object) -> Markup:
+def raw_html(text: str, *values: object) -> Markup:
     """Mark our own SVG or HTML as safe to insert; `values` are escaped and filled in."""
-    markup = Markup(svg)  # noqa: S704  # constants and figures drawn from numbers
+    markup = Markup(text)  # noqa: S704  # constants and figures drawn from numbers
     return markup.format(*values) if values else markup
 
 

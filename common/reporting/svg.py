@@ -72,18 +72,6 @@ _STYLE: dict[RcKeyType, Any] = {
 }
 
 
-def series_colour(place: int) -> str:
-    """Return the placeholder of the line colour of site number `place`."""
-    return f"#0203{place % SERIES + 1:02x}"
-
-
-def series_css(place: int) -> str:
-    """Return the CSS of the line of site number `place`, for a legend."""
-    dashes = " ".join(f"{2 * length:g}" for length in series_dashes(place))
-    stroke = f"stroke: var(--series-{place % SERIES + 1}); stroke-width: 2"
-    return f"{stroke}; stroke-dasharray: {dashes}" if dashes else stroke
-
-
 def differences_figure(
     rows: Mapping[str, IntervalJson], metric: str, reference: str = "zero-shot"
 ) -> str:
@@ -116,22 +104,6 @@ def differences_figure(
             f"{metric} relative to {reference}, with 95 % intervals",
             "The tables below give the same numbers. Left of zero is better.",
         )
-
-
-def series_dashes(place: int) -> tuple[float, ...]:
-    """Return the dash pattern of site number `place`, in line widths; empty = solid."""
-    return _DASHES[place // SERIES % len(_DASHES)]
-
-
-def signed_per_cent(value: float, place: float) -> str:
-    """Format an axis tick with its sign and a per cent sign."""
-    return f"{signed_tick(value, place)} %"
-
-
-def signed_tick(value: float, _place: float) -> str:
-    """Format an axis tick with its sign, e.g. ``+2.5``; zero has none."""
-    sign = "" if abs(value) < 1e-9 else (MINUS if value < 0 else "+")
-    return f"{sign}{abs(value):.3g}"
 
 
 @contextmanager
@@ -171,3 +143,31 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'{frame} role="img" aria-labelledby="{name}-title {name}-text">{label}{body}'
     )
+
+
+def signed_per_cent(value: float, place: float) -> str:
+    """Format an axis tick with its sign and a per cent sign."""
+    return f"{signed_tick(value, place)} %"
+
+
+def signed_tick(value: float, _place: float) -> str:
+    """Format an axis tick with its sign, e.g. ``+2.5``; zero has none."""
+    sign = "" if abs(value) < 1e-9 else (MINUS if value < 0 else "+")
+    return f"{sign}{abs(value):.3g}"
+
+
+def series_colour(place: int) -> str:
+    """Return the placeholder of the line colour of site number `place`."""
+    return f"#0203{place % SERIES + 1:02x}"
+
+
+def series_dashes(place: int) -> tuple[float, ...]:
+    """Return the dash pattern of site number `place`, in line widths; empty = solid."""
+    return _DASHES[place // SERIES % len(_DASHES)]
+
+
+def series_css(place: int) -> str:
+    """Return the CSS of the line of site number `place`, for a legend."""
+    dashes = " ".join(f"{2 * length:g}" for length in series_dashes(place))
+    stroke = f"stroke: var(--series-{place % SERIES + 1}); stroke-width: 2"
+    return f"{stroke}; stroke-dasharray: {dashes}" if dashes else stroke

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 Curves = Mapping[str, Mapping[str, Any]]
 """Curves of ``adapter`` and ``zero_shot``, each from `Reliability.to_json`."""
 
-MEAN = "Mean over vitals"
+_MEAN = "Mean over vitals"
 
-MEAN_SIZE = (4.6, 3.4)
+_MEAN_SIZE = (4.6, 3.4)
 """Width and height in inches of the two figures of the mean, which are side by side."""
 
 _LEAST_SPAN = 5.0
@@ -61,7 +61,7 @@ def calibration_section(evaluation: Mapping[str, Any] | None) -> Section | None:
         vital: {model: one["vitals"][vital] for model, one in calibration.items()}
         for vital in calibration["adapter"]["vitals"]
     }
-    rows = {VITAL_LABELS[vital]: curves for vital, curves in vitals.items()} | {MEAN: mean}
+    rows = {VITAL_LABELS[vital]: curves for vital, curves in vitals.items()} | {_MEAN: mean}
     parts = [
         Part(paragraphs=[_READING], legend=_legend(), figures=_mean_figures(mean, levels)),
         Part("Per vital sign", [_DEPARTURES], figures=_vital_figures(vitals, levels), small=True),
@@ -93,7 +93,7 @@ def _legend() -> list[LegendEntry]:
 def _mean_figures(mean: Curves, levels: list[float]) -> list[Figure]:
     title = "Measured minus nominal share, in the mean over vital signs"
     span = departure_span([mean], levels)
-    svg = departure_figure(mean, levels, span, name="mean", title=title, size=MEAN_SIZE)
+    svg = departure_figure(mean, levels, span, name="mean", title=title, size=_MEAN_SIZE)
     return [
         Figure(
             "Measured against nominal share",
@@ -125,7 +125,7 @@ def reliability_figure(curves: Curves, levels: Sequence[float]) -> str:
         curves: shares in the mean over vitals; the adapter's with intervals.
         levels: the nominal levels.
     """
-    with blank_figure(*MEAN_SIZE) as (figure, axes):
+    with blank_figure(*_MEAN_SIZE) as (figure, axes):
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=0.8)
         _draw(axes, curves, levels, [0.0] * len(levels))
         axes.set_xlim(0, 100)
@@ -233,7 +233,7 @@ def _band_table(rows: Mapping[str, Curves]) -> Table:
         Row(
             label,
             [_share(curves[model]["inside_80"]) for model in ("zero_shot", "adapter")],
-            mean=label == MEAN,
+            mean=label == _MEAN,
         )
         for label, curves in rows.items()
     ]
@@ -247,7 +247,7 @@ def _level_table(rows: Mapping[str, Curves], levels: list[float]) -> Table:
         Row(
             label,
             [_share(interval) for interval in curves["adapter"]["below"]],
-            mean=label == MEAN,
+            mean=label == _MEAN,
         )
         for label, curves in rows.items()
     ]

@@ -26,7 +26,7 @@ SYNTHETIC = "synthetic"
 OPEN_SOURCES = frozenset({SYNTHETIC, "challenge-2012", "challenge-2019"})
 """Sources whose values anyone may see: a report shows examples of these by default."""
 
-KINDS: dict[str, float] = {"good": 0.1, "typical": 0.5, "poor": 0.9}
+EXAMPLE_QUANTILES: dict[str, float] = {"good": 0.1, "typical": 0.5, "poor": 0.9}
 """Examples of each vital, with the quantile of the windows' loss that each is taken from."""
 
 MOST_CANDIDATES = 500
@@ -39,7 +39,7 @@ class Example:
 
     Attributes:
         vital: index into `common.data.site_table.VITALS`.
-        kind: a key of `KINDS`.
+        kind: a key of `EXAMPLE_QUANTILES`.
         context: ``[C]`` in the vital's unit, NaN = not measured.
         target: ``[H]``, likewise.
         quantiles: ``[H, Q]``, the adapter's forecast at `common.evaluation.evaluate.LEVELS`.
@@ -94,7 +94,7 @@ def _of_vital(
     order = np.argsort(_losses(windows, forecast), kind="stable")
     median = LEVELS.index(0.5)
     examples = []
-    for kind, quantile in KINDS.items():
+    for kind, quantile in EXAMPLE_QUANTILES.items():
         place = int(order[round(quantile * (len(order) - 1))])
         alone = windows.take(slice(place, place + 1))
         reference = zero_shot.forecast(alone.context, alone.vital, horizon)
@@ -144,9 +144,9 @@ def example_forecasts_section(
         command = "python -m server evaluate --adapter RUN --data COHORT --examples"
         parts = [Part(paragraphs=[_WITHHELD], code=command)]
     else:
-        ordered = sorted(examples, key=lambda e: (list(KINDS).index(e.kind), e.vital))
+        ordered = sorted(examples, key=lambda e: (list(EXAMPLE_QUANTILES).index(e.kind), e.vital))
         parts = [Part(paragraphs=[_CHOICE], legend=_legend())]
-        for kind in KINDS:
+        for kind in EXAMPLE_QUANTILES:
             figures = [_figure(e, step_minutes) for e in ordered if e.kind == kind]
             parts.append(Part(_TITLES[kind], figures=figures, small=True))
     return Section("examples", "Example forecasts", parts)

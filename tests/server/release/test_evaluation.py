@@ -31,7 +31,7 @@ from server.release.adapter_source import load_adapter
 from server.release.console_tables import evaluation_tables
 from server.release.evaluation import evaluate_adapter, evaluate_run
 from server.release.evaluation_data import read_evaluation_sites
-from server.report.example_forecasts import KINDS
+from server.report.example_forecasts import EXAMPLE_QUANTILES
 
 MakeRun = Callable[..., Path]
 
@@ -222,7 +222,7 @@ def test_examples_are_shown_for_open_sources_or_on_request(
 
     run = make_run()
     evaluate_run(run, tiny_cohort)
-    assert figures(run) == len(VITAL_NAMES) * len(KINDS)
+    assert figures(run) == len(VITAL_NAMES) * len(EXAMPLE_QUANTILES)
     evaluate_run(run, tiny_cohort, examples=False)
     assert figures(run) == 0
     assert "values of single patients" in (run / "report.html").read_text()
@@ -230,7 +230,7 @@ def test_examples_are_shown_for_open_sources_or_on_request(
     evaluate_run(run, hospital)
     assert figures(run) == 0
     evaluate_run(run, hospital, examples=True)
-    assert figures(run) == len(VITAL_NAMES) * len(KINDS)
+    assert figures(run) == len(VITAL_NAMES) * len(EXAMPLE_QUANTILES)
 
 
 def test_one_site_table_can_be_evaluated(make_run: MakeRun, tiny_cohort: Path) -> None:

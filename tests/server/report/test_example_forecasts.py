@@ -4,7 +4,7 @@ import numpy as np
 
 from common.data.windows import FloatArray, IntArray, Windows
 from common.evaluation.evaluate import LEVELS
-from server.report.example_forecasts import KINDS, MOST_CANDIDATES, choose_examples
+from server.report.example_forecasts import EXAMPLE_QUANTILES, MOST_CANDIDATES, choose_examples
 
 
 class Hundred:
@@ -43,4 +43,4 @@ def test_examples_are_chosen_among_a_bounded_number_of_measured_targets() -> Non
     assert all(np.isfinite(example.target).all() for example in examples)
     few = above_a_hundred(3, horizon=4)
     few.target[:, 1:] = np.nan
-    assert len(choose_examples({"a": few}, Hundred(), Hundred())) == len(KINDS)
+    assert len(choose_examples({"a": few}, Hundred(), Hundred())) == len(EXAMPLE_QUANTILES)

@@ -185,8 +185,8 @@ def _results(record: RunRecord) -> str:
     )
     errors = [f"- {sentence}" for sentence in vital_errors(evaluation)]
     calibration = pooled.get("calibration")
-    held = range_in_words(calibration["adapter"]) if calibration else []
-    ranges = f"{RANGE_ANNOUNCED} {' '.join(held)}" if held else ""
+    sentences = range_in_words(calibration["adapter"]) if calibration else []
+    ranges = f"{RANGE_ANNOUNCED} {' '.join(sentences)}" if sentences else ""
     parts = [
         _paragraph(intro),
         _results_table(pooled),
@@ -195,6 +195,19 @@ def _results(record: RunRecord) -> str:
         _paragraph(ranges),
     ]
     return "\n\n".join(filter(None, parts))
+
+
+def _validation_only(record: RunRecord) -> str:
+    curve = dict(record.validation_curve())
+    first, best = curve.get(0), curve.get(record.best_round)
+    if first is None or best is None:
+        return "Not evaluated, and no site had validation patients, so the accuracy is unknown."
+    return (
+        f"Not yet evaluated on test patients. On the sites' validation patients WQL was "
+        f"{number(first, 4)} before training and {number(best, 4)} after round "
+        f"{record.best_round}. That round was chosen by this value, which is therefore optimistic "
+        "and has no interval."
+    )
 
 
 _READING = """\
@@ -223,19 +236,6 @@ def _results_table(pooled: dict[str, Any]) -> str:
 
 def _difference(interval: dict[str, Any]) -> str:
     return f"{percent(interval['estimate'])} {bounds(interval)}".rstrip()
-
-
-def _validation_only(record: RunRecord) -> str:
-    curve = dict(record.validation_curve())
-    first, best = curve.get(0), curve.get(record.best_round)
-    if first is None or best is None:
-        return "Not evaluated, and no site had validation patients: its accuracy is unknown."
-    return (
-        f"Not yet evaluated on test patients. On the sites' validation patients WQL was "
-        f"{number(first, 4)} before training and {number(best, 4)} after round "
-        f"{record.best_round}. That round was chosen by this value, which is therefore optimistic "
-        "and has no interval."
-    )
 
 
 def _snippets(record: RunRecord) -> list[str]:

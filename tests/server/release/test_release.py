@@ -63,7 +63,7 @@ def test_a_run_without_rounds_or_sites_is_released(
     config = {**run_config, "sites": {}, "sites_refused": {}}
     run = make_run(config=config, rounds=[], best_round=0)
     assert "No round improved" in (run / "report.html").read_text()
-    assert "its accuracy is unknown" in (run / "adapter" / "README.md").read_text()
+    assert "the accuracy is unknown" in (run / "adapter" / "README.md").read_text()
 
 
 def test_a_folder_that_cannot_be_written_gives_one_line(

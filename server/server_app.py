@@ -19,7 +19,7 @@ from common.config.run_config import RunConfig
 from common.paths import home
 from common.seeds import derive_seed
 from server.deployment.control_log import started_by
-from server.release.release import release
+from server.release.release import write_release
 from server.rounds.checkpoint import Checkpoint, check_same_settings, load_checkpoint
 from server.rounds.enrollment import gather
 from server.rounds.federation import Federation
@@ -54,7 +54,7 @@ def main(grid: Grid, context: Context) -> None:
     operator = started_by(str(context.run_id))
     run, state = _begin(folder, config, adapted, membership, fresh, operator)
     best = Federation(grid, config, membership, folder, run, state).conduct()
-    release(folder.path, best.adapter, best.round)
+    write_release(folder.path, best.adapter, best.round)
     folder.close()
     log.info("released the adapter of round %d in %s", best.round, folder.path)
 

@@ -22,6 +22,7 @@ from client.dry_run.offline_node import Kept
 from common.adapter.serialization.header import read_header
 from common.adapter.serialization.message import inspect
 from common.config.run_config import RunConfig
+from common.reporting.markdown import table_in_markdown
 
 PAGE, RECORD = "what-would-leave.md", "what-would-leave.json"
 ADAPTER = "adapter.safetensors"
@@ -189,7 +190,4 @@ def _shape(shape: Sequence[int]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield "|" + "---|" * len(head)
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield table_in_markdown(head, [[cell.replace("|", r"\|") for cell in row] for row in rows])

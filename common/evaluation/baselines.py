@@ -1,8 +1,8 @@
-"""Forecasts without a model, which any model has to beat: last value, weighted mean.
+"""Baseline forecasts without a model: last value and exponentially weighted mean.
 
-Both repeat one number over the whole horizon. Fitted, they add the quantiles of their own errors
-on training windows, per vital and step ahead, so that WQL and coverage compare them fairly with a
-probabilistic model; not fitted, all quantiles are that one number.
+Both repeat one number over the whole horizon. A fitted baseline adds the quantiles of its own
+errors on training windows, per vital and step ahead, so that WQL and coverage compare it fairly
+with a probabilistic model. Without a fit all quantiles are that number.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from common.data.site_table import VITALS
 from common.data.windows import FloatArray, IntArray, Windows
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS
-
-Array = npt.NDArray[np.float64]
+from common.evaluation.metrics import Array
 
 _MEDIAN = LEVELS.index(0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline(ABC):
-    """A point repeated over the horizon, with the spread of its own past errors.
+    """Point forecast repeated over the horizon, with quantiles of its own past errors.
 
     Attributes:
-        error_quantiles: ``[V, H, Q]`` in the vitals' units, from `fit`; None = no spread.
+        error_quantiles: ``[V, H, Q]`` in the vitals' units, from `fit`; None = not fitted.
     """
 
     error_quantiles: Array | None = None
@@ -45,18 +44,18 @@ class Baseline(ABC):
             context: ``[N, C]``, NaN = not measured.
 
         Returns:
-            ``[N]`` in the unit of the context; NaN where a context has no observed value.
+            ``[N]`` in the unit of the context; NaN if a context has no observed value.
         """
 
     def fit(self, train: Windows) -> Self:
-        """Return this baseline with the spread of its errors on training windows.
+        """Return this baseline with the quantiles of its errors on training windows.
 
-        The median of the forecast stays the point itself: quantiles below .5 are at or below it,
-        those above .5 at or above, even where the errors are skewed. A step at which a vital has
-        no observed target takes the errors of all steps; a vital without windows has no spread.
+        The median of the forecast remains the point itself, even if the errors are skewed:
+        quantiles below .5 are at or below it, those above .5 at or above. A step without observed
+        targets of a vital uses the errors of all steps; a vital without windows has no spread.
 
         Args:
-            train: windows of patients that are not evaluated.
+            train: windows of patients who are not evaluated.
         """
         errors = train.target.astype(np.float64) - self.point(train.context)[:, None]
         quantiles = np.zeros((len(VITALS), train.target.shape[1], len(LEVELS)))
@@ -71,7 +70,7 @@ class Baseline(ABC):
         """Forecast a batch of windows; see `common.evaluation.evaluate.Forecaster`.
 
         Raises:
-            UsageError: more steps are asked for than the baseline was fitted for.
+            UsageError: the horizon is longer than the one that the baseline was fitted for.
         """
         shape = (len(context), horizon_steps, len(LEVELS))
         point = np.broadcast_to(self.point(context)[:, None, None], shape)
@@ -88,7 +87,7 @@ class Baseline(ABC):
 
 @dataclass(frozen=True, eq=False)
 class LastValue(Baseline):
-    """The last observed value, however long ago it was: the naive forecast of clinical charts."""
+    """Last observed value, of any age: the naive forecast of clinical charts."""
 
     name: ClassVar[str] = "last_value"
     label: ClassVar[str] = "Last value"
@@ -101,10 +100,10 @@ class LastValue(Baseline):
 
 @dataclass(frozen=True, eq=False)
 class ExponentiallyWeightedMean(Baseline):
-    """The mean of the observed values, each weighted by (1 - alpha) to the power of its age.
+    """Mean of the observed values, each weighted by (1 - alpha) to the power of its age.
 
-    Age is counted in time steps, gaps included, so that a value before a long gap counts little
-    once new ones have come; weights are normalised over what was observed.
+    Age is counted in time steps, gaps included, so a value before a long gap has little weight once
+    newer ones are observed. The weights are normalised over the observed values.
 
     Attributes:
         alpha: between 0 and 1; 1 gives the last value.
@@ -125,8 +124,8 @@ class ExponentiallyWeightedMean(Baseline):
     def point(self, context: npt.NDArray[np.floating[Any]]) -> Array:
         """Return the weighted mean of each context, ``[N, C]`` to ``[N]``."""
         observed = ~np.isnan(context)
-        # Age from the last observed value: from the context's end, all weights of a long gap
-        # would underflow to 0.
+        # Age is counted from the last observed value: counted from the context's end, all weights
+        # would underflow to 0 after a long gap.
         age = np.maximum(_last_observed(context)[:, None] - np.arange(context.shape[1]), 0)
         weight = np.where(observed, (1.0 - self.alpha) ** age, 0.0)
         total = weight.sum(axis=1)
@@ -137,13 +136,13 @@ class ExponentiallyWeightedMean(Baseline):
 
 
 def _last_observed(context: npt.NDArray[np.floating[Any]]) -> IntArray:
-    """Return the place of the last observed value, [N]; the context's end where there is none."""
+    """Return the index of the last observed value, [N]; the last index if there is none."""
     backwards = np.argmax(~np.isnan(context)[:, ::-1], axis=1)
     return np.asarray(context.shape[1] - 1 - backwards, dtype=np.int64)
 
 
 def _error_quantiles(errors: Array) -> Array:
-    """Return the quantiles of errors [N, H] per step, [H, Q]; NaN errors are left out."""
+    """Return the quantiles of errors [N, H] per step, [H, Q], without NaN errors."""
     everything = errors[~np.isnan(errors)]
     if not len(everything):
         return np.zeros((errors.shape[1], len(LEVELS)))

@@ -1,15 +1,15 @@
-"""Patient-level bootstrap intervals of anything that is a function of sums over patients.
+"""Patient-level bootstrap intervals of statistics that are functions of sums over patients.
 
-What is resampled is the patient, with all windows of all his vitals and under all models at once:
-a replicate draws as many patients as there are, with replacement. Windows of one patient overlap
-in time and are alike, so that resampling windows would give intervals that are far too narrow; and
-since both models of a comparison see the same draw, what is easy or hard about a patient cancels.
-Patients of several sites are drawn from one pool, not site by site. What is not resampled: the
-training of the models. An interval tells how the result would vary over patients, not over seeds.
+A replicate draws as many patients as there are, with replacement. Each drawn patient comes with all
+windows of all vitals and under all models. Windows of one patient overlap in time and are alike, so
+resampling windows would give intervals that are far too narrow. Both models of a comparison see the
+same draw, so the difficulty of a patient cancels. Patients of several sites are drawn from one
+pool, not site by site. The training of the models is not repeated: an interval shows the variation
+over patients, not over seeds.
 
-A metric is a ratio of two sums, hence a replicate only needs the sums per patient: its totals are
-a row of multinomial counts times those sums. Source: Efron & Tibshirani 1993, An Introduction to
-the Bootstrap; the intervals are percentile intervals.
+A metric is a ratio of two sums, so a replicate needs only the sums per patient: its totals are a
+row of multinomial counts times those sums. Source: Efron & Tibshirani 1993, An Introduction to the
+Bootstrap; the intervals are percentile intervals.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import UsageError
-
-Array = npt.NDArray[np.float64]
+from common.evaluation.metrics import Array
 
 DEFAULT_REPLICATES = 1000
 CONFIDENCE = 0.95
-_COUNTS_AT_ONCE = 2_000_000  # 16 MB a block, whatever the number of patients
+_COUNTS_AT_ONCE = 2_000_000  # 16 MB a block, for any number of patients
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate and its bootstrap interval.
+    """Estimate and its bootstrap interval.
 
     Attributes:
         estimate: the value on the patients as they are; NaN where it is not defined.
@@ -45,7 +44,7 @@ class Interval:
     high: float
 
     def to_json(self) -> dict[str, float | None]:
-        """Plain values; None where a value is not defined, since JSON has no NaN."""
+        """Return plain values; None where a value is not defined, since JSON has no NaN."""
         return {name: value if np.isfinite(value) else None for name, value in vars(self).items()}
 
 
@@ -57,13 +56,13 @@ class Intervals:
     low: Array
     high: Array
 
-    def of_several(self, patients: npt.NDArray[np.integer[Any]]) -> Intervals:
-        """Return the same without the ends of what fewer than two patients stand behind.
+    def mask_single_patients(self, patients: npt.NDArray[np.integer[Any]]) -> Intervals:
+        """Return the intervals with NaN ends where fewer than two patients contribute.
 
-        One patient drawn once or five times gives one and the same ratio: a point, no interval.
+        One patient gives the same ratio however often it is drawn: a point, no interval.
 
         Args:
-            patients: how many have a part in each statistic; of a shape that fits this one's.
+            patients: number of patients in each statistic; broadcasts to the intervals' shape.
         """
         alone = patients < 2
         low, high = (np.where(alone, np.nan, end) for end in (self.low, self.high))
@@ -86,42 +85,35 @@ def bootstrap_intervals(
     """Return 95 % intervals of statistics of totals over patients.
 
     Args:
-        sums: ``[P, ...]``, what each patient contributes to the totals, of all the models that the
+        sums: ``[P, ...]``, each patient's contribution to the totals, for all the models that the
             statistic compares.
-        statistic: from totals ``[B, ...]`` to values ``[B, *S]``, each row for itself; NaN where a
-            value is not defined, e.g. since nobody of the replicate has that vital. Such
-            replicates are left out of that value's interval.
+        statistic: from totals ``[B, ...]`` to values ``[B, *S]``, row by row; NaN where a value is
+            not defined, e.g. because no patient of the replicate has that vital. Such replicates
+            are left out of that value's interval.
         replicates: number B of draws of P patients each.
-        seed: of the draws; the same seed gives the same intervals.
+        seed: seed of the draws; the same seed gives the same intervals.
 
     Returns:
-        Intervals of shape S. With fewer than two patients there is nothing to vary: their ends
-        are NaN.
+        Intervals of shape S; with fewer than two patients their ends are NaN.
 
     Raises:
         UsageError: fewer than one replicate.
     """
     estimate = statistic(sums.sum(axis=0, dtype=np.float64)[None])[0]
     samples = statistic(resampled_sums(sums, replicates=replicates, seed=seed))
-    ends = np.full((2, *estimate.shape), np.nan)
-    tails = [(1.0 - CONFIDENCE) / 2.0, (1.0 + CONFIDENCE) / 2.0]
-    for index in np.argwhere(np.isfinite(estimate) & (len(sums) > 1)):
-        values = samples[(slice(None), *index)]
-        defined = values[np.isfinite(values)]
-        if len(defined):
-            ends[(slice(None), *index)] = np.quantile(defined, tails)
-    return Intervals(estimate, ends[0], ends[1])
+    intervals = percentile_intervals(estimate, samples)
+    return intervals.mask_single_patients(np.full(estimate.shape, len(sums)))
 
 
 def resampled_sums(
     sums: npt.NDArray[np.floating[Any]], *, replicates: int = DEFAULT_REPLICATES, seed: int = 0
 ) -> Array:
-    """Draw patients with replacement and add up what the drawn ones contribute.
+    """Draw patients with replacement and add up their contributions.
 
     Args:
-        sums: ``[P, ...]``, what each patient contributes.
+        sums: ``[P, ...]``, each patient's contribution.
         replicates: number B of draws of P patients each.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         ``[B, ...]``, the totals of each replicate.
@@ -145,3 +137,23 @@ def resampled_sums(
         drawn = counts.astype(np.float64) @ flat
         totals[start : start + size] = drawn.reshape(size, *sums.shape[1:])
     return totals
+
+
+def percentile_intervals(estimate: Array, samples: Array) -> Intervals:
+    """Return 95 % percentile intervals of statistics.
+
+    Args:
+        estimate: ``[*S]``, the values on the patients as they are.
+        samples: ``[B, *S]``, the values of the replicates; NaN ones are left out.
+
+    Returns:
+        Intervals of shape S; NaN ends where the estimate or all replicates are undefined.
+    """
+    ends = np.full((2, *estimate.shape), np.nan)
+    tails = [(1.0 - CONFIDENCE) / 2.0, (1.0 + CONFIDENCE) / 2.0]
+    for index in np.argwhere(np.isfinite(estimate)):
+        values = samples[(slice(None), *index)]
+        defined = values[np.isfinite(values)]
+        if len(defined):
+            ends[(slice(None), *index)] = np.quantile(defined, tails)
+    return Intervals(estimate, ends[0], ends[1])

@@ -1,9 +1,8 @@
-"""How far a model's quantiles can be taken at their word.
+"""Calibration of a model's quantiles, with intervals over patients.
 
-A forecast is calibrated where, of all measurements, the share at or below the quantile of level a
-is a, whatever the level. `Evaluation` counts them while it streams; here the counts become shares
-with intervals over patients. Levels of one model are drawn together, so that a curve's intervals
-belong to one and the same replicates.
+A forecast is calibrated if, for every level a, the share of measurements at or below the quantile
+of level a is a. `Evaluation` counts the measurements batch by batch; this module turns the counts
+into shares. All levels of a model use the same bootstrap replicates.
 """
 
 from __future__ import annotations
@@ -12,23 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
 from common.evaluation.bootstrap import DEFAULT_REPLICATES, Interval, Intervals, bootstrap_intervals
 from common.evaluation.evaluate import LEVELS, Evaluation, mean_over_vitals
-from common.evaluation.metrics import computed_column
-
-Array = npt.NDArray[np.float64]
+from common.evaluation.metrics import Array, computed_column
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """One curve of a calibration plot.
+    """Reliability curve: one curve of a calibration plot.
 
     Attributes:
-        below: of each of `LEVELS` the share of measurements at or below its quantile.
+        below: for each of `LEVELS`, the share of measurements at or below its quantile.
         inside_80: the share inside the central 80 % band, both ends included.
     """
 
@@ -36,7 +32,7 @@ class Reliability:
     inside_80: Interval
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "below": [interval.to_json() for interval in self.below],
             "inside_80": self.inside_80.to_json(),
@@ -45,19 +41,19 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The calibration of a model, with patient-level 95 % intervals.
+    """Calibration of a model, with patient-level 95 % intervals.
 
     Attributes:
-        vitals: per vital with windows.
-        mean: the unweighted mean over those vitals; a replicate that draws nobody with a vital
-            takes the mean of the others.
+        vitals: the curve of each vital that has windows.
+        mean: the unweighted mean over those vitals; a replicate without patients with a vital
+            uses the mean of the others.
     """
 
     vitals: dict[str, Reliability]
     mean: Reliability
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "levels": list(LEVELS),
             "vitals": {vital: curve.to_json() for vital, curve in self.vitals.items()},
@@ -68,21 +64,21 @@ class Calibration:
 def calibrate(
     evaluation: Evaluation, *, replicates: int = DEFAULT_REPLICATES, seed: int = 0
 ) -> Calibration:
-    """Compare a model's quantiles with what was measured.
+    """Compare a model's quantiles with the measurements.
 
     Args:
-        evaluation: with counts per level and the metric ``coverage_80``.
+        evaluation: an evaluation with counts per level and the metric ``coverage_80``.
         replicates: bootstrap draws of the patients that have windows.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
-        The calibration. An interval is NaN where fewer than two patients have the vital.
+        The calibration. An interval is NaN if fewer than two patients have the vital.
 
     Raises:
-        UsageError: the evaluation kept no counts per level, or no coverage.
+        UsageError: the evaluation has no counts per level, or no coverage.
     """
     if evaluation.below is None:
-        raise UsageError("the evaluation kept no counts per quantile level; evaluate again")
+        raise UsageError("the evaluation has no counts per quantile level; evaluate again")
     column = computed_column("coverage_80", evaluation.metrics)
     inside = evaluation.numerator[..., column]
     # [P, V, Q + 2]: steps at or below each level, inside the band, and observed
@@ -99,7 +95,7 @@ def calibrate(
 
     patients = np.count_nonzero(evaluation.observed, axis=0)
     intervals = bootstrap_intervals(sums, statistic, replicates=replicates, seed=seed)
-    intervals = intervals.of_several(np.append(patients, len(sums))[:, None])
+    intervals = intervals.mask_single_patients(np.append(patients, len(sums))[:, None])
     rows = [_reliability(intervals, row) for row in range(len(VITAL_NAMES) + 1)]
     vitals = {vital: rows[row] for row, vital in enumerate(VITAL_NAMES) if patients[row]}
     return Calibration(vitals, rows[-1])

@@ -1,8 +1,8 @@
-"""Forecasts of a set of windows, scored per vital.
+"""Evaluation of a forecaster on a set of windows, with totals per patient and vital.
 
-A site's validation, the release and the baselines all come through `evaluate`. An `Evaluation`
-keeps sums per patient and vital only, never a forecast: it is small whatever the number of
-windows, several sites can be pooled, and the patient-level bootstrap works on it as it is.
+A site's validation, the release and the baselines all use `evaluate`. An `Evaluation` keeps sums
+per patient and vital but no forecast. It is therefore small for any number of windows, evaluations
+of several sites can be pooled, and the patient-level bootstrap needs nothing else.
 """
 
 from __future__ import annotations
@@ -12,29 +12,30 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from common.data.site_table import VITAL_NAMES, VITALS
-from common.data.windows import Windows
+from common.data.windows import FloatArray, IntArray, Windows
 from common.errors import ForecastError, UsageError
-from common.evaluation.metrics import METRICS, computed_column, steps_at_or_below, window_totals
+from common.evaluation.metrics import (
+    METRICS,
+    Array,
+    computed_column,
+    steps_at_or_below,
+    window_totals,
+)
 from common.names import check_name
 
-Array = npt.NDArray[np.float64]
-FloatArray = npt.NDArray[np.float32]
-IntArray = npt.NDArray[np.int64]
-
 LEVELS: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""The quantile levels of every forecast."""
+"""Quantile levels of every forecast."""
 
 DEFAULT_METRICS: tuple[str, ...] = tuple(name for name in METRICS if name != "dtw")
-"""All but DTW, which costs more than the others together."""
+"""All metrics except DTW, which takes longer than the others together."""
 
 _SCALE_FLOORS = np.array([vital.scale_floor for vital in VITALS])
 
 
 class Forecaster(Protocol):
-    """Anything that forecasts: a backbone with or without an adapter, or a baseline."""
+    """Probabilistic forecaster: a backbone with or without an adapter, or a baseline."""
 
     def forecast(self, context: FloatArray, vital: IntArray, horizon_steps: int) -> FloatArray:
         """Forecast a batch of windows.
@@ -42,7 +43,7 @@ class Forecaster(Protocol):
         Args:
             context: ``[N, C]`` in the vital's unit, NaN = not measured.
             vital: ``[N]``, index into `common.data.site_table.VITALS`.
-            horizon_steps: H, how many steps to forecast.
+            horizon_steps: H, the number of steps to forecast.
 
         Returns:
             Quantiles ``[N, H, Q]`` at `LEVELS`, in the vital's unit, finite, rising along Q.
@@ -52,7 +53,7 @@ class Forecaster(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Metric totals of P patients, V vitals (all of `VITALS`, in their order) and M metrics.
+    """Metric totals of P patients, V vitals (`VITALS`, in their order) and M metrics.
 
     Attributes:
         patient_ids: the P patients.
@@ -61,8 +62,8 @@ class Evaluation:
         denominator: ``[P, V, M]``.
         windows: ``[P, V]``, number of windows.
         observed: ``[P, V]``, number of observed target steps.
-        below: ``[P, V, Q]``, how many of them came to lie at or below the forecast quantile of
-            each of `LEVELS`; None where it was not kept.
+        below: ``[P, V, Q]``, number of those at or below the forecast quantile of each of
+            `LEVELS`; None if they were not counted.
     """
 
     patient_ids: tuple[str, ...]
@@ -78,12 +79,12 @@ class Evaluation:
 
         Args:
             name: one of `metrics`.
-            vital: of this vital sign; None gives the unweighted mean over the vitals that have
-                windows. That mean adds up different units for MAE, MSE, RMSE and DTW: it serves to
-                rank models on the same windows and nothing else.
+            vital: name of the vital; None gives the unweighted mean over the vitals that have
+                windows. For MAE, MSE, RMSE and DTW that mean adds different units, so it serves
+                only to rank models on the same windows.
 
         Returns:
-            The value, NaN where there is no window.
+            The value; NaN if there is no window.
 
         Raises:
             UsageError: an unknown vital, or a metric that was not computed.
@@ -99,7 +100,7 @@ class Evaluation:
         Returns:
             ``{"vitals": {vital: row}, "mean": row}`` with the vitals that have windows. A row has
             the counts `windows`, `patients` and `observed` (target steps) and every metric; in
-            ``mean`` the counts are totals and the metrics as `metric` without a vital gives them.
+            ``mean`` the counts are totals and the metrics are those of `metric` without a vital.
         """
         values = self._values()
         per_vital = {
@@ -135,7 +136,7 @@ def evaluate(
     """Forecast all windows in batches and score them.
 
     Args:
-        windows: what to forecast; N = 0 is allowed and gives an evaluation without values.
+        windows: the windows to forecast; N = 0 gives an evaluation without values.
         forecaster: the model or baseline.
         batch_size: windows per call of the forecaster; the result does not depend on it.
         metrics: names of `common.evaluation.metrics.METRICS`.
@@ -145,7 +146,7 @@ def evaluate(
 
     Raises:
         UsageError: an unknown metric or a batch size below 1.
-        ForecastError: a forecast that is not finite, crosses itself or has a wrong shape.
+        ForecastError: a forecast is not finite, its quantiles cross, or its shape is wrong.
     """
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1, got {batch_size}")
@@ -164,41 +165,6 @@ def evaluate(
     for start in range(0, len(windows), batch_size):
         _score(windows.take(slice(start, start + batch_size)), forecaster, result)
     return result
-
-
-def pool_evaluations(sites: Mapping[str, Evaluation]) -> Evaluation:
-    """Put the evaluations of several sites together, every window counting once.
-
-    Args:
-        sites: each site's evaluation by its name, all with the same metrics.
-
-    Returns:
-        One evaluation; patients are named ``site/patient``.
-
-    Raises:
-        UsageError: no site is given, or their metrics differ.
-    """
-    parts = list(sites.values())
-    if len({part.metrics for part in parts}) != 1:
-        given = "; ".join(f"{site}: {', '.join(part.metrics)}" for site, part in sites.items())
-        raise UsageError(f"only evaluations of the same metrics pool, got {given or 'no site'}")
-    return Evaluation(
-        patient_ids=tuple(
-            f"{site}/{id_}" for site, part in sites.items() for id_ in part.patient_ids
-        ),
-        metrics=parts[0].metrics,
-        numerator=np.concatenate([part.numerator for part in parts]),
-        denominator=np.concatenate([part.denominator for part in parts]),
-        windows=np.concatenate([part.windows for part in parts]),
-        observed=np.concatenate([part.observed for part in parts]),
-        below=_pooled_below(parts),
-    )
-
-
-def _pooled_below(parts: Sequence[Evaluation]) -> IntArray | None:
-    """Put the counts per level together; None where one of the sites kept none."""
-    kept = [part.below for part in parts if part.below is not None]
-    return np.concatenate(kept) if len(kept) == len(parts) else None
 
 
 def _score(batch: Windows, forecaster: Forecaster, result: Evaluation) -> None:
@@ -228,23 +194,60 @@ def _check_forecast(quantiles: FloatArray, batch: Windows, forecaster: Forecaste
     expected = (*batch.target.shape, len(LEVELS))
     if quantiles.shape != expected:
         raise ForecastError(
-            f"{model} gave forecasts of shape {quantiles.shape}, expected {expected}: windows, "
+            f"{model} returned forecasts of shape {quantiles.shape}, expected {expected}: windows, "
             "horizon steps, quantile levels"
         )
     finite = np.isfinite(quantiles).all(axis=(1, 2))
     if not finite.all():
         vital = VITAL_NAMES[batch.vital[np.argmin(finite)]]
         raise ForecastError(
-            f"{model} gave NaN or infinity for {np.count_nonzero(~finite)} of {len(batch)} windows "
-            f"of a batch, first of {vital}; its weights or its adapter are damaged, or training "
-            "diverged: lower the learning rate or go back to an earlier round"
+            f"{model} returned NaN or infinity for {np.count_nonzero(~finite)} of {len(batch)} "
+            f"windows of a batch, first for {vital}; its weights or its adapter are damaged, or "
+            "training diverged: lower the learning rate or use an earlier round"
         )
     if (np.diff(quantiles, axis=2) < 0).any():
-        raise ForecastError(f"{model} gave quantiles that cross; sort them along the last axis")
+        raise ForecastError(f"{model} returned quantiles that cross; sort them along the last axis")
+
+
+def pool_evaluations(sites: Mapping[str, Evaluation]) -> Evaluation:
+    """Pool the evaluations of several sites, with the same weight for every window.
+
+    Args:
+        sites: each site's evaluation by its name, all with the same metrics.
+
+    Returns:
+        One evaluation; patients are named ``site/patient``.
+
+    Raises:
+        UsageError: no site is given, or the metrics of the sites differ.
+    """
+    parts = list(sites.values())
+    if len({part.metrics for part in parts}) != 1:
+        given = "; ".join(f"{site}: {', '.join(part.metrics)}" for site, part in sites.items())
+        raise UsageError(
+            f"only evaluations of the same metrics can be pooled, got {given or 'no site'}"
+        )
+    return Evaluation(
+        patient_ids=tuple(
+            f"{site}/{id_}" for site, part in sites.items() for id_ in part.patient_ids
+        ),
+        metrics=parts[0].metrics,
+        numerator=np.concatenate([part.numerator for part in parts]),
+        denominator=np.concatenate([part.denominator for part in parts]),
+        windows=np.concatenate([part.windows for part in parts]),
+        observed=np.concatenate([part.observed for part in parts]),
+        below=_pooled_below(parts),
+    )
+
+
+def _pooled_below(parts: Sequence[Evaluation]) -> IntArray | None:
+    """Return the pooled counts per level; None if a site has none."""
+    kept = [part.below for part in parts if part.below is not None]
+    return np.concatenate(kept) if len(kept) == len(parts) else None
 
 
 def metric_values(metrics: Sequence[str], numerator: Array, denominator: Array) -> Array:
-    """Return the values of metrics from their totals.
+    """Compute metrics from their totals.
 
     Args:
         metrics: the M names.
@@ -262,13 +265,13 @@ def metric_values(metrics: Sequence[str], numerator: Array, denominator: Array) 
 
 
 def mean_over_vitals(values: Array) -> Array:
-    """Return the unweighted mean over those vitals whose value is defined.
+    """Return the unweighted mean over the vitals with a defined value.
 
     Args:
         values: ``[..., V, M]``, NaN where a vital has no value.
 
     Returns:
-        ``[..., M]``, NaN where no vital has one.
+        ``[..., M]``, NaN where no vital has a value.
     """
     defined = ~np.isnan(values)
     count = defined.sum(axis=-2)

@@ -1,8 +1,8 @@
 """Forecast metrics on observed points: MAE, MSE, RMSE, MAPE, DTW, MASE, WQL, 80 % coverage.
 
-Every metric is a ratio of two sums over windows: `window_totals` gives each window's numerator and
-denominator. The same totals therefore serve a mean over batches, over patients and over sites, and
-the patient-level bootstrap, all without going back to the forecasts.
+Every metric is a ratio of two sums over windows. `window_totals` returns each window's numerator
+and denominator. The same totals serve means over batches, patients and sites, and the patient-level
+bootstrap, without the forecasts.
 
 With y the observed target values, m the median forecast, e = y - m, n the window's number of
 observed target steps, q the forecast quantile of level a:
@@ -10,7 +10,7 @@ observed target steps, q the forecast quantile of level a:
     name         numerator of a window                        denominator     unit
     mae          sum |e|                                      n               the vital's
     mse          sum e^2                                      n               the vital's, squared
-    rmse         as mse; the root is taken of the ratio       n               the vital's
+    rmse         as mse; the value is the root of the ratio   n               the vital's
     mape         100 sum |e / y|                              n               %
     mase         (sum |e| / n) / scale of the context         1               -
     wql          2 sum over steps of mean over levels of      sum |y|         -
@@ -20,9 +20,8 @@ observed target steps, q the forecast quantile of level a:
 
 WQL is GluonTS' mean weighted sum quantile loss, as the Chronos paper reports it (arXiv 2403.07815);
 MASE is from Hyndman & Koehler 2006, doi 10.1016/j.ijforecast.2006.03.001. MAPE needs y != 0, which
-the valid ranges of all vitals guarantee.
-
-Dynamic time warping: how far two sequences are apart when time may stretch.
+the valid ranges of all vitals guarantee. DTW is dynamic time warping, the distance of two sequences
+when time may be stretched.
 """
 
 from __future__ import annotations
@@ -38,55 +37,22 @@ from common.errors import UsageError
 from common.names import check_name
 
 Array = npt.NDArray[np.float64]
-
-
-def warping_distance(first: Array, second: Array, length: npt.NDArray[np.integer[Any]]) -> Array:
-    """Return the time-normalised dynamic time warping distance of pairs of sequences.
-
-    The symmetric form without slope constraint (table I, P = 0) of Sakoe & Chiba 1978, doi
-    10.1109/TASSP.1978.1163055, local cost the absolute difference: a diagonal step counts twice,
-    the total is divided by the sum of both lengths. The diagonal path alone would give the mean
-    absolute difference, hence the distance is at most that: it forgives what comes a step early
-    or late. It must not be compared with distances that grow with the horizon, since they are not
-    normalised.
-
-    Args:
-        first: ``[N, H]``.
-        second: ``[N, H]``, in the same unit.
-        length: ``[N]``, how many leading steps of both count; 0 gives distance 0.
-
-    Returns:
-        ``[N]``, in the unit of the sequences.
-    """
-    windows, steps = first.shape
-    # total[i, j]: cheapest way to match the first i steps of one with the first j of the other.
-    total = np.full((steps + 1, steps + 1, windows), np.inf)
-    total[0, 0] = 0.0
-    for i in range(steps):
-        for j in range(steps):
-            cost = np.abs(first[:, i] - second[:, j])
-            aside = np.minimum(total[i, j + 1], total[i + 1, j]) + cost
-            total[i + 1, j + 1] = np.minimum(total[i, j] + 2.0 * cost, aside)
-    # A cell looks at earlier steps only: one table serves windows of every length.
-    return np.asarray(total[length, length, np.arange(windows)] / np.maximum(2 * length, 1))
-
-
 BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric.
+    """Forecast metric: a ratio of two sums over windows.
 
     Attributes:
-        name: how settings and JSON call it.
-        label: how a report calls it.
-        unit: ``vital`` = the vital's unit, ``vital²`` = its square, ``%``, or empty where the
-            metric has no dimension.
-        totals: numerator and denominator of each window, ``[N]`` both.
+        name: its name in settings and JSON.
+        label: its name in reports.
+        unit: ``vital`` = the vital's unit, ``vital²`` = its square, ``%``, or empty if the metric
+            has no dimension.
+        totals: function that returns each window's numerator and denominator, ``[N]`` both.
         lower_is_better: false for coverage, whose best value is `ideal`.
         ideal: the value of a perfect forecast.
-        square_root: whether the root of the ratio is taken.
+        square_root: whether the value is the root of the ratio.
     """
 
     name: str
@@ -103,7 +69,7 @@ class Metric:
         return self.unit.startswith("vital")
 
     def value(self, numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Array:
-        """Return the metric from summed totals of any one shape; NaN where there is nothing."""
+        """Return the metric from summed totals of one shape; NaN where the denominator is 0."""
         below = np.asarray(denominator, dtype=np.float64)
         above = np.asarray(numerator, dtype=np.float64)
         ratio = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
@@ -112,7 +78,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class WindowTotals:
-    """Numerators and denominators of N windows.
+    """Numerators and denominators of M metrics for N windows.
 
     Attributes:
         metrics: the M names, the order of the columns.
@@ -125,14 +91,14 @@ class WindowTotals:
     denominator: Array
 
     def metric(self, name: str) -> float:
-        """Return one metric over all windows together; NaN where no target is observed."""
+        """Return one metric over all windows together; NaN if no target is observed."""
         column = computed_column(name, self.metrics)
         sums = self.numerator[:, column].sum(), self.denominator[:, column].sum()
         return float(METRICS[name].value(*sums))
 
 
 def computed_column(name: str, computed: tuple[str, ...]) -> int:
-    """Return the column of a metric among those that were computed.
+    """Return the column of a metric among the computed ones.
 
     Raises:
         UsageError: there is no such metric, or it was not computed.
@@ -154,15 +120,15 @@ def window_totals(
     scale_floor: float | npt.NDArray[np.floating[Any]],
     metrics: Sequence[str] | None = None,
 ) -> WindowTotals:
-    """Score forecasts window by window.
+    """Compute the totals of each window.
 
     Args:
         target: ``[N, H]`` in the vital's unit, NaN = not observed.
         quantiles: ``[N, H, Q]`` forecasts in the same unit, finite, rising along Q.
         levels: the Q quantile levels; .5 must be one, for coverage .1 and .9 too.
-        context: ``[N, C]`` in the same unit, NaN = not observed; for MASE's scale only.
-        scale_floor: the least scale of MASE, in the same unit; one number or ``[N]``.
-        metrics: names of `METRICS`; all when None.
+        context: ``[N, C]`` in the same unit, NaN = not observed; used only for MASE's scale.
+        scale_floor: the minimum scale of MASE, in the same unit; one number or ``[N]``.
+        metrics: names of `METRICS`; None = all.
 
     Returns:
         The totals of each window.
@@ -183,28 +149,9 @@ def window_totals(
     )
 
 
-def steps_at_or_below(
-    target: npt.NDArray[np.floating[Any]], quantiles: npt.NDArray[np.floating[Any]]
-) -> npt.NDArray[np.int64]:
-    """Count the observed steps that came to lie at or below each forecast quantile.
-
-    Over many steps their share is the level itself where a forecast is calibrated. (Gneiting,
-    Balabdaoui & Raftery 2007, doi 10.1111/j.1467-9868.2007.00587.x)
-
-    Args:
-        target: ``[N, H]``, NaN = not observed; such steps count at no level.
-        quantiles: ``[N, H, Q]`` in the same unit.
-
-    Returns:
-        ``[N, Q]``.
-    """
-    # NaN is below nothing.
-    return np.asarray((target[..., None] <= quantiles).sum(axis=1), dtype=np.int64)
-
-
 @dataclass(frozen=True)
 class _Scored:
-    """What the metrics share, in float64.
+    """Inputs that the metrics share, in float64.
 
     Attributes:
         target: ``[N, H]``, 0 where not observed.
@@ -281,6 +228,30 @@ def _scaled(scored: _Scored) -> tuple[Array, Array]:
     return total / np.maximum(count, 1.0) / scale, (count > 0).astype(np.float64)
 
 
+def naive_scale(
+    context: npt.NDArray[np.floating[Any]], floor: float | npt.NDArray[np.floating[Any]]
+) -> Array:
+    """Return MASE's scale: the mean absolute difference of successive observed values.
+
+    It is the in-context error of forecasting each observed value by the observed one before it.
+    Gaps between the two are ignored, because charted vitals are rarely measured at every step, and
+    temperature hardly ever at two steps in a row.
+
+    Args:
+        context: ``[N, C]``, NaN = not observed.
+        floor: the minimum scale, one number or ``[N]``; also the scale if fewer than two values
+            are observed. It keeps a constant context such as SpO2 98, 98, 98 from dividing by 0.
+
+    Returns:
+        ``[N]`` in the unit of the context.
+    """
+    order = np.argsort(np.isnan(context), axis=1, kind="stable")
+    observed = np.take_along_axis(context, order, axis=1).astype(np.float64)
+    steps = np.abs(np.diff(observed, axis=1))  # NaN after the last observed value
+    count = np.maximum((~np.isnan(steps)).sum(axis=1), 1)
+    return np.asarray(np.maximum(np.nansum(steps, axis=1) / count, floor))
+
+
 def _weighted_quantile_loss(scored: _Scored) -> tuple[Array, Array]:
     error = scored.target[..., None] - scored.quantiles  # [N, H, Q]
     pinball = np.maximum(scored.levels * error, (scored.levels - 1.0) * error).mean(axis=2)
@@ -296,7 +267,7 @@ def _coverage_80(scored: _Scored) -> tuple[Array, Array]:
 
 
 def _warped(scored: _Scored) -> tuple[Array, Array]:
-    # Observed steps to the left, in their order: the warping then knows no gaps.
+    # Observed steps are moved to the left, in their order, so the warping has no gaps.
     order = np.argsort(~scored.observed, axis=1, kind="stable")
     target = np.take_along_axis(scored.target, order, axis=1)
     error = np.take_along_axis(scored.error, order, axis=1)
@@ -304,28 +275,34 @@ def _warped(scored: _Scored) -> tuple[Array, Array]:
     return count * warping_distance(target, target - error, count), count.astype(np.float64)
 
 
-def naive_scale(
-    context: npt.NDArray[np.floating[Any]], floor: float | npt.NDArray[np.floating[Any]]
-) -> Array:
-    """Return MASE's scale: the mean absolute difference of successive observed values.
+def warping_distance(first: Array, second: Array, length: npt.NDArray[np.integer[Any]]) -> Array:
+    """Return the time-normalised dynamic time warping distance of pairs of sequences.
 
-    It is the in-context error of forecasting each observed value by the observed one before it. A
-    gap between the two does not matter: charted vitals are rarely measured at every step, and
-    temperature hardly ever at two steps in a row.
+    The symmetric form without slope constraint (table I, P = 0) of Sakoe & Chiba 1978, doi
+    10.1109/TASSP.1978.1163055, with the absolute difference as local cost: a diagonal step counts
+    twice, and the total is divided by the sum of both lengths. The diagonal path alone gives the
+    mean absolute difference, so the distance is at most that: it forgives values a step early or
+    late. It must not be compared with unnormalised distances, which grow with the horizon.
 
     Args:
-        context: ``[N, C]``, NaN = not observed.
-        floor: the least scale, one number or ``[N]``; it also stands where fewer than two values
-            are observed. Without it SpO2 98, 98, 98 ... would be divided by 0.
+        first: ``[N, H]``.
+        second: ``[N, H]``, in the same unit.
+        length: ``[N]``, number of leading steps to compare; 0 gives distance 0.
 
     Returns:
-        ``[N]`` in the unit of the context.
+        ``[N]``, in the unit of the sequences.
     """
-    order = np.argsort(np.isnan(context), axis=1, kind="stable")
-    observed = np.take_along_axis(context, order, axis=1).astype(np.float64)
-    steps = np.abs(np.diff(observed, axis=1))  # NaN after the last observed value
-    count = np.maximum((~np.isnan(steps)).sum(axis=1), 1)
-    return np.asarray(np.maximum(np.nansum(steps, axis=1) / count, floor))
+    windows, steps = first.shape
+    # total[i, j]: lowest cost of matching the first i steps of one with the first j of the other.
+    total = np.full((steps + 1, steps + 1, windows), np.inf)
+    total[0, 0] = 0.0
+    for i in range(steps):
+        for j in range(steps):
+            cost = np.abs(first[:, i] - second[:, j])
+            aside = np.minimum(total[i, j + 1], total[i + 1, j]) + cost
+            total[i + 1, j + 1] = np.minimum(total[i, j] + 2.0 * cost, aside)
+    # A cell depends on earlier steps only, so one table serves windows of every length.
+    return np.asarray(total[length, length, np.arange(windows)] / np.maximum(2 * length, 1))
 
 
 METRICS: dict[str, Metric] = {
@@ -342,3 +319,22 @@ METRICS: dict[str, Metric] = {
     )
 }
 """All metrics by name."""
+
+
+def steps_at_or_below(
+    target: npt.NDArray[np.floating[Any]], quantiles: npt.NDArray[np.floating[Any]]
+) -> npt.NDArray[np.int64]:
+    """Count the observed steps at or below each forecast quantile.
+
+    For a calibrated forecast their share approaches the quantile's level. (Gneiting, Balabdaoui &
+    Raftery 2007, doi 10.1111/j.1467-9868.2007.00587.x)
+
+    Args:
+        target: ``[N, H]``, NaN = not observed; such steps are not counted.
+        quantiles: ``[N, H, Q]`` in the same unit.
+
+    Returns:
+        ``[N, Q]``.
+    """
+    # A comparison with NaN is False.
+    return np.asarray((target[..., None] <= quantiles).sum(axis=1), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Two models on the same windows: how much better is one, and how sure is that over patients.
+"""Differences between two models on the same windows, with intervals over patients.
 
-Vitals have different units, hence two figures. The absolute difference a - b is in the metric's
-unit, per vital. The relative difference a / b - 1 has none, so that it may be averaged over
+Vitals have different units, so there are two differences. The absolute difference a - b is in the
+metric's unit, per vital. The relative difference a / b - 1 has no unit and can be averaged over
 vitals: the headline "MAE 3 % lower" is the unweighted mean of the vitals' relative differences.
 """
 
@@ -18,26 +18,24 @@ from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
 from common.evaluation.bootstrap import DEFAULT_REPLICATES, Interval, Intervals, bootstrap_intervals
 from common.evaluation.evaluate import Evaluation, mean_over_vitals, metric_values
-from common.evaluation.metrics import METRICS, computed_column
-
-Array = npt.NDArray[np.float64]
+from common.evaluation.metrics import METRICS, Array, computed_column
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference between model a and model b in one metric.
+    """Difference between model a and model b in one metric.
 
     Attributes:
-        absolute: a - b in the unit of the metric; None in the mean over vitals where the vitals'
+        absolute: a - b in the unit of the metric; None in the mean over vitals if the vitals'
             units differ.
-        relative: a / b - 1; undefined where b is 0.
+        relative: a / b - 1; undefined if b is 0.
     """
 
     absolute: Interval | None
     relative: Interval
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "absolute": self.absolute.to_json() if self.absolute else None,
             "relative": self.relative.to_json(),
@@ -46,13 +44,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences between model a and model b, with patient-level 95 % intervals.
+    """Differences between model a and model b, with patient-level 95 % intervals.
 
     Attributes:
-        vitals: per vital with windows, per metric.
-        mean: per metric, the unweighted mean over those vitals; a replicate that draws nobody
-            with a vital takes the mean of the others.
-        patients: how many patients were resampled.
+        vitals: per vital that has windows, per metric.
+        mean: per metric, the unweighted mean over those vitals; a replicate without patients with
+            a vital uses the mean of the others.
+        patients: number of resampled patients.
     """
 
     vitals: dict[str, dict[str, Difference]]
@@ -60,7 +58,7 @@ class Comparison:
     patients: int
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "patients": self.patients,
             "vitals": {vital: _to_json(row) for vital, row in self.vitals.items()},
@@ -76,20 +74,20 @@ def compare(
     replicates: int = DEFAULT_REPLICATES,
     seed: int = 0,
 ) -> Comparison:
-    """Compare two models; negative differences mean that a is lower, for errors better.
+    """Compare two models; a negative difference means that a is lower, for errors better.
 
     Args:
-        a: the model in question, e.g. the global adapter.
+        a: the model to judge, e.g. the global adapter.
         b: the reference, e.g. the frozen backbone; evaluated on the same windows.
-        metrics: names that both have; all that both have when None.
+        metrics: names of metrics that both have; None = all of them.
         replicates: bootstrap draws of the patients that have windows.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
-        The differences. An interval is NaN where fewer than two patients have the vital.
+        The differences. An interval is NaN if fewer than two patients have the vital.
 
     Raises:
-        UsageError: the windows differ, or a metric is missing in one of the two.
+        UsageError: the windows differ, or a metric is missing in one of them.
     """
     _check_same_windows(a, b)
     shared = tuple(name for name in a.metrics if name in b.metrics)
@@ -98,7 +96,7 @@ def compare(
         computed_column(name, shared)
     present = a.windows.any(axis=1)
     sums = np.stack([_totals(model, names)[present] for model in (a, b)], axis=1)
-    # No denominator depends on the forecast: where they differ, the targets did.
+    # Denominators do not depend on the forecast: if they differ, the targets do.
     if not np.allclose(sums[:, 0, 1], sums[:, 1, 1], rtol=1e-9, atol=0.0):
         raise _other_windows(a, b)
 
@@ -114,8 +112,8 @@ def compare(
 def _assemble(
     intervals: Intervals, names: tuple[str, ...], patients: npt.NDArray[np.intp], resampled: int
 ) -> Comparison:
-    """Name the intervals [absolute and relative, V and the mean, M]; `patients` is [V]."""
-    intervals = intervals.of_several(np.append(patients, resampled)[:, None])
+    """Name the intervals [absolute and relative, V + mean, M]; `patients` is [V]."""
+    intervals = intervals.mask_single_patients(np.append(patients, resampled)[:, None])
     vitals = {
         vital: {
             name: Difference(intervals.at(0, row, column), intervals.at(1, row, column))
@@ -162,7 +160,7 @@ def _other_windows(a: Evaluation, b: Evaluation) -> UsageError:
         for model in (a, b)
     )
     return UsageError(
-        f"only evaluations of the same windows can be compared, got {counts}, not the same ones; "
+        f"only evaluations of the same windows can be compared, got {counts}, which differ; "
         "evaluate both models on one set of windows"
     )
 

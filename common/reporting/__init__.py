@@ -1,5 +1,5 @@
-"""Building blocks of HTML reports and of text with numbers.
+"""Building blocks of reports: HTML pages, figures, Markdown tables, and numbers in words.
 
-Begin with `components`; `phrasing` puts numbers and intervals into words.
-`template` and `style` are the page; the figures are the report's own.
+Begin with `components`, the parts of a page; `template` and `style` render them.
+`phrasing` formats numbers and intervals as text; `svg` draws figures.
 """

@@ -1,7 +1,7 @@
-"""The building blocks of the page, and their rendering.
+"""Building blocks of a report page, and their rendering to HTML.
 
-Text is plain text: everything is escaped when it is rendered, whoever sent it. Only `Markup` made
-by our own code (figures, numbers with a span around them) goes through as it is.
+All text is plain text and is escaped when rendered. Only `Markup` made by our own code (figures,
+numbers in a span) is inserted unescaped.
 """
 
 from __future__ import annotations
@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from common.reporting.phrasing import BETTER, WORSE, Interval, bounds, percent, verdict
+from common.reporting.phrasing import BETTER, WORSE, IntervalJson, bounds, percent, verdict
 from common.reporting.style import STYLE
 from common.reporting.template import MACROS, PAGE
-
-LONGEST_TEXT = 300
-"""What came from a site is cut to this: no name or reason may fill the page."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: its header, with a unit, and its cells; `mean` sets it off."""
+    """Table row: its header with a unit, and its cells; `mean` highlights it."""
 
     label: str
     cells: Sequence[str]
@@ -32,7 +29,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `text` for cells of words, which are set to the left and may break."""
+    """Table; `text` for cells of words, which are aligned left and may wrap."""
 
     caption: str
     header: Sequence[str]
@@ -42,7 +39,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its title and what it shows."""
+    """Figure with its title and caption."""
 
     title: str
     caption: str
@@ -50,8 +47,8 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """An entry of a legend: a piece of SVG in a box of 28 x 12, and what it stands for."""
+class LegendEntry:
+    """Legend entry: a piece of SVG in a box of 28 x 12, and its label."""
 
     mark: Markup
     label: str
@@ -59,7 +56,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar, its width in per cent of the longest; `ours` sets it off."""
+    """Bar, its width in per cent of the longest; `ours` highlights it."""
 
     label: str
     width: float
@@ -68,7 +65,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of a flow: what is left, of whom, by which rule, and what the rule took away."""
+    """Stage of an exclusion flow: what is left, of whom, by which rule, and what was excluded."""
 
     left: str
     of: str
@@ -78,7 +75,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Tile:
-    """A figure of the head of the page."""
+    """Key number at the head of the page."""
 
     label: str
     value: str
@@ -87,14 +84,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a section; what is empty is left out. In the order in which it is shown."""
+    """Part of a section: its contents in display order; empty ones are left out."""
 
     heading: str = ""
     paragraphs: Sequence[str] = ()
     items: Sequence[str] = ()
     warnings: Sequence[str] = ()
     flow: Sequence[Stage] = ()
-    legend: Sequence[Mark] = ()
+    legend: Sequence[LegendEntry] = ()
     figures: Sequence[Figure] = ()
     small: bool = False
     bars: Sequence[Bar] = ()
@@ -107,7 +104,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Section:
-    """A section; its id is the anchor of the page's index."""
+    """Section of a page; its id is the anchor for the page's index."""
 
     id: str
     title: str
@@ -116,7 +113,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """The whole report; `kicker` says above the title what kind of report it is."""
+    """Whole report; `kicker` is the kind of report, shown above the title."""
 
     title: str
     headline: str
@@ -126,7 +123,7 @@ class Page:
 
 
 def render_page(page: Page) -> str:
-    """Return the page as HTML that needs nothing but itself."""
+    """Return the page as self-contained HTML."""
     environment = Environment(
         loader=DictLoader({"page": PAGE, "macros": MACROS, "style": STYLE}),
         autoescape=True,
@@ -138,23 +135,17 @@ def render_page(page: Page) -> str:
     return text.lstrip()
 
 
-def short(text: object, longest: int = LONGEST_TEXT) -> str:
-    """Return text that came from outside as one printable line of bounded length."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return line if len(line) <= longest else line[: longest - 1] + "…"
-
-
-def drawn(svg: str, *values: object) -> Markup:
-    """Let SVG or HTML of our own through as it is; `values` are escaped and filled in."""
-    markup = Markup(svg)  # noqa: S704  # constants and figures drawn from numbers
+def raw_html(text: str, *values: object) -> Markup:
+    """Mark our own SVG or HTML as safe to insert; `values` are escaped and filled in."""
+    markup = Markup(text)  # noqa: S704  # constants and figures drawn from numbers
     return markup.format(*values) if values else markup
 
 
-def difference(interval: Interval) -> Markup:
-    """Return a relative difference with its interval, coloured where the interval allows it."""
+def difference(interval: IntervalJson) -> Markup:
+    """Return a relative difference with its interval, coloured if the interval excludes zero."""
     kind = verdict(interval)
     colour = kind if kind in (BETTER, WORSE) else ""
-    return drawn(
+    return raw_html(
         '<span class="{}">{}</span><span class="interval">{}</span>',
         colour,
         percent(interval.get("estimate")),

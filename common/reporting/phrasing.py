@@ -1,16 +1,17 @@
-"""Numbers and findings in words, never stronger than their intervals.
+"""Numbers, intervals and verdicts as text, with the labels that all reports share.
 
-Console, model card and report say the same thing in the same words, since they all come here.
+Console, model card and report use these functions, so they word the same result the same way. No
+sentence is stronger than its interval.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.data.site_table import VITALS
 
-Interval = Mapping[str, Any]
+IntervalJson = Mapping[str, Any]
 """`common.evaluation.bootstrap.Interval.to_json`: estimate, low, high; None where not defined."""
 
 MODELS: dict[str, str] = {
@@ -19,32 +20,33 @@ MODELS: dict[str, str] = {
     "zero_shot": "Zero-shot",
     "adapter": "Federated adapter",
 }
-"""The models of an evaluation by their names in evaluation.json, in the order of every table."""
+"""Labels of an evaluation's models by their names in evaluation.json, in table order."""
 
 REFERENCES: dict[str, str] = {
     "zero_shot": "the frozen backbone alone",
     "last_value": "the last value carried forward",
     "ewm": "the exponentially weighted mean",
 }
-"""What the adapter is compared with, as a sentence calls it."""
+"""Models that the adapter is compared with, as named in a sentence."""
 
 SPLIT_WORDS = {
-    "test": "test patients, whom neither training nor the choice of the round saw",
-    "validation": "validation patients, by whom the round was chosen: optimistic",
-    "train": "training patients: this shows the fit and nothing about new patients",
+    "test": "test patients, who were not used for training or for choosing the round",
+    "validation": "validation patients, who were used to choose the round: optimistic",
+    "train": "training patients: this shows the fit, not the performance on new patients",
 }
+"""Patients of each split, as named in a sentence after their number."""
 
 VITAL_LABELS = {vital.name: vital.label for vital in VITALS}
 VITAL_UNITS = {vital.name: vital.unit for vital in VITALS}
 
 BETTER, WORSE, UNCLEAR, UNKNOWN = "lower", "higher", "unclear", "unknown"
 
-MINUS = "−"  # noqa: RUF001  # the sign that a reader expects in a table
+MINUS = "−"  # noqa: RUF001  # the typographic minus sign
 NO_BREAK = "\u00a0"
 NOTHING = "–"  # noqa: RUF001  # an empty cell
 
 
-def verdict(interval: Interval) -> str:
+def verdict(interval: IntervalJson) -> str:
     """Return what an interval of a difference supports: lower, higher, unclear, or unknown."""
     low, high = interval.get("low"), interval.get("high")
     if low is None or high is None:
@@ -55,19 +57,29 @@ def verdict(interval: Interval) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Return a value with a fixed number of digits and a true minus sign."""
+    """Return a value with a fixed number of decimals and a typographic minus sign."""
     return NOTHING if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
+def count_or_dash(value: Any) -> str:
+    """Return a count with thousands separators; a dash if the site did not report it."""
+    return NOTHING if value is None else f"{int(value):,}"
+
+
+def counted(value: int, noun: str) -> str:
+    """Return a count with its noun, e.g. ``1 patient`` or ``1,200 patients``."""
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
 def percent(share: float | None, *, signed: bool = True) -> str:
-    """Return a share as per cent with two digits, e.g. ``−3.21 %``."""  # noqa: RUF002
+    """Return a share as per cent with two decimals, e.g. ``−3.21 %``."""  # noqa: RUF002
     if share is None:
         return NOTHING
     text = f"{100 * share:+.2f}" if signed else f"{100 * abs(share):.2f}"
     return f"{text.replace('-', MINUS)}{NO_BREAK}%"
 
 
-def bounds(interval: Interval) -> str:
+def bounds(interval: IntervalJson) -> str:
     """Return an interval of shares in per cent, e.g. ``[−4.30, −2.10]``; empty without one."""  # noqa: RUF002
     if verdict(interval) == UNKNOWN:
         return ""
@@ -84,19 +96,44 @@ def byte_size(count: float) -> str:
     raise AssertionError(count)
 
 
-def mean_finding(evaluation: Mapping[str, Any], metric: str, reference: str = "zero_shot") -> str:
-    """Return the finding of one metric in the mean over vitals, as a sentence without its dot."""
-    interval = evaluation["pooled"]["differences"][reference]["mean"][metric]["relative"]
-    return finding(metric.upper(), interval, REFERENCES[reference])
+def duration(minutes: float) -> str:
+    """Return a time in words, e.g. ``6 hours`` or ``90 minutes``."""
+    hours, rest = divmod(minutes, 60)
+    value, unit = (minutes, "minute") if rest else (hours, "hour")
+    return f"{value:g}{NO_BREAK}{unit}{'' if value == 1 else 's'}"
 
 
-def finding(metric: str, interval: Interval, reference: str) -> str:
-    """Return a relative difference in words.
+_SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def small_number(value: int) -> str:
+    """Return a number up to ten as a word, a larger one in digits."""
+    return _SMALL[value] if value < len(_SMALL) else f"{value:,}"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a list in a sentence, e.g. ``ccu, micu and sicu``."""
+    names = list(names)
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+LONGEST_TEXT = 300
+"""Characters to which text from a site is cut, so that no name or reason fills a page."""
+
+
+def clean_line(text: object, longest: int = LONGEST_TEXT) -> str:
+    """Return text from a site as one printable line of at most `longest` characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def difference_in_words(metric: str, interval: IntervalJson, reference: str) -> str:
+    """Return a relative difference as a sentence without its full stop.
 
     Args:
         metric: the metric's label.
-        interval: of the relative difference to the reference.
-        reference: what it is compared with.
+        interval: the relative difference to the reference.
+        reference: name of the reference.
     """
     estimate = interval.get("estimate")
     if estimate is None:
@@ -111,47 +148,11 @@ def finding(metric: str, interval: Interval, reference: str) -> str:
     if kind == UNCLEAR:
         return (
             f"{metric} cannot be told apart from that of {reference}: {percent(estimate)}, "
-            f"95\u00a0% interval {percent(low)} to {percent(high)}"
+            f"95{NO_BREAK}% interval {percent(low)} to {percent(high)}"
         )
     near, far = sorted((abs(low), abs(high)))
     return (
         f"{metric} is {percent(estimate, signed=False)} {kind} than that of {reference} "
-        f"(95\u00a0% interval {percent(near, signed=False)} to {percent(far, signed=False)} {kind})"
+        f"(95{NO_BREAK}% interval {percent(near, signed=False)} to {percent(far, signed=False)} "
+        f"{kind})"
     )
-
-
-def vitals_by_verdict(
-    evaluation: Mapping[str, Any], metric: str, reference: str = "zero_shot"
-) -> str:
-    """Return for which vitals a metric is lower, higher or neither, as a sentence without a dot."""
-    vitals = evaluation["pooled"]["differences"][reference]["vitals"]
-    groups: dict[str, list[str]] = {}
-    for vital, row in vitals.items():
-        kind = verdict(row[metric]["relative"])
-        groups.setdefault(kind, []).append(VITAL_LABELS[vital].lower())
-    words = {
-        BETTER: "lies below zero for",
-        WORSE: "lies above zero for",
-        UNCLEAR: "includes zero for",
-        UNKNOWN: "cannot be given for",
-    }
-    parts = [
-        f"{words[kind]} {_listed(groups[kind], len(vitals))}" for kind in words if kind in groups
-    ]
-    return f"Vital by vital, the interval of {metric.upper()} " + "; it ".join(parts)
-
-
-def _listed(names: list[str], total: int) -> str:
-    if len(names) == total > 1:
-        return f"all {total} vital signs"
-    return joined(names)
-
-
-def joined(names: list[str]) -> str:
-    """Return names as a list in a sentence, e.g. ``ccu, micu and sicu``."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def count(value: Any) -> str:
-    """Return a number of patients or windows; sites that keep theirs tell none."""
-    return NOTHING if value is None else f"{int(value):,}"

@@ -1,4 +1,4 @@
-"""The report's style sheet: light and dark, from a phone's width upwards, print included."""
+"""Style sheet of the report: light and dark, phone to desktop, and print."""
 
 STYLE = """\
 :root {

@@ -1,8 +1,8 @@
-"""The report's figures: SVG text to put into the page, in the page's own fonts and colours.
+"""Figures as SVG text for an HTML page, in the page's own fonts and colours.
 
-matplotlib draws with placeholder colours, which then become the page's CSS variables: one figure
-serves the light and the dark scheme. Text stays text, so that it can be read aloud, searched and
-enlarged. Nothing that a site sent is drawn: names of sites stand in the page's legends.
+matplotlib draws with placeholder colours, which are then replaced by the page's CSS variables: one
+figure serves the light and the dark scheme. Text stays text, so it can be read aloud, searched and
+enlarged. Nothing that a site sent is drawn: site names appear only in the page's legends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from common.reporting.phrasing import MINUS, Interval
+from common.reporting.phrasing import MINUS, IntervalJson
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
 SERIES = 8
-"""Colours of the page for sites; further sites take the same ones with other dashes."""
+"""Number of line colours; further sites reuse them with other dashes."""
 
-# Placeholders: no two alike, and none that matplotlib uses by itself.
+# Placeholder colours: all different, and none that matplotlib uses by itself.
 INK, MUTED, GRID, ACCENT = "#010203", "#010204", "#010205", "#010206"
 _VARIABLES = {
     INK: "--ink",
@@ -35,7 +35,7 @@ _VARIABLES = {
 }
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5))
 
-# Other metadata, a style that would hold for the whole page, ids that all figures share, and fonts.
+# Metadata, a style that would apply to the whole page, ids that all figures share, and fonts.
 _NOT_FOR_THE_PAGE = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -72,27 +72,15 @@ _STYLE: dict[RcKeyType, Any] = {
 }
 
 
-def series_colour(place: int) -> str:
-    """Return the placeholder of the colour at a place."""
-    return f"#0203{place % SERIES + 1:02x}"
-
-
-def series_css(place: int) -> str:
-    """Return the CSS of the line of the site at a place, for a legend."""
-    dashes = " ".join(f"{2 * length:g}" for length in series_dashes(place))
-    stroke = f"stroke: var(--series-{place % SERIES + 1}); stroke-width: 2"
-    return f"{stroke}; stroke-dasharray: {dashes}" if dashes else stroke
-
-
 def differences_figure(
-    rows: Mapping[str, Interval], metric: str, reference: str = "zero-shot"
+    rows: Mapping[str, IntervalJson], metric: str, reference: str = "zero-shot"
 ) -> str:
     """Draw relative differences with their intervals, one row each, the first on top.
 
     Args:
-        rows: intervals of shares by label.
+        rows: intervals of relative differences by label.
         metric: the metric's label.
-        reference: what they are relative to.
+        reference: name of the reference.
     """
     with blank_figure(4.6, 0.75 + 0.32 * len(rows)) as (figure, axes):
         axes.axvline(0.0, color=INK, linewidth=1.0)
@@ -114,25 +102,14 @@ def differences_figure(
             figure,
             f"differences-{metric.lower()}",
             f"{metric} relative to {reference}, with 95 % intervals",
-            "The same figures stand in the tables below. Left of zero is better.",
+            "The tables below give the same numbers. Left of zero is better.",
         )
-
-
-def series_dashes(place: int) -> tuple[float, ...]:
-    """Return the dashes of a place, in line widths: the sites of one colour differ in them."""
-    return _DASHES[place // SERIES % len(_DASHES)]
-
-
-def signed_per_cent(value: float, _place: float) -> str:
-    """Format a tick of an axis in per cent."""
-    sign = "" if abs(value) < 1e-9 else (MINUS if value < 0 else "+")
-    return f"{sign}{abs(value):.3g} %"
 
 
 @contextmanager
 def blank_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """Give a figure of inches, with 72 units of the drawing to the inch."""
-    # Without pyplot, which would keep state and look for a display.
+    """Create a figure with one pair of axes; width and height in inches."""
+    # pyplot would keep state and look for a display.
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -146,7 +123,7 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
     from matplotlib import rc_context
 
     buffer = io.StringIO()
-    # Ids are hashes with this salt: figures in one page must not share any.
+    # Ids are hashes with this salt; figures on one page must not share ids.
     with rc_context({"svg.hashsalt": f"fedvitals-{name}"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
@@ -166,3 +143,31 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'{frame} role="img" aria-labelledby="{name}-title {name}-text">{label}{body}'
     )
+
+
+def signed_per_cent(value: float, place: float) -> str:
+    """Format an axis tick with its sign and a per cent sign."""
+    return f"{signed_tick(value, place)} %"
+
+
+def signed_tick(value: float, _place: float) -> str:
+    """Format an axis tick with its sign, e.g. ``+2.5``; zero has none."""
+    sign = "" if abs(value) < 1e-9 else (MINUS if value < 0 else "+")
+    return f"{sign}{abs(value):.3g}"
+
+
+def series_colour(place: int) -> str:
+    """Return the placeholder of the line colour of site number `place`."""
+    return f"#0203{place % SERIES + 1:02x}"
+
+
+def series_dashes(place: int) -> tuple[float, ...]:
+    """Return the dash pattern of site number `place`, in line widths; empty = solid."""
+    return _DASHES[place // SERIES % len(_DASHES)]
+
+
+def series_css(place: int) -> str:
+    """Return the CSS of the line of site number `place`, for a legend."""
+    dashes = " ".join(f"{2 * length:g}" for length in series_dashes(place))
+    stroke = f"stroke: var(--series-{place % SERIES + 1}); stroke-width: 2"
+    return f"{stroke}; stroke-dasharray: {dashes}" if dashes else stroke

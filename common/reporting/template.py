@@ -1,7 +1,7 @@
-"""The report's page as Jinja2 templates.
+"""Jinja2 templates of the report page.
 
-They are Python text, not files of their own: the app that Flower ships to a node carries Python
-and settings only, and the report is written there too.
+They are Python strings, not separate files, because the app bundle that Flower ships carries only
+Python and settings, and the report is rendered from it.
 """
 
 MACROS = """\

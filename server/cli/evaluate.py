@@ -61,23 +61,23 @@ def evaluate(
     windows = split_pairs(config or [], {})
     console = output_console()
     with Console(stderr=True).status("loading") as status:
-        from server.release.adapter_source import load_subject
+        from server.release.adapter_source import load_adapter
         from server.release.console_tables import evaluation_tables
-        from server.release.evaluation import evaluate_subject, write_result
-        from server.release.release import renew
+        from server.release.evaluation import evaluate_adapter, write_evaluation
+        from server.release.release import update_release
 
         started = time.perf_counter()
-        subject = load_subject(adapter, backbone=backbone, windows=windows)
-        outcome = evaluate_subject(
-            subject, data, split, examples=examples, progress=lambda doing: status.update(doing)
+        loaded = load_adapter(adapter, backbone=backbone, windows=windows)
+        evaluation = evaluate_adapter(
+            loaded, data, split, examples=examples, progress=lambda doing: status.update(doing)
         )
         written = []
-        target = out or subject.run
+        target = out or loaded.run
         if target is not None:
-            written.append(write_result(outcome.result, target))
-        if subject.run is not None and target is not None and _same(target, subject.run):
-            written.append(renew(subject.run, outcome.examples))
-    for table in evaluation_tables(outcome.result):
+            written.append(write_evaluation(evaluation.result, target))
+        if loaded.run is not None and target is not None and _same(target, loaded.run):
+            written.append(update_release(loaded.run, evaluation.examples))
+    for table in evaluation_tables(evaluation.result):
         console.print(table)
         console.print()
     console.print(f"Evaluated in {time.perf_counter() - started:.1f} s", highlight=False)

@@ -1,4 +1,4 @@
-"""What is evaluated: an adapter from a run folder or a PEFT folder, and its frozen backbone."""
+"""Trained adapter of a run folder or a PEFT folder, loaded with its frozen backbone."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from server.runs.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_config
 
 
 @dataclass(frozen=True)
-class Subject:
-    """An adapter with all that its evaluation needs.
+class LoadedAdapter:
+    """Trained adapter with everything its evaluation needs.
 
     Attributes:
         adapter: the adapter.
-        loaded: its frozen backbone.
-        config: the settings of its training; of a folder of PEFT's own the defaults.
+        loaded_backbone: its frozen backbone.
+        config: the settings of its training; the defaults for a folder written by PEFT itself.
         run: the run folder; None for a PEFT folder.
-        step_minutes: the length of a time step in the run; None where the folder tells none.
+        step_minutes: length of a time step in training; None if the folder does not record it.
     """
 
     adapter: Adapter
-    loaded: LoadedBackbone
+    loaded_backbone: LoadedBackbone
     config: RunConfig
     run: Path | None
     step_minutes: int | None
 
 
-def load_subject(
+def load_adapter(
     folder: Path, *, backbone: str | None = None, windows: Mapping[str, Any] | None = None
-) -> Subject:
-    """Find an adapter, load its backbone and check that the two belong together.
+) -> LoadedAdapter:
+    """Load an adapter and its backbone, and check that they belong together.
 
     Args:
         folder: a run folder, a PEFT folder of ours, or one that PEFT itself wrote.
-        backbone: name or folder of the backbone; needed for a PEFT folder of PEFT's own, and where
-            the weights lie elsewhere than during the run.
-        windows: settings ``windows.*`` that stand above the run's.
+        backbone: name or folder of the backbone. Needed for a folder that PEFT itself wrote, and
+            when the weights are no longer where the run found them.
+        windows: settings ``windows.*`` that override the run's.
 
     Raises:
         UsageError: there is no adapter in the folder, or a setting is not one of ``windows.*``.
@@ -53,21 +53,21 @@ def load_subject(
     """
     run, peft_folder = _locate(folder)
     record = read_config(run) if run else {}
-    given = dict(windows or {})
-    for key in given:
+    overrides = dict(windows or {})
+    for key in overrides:
         if not key.startswith("windows."):
             raise UsageError(f"an evaluation takes settings windows.* only, got {key}")
     settings = dict(record.get("settings", {})) if run else read_settings(peft_folder)
-    told = settings.pop("step_minutes", None)
-    config = RunConfig.parse({**settings, **given})
-    # Of a local folder of weights the adapter keeps the last part of its path alone.
+    recorded_step = settings.pop("step_minutes", None)
+    config = RunConfig.parse({**settings, **overrides})
+    # The adapter records only the last part of the path of a local weights folder.
     adapter, loaded = _load(peft_folder, backbone or (config.backbone if run else None))
     if (name := adapter.first_nonfinite()) is not None:
         raise AdapterError(
             f"{peft_folder} holds NaN or infinity in {name}; take an adapter of an earlier round"
         )
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
-    return Subject(adapter, loaded, config, run, min(steps, default=told))
+    return LoadedAdapter(adapter, loaded, config, run, min(steps, default=recorded_step))
 
 
 def _locate(folder: Path) -> tuple[Path | None, Path]:
@@ -78,8 +78,8 @@ def _locate(folder: Path) -> tuple[Path | None, Path]:
         if (folder / ADAPTER_FOLDER).is_dir():
             return folder, folder / ADAPTER_FOLDER
         raise UsageError(
-            f"the run in {folder} has released no adapter: it still goes on, or it failed and can "
-            "be resumed"
+            f"the run in {folder} has released no adapter: it is still running, or it failed and "
+            "can be resumed"
         )
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give a run folder or a PEFT folder")
@@ -92,7 +92,8 @@ def _load(folder: Path, backbone: str | None) -> tuple[Adapter, LoadedBackbone]:
     if not (folder / ORIGIN_FILE).is_file():
         if backbone is None:
             raise UsageError(
-                f"{folder} does not tell which weights it was trained on; name them with --backbone"
+                f"{folder} does not record which weights it was trained on; name them with "
+                "--backbone"
             )
         loaded = load_backbone(backbone)
         return load_peft_folder(folder, backbone=backbone, backbone_digest=loaded.digest), loaded
@@ -100,8 +101,8 @@ def _load(folder: Path, backbone: str | None) -> tuple[Adapter, LoadedBackbone]:
     loaded = load_backbone(backbone or adapter.backbone)
     if adapter.backbone_digest != loaded.digest:
         raise AdapterError(
-            f"{folder} was trained on {adapter.backbone} ({adapter.backbone_digest[:12]}), the "
-            f"weights of {loaded.name} are {loaded.digest[:12]}; give those that it was trained on "
-            "with --backbone"
+            f"{folder} was trained on {adapter.backbone} ({adapter.backbone_digest[:12]}), but the "
+            f"weights of {loaded.name} are {loaded.digest[:12]}; give the weights it was trained "
+            "on with --backbone"
         )
     return adapter, loaded

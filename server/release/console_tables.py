@@ -1,4 +1,4 @@
-"""The tables of an evaluation for the console: the headline, then per vital, then per site."""
+"""Console tables of an evaluation: the headline, then per vital, then per site."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from common.reporting.phrasing import (
     VITAL_LABELS,
     VITAL_UNITS,
     WORSE,
-    Interval,
+    IntervalJson,
     bounds,
     number,
     percent,
@@ -27,7 +27,7 @@ from common.reporting.phrasing import (
 )
 
 _METRICS = ("wql", "mae")
-# Short enough for vitals with their units to stay on one line of 100 columns.
+# Short labels, so that a vital with its unit fits on one line of 100 columns.
 _MODEL_COLUMNS = {**MODELS, "last_value": "Last", "ewm": "EWM", "adapter": "Adapter"}
 _REFERENCE_COLUMNS = {"zero_shot": "zero-shot", "last_value": "last value", "ewm": "weighted mean"}
 _WORDS = {
@@ -39,10 +39,10 @@ _WORDS = {
 
 
 def evaluation_tables(result: Mapping[str, Any]) -> list[Table]:
-    """Draw an evaluation in tables that fit into 100 columns.
+    """Return an evaluation as tables that fit into 100 columns.
 
     Args:
-        result: what evaluation.json holds.
+        result: the content of evaluation.json.
     """
     pooled = result["pooled"]
     return [
@@ -118,11 +118,11 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
     return table
 
 
-def _difference(interval: Interval) -> Iterator[str]:
+def _difference(interval: IntervalJson) -> Iterator[str]:
     colour = {BETTER: "green", WORSE: "red"}.get(verdict(interval))
     text = percent(interval["estimate"])
     yield f"[{colour}]{text}[/{colour}]" if colour else text
-    # Escaped, since brackets are rich's own markup.
+    # Escaped, because brackets are rich's own markup.
     yield escape(bounds(interval)) or NOTHING
 
 

@@ -1,9 +1,10 @@
-"""The global adapter against zero-shot and simple baselines, on the same windows of every site.
+"""Evaluation of a global adapter against zero-shot and simple baselines, on the same windows.
 
-Last value and weighted mean take the spread of their forecasts from the training patients of the
-very site that they are evaluated at, which neither the backbone nor the adapter is given of a site
-outside the federation: the comparison favours the baselines, if anyone. The intervals are those of
-`common.evaluation.paired_difference`: patients are resampled, the training is not repeated.
+The baselines, last value and weighted mean, take the spread of their forecasts from the training
+patients of the very site that they are evaluated at. Neither the backbone nor the adapter sees
+data of a site outside the federation, so the comparison favours the baselines, if anything. The
+intervals are those of `common.evaluation.paired_difference`: patients are resampled, the training
+is not repeated.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import torch
 
 from common.atomic_io import write_text
 from common.backbones.base import ModelForecaster
-from common.backbones.loading import LoadedBackbone
 from common.backbones.lora import merged_model
 from common.data.cohort_folder import read_cohort_record
 from common.data.splits import SPLITS
@@ -31,9 +31,9 @@ from common.evaluation.metrics import METRICS
 from common.evaluation.paired_difference import compare
 from common.names import check_name
 from common.reporting.phrasing import MODELS, REFERENCES
-from server.release.adapter_source import Subject, load_subject
-from server.release.evaluation_data import Site, read_sites
-from server.release.release import renew
+from server.release.adapter_source import LoadedAdapter, load_adapter
+from server.release.evaluation_data import EvaluationSite, read_evaluation_sites
+from server.release.release import update_release
 from server.report.example_forecasts import OPEN_SOURCES, Example, choose_examples
 from server.runs.run_folder import EVALUATION_FILE, library_versions
 
@@ -41,16 +41,16 @@ SCHEMA_VERSION = 1
 BOOTSTRAP_SEED = 0
 
 Progress = Callable[[str], None]
-"""Told in words what is being done."""
+"""Callback that receives a short text at every step."""
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """An evaluation, finished.
+class EvaluationResult:
+    """Finished evaluation.
 
     Attributes:
-        result: what evaluation.json holds: plain values, none of them a patient's.
-        examples: forecasts to show; empty unless asked for.
+        result: content of evaluation.json: plain values, none of them a patient's.
+        examples: forecasts for the report; empty unless they may be shown.
     """
 
     result: dict[str, Any]
@@ -65,142 +65,119 @@ def evaluate_run(
     examples: bool | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Evaluate a run's adapter, write evaluation.json and renew the report and the model card.
+    """Evaluate a run's adapter, write evaluation.json and update the report and the model card.
 
     Args:
-        run: a run folder with a released adapter; the adapter's own bytes stay as they are.
+        run: a run folder with a released adapter; the adapter itself is not changed.
         data: a cohort folder (its ``sites/*.parquet``) or one site table.
-        split: whose windows.
-        examples: whether the report shows forecasts of single patients; None = only where all
-            sites are of an open source.
-        progress: told what is being done.
+        split: one of `common.data.splits.SPLITS`.
+        examples: whether the report shows forecasts of single patients; None = only if all sites
+            are of an open source.
+        progress: receives each step.
 
     Returns:
-        What evaluation.json holds.
+        The content of evaluation.json.
 
     Raises:
-        FedvitalsError: see `load_subject` and `evaluate_subject`; FederationError where the
-            folder cannot be written.
+        FedvitalsError: see `load_adapter` and `evaluate_adapter`.
+        FederationError: the folder cannot be written.
     """
-    subject = load_subject(run)
-    if subject.run is None:
+    loaded = load_adapter(run)
+    if loaded.run is None:
         raise UsageError(f"{run} is a PEFT folder, expected a run folder")
-    outcome = evaluate_subject(subject, data, split, examples=examples, progress=progress)
-    write_result(outcome.result, run)
-    renew(run, outcome.examples)
-    return outcome.result
+    evaluation = evaluate_adapter(loaded, data, split, examples=examples, progress=progress)
+    write_evaluation(evaluation.result, run)
+    update_release(run, evaluation.examples)
+    return evaluation.result
 
 
-def evaluate_subject(
-    subject: Subject,
+def evaluate_adapter(
+    loaded: LoadedAdapter,
     data: Path,
     split: str = "test",
     *,
     examples: bool | None = None,
     progress: Progress | None = None,
-) -> Outcome:
-    """Evaluate an adapter and write nothing.
+) -> EvaluationResult:
+    """Evaluate an adapter without writing anything.
 
     Args:
-        subject: the adapter, its backbone and settings.
+        loaded: the adapter, its backbone and settings.
         data: a cohort folder or one site table.
         split: one of `common.data.splits.SPLITS`.
         examples: as for `evaluate_run`.
-        progress: told what is being done.
+        progress: receives each step.
 
     Raises:
-        UsageError: an unknown split, or a time step that is not the run's.
+        UsageError: an unknown split, or a time step other than the run's.
         CohortError: there is no site table, no window in the split, or the cohort's record cannot
             be read.
-        SiteTableError, AdapterError, BackboneError, ForecastError: as their names say.
+        SiteTableError: a table breaks the schema.
+        AdapterError: the adapter does not fit the backbone.
+        ForecastError: a forecast is not finite.
     """
     check_name("split", split, SPLITS)
-    say = progress or (lambda _: None)
-    say("reading the site tables")
-    every = read_sites(data, split, subject.config.windows, subject.step_minutes)
-    sites = {name: site for name, site in every.items() if len(site.windows)}
+    report_step = progress or (lambda _: None)
+    report_step("reading the site tables")
+    all_sites = read_evaluation_sites(data, split, loaded.config.windows, loaded.step_minutes)
+    sites = {name: site for name, site in all_sites.items() if len(site.windows)}
     if not sites:
         raise CohortError(
             f"{data} has no window in the split {split}; its stays are too short or too sparse for "
             "windows.*, or none of its patients is in that split"
         )
-    models = _models(subject)
-    scores = _score(sites, models, say)
-    say("resampling patients")
-    result = _result(subject, split, every, scores) | {"cohort": read_cohort_record(data)}
+    models = _models(loaded)
+    scores = _score(sites, models, report_step)
+    report_step("resampling patients")
+    result = _result(loaded, split, all_sites, scores) | {"cohort": read_cohort_record(data)}
     chosen: list[Example] = []
     if _shows_examples(examples, sites):
-        say("choosing examples")
+        report_step("choosing examples")
         windows = {name: site.windows for name, site in sites.items()}
         chosen = choose_examples(windows, models["adapter"], models["zero_shot"])
-    return Outcome(result, chosen)
+    return EvaluationResult(result, chosen)
 
 
-def write_result(result: Mapping[str, Any], folder: Path) -> Path:
-    """Write evaluation.json into a folder and return its path.
-
-    Raises:
-        FederationError: where it cannot be written.
-    """
-    path = folder / EVALUATION_FILE
-    # In the order as built: vitals as in the site table, models as in every table.
-    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    try:
-        write_text(path, text + "\n")
-    except OSError as error:
-        raise FederationError(
-            f"{path} cannot be written ({error.strerror or error}); free space or give another "
-            "folder with --out"
-        ) from error
-    return path
+def _models(loaded: LoadedAdapter) -> dict[str, Forecaster]:
+    # `mps` lacks operations of some families; one forward pass is quick enough on the CPU.
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    frozen = loaded.loaded_backbone
+    merged = merged_model(frozen, loaded.adapter)
+    return {
+        "adapter": ModelForecaster(frozen.backbone, merged.to(device)),
+        "zero_shot": ModelForecaster(frozen.backbone, frozen.model.to(device)),
+    }
 
 
 def _score(
-    sites: Mapping[str, Site], models: Mapping[str, Forecaster], say: Progress
+    sites: Mapping[str, EvaluationSite], models: Mapping[str, Forecaster], report_step: Progress
 ) -> dict[str, dict[str, Evaluation]]:
     """Evaluate every model at every site: by model, then by site, in the order of `MODELS`."""
     scores: dict[str, dict[str, Evaluation]] = {model: {} for model in MODELS}
     for name, site in sites.items():
         for model, forecaster in {**models, **_baselines(site)}.items():
-            say(f"{name}: {MODELS[model].lower()}")
+            report_step(f"{name}: {MODELS[model].lower()}")
             scores[model][name] = evaluate(site.windows, forecaster, metrics=tuple(METRICS))
     return scores
 
 
-def _models(subject: Subject) -> dict[str, Forecaster]:
-    # `mps` lacks operations of some families; one forward pass is quick enough on the CPU.
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    loaded: LoadedBackbone = subject.loaded
-    merged = merged_model(loaded, subject.adapter)
-    return {
-        "adapter": ModelForecaster(loaded.backbone, merged.to(device)),
-        "zero_shot": ModelForecaster(loaded.backbone, loaded.model.to(device)),
-    }
-
-
-def _baselines(site: Site) -> dict[str, Forecaster]:
+def _baselines(site: EvaluationSite) -> dict[str, Forecaster]:
     return {
         baseline.name: baseline.fit(site.train)
         for baseline in (LastValue(), ExponentiallyWeightedMean())
     }
 
 
-def _shows_examples(asked: bool | None, sites: Mapping[str, Site]) -> bool:
-    if asked is not None:
-        return asked
-    return all(site.info.source in OPEN_SOURCES for site in sites.values())
-
-
 def _result(
-    subject: Subject,
+    loaded: LoadedAdapter,
     split: str,
-    sites: Mapping[str, Site],
+    sites: Mapping[str, EvaluationSite],
     scores: Mapping[str, Mapping[str, Evaluation]],
 ) -> dict[str, Any]:
-    """Put together what evaluation.json holds."""
-    adapter, loaded = subject.adapter, subject.loaded
+    """Assemble the content of evaluation.json."""
+    adapter, frozen = loaded.adapter, loaded.loaded_backbone
     pooled = {model: pool_evaluations(per_site) for model, per_site in scores.items()}
-    settings = subject.config.flat()
+    settings = loaded.config.flat()
     return {
         "schema_version": SCHEMA_VERSION,
         "split": split,
@@ -208,8 +185,8 @@ def _result(
         "adapter": {"digest": adapter.digest(), "rank": adapter.rank, "alpha": adapter.alpha},
         "backbone": {
             "name": adapter.backbone,
-            "family": loaded.backbone.family,
-            "digest": loaded.digest,
+            "family": frozen.backbone.family,
+            "digest": frozen.digest,
         },
         "data": {name: _describe(site) for name, site in sites.items()},
         "bootstrap": {
@@ -223,19 +200,11 @@ def _result(
             name: _compared({model: per_site[name] for model, per_site in scores.items()})
             for name in scores["adapter"]
         },
-        "versions": library_versions(loaded.backbone.family),
+        "versions": library_versions(frozen.backbone.family),
     }
 
 
-def _calibrated(models: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Give what became of the quantiles of the adapter and of the backbone without it."""
-    return {
-        model: calibrate(models[model], seed=BOOTSTRAP_SEED).to_json()
-        for model in ("zero_shot", "adapter")
-    }
-
-
-def _describe(site: Site) -> dict[str, Any]:
+def _describe(site: EvaluationSite) -> dict[str, Any]:
     return {
         "sha256": site.sha256,
         "source": site.info.source,
@@ -247,7 +216,7 @@ def _describe(site: Site) -> dict[str, Any]:
 
 
 def _compared(models: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Give the table of each model and the adapter's differences to each reference."""
+    """Return the metrics of each model and the adapter's differences to each reference."""
     return {
         "models": {model: evaluation.table() for model, evaluation in models.items()},
         "differences": {
@@ -255,3 +224,36 @@ def _compared(models: Mapping[str, Evaluation]) -> dict[str, Any]:
             for reference in REFERENCES
         },
     }
+
+
+def _calibrated(models: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Return the calibration of the adapter and of the backbone without it."""
+    return {
+        model: calibrate(models[model], seed=BOOTSTRAP_SEED).to_json()
+        for model in ("zero_shot", "adapter")
+    }
+
+
+def _shows_examples(requested: bool | None, sites: Mapping[str, EvaluationSite]) -> bool:
+    if requested is not None:
+        return requested
+    return all(site.info.source in OPEN_SOURCES for site in sites.values())
+
+
+def write_evaluation(result: Mapping[str, Any], folder: Path) -> Path:
+    """Write evaluation.json into a folder and return its path.
+
+    Raises:
+        FederationError: it cannot be written.
+    """
+    path = folder / EVALUATION_FILE
+    # Keys keep their order: vitals as in the site table, models as in every table.
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    try:
+        write_text(path, text + "\n")
+    except OSError as error:
+        raise FederationError(
+            f"{path} cannot be written ({error.strerror or error}); free space or give another "
+            "folder with --out"
+        ) from error
+    return path

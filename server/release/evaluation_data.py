@@ -1,4 +1,4 @@
-"""The site tables that an adapter is evaluated on, and the windows cut from them."""
+"""Site tables that an adapter is evaluated on, cut into windows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from common.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
-    """One site of the cohort that is evaluated on.
+class EvaluationSite:
+    """Windows of one site of the evaluation cohort.
 
     Attributes:
-        info: what its table says of itself.
-        sha256: of the table's file.
-        windows: of the split.
-        train: of the training patients, for the spread of the baselines.
+        info: metadata of its table.
+        sha256: digest of the table's file.
+        windows: windows of the evaluated split.
+        train: windows of the training patients, for the spread of the baselines.
     """
 
     info: SiteTableInfo
@@ -30,21 +30,21 @@ class Site:
     train: Windows
 
 
-def read_sites(
+def read_evaluation_sites(
     data: Path, split: str, windows: WindowConfig, step_minutes: int | None = None
-) -> dict[str, Site]:
+) -> dict[str, EvaluationSite]:
     """Read the site tables and cut the windows of a split.
 
     Args:
         data: a cohort folder or one site table.
-        split: whose windows.
-        windows: how to cut them.
-        step_minutes: the length of a time step that the adapter was trained for, if known.
+        split: one of `common.data.splits.SPLITS`.
+        windows: lengths and vitals of the windows.
+        step_minutes: length of a time step in the adapter's training, if known.
 
     Raises:
         CohortError: there is no site table.
         SiteTableError: a table breaks the schema.
-        UsageError: a table has another time step than the run, or than the other tables.
+        UsageError: a table's time step differs from the run's, or from the other tables'.
     """
     sites = {}
     for name, path in _site_paths(data).items():
@@ -65,7 +65,7 @@ def _site_paths(data: Path) -> dict[str, Path]:
     return {data.stem: data} if data.is_file() else site_table_paths(data)
 
 
-def _cut(table: SiteTable, sha256: str, split: str, config: WindowConfig) -> Site:
+def _cut(table: SiteTable, sha256: str, split: str, config: WindowConfig) -> EvaluationSite:
     settings, vitals = config.settings(), config.names()
     windows, train = (make_windows(table, part, settings, vitals) for part in (split, "train"))
-    return Site(table.info, sha256, windows, train)
+    return EvaluationSite(table.info, sha256, windows, train)

@@ -1,4 +1,4 @@
-"""The release: the PEFT folder with its model card, and the report."""
+"""Release of a run: the PEFT folder with its model card, and the report."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from server.runs.run_folder import ADAPTER_FOLDER, REPORT_FILE
 from server.runs.run_reader import read_run
 
 
-def release(folder: Path, adapter: Adapter, best_round: int) -> None:
-    """Write ``adapter/`` with its model card, and ``report.html``, from what the run folder holds.
+def write_release(folder: Path, adapter: Adapter, best_round: int) -> None:
+    """Write ``adapter/`` with its model card, and ``report.html``.
 
     Args:
-        folder: the run folder.
+        folder: the run folder with config.json and rounds.jsonl.
         adapter: the adapter to release.
-        best_round: the round that it is from; 0 is the untrained one.
+        best_round: the round of that adapter; 0 is the untrained one.
 
     Raises:
-        FederationError: where the folder holds no run or cannot be written.
+        FederationError: the folder holds no run or cannot be written.
     """
     record = read_run(folder, adapter, best_round)
     try:
@@ -40,19 +40,19 @@ def release(folder: Path, adapter: Adapter, best_round: int) -> None:
         raise _unwritable(folder, error) from error
 
 
-def renew(folder: Path, examples: Sequence[Example] = ()) -> Path:
-    """Write model card and report again, e.g. after an evaluation; the adapter stays as it is.
+def update_release(folder: Path, examples: Sequence[Example] = ()) -> Path:
+    """Rewrite model card and report, e.g. after an evaluation; the adapter is not changed.
 
     Args:
         folder: a run folder with a released adapter.
-        examples: forecasts to show in the report.
+        examples: forecasts to show in the report; they hold values of patients.
 
     Returns:
         The path of the report.
 
     Raises:
-        FederationError: where the folder holds no run or cannot be written.
-        AdapterError: where the released adapter is damaged.
+        FederationError: the folder holds no run or cannot be written.
+        AdapterError: the released adapter is damaged.
     """
     record = read_run(folder, load_peft_folder(folder / ADAPTER_FOLDER))
     try:

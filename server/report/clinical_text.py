@@ -1,27 +1,27 @@
-"""An evaluation in the words of a clinician: how far off, how far to trust, and where.
+"""Sentences about an evaluation that the report's summary and the model card share.
 
-No sentence says more than its interval. What the statistics are called stands in
-`common.reporting.phrasing`.
+They are written for clinicians. No sentence is stronger than its interval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from common.evaluation.metrics import METRICS
 from common.reporting.phrasing import (
     BETTER,
     NO_BREAK,
+    REFERENCES,
     UNCLEAR,
     UNKNOWN,
     VITAL_LABELS,
     WORSE,
-    Interval,
-    joined,
+    IntervalJson,
+    difference_in_words,
+    listed,
     number,
-    percent,
     verdict,
 )
 
@@ -34,31 +34,24 @@ UNIT_WORDS = {
     "temperature_c": "°C",
     "spo2": "percentage points",
 }
-"""What the error of each vital sign is counted in."""
+"""Unit of each vital sign's error, in words."""
 
-RANGE_ANNOUNCED = "Around each forecast stands a range that should hold 80 of 100 measurements."
+RANGE_ANNOUNCED = "Each forecast has a range that should contain 80 of 100 measurements."
 
-_MOST_DIGITS = 5
 _RANGE = METRICS["coverage_80"].ideal
+_MOST_DECIMALS = 5
 
 
-_SMALL = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-
-
-def small_number(value: int) -> str:
-    """Return a small number as a word, as prose has it; a larger one in digits."""
-    return _SMALL[value] if value < len(_SMALL) else f"{value:,}"
-
-
-def duration(minutes: float) -> str:
-    """Return a time in words, e.g. ``6 hours`` or ``90 minutes``."""
-    hours, rest = divmod(minutes, 60)
-    value, unit = (minutes, "minute") if rest else (hours, "hour")
-    return f"{value:g}{NO_BREAK}{unit}{'' if value == 1 else 's'}"
+def mean_difference(
+    evaluation: Mapping[str, Any], metric: str, reference: str = "zero_shot"
+) -> str:
+    """Return the adapter's difference in one metric, averaged over vitals, without a full stop."""
+    interval = evaluation["pooled"]["differences"][reference]["mean"][metric]["relative"]
+    return difference_in_words(metric.upper(), interval, REFERENCES[reference])
 
 
 def vital_errors(evaluation: Mapping[str, Any]) -> list[str]:
-    """Return for each vital how far off the forecasts are, with and without the adapter."""
+    """Return for each vital the mean absolute error with and without the adapter."""
     pooled = evaluation["pooled"]
     ours, reference = (pooled["models"][model]["vitals"] for model in ("adapter", "zero_shot"))
     differences = pooled["differences"]["zero_shot"]["vitals"]
@@ -69,80 +62,70 @@ def vital_errors(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def error_in_words(
-    vital: str, ours: float | None, reference: float | None, difference: Interval
+    vital: str, ours: float | None, reference: float | None, difference: IntervalJson
 ) -> str:
     """Return one vital's error as a sentence.
 
     Args:
         vital: its name.
         ours: mean absolute error with the adapter, in the vital's unit.
-        reference: the same without.
+        reference: the same without the adapter.
         difference: ours - reference with its interval.
     """
-    digits = _digits(difference)
-    said = (
-        f"{VITAL_LABELS[vital]}: off by {number(ours, digits)} {UNIT_WORDS[vital]} on average, "
-        f"against {number(reference, digits)} without the adapter"
+    decimals = _decimals(difference)
+    errors = (
+        f"{VITAL_LABELS[vital]}: off by {number(ours, decimals)} {UNIT_WORDS[vital]} on average, "
+        f"against {number(reference, decimals)} without the adapter"
     )
     kind = verdict(difference)
     estimate, low, high = (difference.get(end) for end in ("estimate", "low", "high"))
     if kind == UNKNOWN or estimate is None or low is None or high is None:
-        return f"{said}; there are too few patients to say whether that is more than chance."
+        return f"{errors}; there are too few patients to say whether this is more than chance."
     if kind == UNCLEAR:
         return (
-            f"{said}; the two cannot be told apart (the 95{NO_BREAK}% interval of the difference "
-            f"is {_signed(low, digits)} to {_signed(high, digits)})."
+            f"{errors}; the two cannot be told apart (the 95{NO_BREAK}% interval of the difference "
+            f"is {_signed(low, decimals)} to {_signed(high, decimals)})."
         )
     near, far = sorted((abs(low), abs(high)))
     word = "less" if kind == BETTER else "more"
     return (
-        f"{said}: {number(abs(estimate), digits)} {word} (95{NO_BREAK}% interval "
-        f"{number(near, digits)} to {number(far, digits)} {word})."
+        f"{errors}: {number(abs(estimate), decimals)} {word} (95{NO_BREAK}% interval "
+        f"{number(near, decimals)} to {number(far, decimals)} {word})."
     )
 
 
-def mean_error(evaluation: Mapping[str, Any]) -> str:
-    """Return how the error changes in the mean over vitals, as a sentence without its dot."""
-    interval = evaluation["pooled"]["differences"]["zero_shot"]["mean"]["mae"]["relative"]
-    estimate, kind = interval.get("estimate"), verdict(interval)
-    if estimate is None:
-        return "the errors with and without the adapter cannot be compared"
-    if kind == UNKNOWN:
-        return (
-            "there are too few patients to say whether the adapter changes the forecasts' "
-            "average error"
-        )
-    low, high = interval["low"], interval["high"]
-    if kind == UNCLEAR:
-        return (
-            "the forecasts' average error with the adapter cannot be told apart from that without "
-            f"it ({percent(estimate)}, 95{NO_BREAK}% interval {percent(low)} to {percent(high)})"
-        )
-    near, far = (percent(end, signed=False) for end in sorted((abs(low), abs(high))))
-    word = "smaller" if kind == BETTER else "larger"
-    return (
-        f"the forecasts' average error is {percent(estimate, signed=False)} {word} with the "
-        f"adapter than without it (95{NO_BREAK}% interval {near} to {far} {word})"
-    )
+def _decimals(difference: IntervalJson) -> int:
+    """Return enough decimals for no end of an interval to be shown as zero."""
+    ends = [abs(value) for value in (difference.get("low"), difference.get("high")) if value]
+    needed = [math.ceil(-math.log10(end)) for end in ends]
+    return min(max([2, *needed]), _MOST_DECIMALS)
+
+
+def _signed(value: float, decimals: int) -> str:
+    return number(value, decimals) if value < 0 else f"+{number(value, decimals)}"
 
 
 def range_in_words(calibration: Mapping[str, Any]) -> list[str]:
-    """Return what share of measurements the 80 % ranges held, in the mean and by vital."""
+    """Return the share of measurements inside the 80 % ranges, in the mean and by vital."""
     inside = calibration["mean"]["inside_80"]
     share, low, high = (inside.get(end) for end in ("estimate", "low", "high"))
     if share is None:
         return []
-    held = f"They held {_share(share)} in the mean over vital signs"
+    contained = (
+        f"The ranges contained {_share(share)} of the measurements, averaged over the vital signs"
+    )
     if low is None or high is None:
-        return [f"{held}; there are too few patients for an interval, so nothing follows from it."]
+        return [
+            f"{contained}; there are too few patients for an interval, so nothing follows from it."
+        ]
     near, far = (f"{100 * away:.1f}" for away in sorted((abs(low - _RANGE), abs(high - _RANGE))))
     meaning = {
-        BETTER: f"{near} to {far} points fewer than announced, so that they are too narrow",
-        WORSE: f"{near} to {far} points more than announced, so that they are too wide",
-        UNCLEAR: "no difference from what was announced can be shown",
+        BETTER: f"{near} to {far} percentage points too few, so the ranges are too narrow",
+        WORSE: f"{near} to {far} percentage points too many, so the ranges are too wide",
+        UNCLEAR: "this is compatible with 80 of 100",
     }[_range_verdict(inside)]
     return [
-        f"{held} (95{NO_BREAK}% interval {_share(low)} to {_share(high)}): {meaning}.",
+        f"{contained} (95{NO_BREAK}% interval {_share(low)} to {_share(high)}): {meaning}.",
         _vital_ranges(calibration["vitals"]),
     ]
 
@@ -153,54 +136,17 @@ def _vital_ranges(vitals: Mapping[str, Any]) -> str:
         kind = _range_verdict(curve["inside_80"])
         groups.setdefault(kind, []).append(VITAL_LABELS[vital].lower())
     words = {BETTER: "too narrow for", WORSE: "too wide for"}
-    parts = [f"{words[kind]} {joined(groups[kind])}" for kind in words if kind in groups]
+    parts = [f"{words[kind]} {listed(groups[kind])}" for kind in words if kind in groups]
     if not parts:
-        return "For no single vital sign can a difference be shown."
-    return f"Vital by vital, they can be shown to be {' and '.join(parts)}."
+        return "No difference can be shown for any single vital sign."
+    return f"Of the single vital signs, the ranges are shown to be {' and '.join(parts)}."
 
 
-def sites_in_words(evaluation: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Return at which sites the error is smaller, larger or neither.
-
-    Args:
-        evaluation: what evaluation.json holds.
-        names: each site's name as it may be shown.
-    """
-    groups: dict[str, list[str]] = {}
-    for site, result in evaluation["sites"].items():
-        interval = result["differences"]["zero_shot"]["mean"]["mae"]["relative"]
-        groups.setdefault(verdict(interval), []).append(names[site])
-    words = {
-        BETTER: "smaller with the adapter at",
-        WORSE: "larger with the adapter at",
-        UNCLEAR: "not to be told apart at",
-        UNKNOWN: "of too few patients to compare at",
-    }
-    parts = [f"{words[kind]} {_some(groups[kind])}" for kind in words if kind in groups]
-    return f"Site by site, the average error is {'; '.join(parts)}."
-
-
-def _range_verdict(inside: Interval) -> str:
-    """Whether a share can be shown to lie below what was announced, above, or neither."""
+def _range_verdict(inside: IntervalJson) -> str:
+    """Return whether a share is shown to be below the announced one, above, or neither."""
     ends = {end: inside.get(end) for end in ("low", "high")}
     return verdict({end: None if at is None else at - _RANGE for end, at in ends.items()})
 
 
-def _digits(difference: Interval) -> int:
-    """As many digits as it takes for no end of an interval to be shown as zero."""
-    ends = [abs(value) for value in (difference.get("low"), difference.get("high")) if value]
-    needed = [math.ceil(-math.log10(end)) for end in ends]
-    return min(max([2, *needed]), _MOST_DIGITS)
-
-
-def _signed(value: float, digits: int) -> str:
-    return number(value, digits) if value < 0 else f"+{number(value, digits)}"
-
-
 def _share(value: float) -> str:
     return f"{100 * value:.1f}{NO_BREAK}%"
-
-
-def _some(names: Sequence[str], most: int = 12) -> str:
-    """Join names; where there are many, their number is told instead."""
-    return joined(list(names)) if len(names) <= most else f"{len(names)} sites"

@@ -1,4 +1,4 @@
-"""The section of the learning curves: validation and training loss by round, a line a site."""
+"""Learning curves section: validation and training loss by round, one line a site."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from common.reporting.components import Figure, Mark, Part, Section, drawn, short
+from common.reporting.components import Figure, LegendEntry, Part, Section, raw_html
+from common.reporting.phrasing import clean_line
 from common.reporting.svg import (
     INK,
     MUTED,
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def learning_section(record: RunRecord) -> Section:
-    """Return the section; it says so where there is nothing to draw."""
+def learning_curves_section(record: RunRecord) -> Section:
+    """Return the section; without figures if no round was completed."""
     relative = {site: _relative(record.validation_curve(site)) for site in record.sites}
     losses = {site: record.loss_curve(site) for site in record.sites}
     validation = [Series(place, relative[site]) for place, site in enumerate(record.sites)]
@@ -37,70 +38,51 @@ def learning_section(record: RunRecord) -> Section:
         figures.append(
             Figure(
                 "Validation WQL by round",
-                "Of the global adapter on each site's validation patients, relative to the "
-                "untrained adapter of round 0. Lower is better.",
-                drawn(validation_figure(validation, mean, record.best_round)),
+                "Global adapter on each site's validation patients, relative to the untrained "
+                "adapter of round 0. Lower is better.",
+                raw_html(validation_figure(validation, mean, record.best_round)),
             )
         )
     if any(losses.values()):
         figures.append(
             Figure(
                 "Training loss by round",
-                "Mean of each site's own training, in the scale that the model trains in. Levels "
-                "differ between sites, since their patients do.",
-                drawn(loss_figure(training)),
+                "Mean of each site's own training, in the model's internal scale. Levels differ "
+                "between sites because their patients differ.",
+                raw_html(loss_figure(training)),
             )
         )
-    silent = [short(site) for site, curve in relative.items() if not curve]
-    notes = [f"No curve of validation, for want of a value at round 0: {', '.join(silent)}."]
+    absent = [clean_line(site) for site, curve in relative.items() if not curve]
+    notes = [f"No validation curve, because round 0 was not validated: {', '.join(absent)}."]
     part = Part(
         paragraphs=[] if figures else ["No round was completed, so there is nothing to draw."],
         legend=_legend(record, bool(mean)) if figures else [],
         figures=figures,
-        notes=notes if silent and figures else [],
+        notes=notes if absent and figures else [],
     )
     return Section("learning", "Learning curves", [part])
 
 
 def _relative(curve: Curve) -> Curve:
-    """Return values relative to that of round 0; nothing where round 0 was not validated."""
+    """Return values relative to that of round 0; empty if round 0 was not validated."""
     start = dict(curve).get(0)
     return [(number, value / start - 1.0) for number, value in curve] if start else []
 
 
-def _legend(record: RunRecord, mean: bool) -> list[Mark]:
-    entries = [
-        Mark(_line(series_css(place)), short(site)) for place, site in enumerate(record.sites)
-    ]
-    if mean:
-        entries.append(
-            Mark(
-                _line("stroke: var(--ink); stroke-width: 3"),
-                f"all sites, weighted as the adapters are; the dot is round {record.best_round}, "
-                "which is released",
-            )
-        )
-    return entries
-
-
-def _line(style: str) -> Markup:
-    return drawn('<line x1="1" x2="27" y1="6" y2="6" style="{}"/>', style)
-
-
 @dataclass(frozen=True)
 class Series:
-    """A site's curve; its place among the sites, 0 the first, decides colour and dashes."""
+    """Curve of a site; its place among the sites, from 0, sets colour and dashes."""
 
     place: int
     curve: Curve
 
 
 def validation_figure(sites: Sequence[Series], mean: Curve, best_round: int) -> str:
-    """Draw validation WQL by round in per cent of its value before training, a line a site.
+    """Draw validation WQL by round, relative to its value before training in per cent.
 
     Args:
-        sites: relative changes by round.
-        mean: of all sites together.
+        sites: relative changes by round, one series a site.
+        mean: the same for all sites together.
         best_round: the released round, which is marked on `mean`.
     """
     with blank_figure(4.6, 3.0) as (figure, axes):
@@ -132,7 +114,8 @@ def loss_figure(sites: Sequence[Series]) -> str:
             figure,
             "loss",
             "Mean training loss by round",
-            f"In the last round it is lower than in the first at {falling} of {len(sites)} sites.",
+            f"The loss of the last round is below that of the first at {falling} of {len(sites)} "
+            "sites.",
         )
 
 
@@ -149,6 +132,14 @@ def _draw_curves(axes: Axes, sites: Iterable[Series]) -> None:
         )
 
 
+def _per_cent(curve: Curve) -> Curve:
+    return [(number, 100 * value) for number, value in curve]
+
+
+def _columns(curve: Curve) -> tuple[list[int], list[float]]:
+    return [number for number, _ in curve], [value for _, value in curve]
+
+
 def _label_rounds(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
@@ -157,9 +148,21 @@ def _label_rounds(axes: Axes) -> None:
     axes.set_xlabel("round")
 
 
-def _columns(curve: Curve) -> tuple[list[int], list[float]]:
-    return [number for number, _ in curve], [value for _, value in curve]
+def _legend(record: RunRecord, mean: bool) -> list[LegendEntry]:
+    entries = [
+        LegendEntry(_line(series_css(place)), clean_line(site))
+        for place, site in enumerate(record.sites)
+    ]
+    if mean:
+        entries.append(
+            LegendEntry(
+                _line("stroke: var(--ink); stroke-width: 3"),
+                "all sites, with the weights of the aggregation; the dot marks the released "
+                f"round {record.best_round}",
+            )
+        )
+    return entries
 
 
-def _per_cent(curve: Curve) -> Curve:
-    return [(number, 100 * value) for number, value in curve]
+def _line(style: str) -> Markup:
+    return raw_html('<line x1="1" x2="27" y1="6" y2="6" style="{}"/>', style)

@@ -1,6 +1,6 @@
-"""The model card: README.md of the released PEFT folder, with the metadata that hubs read.
+"""Model card: README.md of the released PEFT folder, with the metadata that model hubs read.
 
-Names and rules of sites come from the sites; nothing of them is taken as Markdown.
+Names and cohort rules come from the sites and are escaped, so none of it is read as Markdown.
 """
 
 from __future__ import annotations
@@ -8,24 +8,29 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 from common.backbones.catalog import CATALOG
 from common.backbones.usage import USAGE
+from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import (
     MODELS,
     NOTHING,
     SPLIT_WORDS,
     VITAL_LABELS,
     bounds,
-    count,
-    mean_finding,
+    clean_line,
+    count_or_dash,
     number,
     percent,
 )
-from server.report.clinical_text import RANGE_ANNOUNCED, range_in_words, vital_errors
-from server.report.privacy import promise, site_guarantees
+from server.report.clinical_text import (
+    RANGE_ANNOUNCED,
+    mean_difference,
+    range_in_words,
+    vital_errors,
+)
+from server.report.privacy import guarantee_paragraphs, site_guarantees
 from server.runs.run_reader import RunRecord
 
 _WIDTH = 100
@@ -34,31 +39,31 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
 
 _PURPOSE = """\
 A LoRA adapter for the frozen forecasting model **{backbone}**, trained on the vital signs of
-intensive-care patients by {sites} sites that shared adapters and never records. It is the average
-of the sites' adapters after round {round} of {rounds}. It forecasts {horizon} steps of
+intensive-care patients by {sites} sites that shared adapters and never records. It is the
+aggregate of the sites' adapters after round {round} of {rounds}. It forecasts {horizon} steps of
 {minutes} min from the {context} before them, for: {vitals}."""
 
 _LIMITS = """\
-- **Not for clinical use.** It is research software: not a medical device, not validated
-  prospectively, and no decision about a patient may rest on it.
-- It was trained on patients chosen by the rule above, at the sites above. Other hospitals, wards,
+- **Not for clinical use.** This is research software: not a medical device, not validated
+  prospectively, and not a basis for any decision about a patient.
+- It was trained on patients selected by the rule above, at the sites above. Other hospitals, wards,
   ages or charting habits may differ, and the adapter may then forecast worse than the backbone
   without it: evaluate it on your own patients first (`python -m server evaluate`).
-- Intervals are 95 % bootstrap intervals over patients; they do not hold the variation between
+- Intervals are 95 % bootstrap intervals over patients; they do not include the variation between
   training runs with other seeds.
-- A forecast shows what usually follows, treatment included; it is no statement of what would
-  happen without treatment.
-- An adapter can give away something of the data that it was trained on; what bound there is on that
-  stands under Privacy."""
+- A forecast shows what usually follows, treatment included. It does not show what would happen
+  without treatment.
+- An adapter can leak information about the data it was trained on; the Privacy section gives the
+  bound, if there is one."""
 
 _LICENCE = """\
 The coordinator who publishes this adapter chooses its licence and states it here and in the
-metadata; until then it is `other`: all rights reserved. Data-use agreements of the sites' data and
-the licence of the backbone may bind that choice."""
+metadata; until then it is `other`: all rights reserved. The data-use agreements of the sites and
+the licence of the backbone may restrict that choice."""
 
 _WITH_FEDVITALS = """\
-With fedvitals, exactly as evaluated (temperatures and other nearly constant series have a floor
-under their scale there):
+With fedvitals, exactly as evaluated (it sets a minimum scale for temperatures and other nearly
+constant series):
 
 ```python
 from common.backbones.loading import load_backbone
@@ -70,10 +75,10 @@ model = PeftModel.from_pretrained(loaded.model, "adapter").eval()  # this folder
 
 
 def model_card(record: RunRecord) -> str:
-    """Return the card as Markdown with YAML metadata; the same run gives the same text."""
+    """Return the card as Markdown with YAML metadata; it is the same for the same run."""
     sections = [
         _metadata(record),
-        f"# Federated LoRA adapter for {plain(record.backbone_name)}",
+        f"# Federated LoRA adapter for {escape_markdown(record.backbone_name)}",
         _purpose(record),
         _backbone(record),
         "## Training data",
@@ -94,15 +99,13 @@ def model_card(record: RunRecord) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def plain(text: object) -> str:
-    """Return text that Markdown shows as it is: one line, not too long, nothing of it markup."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    short = line if len(line) <= _LONGEST_TEXT else line[: _LONGEST_TEXT - 1] + "…"
-    return _MARKUP.sub(r"\\\1", short)
+def escape_markdown(text: object) -> str:
+    """Return text as one bounded line in which Markdown reads no markup."""
+    return _MARKUP.sub(r"\\\1", clean_line(text, _LONGEST_TEXT))
 
 
 def _metadata(record: RunRecord) -> str:
-    # A JSON string is a YAML string, whatever it holds.
+    # Every JSON string is a valid YAML string.
     base = json.dumps(record.backbone_name)
     return "\n".join(
         [
@@ -128,7 +131,7 @@ def _purpose(record: RunRecord) -> str:
     labels = [VITAL_LABELS.get(name.strip(), name).lower() for name in names]
     return _paragraph(
         _PURPOSE.format(
-            backbone=plain(record.backbone_name),
+            backbone=escape_markdown(record.backbone_name),
             sites=len(record.sites),
             round=record.best_round,
             rounds=record.trained_rounds,
@@ -142,30 +145,31 @@ def _purpose(record: RunRecord) -> str:
 
 def _backbone(record: RunRecord) -> str:
     adapter, backbone = record.adapter, record.backbone
+    family = escape_markdown(backbone.get("family", ""))
     rows = [
-        ("backbone", f"{plain(record.backbone_name)} ({plain(backbone.get('family', ''))})"),
+        ("backbone", f"{escape_markdown(record.backbone_name)} ({family})"),
         ("backbone digest (SHA-256)", f"`{adapter.backbone_digest}`"),
         ("backbone parameters", f"{int(backbone.get('parameters', 0)):,}, frozen"),
         ("adapter parameters", f"{adapter.num_parameters:,} in {len(adapter.modules)} layers"),
         ("rank, alpha", f"{adapter.rank}, {adapter.alpha:g}"),
         ("adapter digest (SHA-256)", f"`{adapter.digest()}`"),
     ]
-    return _table(("", ""), rows)
+    return table_in_markdown(("", ""), rows)
 
 
 def _sites(record: RunRecord) -> str:
     rows = [
         (
-            plain(name),
-            count(site.get("patients")),
-            count(site.get("windows")),
-            plain(site["source"]),
-            plain(site["rule"]),
+            escape_markdown(name),
+            count_or_dash(site.get("patients")),
+            count_or_dash(site.get("windows")),
+            escape_markdown(site["source"]),
+            escape_markdown(site["rule"]),
         )
         for name, site in record.sites.items()
     ]
     header = ("site", "training patients", "training windows", "source", "cohort rule")
-    return _table(header, rows)
+    return table_in_markdown(header, rows)
 
 
 def _results(record: RunRecord) -> str:
@@ -177,12 +181,12 @@ def _results(record: RunRecord) -> str:
     intro = (
         f"On {mean['patients']:,} {SPLIT_WORDS[evaluation['split']]} ({mean['windows']:,} windows, "
         f"in the mean over {len(pooled['models']['adapter']['vitals'])} vital signs): "
-        f"{mean_finding(evaluation, 'wql')}; {mean_finding(evaluation, 'mae')}."
+        f"{mean_difference(evaluation, 'wql')}; {mean_difference(evaluation, 'mae')}."
     )
     errors = [f"- {sentence}" for sentence in vital_errors(evaluation)]
     calibration = pooled.get("calibration")
-    held = range_in_words(calibration["adapter"]) if calibration else []
-    ranges = f"{RANGE_ANNOUNCED} {' '.join(held)}" if held else ""
+    sentences = range_in_words(calibration["adapter"]) if calibration else []
+    ranges = f"{RANGE_ANNOUNCED} {' '.join(sentences)}" if sentences else ""
     parts = [
         _paragraph(intro),
         _results_table(pooled),
@@ -193,11 +197,24 @@ def _results(record: RunRecord) -> str:
     return "\n\n".join(filter(None, parts))
 
 
+def _validation_only(record: RunRecord) -> str:
+    curve = dict(record.validation_curve())
+    first, best = curve.get(0), curve.get(record.best_round)
+    if first is None or best is None:
+        return "Not evaluated, and no site had validation patients, so the accuracy is unknown."
+    return (
+        f"Not yet evaluated on test patients. On the sites' validation patients WQL was "
+        f"{number(first, 4)} before training and {number(best, 4)} after round "
+        f"{record.best_round}. That round was chosen by this value, which is therefore optimistic "
+        "and has no interval."
+    )
+
+
 _READING = """\
 Weighted quantile loss (WQL), lower is better. The last column is the relative difference of the
 adapter to the backbone without it, with its interval. All metrics, per site and vital, are in the
-run's `evaluation.json` and `report.html`. In the vitals' own units, averaged over all measurements
-in the hours forecast:"""
+run's `evaluation.json` and `report.html`. Mean absolute errors in the vitals' own units, over all
+forecast hours:"""
 
 
 def _results_table(pooled: dict[str, Any]) -> str:
@@ -214,24 +231,11 @@ def _results_table(pooled: dict[str, Any]) -> str:
     means = (number(models[model]["mean"]["wql"], 4) for model in order)
     rows.append(("**mean**", *means, _difference(differences["mean"]["wql"]["relative"])))
     header = ("vital sign", *(MODELS[model] for model in order), "adapter to zero-shot")
-    return _table(header, rows)
+    return table_in_markdown(header, rows)
 
 
 def _difference(interval: dict[str, Any]) -> str:
     return f"{percent(interval['estimate'])} {bounds(interval)}".rstrip()
-
-
-def _validation_only(record: RunRecord) -> str:
-    curve = dict(record.validation_curve())
-    first, best = curve.get(0), curve.get(record.best_round)
-    if first is None or best is None:
-        return "Not evaluated, and no site had validation patients: nothing is known of its skill."
-    return (
-        f"Not evaluated on test patients yet. On the sites' validation patients WQL was "
-        f"{number(first, 4)} before training and {number(best, 4)} after round "
-        f"{record.best_round}; that round was chosen by this very figure, which is therefore "
-        "optimistic and has no interval."
-    )
 
 
 def _snippets(record: RunRecord) -> list[str]:
@@ -241,7 +245,7 @@ def _snippets(record: RunRecord) -> list[str]:
     alone = USAGE.get(str(record.backbone.get("family")))
     if alone is None:
         return [with_fedvitals]
-    # Only published weights are found by their name without fedvitals.
+    # Without fedvitals only published weights are found by name.
     source = json.dumps(folder if known is None or known.packaged else name)
     horizon = record.settings.get("windows.horizon", 6)
     return [with_fedvitals, alone.format(backbone=source, horizon=horizon)]
@@ -250,19 +254,21 @@ def _snippets(record: RunRecord) -> list[str]:
 def _privacy(record: RunRecord) -> str:
     if not record.private:
         return _paragraph(
-            "No differential privacy: no bound is stated on what could be inferred from the "
-            "adapter about a patient that it was trained on."
+            "No differential privacy: there is no bound on what could be inferred from the "
+            "adapter about a patient it was trained on."
         )
     rows = [
         (
-            plain(site),
+            escape_markdown(site),
             *(f"{one.numbers[key]:.4g}" if one.numbers else NOTHING for key in _PRIVACY_COLUMNS),
-            plain(one.outside) or "nothing",
+            escape_markdown(one.unprotected_outputs) or "nothing",
         )
         for site, one in site_guarantees(record).items()
     ]
     header = ("site", *_PRIVACY_COLUMNS.values(), "outside the guarantee")
-    return "\n\n".join([*map(_paragraph, promise(record)), _table(header, rows)])
+    return "\n\n".join(
+        [*map(_paragraph, guarantee_paragraphs(record)), table_in_markdown(header, rows)]
+    )
 
 
 _PRIVACY_COLUMNS = {
@@ -275,16 +281,13 @@ _PRIVACY_COLUMNS = {
 
 
 def _settings(record: RunRecord) -> str:
-    hidden = ("data", "out", "backbone")  # paths of the coordinator's machine
+    hidden = ("data", "out", "backbone")  # may be paths of the coordinator's machine
     rows = [
-        (f"`{key}`", plain(value)) for key, value in record.settings.items() if key not in hidden
+        (f"`{key}`", escape_markdown(value))
+        for key, value in record.settings.items()
+        if key not in hidden
     ]
-    return _table(("setting", "value"), rows)
-
-
-def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table_in_markdown(("setting", "value"), rows)
 
 
 def _item(text: str) -> str:

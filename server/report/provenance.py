@@ -1,7 +1,4 @@
-"""The section of what it takes to run it again: a command, digests, and versions.
-
-The section of what was run: model, adapter, sites and settings.
-"""
+"""Provenance sections: what was run, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -11,107 +8,107 @@ from typing import Any
 
 from common.backbones.catalog import CATALOG
 from common.config.run_config import RunConfig
-from common.reporting.components import Part, Row, Section, Table, drawn, short
-from common.reporting.phrasing import count
+from common.reporting.components import Part, Row, Section, Table, raw_html
+from common.reporting.phrasing import clean_line, count_or_dash
 from server.runs.run_reader import RunRecord
 
 
 def setup_section(record: RunRecord) -> Section:
-    """Return the section of backbone, adapter and sites."""
-    backbone, adapter = record.backbone, record.adapter
-    model = [
-        (
-            "Backbone",
-            f"{short(record.backbone_name)} ({short(backbone.get('family', ''))}), frozen",
-        ),
-        ("Backbone parameters", f"{int(backbone.get('parameters', 0)):,}"),
-        *(
-            (name.capitalize(), short(text))
-            for name, text in sorted(dict(backbone.get("facts", {})).items())
-        ),
-        ("Adapter", f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}"),
-        ("Adapter parameters", f"{adapter.num_parameters:,} in {len(adapter.modules)} layers"),
-        ("Rounds", f"{record.trained_rounds} of {record.settings.get('rounds', '?')}"),
-        ("Aggregation", short(_aggregation(record))),
-        ("Released round", f"{record.best_round}, {_chosen(record)}"),
-    ]
-    sites = [
-        Row(
-            short(name),
-            [
-                count(site.get("patients")),
-                count(site.get("windows")),
-                str(site.get("rank", adapter.rank)),
-                short(site["source"]),
-                short(site["rule"]),
-            ],
-        )
-        for name, site in record.sites.items()
-    ]
-    header = ["Site", "Training patients", "Training windows", "Rank", "Source", "Cohort rule"]
+    """Return the section of backbone, adapter, sites and settings."""
+    settings = [(key, clean_line(value)) for key, value in record.public_settings.items()]
     part = Part(
-        tables=[pairs_table("Model and adapter", model), Table("Sites", header, sites, text=True)],
+        tables=[_pairs_table("Model and adapter", _model(record)), _site_table(record)],
         folded_title="All settings",
-        folded=[
-            pairs_table(
-                "Settings", [(k, short(v)) for k, v in record.public_settings.items()], "Key"
-            )
-        ],
+        folded=[_pairs_table("Settings", settings, "Key")],
     )
     return Section("setup", "What was run", [part])
 
 
+def _model(record: RunRecord) -> list[tuple[str, str]]:
+    backbone, adapter = record.backbone, record.adapter
+    name, family = clean_line(record.backbone_name), clean_line(backbone.get("family", ""))
+    return [
+        ("Backbone", f"{name} ({family}), frozen"),
+        ("Backbone parameters", f"{int(backbone.get('parameters', 0)):,}"),
+        *(
+            (fact.capitalize(), clean_line(text))
+            for fact, text in sorted(dict(backbone.get("facts", {})).items())
+        ),
+        ("Adapter", f"LoRA, rank {adapter.rank}, alpha {adapter.alpha:g}"),
+        ("Adapter parameters", f"{adapter.num_parameters:,} in {len(adapter.modules)} layers"),
+        ("Rounds", f"{record.trained_rounds} of {record.settings.get('rounds', '?')}"),
+        ("Aggregation", clean_line(_aggregation(record))),
+        ("Released round", f"{record.best_round}, {_choice_of_round(record)}"),
+    ]
+
+
 def _aggregation(record: RunRecord) -> str:
-    """The rule and the optimizer, as the settings resolve them."""
+    """Return the aggregation rule and the server optimizer."""
     config = record.resolved
     rule = f"{config.rule}, weights: {config.weighting}"
     optimizer = config.aggregation.optimizer
     return rule if optimizer == "none" else f"{rule}, server optimizer {optimizer}"
 
 
-def _chosen(record: RunRecord) -> str:
+def _choice_of_round(record: RunRecord) -> str:
     return "the best by validation WQL" if record.validation_curve() else "the last"
 
 
-def pairs_table(caption: str, pairs: Sequence[tuple[str, str]], key: str = "What") -> Table:
-    """Return a table of two columns of words."""
-    return Table(caption, [key, "Value"], [Row(name, [text]) for name, text in pairs], text=True)
+def _site_table(record: RunRecord) -> Table:
+    rows = [
+        Row(
+            clean_line(name),
+            [
+                count_or_dash(site.get("patients")),
+                count_or_dash(site.get("windows")),
+                str(site.get("rank", record.adapter.rank)),
+                clean_line(site["source"]),
+                clean_line(site["rule"]),
+            ],
+        )
+        for name, site in record.sites.items()
+    ]
+    header = ["Site", "Training patients", "Training windows", "Rank", "Source", "Cohort rule"]
+    return Table("Sites", header, rows, text=True)
 
 
 _COMMAND = """\
-COHORT is a folder of site tables with the digests below, RUN a new folder. All settings that are
-not named have their defaults; the whole list stands under \"What was run\"."""
+COHORT is a folder of site tables with the digests below, RUN a new folder. Settings that are not
+given have their defaults; "What was run" lists them all."""
 
-_SAME = """\
-With these settings, weights, tables and versions a run with train.threads = 1 ends in the same
+_DETERMINISM = """\
+With these settings, weights, tables and versions, a run with train.threads = 1 ends in the same
 adapter, byte for byte, on CPUs of one kind; on others the last digits differ."""
 
 
 def reproduction_section(record: RunRecord) -> Section:
-    """Return the section; what the cohort was made from is there once it was evaluated."""
+    """Return the section of the command, digests and versions; an evaluated run has them all."""
     evaluation = record.evaluation or {}
     command = Part(paragraphs=[_COMMAND], code=rerun_command(record))
-    notes = [_SAME]
+    notes = [_DETERMINISM]
     if resumed := record.config.get("resumed_after"):
         rounds = ", ".join(str(number) for number in resumed)
-        notes.append(f"The run was cut off and resumed after round {rounds}; that changes no byte.")
+        notes.append(
+            f"The run was interrupted and resumed after round {rounds}; this changes no byte."
+        )
     if evaluation:
         bootstrap = evaluation["bootstrap"]
         notes.append(
             f"Bootstrap: {bootstrap['replicates']:,} replicates over patients, seed "
-            f"{bootstrap['seed']}. evaluation.json holds every figure of the results."
+            f"{bootstrap['seed']}. evaluation.json holds every number of the results."
         )
     versions = {**evaluation.get("versions", {}), **record.config.get("versions", {})}
+    packages = [(name, clean_line(version)) for name, version in sorted(versions.items())]
     tables = [
         _digests(record),
         *_cohort(evaluation.get("cohort") or {}),
-        pairs_table("Versions", [(k, short(v)) for k, v in sorted(versions.items())], "Package"),
+        _pairs_table("Versions", packages, "Package"),
     ]
     return Section("reproduce", "To reproduce it", [command, Part(tables=tables, notes=notes)])
 
 
 def rerun_command(record: RunRecord) -> str:
-    """Return the command that simulates the run again, without any path of its machine."""
+    """Return the command that simulates the run again, without paths of the original machine."""
     defaults = RunConfig().flat()
     words = ["python -m simulation run --data COHORT --out RUN"]
     if record.backbone_name != defaults["backbone"]:
@@ -124,7 +121,7 @@ def rerun_command(record: RunRecord) -> str:
     rank = record.settings.get("lora.rank")
     for site, about in record.sites.items():
         if about.get("rank", rank) != rank:
-            words.append(f"--site {shlex.quote(short(site))}.lora-rank={int(about['rank'])}")
+            words.append(f"--site {shlex.quote(clean_line(site))}.lora-rank={int(about['rank'])}")
     return " \\\n  ".join(words)
 
 
@@ -135,28 +132,34 @@ def _digests(record: RunRecord) -> Table:
         ("Frozen backbone", record.adapter.backbone_digest),
         ("Released adapter", record.adapter.digest()),
         *(
-            (f"Site table {short(name)}", short(site["sha256"]))
+            (f"Site table {clean_line(name)}", clean_line(site["sha256"]))
             for name, site in evaluation.get("data", {}).items()
         ),
         *(
-            (f"Source table {short(name)}", short(digest))
+            (f"Source table {clean_line(name)}", clean_line(digest))
             for name, digest in cohort.get("inputs", {}).items()
         ),
     ]
-    pairs = [(name, drawn("<code>{}</code>", digest)) for name, digest in digests]
-    return pairs_table("SHA-256 digests", pairs, "Of")
+    pairs = [(name, raw_html("<code>{}</code>", digest)) for name, digest in digests]
+    return _pairs_table("SHA-256 digests", pairs, "Of")
 
 
 def _cohort(cohort: Mapping[str, Any]) -> list[Table]:
-    """How the cohort was prepared from its source."""
+    """Return the parameters with which the cohort was prepared from its source, as a table."""
     parameters = [
-        (short(name), short(_words(value))) for name, value in cohort.get("parameters", {}).items()
+        (clean_line(name), clean_line(_joined_if_list(value)))
+        for name, value in cohort.get("parameters", {}).items()
     ]
     if not parameters:
         return []
-    source = [("source", short(cohort.get("source", "")))]
-    return [pairs_table("How the cohort was prepared", source + parameters, "Parameter")]
+    source = [("source", clean_line(cohort.get("source", "")))]
+    return [_pairs_table("How the cohort was prepared", source + parameters, "Parameter")]
 
 
-def _words(value: Any) -> str:
+def _joined_if_list(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _pairs_table(caption: str, pairs: Sequence[tuple[str, str]], key: str = "What") -> Table:
+    """Return a table of two columns of words."""
+    return Table(caption, [key, "Value"], [Row(name, [text]) for name, text in pairs], text=True)

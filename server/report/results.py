@@ -1,4 +1,4 @@
-"""The section of results: per vital and per site, against zero-shot and the baselines."""
+"""Results section: metrics per vital and per site, against zero-shot and the baselines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.evaluation.metrics import METRICS
-from common.reporting.components import Figure, Part, Row, Section, Table, difference, drawn, short
+from common.reporting.components import (
+    Figure,
+    Part,
+    Row,
+    Section,
+    Table,
+    difference,
+    raw_html,
+)
 from common.reporting.phrasing import (
     MODELS,
     NOTHING,
@@ -14,6 +22,8 @@ from common.reporting.phrasing import (
     VITAL_LABELS,
     VITAL_UNITS,
     WORSE,
+    clean_line,
+    listed,
     number,
     verdict,
 )
@@ -23,24 +33,24 @@ HEADLINE_METRICS: tuple[str, ...] = ("wql", "mae")
 
 _DIGITS = {"wql": 4, "coverage_80": 3, "mse": 2, "mape": 2}
 
-_HOW = """\
-WQL is the weighted quantile loss over the levels 0.1 to 0.9, without a unit; MAE is the error of
-the median forecast in the vital's unit. Lower is better in both. The mean over vitals is
-unweighted; it is taken of relative differences, since the vitals' units differ."""
+_METRICS = """\
+WQL is the weighted quantile loss over the levels 0.1 to 0.9, without a unit; MAE is the mean
+absolute error of the median forecast, in the vital's unit. For both, lower is better. The mean over
+vitals is unweighted and taken of relative differences, because the vitals' units differ."""
 
 _INTERVALS = """\
 In brackets: 95 % intervals from a bootstrap over patients, with all windows of a patient drawn
-together and both models on the same draw. They do not hold the variation between training runs
-with other seeds. Colour marks an interval that excludes zero. No correction is made for looking at
-several vitals and sites."""
+together and both models on the same draw. They do not include the variation between training runs
+with other seeds. Colour marks an interval that excludes zero. The intervals are not corrected for
+looking at several vitals and sites."""
 
 _BASELINES = """\
-Last value and weighted mean (weight 0.35) take the spread of their forecasts from the training
-patients of the site that they are evaluated at; a vital without such windows has no spread."""
+The forecasts of last value and weighted mean (weight 0.35) take their spread from the errors on the
+training patients of the site where they are evaluated; a vital without such windows has none."""
 
 
 def results_section(evaluation: Mapping[str, Any] | None) -> Section:
-    """Return the section; without an evaluation it says how to make one."""
+    """Return the section; without an evaluation, the command that makes one."""
     if evaluation is None:
         missing = Part(
             paragraphs=["This adapter has not been evaluated on test patients yet."],
@@ -59,8 +69,8 @@ def results_section(evaluation: Mapping[str, Any] | None) -> Section:
     parts = [
         Part(paragraphs=[intro], figures=figures),
         Part("Per vital sign", tables=tables, folded_title="All other metrics", folded=others),
-        *_sites(evaluation),
-        Part(notes=[_HOW, _INTERVALS, _BASELINES]),
+        _site_part(evaluation),
+        Part(notes=[_METRICS, _INTERVALS, _BASELINES]),
     ]
     return Section("results", "Results", parts)
 
@@ -75,7 +85,7 @@ def _difference_figure(pooled: Mapping[str, Any], metric: str) -> Figure:
     return Figure(
         f"{label}: the adapter against zero-shot",
         "Relative difference with its 95 % interval; left of zero the adapter is better.",
-        drawn(differences_figure(rows, label)),
+        raw_html(differences_figure(rows, label)),
     )
 
 
@@ -98,7 +108,7 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
         )
         for vital in models["adapter"]["vitals"]
     ]
-    # A mean of mmHg and degrees would say nothing.
+    # A mean of mmHg and degrees has no meaning.
     means = [
         NOTHING if shown.has_dimension else number(models[model]["mean"][metric], digits)
         for model in MODELS
@@ -122,22 +132,47 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
 def _compared(entry: Mapping[str, Any], metric: str) -> str:
     if metric != "coverage_80":
         return difference(entry["relative"])
-    # Above or below is neither good nor bad in itself: the absolute difference, without colour.
+    # A higher or lower coverage is neither good nor bad in itself, so there is no colour.
     interval = entry["absolute"] or {}
     ends = [number(interval.get(end), 3) for end in ("low", "high")]
     text = number(interval.get("estimate"), 3)
     return text if NOTHING in ends else f"{text} [{', '.join(ends)}]"
 
 
-def _sites(evaluation: Mapping[str, Any]) -> list[Part]:
+def _site_part(evaluation: Mapping[str, Any]) -> Part:
     sites = evaluation["sites"]
+    worse = [
+        clean_line(name)
+        for name, site in sites.items()
+        if verdict(site["differences"]["zero_shot"]["mean"]["wql"]["relative"]) == WORSE
+    ]
+    warning = (
+        f"At {listed(worse)} the adapter's WQL is higher than that of the backbone without it: "
+        "there the adapter makes forecasts worse."
+        if worse
+        else ""
+    )
+    empty = [clean_line(name) for name in evaluation["data"] if name not in sites]
+    note = f"Without a window in this split: {listed(empty)}." if empty else ""
+    return Part(
+        "Per site",
+        warnings=[warning] if warning else [],
+        tables=[_site_table(sites)],
+        folded_title="Per site and vital sign",
+        folded=[_site_vital_table(sites)],
+        notes=[note] if note else [],
+    )
+
+
+def _site_table(sites: Mapping[str, Any]) -> Table:
+    """Return every site's WQL of all models, and the adapter's differences to zero-shot."""
     rows = []
     for name, site in sites.items():
         models, differences = site["models"], site["differences"]["zero_shot"]["mean"]
         counts = models["adapter"]["mean"]
         rows.append(
             Row(
-                short(name),
+                clean_line(name),
                 [
                     f"{counts['patients']:,}",
                     f"{counts['windows']:,}",
@@ -153,40 +188,18 @@ def _sites(evaluation: Mapping[str, Any]) -> list[Part]:
         *(f"WQL, {label.lower()}" for label in MODELS.values()),
         *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
     ]
-    worse = [
-        short(name)
-        for name, site in sites.items()
-        for interval in [site["differences"]["zero_shot"]["mean"]["wql"]["relative"]]
-        if verdict(interval) == WORSE
-    ]
-    empty = [short(name) for name in evaluation["data"] if name not in sites]
-    warnings = [
-        f"At {', '.join(worse)} the adapter's WQL is higher than that of the backbone without it: "
-        "there the adapter does harm."
-    ]
-    notes = [f"Without a window in this split: {', '.join(empty)}."]
-    table = Table("In the mean over vital signs", header, rows)
-    return [
-        Part(
-            "Per site",
-            warnings=warnings if worse else [],
-            tables=[table],
-            folded_title="Per site and vital sign",
-            folded=[_site_vital_table(sites)],
-            notes=notes if empty else [],
-        )
-    ]
+    return Table("In the mean over vital signs", header, rows)
 
 
 def _site_vital_table(sites: Mapping[str, Any]) -> Table:
-    """MAE of every vital at every site, with and without the adapter, and both differences."""
+    """Return every vital's MAE at every site with and without the adapter, and the differences."""
     rows = []
     for name, site in sites.items():
         models, differences = site["models"], site["differences"]["zero_shot"]["vitals"]
         for vital, row in models["adapter"]["vitals"].items():
             rows.append(
                 Row(
-                    f"{short(name)}: {VITAL_LABELS[vital].lower()}",
+                    f"{clean_line(name)}: {VITAL_LABELS[vital].lower()}",
                     [
                         f"{row['patients']:,}",
                         f"{row['windows']:,}",

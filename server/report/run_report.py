@@ -1,15 +1,16 @@
-"""The report as a whole: its head, and the sections in their order."""
+"""Report of a run as one HTML page: its head, and the sections in their order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common.reporting.components import Page, render_page, short
+from common.reporting.components import Page, render_page
+from common.reporting.phrasing import clean_line, counted
 from server.report.calibration import calibration_section
 from server.report.cohort import cohort_section
-from server.report.data_transfer import exchange_section, refusals_section
-from server.report.example_forecasts import Example, forecasts_section
-from server.report.learning_curves import learning_section
+from server.report.data_transfer import data_transfer_section, refusals_section
+from server.report.example_forecasts import Example, example_forecasts_section
+from server.report.learning_curves import learning_curves_section
 from server.report.privacy import privacy_section
 from server.report.provenance import reproduction_section, setup_section
 from server.report.results import results_section
@@ -18,7 +19,7 @@ from server.runs.run_reader import RunRecord
 
 
 def render_report(record: RunRecord, examples: Sequence[Example] = ()) -> str:
-    """Return the report as one HTML page that loads nothing.
+    """Return the report as a self-contained HTML page.
 
     Args:
         record: the run.
@@ -29,19 +30,18 @@ def render_report(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         summary_section(record),
         results_section(record.evaluation),
         calibration_section(record.evaluation),
-        forecasts_section(examples, record.step_minutes, evaluated=evaluated),
-        learning_section(record),
+        example_forecasts_section(examples, record.step_minutes, evaluated=evaluated),
+        learning_curves_section(record),
         cohort_section(record),
-        exchange_section(record),
+        data_transfer_section(record),
         privacy_section(record, examples=bool(examples)),
         refusals_section(record),
         setup_section(record),
         reproduction_section(record),
     ]
-    sites = len(record.sites)
+    sites = counted(len(record.sites), "site")
     page = Page(
-        title=f"{short(record.backbone_name)}, fine-tuned by {sites} "
-        f"{'site' if sites == 1 else 'sites'}",
+        title=f"{clean_line(record.backbone_name)}, fine-tuned by {sites}",
         headline=headline(record),
         tiles=tiles(record),
         sections=[section for section in sections if section is not None],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Annotated, get_type_hints
 
 import typer
 
 from common.config.run_config import RunConfig, Value, key_help, key_types
 from common.console import narrow_table, output_console
+from common.reporting.markdown import table_in_markdown
 
 Markdown = Annotated[
     bool, typer.Option("--markdown", help="As the page docs/reference/settings.md.")
@@ -44,25 +46,24 @@ def settings_page() -> str:
 
 
 def _lines() -> Iterator[str]:
-    help_of, types, section = key_help(), key_types(), None
-    for key, value in RunConfig().flat().items():
-        name = key.rpartition(".")[0]
-        if name != section:
-            section = name
-            yield from _heading(name)
-        # What stands for something else, as in <run id>, would be read as a tag.
-        meaning = help_of[key].replace("<", "&lt;").replace("|", r"\|")
-        yield f"| `{key}` | {types[key].__name__} | {_shown(value)} | {meaning} |"
+    help_of, types = key_help(), key_types()
+    settings = RunConfig().flat().items()
+    for section, group in groupby(settings, key=lambda setting: setting[0].rpartition(".")[0]):
+        yield _heading(section)
+        rows = []
+        for key, value in group:
+            # A placeholder such as <run id> would be read as a tag.
+            meaning = help_of[key].replace("<", "&lt;").replace("|", r"\|")
+            rows.append((f"`{key}`", types[key].__name__, _shown(value), meaning))
+        yield table_in_markdown(("key", "kind", "default", "meaning"), rows)
 
 
-def _heading(section: str) -> Iterator[str]:
-    if section:
-        # "`lora.*`: the adapter (...)." is the section's class's own description.
-        about = (get_type_hints(RunConfig)[section].__doc__ or "").splitlines()[0]
-        yield f"\n## {section}\n\n{about}\n"
-    else:
-        yield "\n## The run\n"
-    yield "| key | kind | default | meaning |\n|---|---|---|---|"
+def _heading(section: str) -> str:
+    if not section:
+        return "\n## The run\n"
+    # "`lora.*`: the adapter (...)." is the section's class's own description.
+    about = (get_type_hints(RunConfig)[section].__doc__ or "").splitlines()[0]
+    return f"\n## {section}\n\n{about}\n"
 
 
 def _shown(value: Value) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from common.errors import UsageError
+from common.reporting.markdown import table_in_markdown
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.series.series import FAMILIES
@@ -123,23 +124,21 @@ def _data(record: dict[str, Any]) -> list[str]:
 
 def _families(mix: dict[str, float]) -> str:
     total = sum(mix.values())
-    lines = ["| family | share | what it is |", "|---|---|---|"]
+    rows = []
     for name, share in mix.items():
         summary = " ".join((FAMILIES[name].__doc__ or "").split("\n\n")[0].split())
-        lines.append(f"| {name.replace('_', ' ')} | {share / total:.0%} | {summary} |")
-    return "\n".join(lines)
+        rows.append((name.replace("_", " "), f"{share / total:.0%}", summary))
+    return table_in_markdown(("family", "share", "what it is"), rows)
 
 
 def _figures(evaluation: dict[str, Any]) -> list[str]:
     zero_shot, ewma = evaluation["relative"]["zero_shot"], evaluation["relative"]["ewma"]
-    table = [
-        "| vital | zero-shot MAE | zero-shot pinball | EWMA MAE | EWMA pinball |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for vital, model in zero_shot.items():
         scores = (model["mae"], model["pinball"], ewma[vital]["mae"], ewma[vital]["pinball"])
-        table.append(f"| {vital} | " + " | ".join(f"{score:.3f}" for score in scores) + " |")
-    return [_paragraph(_EVALUATION.format(**evaluation)), "\n".join(table)]
+        rows.append((vital, *(f"{score:.3f}" for score in scores)))
+    header = ("vital", "zero-shot MAE", "zero-shot pinball", "EWMA MAE", "EWMA pinball")
+    return [_paragraph(_EVALUATION.format(**evaluation)), table_in_markdown(header, rows)]
 
 
 def _limits(nano: NanoModel, recipe: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A trained adapter and run folders as a federation leaves them, without running one."""
+"""Trained adapter and run folders like those of a federation, made without running one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def trained_adapter(tiny_bolt: Path) -> Adapter:
-    """An adapter on the tiny backbone that changes its forecasts: A and B both random."""
+    """An adapter on the tiny backbone with random A and B, which changes its forecasts."""
     import torch
 
     from common.adapter.peft_io import from_peft_model
@@ -36,7 +36,7 @@ def trained_adapter(tiny_bolt: Path) -> Adapter:
 
 @pytest.fixture
 def run_config(tiny_bolt: Path, trained_adapter: Adapter) -> dict[str, Any]:
-    """A config.json of three sites, one more turned away."""
+    """A config.json of three sites, one more refused."""
     return _config(tiny_bolt, trained_adapter)
 
 
@@ -156,9 +156,9 @@ def _write(
     adapter: Adapter,
     best_round: int,
 ) -> None:
-    from server.release.release import release
+    from server.release.release import write_release
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rounds))
-    release(folder, adapter, best_round)
+    write_release(folder, adapter, best_round)

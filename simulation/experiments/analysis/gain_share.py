@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.evaluation.bootstrap import Interval
+from common.evaluation.bootstrap import Interval, percentile_intervals
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled, intervals_of
+from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled
 from simulation.experiments.models.registry import METHODS
 
 _ZERO_SHOT = METHODS["zero-shot"].label
@@ -51,7 +51,7 @@ def headline_of(analysis: Analysis, metric: str = "wql") -> Headline:
         together.gain(_CENTRALISED, _ZERO_SHOT, metric),
     )
     by_site = {
-        site: intervals_of(analysis.scopes[site].gain(_FEDERATED, _ZERO_SHOT, metric)).at()
+        site: _interval(analysis.scopes[site].gain(_FEDERATED, _ZERO_SHOT, metric))
         for site in analysis.sites
     }
     worst = min(by_site, key=lambda site: by_site[site].estimate)
@@ -74,9 +74,14 @@ def share_kept(federated: Array, centralised: Array) -> Interval | None:
     Returns:
         None where the interval of the centralised gain reaches zero.
     """
-    whole = intervals_of(centralised).at()
+    whole = _interval(centralised)
     if not whole.low > 0:
         return None
     blank = np.full(centralised.shape, np.nan)
     shares = np.divide(federated, centralised, out=blank, where=centralised > 0)
-    return intervals_of(shares).at()
+    return _interval(shares)
+
+
+def _interval(draws: Array) -> Interval:
+    """Return the interval of a statistic, ``[1 + B]``, row 0 the patients as they are."""
+    return percentile_intervals(np.asarray(draws[0]), draws[1:]).at()

@@ -14,7 +14,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from common.evaluation.bootstrap import CONFIDENCE, DEFAULT_REPLICATES, Intervals, resampled_sums
+from common.evaluation.bootstrap import (
+    DEFAULT_REPLICATES,
+    Intervals,
+    percentile_intervals,
+    resampled_sums,
+)
 from common.evaluation.evaluate import Evaluation, mean_over_vitals, metric_values, pool_evaluations
 
 Array = npt.NDArray[np.float64]
@@ -80,7 +85,7 @@ class Resampled:
         One patient alone gives a point and no interval.
         """
         alone = self._alone[: rows.shape[1]]
-        found = intervals_of(rows)
+        found = percentile_intervals(rows[0], rows[1:])
         low, high = found.low.copy(), found.high.copy()
         low[alone], high[alone] = np.nan, np.nan
         return Intervals(found.estimate, low, high)
@@ -93,19 +98,6 @@ class Resampled:
         drawn = resampled_sums(sums, replicates=replicates, seed=SEED)
         totals = np.concatenate([sums.sum(axis=0)[None], drawn])  # [1 + B, 2, V, M]
         return metric_values(self.metrics, totals[:, 0], totals[:, 1])
-
-
-def intervals_of(rows: Array) -> Intervals:
-    """Return estimates (row 0) and percentile intervals (the other rows), ``[1 + B, ...]``."""
-    shape = rows.shape[1:]
-    ends = np.full((2, *shape), np.nan)
-    tails = [(1.0 - CONFIDENCE) / 2.0, (1.0 + CONFIDENCE) / 2.0]
-    for index in np.ndindex(*shape):
-        draws = rows[(slice(1, None), *index)]
-        defined = draws[np.isfinite(draws)]
-        if np.isfinite(rows[(0, *index)]) and len(defined):
-            ends[(slice(None), *index)] = np.quantile(defined, tails)
-    return Intervals(np.asarray(rows[0]), ends[0], ends[1])
 
 
 def by_scope(

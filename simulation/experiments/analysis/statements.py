@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from common.evaluation.metrics import METRICS
 from common.reporting.phrasing import (
     BETTER,
@@ -11,7 +9,8 @@ from common.reporting.phrasing import (
     UNKNOWN,
     WORSE,
     bounds,
-    finding,
+    difference_in_words,
+    listed,
     percent,
     verdict,
 )
@@ -21,7 +20,7 @@ from simulation.experiments.analysis.analysis import Analysis
 def against(analysis: Analysis, arm: str, reference: str, metric: str = "wql") -> str:
     """Return how an arm compares with a reference, as a sentence."""
     interval = analysis.difference(arm, reference, metric).to_json()
-    return f"{arm}: {finding(METRICS[metric].label, interval, reference)}."
+    return f"{arm}: {difference_in_words(METRICS[metric].label, interval, reference)}."
 
 
 def grouped(analysis: Analysis, reference: str, metric: str = "wql") -> str:
@@ -40,9 +39,3 @@ def grouped(analysis: Analysis, reference: str, metric: str = "wql") -> str:
     }
     parts = [f"{words[kind]} {listed(groups[kind])}" for kind in words if kind in groups]
     return f"{METRICS[metric].label} relative to {reference}, over patients: {'; '.join(parts)}."
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names as a sentence lists them."""
-    names = list(names)
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))

@@ -10,7 +10,7 @@ from typing import Any
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
 from common.config.run_config import RunConfig
-from server.release.adapter_source import load_subject
+from server.release.adapter_source import load_adapter
 from server.runs.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_rounds
 from server.runs.run_reader import read_run
 from simulation.experiments.cell_cache import Cell, Outcome
@@ -53,10 +53,10 @@ def federated(cell: Cell, run: Path, say: Callable[[str], None]) -> Outcome:
         own: dict[str, dict[str, Any]] = {site: dict(keys) for site, keys in cell.own.items()}
         federate(config, "inprocess", _Telling(run, config.rounds, say), own)
     say("test patients")
-    subject = load_subject(run)
-    model = merged_model(subject.loaded, subject.adapter).to(forecast_device())
-    forecaster = ModelForecaster(subject.loaded.backbone, model)
-    record = read_run(run, subject.adapter)
+    loaded = load_adapter(run)
+    model = merged_model(loaded.loaded_backbone, loaded.adapter).to(forecast_device())
+    forecaster = ModelForecaster(loaded.loaded_backbone.backbone, model)
+    record = read_run(run, loaded.adapter)
     return Outcome(
         scores=score(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
         facts={

@@ -7,10 +7,9 @@ from typing import Any
 
 from common.data.cohort_folder import PATIENTS_FILE
 from common.evaluation.metrics import METRICS
-from common.reporting.components import Part, Row, Section, Table, difference, short
-from common.reporting.phrasing import WORSE, verdict
+from common.reporting.components import Part, Row, Section, Table, difference
+from common.reporting.phrasing import WORSE, clean_line, listed, verdict
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.statements import listed
 from simulation.experiments.analysis.subgroups import LEAST_PATIENTS
 from simulation.experiments.models.registry import METHODS
 
@@ -48,19 +47,19 @@ def fairness_warnings(analysis: Analysis) -> list[str]:
     sites = harmed(analysis, analysis.sites, _LOCAL)
     if sites:
         warnings.append(
-            f"At {listed(map(short, sites))} the global adapter is worse than the one that the "
-            "site trains alone: the federation does not serve it."
+            f"At {listed(map(clean_line, sites))} the global adapter is worse than the one that "
+            "the site trains alone: the federation does not serve it."
         )
     below_zero_shot = harmed(analysis, analysis.sites, _ZERO_SHOT)
     if below_zero_shot:
         warnings.append(
-            f"At {listed(map(short, below_zero_shot))} the global adapter is worse than the "
+            f"At {listed(map(clean_line, below_zero_shot))} the global adapter is worse than the "
             "backbone without it."
         )
     unsure = [site for site in uncertain(analysis, analysis.sites, _LOCAL) if site not in sites]
     if unsure:
         warnings.append(
-            f"At {listed(map(short, unsure))} the global adapter's WQL is above that of the "
+            f"At {listed(map(clean_line, unsure))} the global adapter's WQL is above that of the "
             "site's own in the estimate, with an interval that includes zero."
         )
     for reference in (_LOCAL, _ZERO_SHOT):
@@ -72,7 +71,7 @@ def fairness_warnings(analysis: Analysis) -> list[str]:
 
 def fairness_section(analysis: Analysis) -> Section:
     """Return what each site gains and, where the source tells age and sex, each group."""
-    tables = [_table(analysis, "Site", {site: short(site) for site in analysis.sites})]
+    tables = [_table(analysis, "Site", {site: clean_line(site) for site in analysis.sites})]
     paragraphs = []
     groups = analysis.groups
     if groups.members:

@@ -20,11 +20,17 @@ from common.reporting.components import (
     Table,
     Tile,
     difference,
-    drawn,
+    raw_html,
     render_page,
-    short,
 )
-from common.reporting.phrasing import NOTHING, VITAL_LABELS, byte_size, number, percent
+from common.reporting.phrasing import (
+    NOTHING,
+    VITAL_LABELS,
+    byte_size,
+    clean_line,
+    number,
+    percent,
+)
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.experiment import Experiment
@@ -111,7 +117,7 @@ def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
     for metric in HEADLINE:
         label = METRICS[metric].label
         rows = {
-            short(arm): analysis.difference(arm, reference, metric).to_json()
+            clean_line(arm): analysis.difference(arm, reference, metric).to_json()
             for arm in analysis.arms
             if arm != reference
         }
@@ -120,7 +126,7 @@ def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
                 f"{label} relative to {reference}",
                 "Mean over vital signs and seeds with the 95 % interval over patients; left of "
                 "zero is better.",
-                drawn(differences_figure(rows, label, reference)),
+                raw_html(differences_figure(rows, label, reference)),
             )
             figures.append((f"differences-{metric}", figure))
     return figures
@@ -129,7 +135,7 @@ def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
 def _arms_section(analysis: Analysis, figures: Sequence[Figure]) -> Section:
     tables = [_difference_table(analysis, reference) for reference in analysis.references]
     header = ["Arm", "Seeds", "Trained numbers", "Exchanged", "Seconds of training"]
-    rows = [Row(short(name), _cost_cells(arm)) for name, arm in analysis.arms.items()]
+    rows = [Row(clean_line(name), _cost_cells(arm)) for name, arm in analysis.arms.items()]
     tables.append(Table("What it took, the mean over seeds", header, rows))
     return Section("arms", "All arms", [Part(figures=figures), Part(tables=tables)])
 
@@ -139,7 +145,7 @@ def _difference_table(analysis: Analysis, reference: str) -> Table:
     header += [f"{METRICS[metric].label}, range of seeds" for metric in HEADLINE]
     rows = [
         Row(
-            short(arm),
+            clean_line(arm),
             [
                 *(
                     difference(analysis.difference(arm, reference, metric).to_json())
@@ -179,7 +185,7 @@ def _sites_section(analysis: Analysis) -> Section:
     for metric in HEADLINE:
         rows = [
             Row(
-                short(arm),
+                clean_line(arm),
                 [
                     difference(analysis.difference(arm, reference, metric, scope=site).to_json())
                     for site in analysis.sites
@@ -189,7 +195,7 @@ def _sites_section(analysis: Analysis) -> Section:
             if arm != reference
         ]
         label = METRICS[metric].label
-        header = ["Arm", *(short(site) for site in analysis.sites)]
+        header = ["Arm", *(clean_line(site) for site in analysis.sites)]
         tables.append(Table(f"{label} relative to {reference}, at each site", header, rows))
     return Section("sites", "Site by site", [Part(tables=tables)])
 
@@ -205,7 +211,7 @@ def _vitals_section(analysis: Analysis) -> Section:
                 header.append(f"{VITAL_LABELS[vital.name]}{f', {unit}' if unit else ''}")
         rows = [
             Row(
-                short(arm),
+                clean_line(arm),
                 [
                     _value(analysis.value(arm, metric.name, vital), _DIGITS.get(metric.name, 3))
                     for vital in analysis.vitals()

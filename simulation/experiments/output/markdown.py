@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from common.evaluation.metrics import METRICS
+from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import NOTHING, bounds, byte_size, percent
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL
@@ -25,9 +26,9 @@ def markdown_table(analysis: Analysis, said: Sequence[str], command: str) -> str
         None,
         [
             _about(analysis),
-            "\n".join(_arms(analysis)),
-            *("\n".join(_sites(analysis, reference)) for reference in analysis.references),
-            *("\n".join(_groups(analysis, reference)) for reference in analysis.references),
+            _arms(analysis),
+            *(_sites(analysis, reference) for reference in analysis.references),
+            *(_groups(analysis, reference) for reference in analysis.references),
             *said,
             f"```\n{command}\n```",
         ],
@@ -46,11 +47,11 @@ def _about(analysis: Analysis) -> str:
     )
 
 
-def _arms(analysis: Analysis) -> list[str]:
+def _arms(analysis: Analysis) -> str:
     reference = analysis.references[0]
     header = ["", *(METRICS[metric].label for metric in METRICS_SHOWN), "seeds' WQL"]
     header += ["trained", "exchanged", "s"]
-    lines = [_line(header), f"|---|{'---|' * len(METRICS_SHOWN)}---|--:|--:|--:|"]
+    rows = []
     for name, arm in analysis.arms.items():
         parameters, exchanged = arm.fact("parameters"), arm.fact("bytes")
         seconds = arm.measured("seconds")
@@ -62,29 +63,29 @@ def _arms(analysis: Analysis) -> list[str]:
             byte_size(exchanged) if exchanged else NOTHING,
             NOTHING if seconds is None else f"{seconds:,.0f}",
         ]
-        lines.append(_line([name, *cells]))
-    return lines
+        rows.append([name, *cells])
+    return table_in_markdown(header, rows, right_aligned=3)
 
 
-def _sites(analysis: Analysis, reference: str) -> list[str]:
+def _sites(analysis: Analysis, reference: str) -> str:
     scores = next(iter(analysis.arms[reference].outcomes.values())).scores
     heads = {site: f"{site}, {len(scores[site].patient_ids):,} patients" for site in analysis.sites}
     return _by_scope(analysis, reference, heads)
 
 
-def _groups(analysis: Analysis, reference: str) -> list[str]:
+def _groups(analysis: Analysis, reference: str) -> str:
     heads = {name: f"{name} ({count:,})" for name, count in analysis.groups.counts().items()}
-    return _by_scope(analysis, reference, heads) if heads else []
+    return _by_scope(analysis, reference, heads) if heads else ""
 
 
-def _by_scope(analysis: Analysis, reference: str, heads: Mapping[str, str]) -> list[str]:
+def _by_scope(analysis: Analysis, reference: str, heads: Mapping[str, str]) -> str:
     """Return a table with a column for each site or group, under its head."""
-    lines = [_line([f"WQL vs {reference}", *heads.values()]), "|---|" + "---|" * len(heads)]
+    rows = []
     for name in analysis.arms:
         if name != reference:
             cells = [_difference(analysis, name, reference, "wql", scope) for scope in heads]
-            lines.append(_line([name, *cells]))
-    return lines
+            rows.append([name, *cells])
+    return table_in_markdown([f"WQL vs {reference}", *heads.values()], rows)
 
 
 def _difference(analysis: Analysis, arm: str, reference: str, metric: str, scope: str) -> str:
@@ -92,10 +93,6 @@ def _difference(analysis: Analysis, arm: str, reference: str, metric: str, scope
         return "0"
     interval = analysis.difference(arm, reference, metric, scope=scope).to_json()
     return f"{percent(interval['estimate'])} {bounds(interval)}".strip()
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _range(seeds: Sequence[float]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from common.backbones.catalog import CATALOG
 from common.config.run_config import RunConfig
 from common.errors import UsageError
-from common.reporting.components import Part, Row, Section, Table, difference, short
+from common.reporting.components import Part, Row, Section, Table, difference
+from common.reporting.phrasing import clean_line
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import against
 from simulation.experiments.cell_cache import Cell
@@ -88,4 +89,4 @@ def show_backbones(analysis: Analysis) -> Shown:
 
 def _shown(name: str) -> str:
     """A catalog's name, or of a folder the last part."""
-    return short(name if name in CATALOG else Path(name).name)
+    return clean_line(name if name in CATALOG else Path(name).name)

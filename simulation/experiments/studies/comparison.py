@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from common.config.run_config import RunConfig, Value
-from common.reporting.components import Figure, Tile, drawn, short
-from common.reporting.phrasing import MINUS, NO_BREAK, NOTHING, bounds, percent
+from common.reporting.components import Figure, Tile, raw_html
+from common.reporting.phrasing import (
+    MINUS,
+    NO_BREAK,
+    NOTHING,
+    bounds,
+    clean_line,
+    listed,
+    percent,
+)
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.gain_share import Headline, headline_of
-from simulation.experiments.analysis.statements import against, listed
+from simulation.experiments.analysis.statements import against
 from simulation.experiments.cell_cache import Cell
 from simulation.experiments.defaults import FULL_RATE, NETWORK_RATES
 from simulation.experiments.experiment import Experiment
@@ -142,7 +150,7 @@ def _tiles(headline: Headline, analysis: Analysis) -> list[Tile]:
             else f"{_per_cent(share.low)} to {_per_cent(share.high)}{_seeds(headline)}",
         ),
         Tile(
-            f"Least gain: {short(headline.worst_site)}",
+            f"Least gain: {clean_line(headline.worst_site)}",
             percent(-headline.worst_gain.estimate),
             f"WQL vs zero-shot, {bounds(_mirrored(headline))}",
         ),
@@ -162,12 +170,14 @@ def _federated_against(analysis: Analysis, arm: str) -> str:
 def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
     arms = (LOCAL, FEDERATED, CENTRALISED)
     rows = {
-        short(site): {arm: analysis.difference(arm, ZERO_SHOT, "wql", scope=site) for arm in arms}
+        clean_line(site): {
+            arm: analysis.difference(arm, ZERO_SHOT, "wql", scope=site) for arm in arms
+        }
         for site in analysis.sites
     }
     svg = sites_figure(rows, name="gain-by-site", metric="WQL", reference=ZERO_SHOT)
     caption = f"From top to bottom at each site: {listed(arms)}. Left of zero is better."
-    return "gain-by-site", Figure("WQL at each site", caption, drawn(svg))
+    return "gain-by-site", Figure("WQL at each site", caption, raw_html(svg))
 
 
 def _mirrored(headline: Headline) -> dict[str, float]:

@@ -24,9 +24,8 @@ from common.reporting.components import (
     Table,
     Tile,
     render_page,
-    short,
 )
-from common.reporting.phrasing import NO_BREAK, byte_size
+from common.reporting.phrasing import NO_BREAK, byte_size, clean_line
 from simulation.experiments.cell_cache import cell_key, weights_digest
 from simulation.experiments.output.csv import csv_text
 from simulation.experiments.output.html import PAGE_FILE
@@ -167,7 +166,7 @@ def _measured(order: dict[str, Any], probes: Path) -> dict[str, Any]:
 def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
     rows = [
         Row(
-            short(cost.backbone),
+            clean_line(cost.backbone),
             [
                 cost.trained,
                 f"{cost.parameters:,}",
@@ -184,7 +183,7 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
     slowest = max(cost.step_s for cost in costs)
     bars = [
         Bar(
-            f"{short(cost.backbone)}, {cost.trained}: {1e3 * cost.step_s:,.1f} ms a step",
+            f"{clean_line(cost.backbone)}, {cost.trained}: {1e3 * cost.step_s:,.1f} ms a step",
             round(100 * cost.step_s / slowest, 1),
             ours=bool(cost.rank),
         )
@@ -201,7 +200,7 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
         kicker="experiment",
         title="What training costs",
         headline=finding(costs),
-        tiles=[Tile("Device", short(costs[0].device), f"{len(costs)} measurements")],
+        tiles=[Tile("Device", clean_line(costs[0].device), f"{len(costs)} measurements")],
         sections=[
             Section("time", "Time of a training step", [Part(bars=bars)]),
             Section("table", "All measurements", [Part(tables=[table])]),

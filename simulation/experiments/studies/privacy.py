@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from common.config.run_config import RunConfig
 from common.errors import UsageError
-from common.reporting.components import Figure, drawn
+from common.reporting.components import Figure, raw_html
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import grouped
 from simulation.experiments.cell_cache import Cell
@@ -90,5 +90,5 @@ def show_privacy(analysis: Analysis) -> Shown:
             lines[words] = sorted(points, key=lambda point: point.x)
     svg = trade_off_figure(lines, name="budget", x_label="epsilon", y_label="WQL vs zero-shot")
     caption = "A point a budget, with its 95 % interval over patients; lower is better."
-    figures = [("budget", Figure("Budget and error", caption, drawn(svg)))] if lines else []
+    figures = [("budget", Figure("Budget and error", caption, raw_html(svg)))] if lines else []
     return Shown(grouped(analysis, ZERO_SHOT), figures=figures)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from common.config.run_config import RunConfig
 from common.errors import UsageError
-from common.reporting.components import Figure, drawn
+from common.reporting.components import Figure, raw_html
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import against
 from simulation.experiments.cell_cache import Cell
@@ -72,7 +72,7 @@ def show_ranks(analysis: Analysis) -> Shown:
     figure = Figure(
         "Trained numbers and error",
         "A point a rank, with its 95 % interval over patients; lower is better.",
-        drawn(svg),
+        raw_html(svg),
     )
     return Shown(findings[0], findings=findings[1:], figures=[("trade-off", figure)])
 

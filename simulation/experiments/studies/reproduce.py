@@ -11,7 +11,16 @@ from rich.console import Console
 from common.atomic_io import write_text
 from common.config.run_config import RunConfig, Value
 from common.data.cohort_folder import site_table_paths
-from common.reporting.components import Page, Part, Row, Section, Table, Tile, drawn, render_page
+from common.reporting.components import (
+    Page,
+    Part,
+    Row,
+    Section,
+    Table,
+    Tile,
+    raw_html,
+    render_page,
+)
 from simulation.experiments.defaults import FULL_RATE
 from simulation.experiments.experiment import Experiment
 from simulation.experiments.output.html import PAGE_FILE
@@ -111,7 +120,9 @@ def _page(done: Sequence[tuple[Planned, Conducted]], config: RunConfig, *, full:
         Row(
             plan.experiment.title,
             [
-                drawn('<a href="{}/index.html">{}</a>', plan.experiment.name, plan.experiment.name),
+                raw_html(
+                    '<a href="{}/index.html">{}</a>', plan.experiment.name, plan.experiment.name
+                ),
                 conducted.shown.headline,
             ],
         )

@@ -102,7 +102,7 @@ def test_too_few_patients_have_no_interval(patients: int) -> None:
 
 def test_one_patient_gives_a_point_and_no_interval() -> None:
     both = Intervals(np.array([1.0, 2.0]), np.array([0.5, 1.5]), np.array([1.5, 2.5]))
-    several = both.of_several(np.array([1, 2]))
+    several = both.mask_single_patients(np.array([1, 2]))
     np.testing.assert_array_equal(several.estimate, both.estimate)
     np.testing.assert_array_equal(several.low, [np.nan, 1.5])
     np.testing.assert_array_equal(several.high, [np.nan, 2.5])

@@ -16,7 +16,7 @@ nan = float("nan")
 
 @dataclass
 class Uniform:
-    """Says that every value comes from 0 to `width`, each as likely as the next."""
+    """Forecasts a uniform distribution from 0 to `width`."""
 
     width: float = 1.0
 
@@ -26,7 +26,7 @@ class Uniform:
 
 
 def uniform_windows(patients: int = 200, vitals: int = 2) -> Windows:
-    """Targets from 0 to 1, each as likely as the next, ten windows a patient."""
+    """Uniform targets from 0 to 1, ten windows a patient."""
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(patients), 10)
     target = rng.random((len(patient), 6)).astype(np.float32)
@@ -61,7 +61,7 @@ def test_shares_are_those_of_a_loop_over_all_steps() -> None:
     assert mean == pytest.approx(np.mean(shares, axis=0))
 
 
-def test_a_calibrated_forecast_lies_on_the_diagonal_and_a_wide_one_does_not() -> None:
+def test_a_calibrated_forecast_is_on_the_diagonal_and_a_wide_one_does_not() -> None:
     windows = uniform_windows()
     right, wide = calibrated(windows), calibrated(windows, 1.5)
     for level, on, off in zip(LEVELS, right.mean.below, wide.mean.below, strict=True):
@@ -87,9 +87,9 @@ def test_no_window_gives_no_curve() -> None:
     assert np.isnan(result.mean.below[0].estimate)
 
 
-def test_what_was_not_counted_is_said() -> None:
+def test_missing_counts_are_an_error() -> None:
     evaluation = evaluate(uniform_windows(), Uniform())
-    with pytest.raises(UsageError, match="kept no counts per quantile level"):
+    with pytest.raises(UsageError, match="has no counts per quantile level"):
         calibrate(replace(evaluation, below=None))
     with pytest.raises(UsageError, match="metric 'coverage_80' was not computed"):
         calibrate(evaluate(uniform_windows(), Uniform(), metrics=["mae"]))

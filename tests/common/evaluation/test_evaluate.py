@@ -36,7 +36,7 @@ class LastStep:
 
 @dataclass
 class Fixed:
-    """Gives what it was made with."""
+    """Returns fixed forecasts."""
 
     forecasts: FloatArray
 
@@ -107,7 +107,7 @@ def test_the_batch_size_changes_nothing_but_the_calls() -> None:
     np.testing.assert_array_equal(one.below, many.below)
 
 
-def test_warping_is_left_out_unless_asked_for() -> None:
+def test_dtw_is_left_out_by_default() -> None:
     result = evaluate(some_windows(), LastStep())
     assert result.metrics == DEFAULT_METRICS == tuple(n for n in METRICS if n != "dtw")
     with pytest.raises(UsageError, match="metric 'dtw' was not computed, only mae, mse"):
@@ -182,8 +182,8 @@ def test_forecasts_that_are_not_finite_are_refused(wrong: float) -> None:
     forecasts[3, 5, 8] = wrong
     with pytest.raises(ForecastError) as error:
         evaluate(windows, Fixed(forecasts))
-    assert "Fixed gave NaN or infinity for 1 of 100 windows" in str(error.value)
-    assert "first of heart_rate" in str(error.value)
+    assert "Fixed returned NaN or infinity for 1 of 100 windows" in str(error.value)
+    assert "first for heart_rate" in str(error.value)
 
 
 def test_forecasts_of_another_shape_are_refused() -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from utilsforecast import losses
 
 from common.data.site_table import VITALS
@@ -17,6 +18,7 @@ from common.evaluation.metrics import (
     WindowTotals,
     naive_scale,
     steps_at_or_below,
+    warping_distance,
     window_totals,
 )
 
@@ -42,7 +44,7 @@ def score(target: Array, quantiles: Array, context: Array, floor: float = 1.0) -
 
 
 def long_frame(target: Array, quantiles: Array) -> pd.DataFrame:
-    """The observed points as utilsforecast wants them, one series for all windows."""
+    """The observed points in the format of utilsforecast, one series for all windows."""
     rows, steps = np.nonzero(~np.isnan(target))
     forecast = quantiles[rows, steps]
     columns = {f"q{level:g}": forecast[:, k] for k, level in enumerate(LEVELS)}
@@ -169,7 +171,7 @@ def test_dtw_is_at_most_mae(seed: int) -> None:
     assert totals.metric("dtw") <= totals.metric("mae") + 1e-9
 
 
-def test_what_is_not_observed_does_not_matter() -> None:
+def test_unobserved_steps_do_not_matter() -> None:
     target, quantiles, context = some_windows()
     changed = np.where(np.isnan(target)[..., None], 1e6 + np.arange(9.0), quantiles)
     ours, theirs = score(target, quantiles, context), score(target, changed, context)
@@ -237,3 +239,60 @@ def test_shapes_and_levels_that_do_not_fit_are_refused() -> None:
         window_totals(target, quantiles[..., [0, 8]], (0.1, 0.9), context, 1.0)
     with pytest.raises(UsageError, match=r"quantile level 0\.1 is needed"):
         window_totals(target, quantiles[..., 4:5], (0.5,), context, 1.0, ["coverage_80"])
+
+
+def warping_by_recurrence(first: list[float], second: list[float]) -> float:
+    """Sakoe and Chiba's recurrence, written out for one pair."""
+    n, m = len(first), len(second)
+    g = [[float("inf")] * m for _ in range(n)]
+    for i in range(n):
+        for j in range(m):
+            d = abs(first[i] - second[j])
+            ways = [2 * d] if i == j == 0 else []
+            if i:
+                ways.append(g[i - 1][j] + d)
+            if j:
+                ways.append(g[i][j - 1] + d)
+            if i and j:
+                ways.append(g[i - 1][j - 1] + 2 * d)
+            g[i][j] = min(ways)
+    return g[-1][-1] / (n + m)
+
+
+numbers = st.floats(-100, 100, width=32)
+
+
+@given(
+    arrays(np.float64, (2, 4, 6), elements=numbers),
+    st.lists(st.integers(1, 6), min_size=4, max_size=4),
+)
+def test_warping_agrees_with_the_plain_recurrence(pair: Array, length: list[int]) -> None:
+    distance = warping_distance(pair[0], pair[1], np.array(length))
+    expected = [
+        warping_by_recurrence(pair[0, row, :n].tolist(), pair[1, row, :n].tolist())
+        for row, n in enumerate(length)
+    ]
+    np.testing.assert_allclose(distance, expected, rtol=1e-12, atol=1e-12)
+
+
+@given(arrays(np.float64, (2, 3, 5), elements=numbers))
+def test_warping_is_symmetric_and_at_most_the_mean_absolute_difference(pair: Array) -> None:
+    length = np.full(3, 5)
+    distance = warping_distance(pair[0], pair[1], length)
+    np.testing.assert_allclose(distance, warping_distance(pair[1], pair[0], length), atol=1e-12)
+    assert (distance <= np.abs(pair[0] - pair[1]).mean(axis=1) + 1e-9).all()
+
+
+def test_warping_forgives_a_peak_one_step_late() -> None:
+    peak = np.array([[0.0, 5.0, 0.0, 0.0]])
+    late = np.array([[0.0, 0.0, 5.0, 0.0]])
+    assert warping_distance(peak, late, np.array([4])) == pytest.approx([0.0])
+
+
+def test_warping_does_not_forgive_a_constant_offset() -> None:
+    flat = np.zeros((1, 4))
+    assert warping_distance(flat, flat + 3.0, np.array([4])) == pytest.approx([3.0])
+
+
+def test_warping_of_no_step_gives_no_distance() -> None:
+    assert warping_distance(np.ones((1, 3)), np.zeros((1, 3)), np.array([0])) == pytest.approx([0])

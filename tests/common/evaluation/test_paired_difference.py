@@ -18,7 +18,7 @@ ALL_METRICS = tuple(METRICS)
 
 @dataclass
 class Oracle:
-    """Knows the truth 80 but for an error of its own: fixed, or proportional to the vital."""
+    """Forecasts the true value 80 plus an error proportional to the vital's index + 1."""
 
     error: float
 
@@ -29,7 +29,7 @@ class Oracle:
 
 
 def noisy_windows(patients: int = 60, vitals: int = 2, seed: int = 0) -> Windows:
-    """Ten windows a patient; the noise of a patient is his own."""
+    """Ten windows a patient; each patient has a noise level."""
     rng = np.random.default_rng(seed)
     patient = np.repeat(np.arange(patients), 10)
     noise = rng.gamma(1.0, 2.0, patients)[patient, None]

@@ -8,11 +8,14 @@ from common.reporting.phrasing import (
     NO_BREAK,
     bounds,
     byte_size,
-    finding,
+    clean_line,
+    difference_in_words,
+    duration,
+    listed,
     number,
     percent,
+    small_number,
     verdict,
-    vitals_by_verdict,
 )
 
 
@@ -39,12 +42,12 @@ def test_an_interval_that_touches_zero_decides_nothing() -> None:
     assert verdict(interval(0.0, 0.0, 0.0)) == "unclear"
 
 
-def test_a_finding_is_no_stronger_than_its_interval() -> None:
+def test_a_difference_in_words_is_no_stronger_than_its_interval() -> None:
     words = {
-        "lower": finding("WQL", BELOW, "x"),
-        "higher": finding("WQL", ABOVE, "x"),
-        "unclear": finding("WQL", AROUND, "x"),
-        "unknown": finding("WQL", POINT, "x"),
+        "lower": difference_in_words("WQL", BELOW, "x"),
+        "higher": difference_in_words("WQL", ABOVE, "x"),
+        "unclear": difference_in_words("WQL", AROUND, "x"),
+        "unknown": difference_in_words("WQL", POINT, "x"),
     }
     spoken = {kind: text.replace(NO_BREAK, " ") for kind, text in words.items()}
     assert spoken["lower"] == (
@@ -57,25 +60,10 @@ def test_a_finding_is_no_stronger_than_its_interval() -> None:
     assert "nothing follows" in spoken["unknown"]
     for kind in ("unclear", "unknown"):
         assert "lower" not in spoken[kind]
-    assert "cannot be compared" in finding("WQL", interval(None, None, None), "x")
+    assert "cannot be compared" in difference_in_words("WQL", interval(None, None, None), "x")
 
 
-def test_vitals_are_grouped_by_what_their_intervals_say() -> None:
-    def evaluation(**vitals: dict[str, Any]) -> dict[str, Any]:
-        rows = {name: {"wql": {"relative": value}} for name, value in vitals.items()}
-        return {"pooled": {"differences": {"zero_shot": {"vitals": rows}}}}
-
-    mixed = vitals_by_verdict(evaluation(sbp=BELOW, dbp=AROUND, spo2=BELOW, mbp=ABOVE), "wql")
-    assert mixed == (
-        "Vital by vital, the interval of WQL lies below zero for systolic blood pressure and "
-        "oxygen saturation; it lies above zero for mean blood pressure; it includes zero for "
-        "diastolic blood pressure"
-    )
-    same = vitals_by_verdict(evaluation(sbp=BELOW, dbp=BELOW), "wql")
-    assert same.endswith("lies below zero for all 2 vital signs")
-
-
-def test_numbers_have_a_true_minus_and_no_break() -> None:
+def test_numbers_have_a_typographic_minus_and_no_break() -> None:
     assert percent(-0.0321) == f"\u22123.21{NO_BREAK}%"
     assert percent(0.5) == f"+50.00{NO_BREAK}%"
     assert percent(None) == number(None) == "\u2013"
@@ -90,3 +78,33 @@ def test_numbers_have_a_true_minus_and_no_break() -> None:
 )
 def test_bytes_have_a_fitting_unit(count: float, text: str) -> None:
     assert byte_size(count) == text
+
+
+def test_times_and_numbers_read_as_prose() -> None:
+    assert [duration(minutes).replace(NO_BREAK, " ") for minutes in (60, 360, 90, 30, 1)] == [
+        "1 hour",
+        "6 hours",
+        "90 minutes",
+        "30 minutes",
+        "1 minute",
+    ]
+    assert [small_number(value) for value in (1, 5, 10, 11, 2000)] == [
+        "one",
+        "five",
+        "ten",
+        "11",
+        "2,000",
+    ]
+
+
+def test_text_from_a_site_is_one_bounded_line() -> None:
+    assert clean_line("a\nb\x00c") == "a b c"
+    assert clean_line("a" * 5000, 20) == "a" * 19 + "…"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [(["ccu"], "ccu"), (["ccu", "micu"], "ccu and micu"), (("a", "b", "c"), "a, b and c")],
+)
+def test_names_are_listed_as_in_a_sentence(names: list[str], text: str) -> None:
+    assert listed(names) == text

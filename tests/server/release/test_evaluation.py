@@ -27,11 +27,11 @@ from common.data.windows import Windows, WindowSettings, make_windows
 from common.errors import AdapterError, CohortError, FederationError, UsageError
 from common.evaluation.evaluate import LEVELS
 from common.evaluation.metrics import METRICS
-from server.release.adapter_source import load_subject
+from server.release.adapter_source import load_adapter
 from server.release.console_tables import evaluation_tables
-from server.release.evaluation import evaluate_run, evaluate_subject
-from server.release.evaluation_data import read_sites
-from server.report.example_forecasts import KINDS
+from server.release.evaluation import evaluate_adapter, evaluate_run
+from server.release.evaluation_data import read_evaluation_sites
+from server.report.example_forecasts import EXAMPLE_QUANTILES
 
 MakeRun = Callable[..., Path]
 
@@ -100,18 +100,18 @@ def test_an_adapter_of_other_weights_or_layers_is_not_merged(
             merged_model(loaded, replace(trained_adapter, tensors=tensors))
 
 
-def test_an_evaluation_is_written_and_renews_report_and_card(
+def test_an_evaluation_is_written_and_updates_report_and_card(
     make_run: MakeRun, tiny_cohort: Path
 ) -> None:
     run = make_run()
     adapter = (run / "adapter" / "adapter_model.safetensors").read_bytes()
-    said: list[str] = []
-    result = evaluate_run(run, tiny_cohort, progress=said.append)
+    steps: list[str] = []
+    result = evaluate_run(run, tiny_cohort, progress=steps.append)
     assert json.loads((run / "evaluation.json").read_text()) == result
     assert (run / "adapter" / "adapter_model.safetensors").read_bytes() == adapter
     assert "Not evaluated" not in (run / "adapter" / "README.md").read_text()
     assert "not yet evaluated" not in (run / "report.html").read_text()
-    assert any("micu" in text for text in said)
+    assert any("micu" in text for text in steps)
     for block in (result["pooled"], *result["sites"].values()):
         assert list(block["models"]) == ["last_value", "ewm", "zero_shot", "adapter"]
         for table in block["models"].values():
@@ -168,7 +168,7 @@ def test_an_adapter_that_does_nothing_differs_by_nothing(
     assert "cannot be told apart" in (run / "report.html").read_text()
 
 
-def test_calibration_is_kept_of_the_adapter_and_of_the_backbone(evaluated_run: Path) -> None:
+def test_the_result_has_the_calibration_of_adapter_and_backbone(evaluated_run: Path) -> None:
     pooled = evaluation_of(evaluated_run)["pooled"]
     assert list(pooled["calibration"]) == ["zero_shot", "adapter"]
     for model, calibration in pooled["calibration"].items():
@@ -195,7 +195,7 @@ def test_baselines_know_the_spread_of_their_own_site(evaluated_run: Path) -> Non
     result = evaluation_of(evaluated_run)
     for model in ("last_value", "ewm"):
         coverage = result["pooled"]["models"][model]["mean"]["coverage_80"]
-        # Random walks: errors of other patients of the site, about 80 % of which lie inside.
+        # Random walks: errors of other patients of the site, about 80 % of which are inside.
         assert 0.65 < coverage < 0.92, model
 
 
@@ -214,7 +214,7 @@ def test_the_result_holds_no_value_and_no_name_of_a_patient(
     assert not patients & {value for value in values if isinstance(value, str)}
 
 
-def test_examples_are_shown_for_open_sources_or_when_asked_for(
+def test_examples_are_shown_for_open_sources_or_on_request(
     make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
     def figures(run: Path) -> int:
@@ -222,7 +222,7 @@ def test_examples_are_shown_for_open_sources_or_when_asked_for(
 
     run = make_run()
     evaluate_run(run, tiny_cohort)
-    assert figures(run) == len(VITAL_NAMES) * len(KINDS)
+    assert figures(run) == len(VITAL_NAMES) * len(EXAMPLE_QUANTILES)
     evaluate_run(run, tiny_cohort, examples=False)
     assert figures(run) == 0
     assert "values of single patients" in (run / "report.html").read_text()
@@ -230,7 +230,7 @@ def test_examples_are_shown_for_open_sources_or_when_asked_for(
     evaluate_run(run, hospital)
     assert figures(run) == 0
     evaluate_run(run, hospital, examples=True)
-    assert figures(run) == len(VITAL_NAMES) * len(KINDS)
+    assert figures(run) == len(VITAL_NAMES) * len(EXAMPLE_QUANTILES)
 
 
 def test_one_site_table_can_be_evaluated(make_run: MakeRun, tiny_cohort: Path) -> None:
@@ -269,15 +269,15 @@ def test_a_folder_of_peft_s_own_needs_the_backbone_s_name(
     wrapped = PeftModel.from_pretrained(load_backbone(str(tiny_bolt)).model, str(ours))
     wrapped.save_pretrained(str(theirs))
     with pytest.raises(UsageError, match="--backbone"):
-        load_subject(theirs)
+        load_adapter(theirs)
     windows = {"windows.context": "24", "windows.horizon": "4"}
-    subjects = [
-        load_subject(ours, windows=windows),
-        load_subject(theirs, backbone=str(tiny_bolt), windows=windows),
+    adapters = [
+        load_adapter(ours, windows=windows),
+        load_adapter(theirs, backbone=str(tiny_bolt), windows=windows),
     ]
-    results = [evaluate_subject(subject, tiny_cohort).result for subject in subjects]
+    results = [evaluate_adapter(loaded, tiny_cohort).result for loaded in adapters]
     assert results[0]["pooled"] == results[1]["pooled"]
-    assert subjects[0].run is None
+    assert adapters[0].run is None
 
 
 def test_other_weights_than_the_adapter_s_are_refused(
@@ -289,7 +289,7 @@ def test_other_weights_than_the_adapter_s_are_refused(
     model.save_pretrained(tmp_path / "other")
     save_peft_folder(trained_adapter, tmp_path / "peft")
     with pytest.raises(AdapterError, match="was trained on"):
-        load_subject(tmp_path / "peft", backbone=str(tmp_path / "other"))
+        load_adapter(tmp_path / "peft", backbone=str(tmp_path / "other"))
 
 
 def test_an_adapter_that_is_not_finite_is_refused_by_name(
@@ -299,26 +299,26 @@ def test_an_adapter_that_is_not_finite_is_refused_by_name(
     broken = {**trained_adapter.tensors, name: trained_adapter.tensors[name] * np.float32("nan")}
     save_peft_folder(replace(trained_adapter, tensors=broken), tmp_path / "peft")
     with pytest.raises(AdapterError, match=f"peft holds NaN or infinity in {re.escape(name)}; "):
-        load_subject(tmp_path / "peft", backbone=str(tiny_bolt))
+        load_adapter(tmp_path / "peft", backbone=str(tiny_bolt))
 
 
-def test_bad_input_is_told_in_one_line(
+def test_bad_input_is_reported_in_one_line(
     make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
     run = make_run()
     with pytest.raises(UsageError, match="there is no folder"):
-        load_subject(tmp_path / "absent")
+        load_adapter(tmp_path / "absent")
     with pytest.raises(UsageError, match="neither a run folder"):
-        load_subject(tmp_path)
+        load_adapter(tmp_path)
     with pytest.raises(UsageError, match=r"windows\.\* only, got rounds"):
-        load_subject(run, windows={"rounds": "3"})
+        load_adapter(run, windows={"rounds": "3"})
     with pytest.raises(UsageError, match="did you mean 'test'"):
         evaluate_run(run, tiny_cohort, "tset")
     with pytest.raises(CohortError, match="absent holds no cohort"):
         evaluate_run(run, tmp_path / "absent")
     (run / "adapter").rename(run / "gone")
     with pytest.raises(UsageError, match="has released no adapter"):
-        load_subject(run)
+        load_adapter(run)
 
 
 def test_another_time_step_than_the_run_s_is_refused(
@@ -326,10 +326,10 @@ def test_another_time_step_than_the_run_s_is_refused(
 ) -> None:
     config = RunConfig.parse(run_config["settings"])
     with pytest.raises(UsageError, match="prepare it with --step-minutes 30"):
-        read_sites(tiny_cohort, "test", config.windows, step_minutes=30)
+        read_evaluation_sites(tiny_cohort, "test", config.windows, step_minutes=30)
 
 
-def test_a_folder_that_cannot_be_written_is_told(make_run: MakeRun, tiny_cohort: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(make_run: MakeRun, tiny_cohort: Path) -> None:
     run = make_run()
     (run / "evaluation.json").mkdir()
     with pytest.raises(FederationError, match="cannot be written"):

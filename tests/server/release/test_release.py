@@ -9,7 +9,7 @@ import pytest
 from common.adapter.adapter import Adapter
 from common.adapter.peft_io import load_peft_folder
 from common.errors import FederationError
-from server.release.release import release, renew
+from server.release.release import update_release, write_release
 from server.runs.run_reader import read_run
 
 MakeRun = Callable[..., Path]
@@ -36,18 +36,18 @@ def test_the_same_run_is_released_as_the_same_bytes(make_run: MakeRun) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def test_renewing_leaves_the_adapter_as_it_is(make_run: MakeRun) -> None:
+def test_an_update_does_not_change_the_adapter(make_run: MakeRun) -> None:
     run = make_run()
     before = adapter_bytes(run)
     report = (run / "report.html").read_bytes()
     (run / "report.html").unlink()
     (run / "adapter" / "README.md").unlink()
-    assert renew(run) == run / "report.html"
+    assert update_release(run) == run / "report.html"
     assert adapter_bytes(run) == before
     assert (run / "report.html").read_bytes() == report
 
 
-def test_renewing_finds_the_released_round_again(
+def test_an_update_finds_the_released_round(
     make_run: MakeRun, run_rounds: list[dict[str, Any]], trained_adapter: Adapter
 ) -> None:
     run = make_run(best_round=2)
@@ -63,7 +63,7 @@ def test_a_run_without_rounds_or_sites_is_released(
     config = {**run_config, "sites": {}, "sites_refused": {}}
     run = make_run(config=config, rounds=[], best_round=0)
     assert "No round improved" in (run / "report.html").read_text()
-    assert "nothing is known of its skill" in (run / "adapter" / "README.md").read_text()
+    assert "the accuracy is unknown" in (run / "adapter" / "README.md").read_text()
 
 
 def test_a_folder_that_cannot_be_written_gives_one_line(
@@ -73,14 +73,14 @@ def test_a_folder_that_cannot_be_written_gives_one_line(
     (run / "report.html").unlink()
     (run / "report.html").mkdir()
     with pytest.raises(FederationError, match="cannot be written"):
-        release(run, trained_adapter, 2)
+        write_release(run, trained_adapter, 2)
     with pytest.raises(FederationError, match="cannot be written"):
-        renew(run)
+        update_release(run)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, trained_adapter: Adapter) -> None:
     with pytest.raises(FederationError, match="holds no run"):
-        release(tmp_path, trained_adapter, 0)
+        write_release(tmp_path, trained_adapter, 0)
 
 
 def test_bytes_are_added_up_over_messages_that_were_sent(

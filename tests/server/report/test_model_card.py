@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from common.adapter.adapter import Adapter
 from common.backbones.loading import load_backbone
 from common.backbones.lora import merged_model
-from server.report.model_card import plain
+from server.report.model_card import escape_markdown
 
 MakeRun = Callable[..., Path]
 
@@ -24,7 +24,7 @@ def card_of(run: Path) -> str:
 
 
 def snippets(run: Path, backbone: Path) -> list[str]:
-    """The card's code, with the places filled in that it leaves to the reader."""
+    """The card's code, with its placeholders filled in."""
     code = re.findall(r"```python\n(.*?)```", card_of(run), re.DOTALL)
     filled = [text.replace(f"path/to/{backbone.name}", str(backbone)) for text in code]
     return [text.replace('"adapter"', repr(str(run / "adapter"))) for text in filled]
@@ -92,7 +92,7 @@ def test_results_come_with_their_intervals(evaluated_run: Path) -> None:
     assert "[" in row.split("|")[-2]
 
 
-def test_what_sites_sent_is_never_markup(make_run: MakeRun, run_config: dict[str, Any]) -> None:
+def test_text_from_sites_is_never_markup(make_run: MakeRun, run_config: dict[str, Any]) -> None:
     rule = "x | y\n\n# Heading <script>alert(1)</script> [link](http://evil) `code` " + "z" * 999
     run_config["sites"]["ccu"]["rule"] = rule
     card = card_of(make_run(config=run_config))
@@ -103,7 +103,7 @@ def test_what_sites_sent_is_never_markup(make_run: MakeRun, run_config: dict[str
     assert len(row) < 600
 
 
-def test_plain_text_is_one_bounded_line() -> None:
-    assert plain("a\nb\x00c") == "a b c"
-    assert plain("*a_b*") == r"\*a\_b\*"
-    assert len(plain("a" * 5000)) == 200
+def test_escaped_text_is_one_bounded_line() -> None:
+    assert escape_markdown("a\nb\x00c") == "a b c"
+    assert escape_markdown("*a_b*") == r"\*a\_b\*"
+    assert len(escape_markdown("a" * 5000)) == 200

@@ -90,7 +90,7 @@ def test_a_run_cut_off_is_resumed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("server.server_app.release", cut_off)
+        patch.setattr("server.server_app.write_release", cut_off)
         assert run(app, command(tiny_bolt, out)) == 130
     assert not (out / "adapter").exists()
     assert run(app, command(tiny_bolt, out)) == 10

@@ -69,9 +69,9 @@ document.getElementById("frame").addEventListener("load", (event) => {{
 
 
 def browse(page: Path, width: int, folder: Path, *options: str) -> tuple[dict[str, Any], str]:
-    """What a browser finds out about a page in a frame of that width, and what it logs.
+    """Return a browser's measurements of a page in a frame of that width, and its log.
 
-    All that is folded away is opened first.
+    Folded parts are opened first.
     """
     # A window cannot be as narrow as a phone, a frame can.
     probe = folder / "probe.html"
@@ -100,7 +100,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_shows_it_to_everybody(
+def test_the_page_is_accessible_in_a_browser(
     evaluated_run: Path, tmp_path: Path, width: int, scheme: str
 ) -> None:
     options = [DARK] if scheme == "dark" else []
@@ -120,7 +120,7 @@ def test_a_browser_shows_it_to_everybody(
     assert all(found["tables"])
 
 
-def test_the_browser_would_see_what_is_wrong(tmp_path: Path) -> None:
+def test_the_browser_check_detects_faults(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text(
         '<!doctype html><h2>first</h2><div style="width: 999px; color: #999">faint</div>'

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import server
-from common.reporting.components import LONGEST_TEXT
+from common.reporting.phrasing import LONGEST_TEXT
 from common.reporting.style import STYLE
 
 MakeRun = Callable[..., Path]
@@ -55,7 +55,7 @@ def full_report(evaluated_run: Path) -> Path:
     return evaluated_run / "report.html"
 
 
-def test_the_page_needs_nothing_but_itself(full_report: Path) -> None:
+def test_the_page_is_self_contained(full_report: Path) -> None:
     text = full_report.read_text()
     elements = Elements(text)
     assert not elements.all("script", "img", "iframe", "object", "embed", "base")
@@ -80,7 +80,7 @@ def test_the_page_is_well_formed_and_ids_are_unique(full_report: Path) -> None:
         assert not anchor.startswith("#") or anchor[1:] in ids
 
 
-def test_headings_figures_and_tables_can_be_heard(full_report: Path) -> None:
+def test_headings_figures_and_tables_work_with_a_screen_reader(full_report: Path) -> None:
     text = full_report.read_text()
     elements = Elements(text)
     levels = [int(tag[1]) for tag, _ in elements.found if re.fullmatch(r"h[1-6]", tag)]
@@ -102,7 +102,7 @@ def test_every_wide_thing_scrolls_in_a_box_that_the_keyboard_reaches(full_report
     assert len(boxes) == text.count("<table")
 
 
-def test_results_stand_beside_their_intervals(
+def test_results_have_their_intervals(
     full_report: Path,
 ) -> None:
     text = full_report.read_text()
@@ -123,7 +123,7 @@ def test_results_stand_beside_their_intervals(
     assert text.count('class="interval">[') >= 2 * 2 * 8
 
 
-def test_what_was_exchanged_and_refused_is_told(make_run: MakeRun) -> None:
+def test_exchanges_and_refusals_are_listed(make_run: MakeRun) -> None:
     text = report_of(make_run()).replace("\u00a0", " ")
     # 9 adapters of 400 bytes out, 5 of 300 back, against 14 copies of 10,000 numbers.
     assert "14 adapters were sent, one a message: 3.6 kB to the sites and 1.5 kB from them" in text
@@ -131,11 +131,11 @@ def test_what_was_exchanged_and_refused_is_told(make_run: MakeRun) -> None:
     assert "560.0 kB" in text
     assert "no reply within 5 s" in text
     assert "no usable window" in text
-    assert "Seconds that it took, by part: training, validation." in text
+    assert "Seconds of work, by part: training, validation." in text
     assert "WQL in the mean over vital signs; WQL of oxygen saturation" in text
 
 
-def test_what_came_from_sites_is_escaped_and_bounded(
+def test_text_from_sites_is_escaped_and_bounded(
     make_run: MakeRun, run_config: dict[str, Any], run_rounds: list[dict[str, Any]]
 ) -> None:
     for place in ("sites", "sites_refused"):
@@ -209,14 +209,14 @@ def test_colours_have_contrast(scheme: str) -> None:
         assert (pair[1] + 0.05) / (pair[0] + 0.05) >= least, name
 
 
-def test_an_app_shipped_by_flower_carries_all_that_the_report_needs() -> None:
+def test_an_app_bundle_contains_all_files_of_the_report() -> None:
     # It carries Python, but neither templates nor style sheets.
     root = Path(server.__file__).parent
     files = [path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {path.suffix for path in files if path.name != "py.typed"} == {".py"}
 
 
-def test_the_report_says_in_words_what_is_the_family_s_own(full_report: Path) -> None:
+def test_the_report_describes_the_backbone_family(full_report: Path) -> None:
     text = full_report.read_text()
     assert "pinball loss" in text
     assert "patches of 4 steps" in text

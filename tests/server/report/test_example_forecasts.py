@@ -4,7 +4,7 @@ import numpy as np
 
 from common.data.windows import FloatArray, IntArray, Windows
 from common.evaluation.evaluate import LEVELS
-from server.report.example_forecasts import KINDS, MOST_CANDIDATES, choose_examples
+from server.report.example_forecasts import EXAMPLE_QUANTILES, MOST_CANDIDATES, choose_examples
 
 
 class Hundred:
@@ -26,7 +26,7 @@ def above_a_hundred(size: int, horizon: int = 2) -> Windows:
     )
 
 
-def test_examples_stand_at_their_quantile_of_the_loss() -> None:
+def test_examples_are_taken_at_their_quantile_of_the_loss() -> None:
     examples = choose_examples({"a": above_a_hundred(101)}, Hundred(), Hundred())
     assert {example.kind: example.target[0] for example in examples} == {
         "good": 110.0,
@@ -36,11 +36,11 @@ def test_examples_stand_at_their_quantile_of_the_loss() -> None:
     assert all(example.vital == 0 for example in examples)
 
 
-def test_examples_are_sought_where_the_target_is_measured_and_not_among_too_many() -> None:
+def test_examples_are_chosen_among_a_bounded_number_of_measured_targets() -> None:
     windows = above_a_hundred(10 * MOST_CANDIDATES, horizon=4)
     windows.target[windows.target[:, 0] < 1000, 1:] = np.nan
     examples = choose_examples({"a": windows}, Hundred(), Hundred())
     assert all(np.isfinite(example.target).all() for example in examples)
     few = above_a_hundred(3, horizon=4)
     few.target[:, 1:] = np.nan
-    assert len(choose_examples({"a": few}, Hundred(), Hundred())) == len(KINDS)
+    assert len(choose_examples({"a": few}, Hundred(), Hundred())) == len(EXAMPLE_QUANTILES)

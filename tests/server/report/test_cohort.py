@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from server.report.cohort import cohort_section
+from server.runs.run_reader import RunRecord
+from tests.server.report.samples import text_of
+
+
+def test_there_is_no_section_without_a_recorded_flow(record: RunRecord) -> None:
+    assert cohort_section(replace(record, evaluation=None)) is None
+    assert record.evaluation is not None
+    del record.evaluation["cohort"]
+    assert cohort_section(record) is None
+
+
+def test_the_flow_shows_the_exclusions_of_each_rule(record: RunRecord) -> None:
+    section = cohort_section(record)
+    text = text_of(section)
+    assert "60 stays of 55 patients walks in the source" in text
+    assert "52 stays of 52 patients adult units 8 stays excluded" in text
+    assert section is not None
+    assert section.parts[0].folded[0].header == [
+        "Rule",
+        "Stays",
+        "Patients",
+        "ccu",
+        "micu",
+        "nicu",
+        "sicu",
+    ]
+    training_patients = {row.label: row.cells[0] for row in section.parts[1].tables[0].rows}
+    assert training_patients == {"ccu": "10", "micu": "11", "sicu": "12"}
+
+
+def test_a_cohort_s_text_is_cut(record: RunRecord) -> None:
+    assert record.evaluation is not None
+    record.evaluation["cohort"]["flow"][0]["label"] = "x" * 9999
+    assert "x" * 999 not in text_of(cohort_section(record))

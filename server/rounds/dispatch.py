@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import WireDtype, decode, encode, record_of
 from common.config.run_config import RunConfig
-from server.aggregation.tensor_ops import truncate
+from server.aggregation.truncation import truncate
 from server.rounds.reply_store import Spool
 from server.rounds.reply_validation import Order, SiteReply, admit_reply
 from server.rounds.site_registry import Membership

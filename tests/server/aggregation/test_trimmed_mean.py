@@ -1,5 +1,3 @@
-"""The median and the trimmed mean against numpy and a loop."""
-
 from __future__ import annotations
 
 import numpy as np
@@ -9,20 +7,7 @@ from hypothesis import strategies as st
 
 from common.config.run_config import AggregationConfig
 from server.aggregation.trimmed_mean import trimmed_sites
-from tests.server.aggregation.samples import SITES, adapter, run, with_tensors
-
-
-@pytest.mark.parametrize("count", range(1, 8))
-def test_median_is_numpys(count: int) -> None:
-    sites = {site: adapter(i) for i, site in enumerate(SITES[:count])}
-    for name, matrix in run("median", sites).adapter.tensors.items():
-        stack = np.stack([own.tensors[name] for own in sites.values()]).astype(np.float64)
-        assert np.array_equal(matrix, np.median(stack, axis=0).astype(np.float32))
-
-
-def test_the_middle_of_two_huge_numbers_does_not_overflow() -> None:
-    huge = with_tensors(adapter(0), lambda _, m: 3e38 + 0 * m)
-    assert run("median", {"ccu": huge, "micu": huge}).adapter == huge
+from tests.server.aggregation.samples import SITES, adapter, run
 
 
 @given(st.integers(1, 7), st.floats(0.0, 0.49))

@@ -24,8 +24,8 @@ from common.errors import FederationError
 from server.deployment.control_log import ControlLog, control_log, read_log
 from server.deployment.operators import Operators
 from server.rounds import enrollment
-from server.rounds.enrollment import gather
-from server.rounds.site_registry import MOST_REFUSED, Membership
+from server.rounds.enrollment import enroll_sites
+from server.rounds.site_registry import MOST_REFUSED, SiteRegistry
 from server.superlink import superlink_patches
 from server.superlink.control_api_guard import App, guarded
 from server.superlink.superlink import run_of
@@ -40,7 +40,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enrollment, "POLL_S", 0.0)
 
 
-def gathered(evil: Node, *, least: int = 2, late: int = 0, **settings: Any) -> Membership:
+def gathered(evil: Node, *, least: int = 2, late: int = 0, **settings: Any) -> SiteRegistry:
     """The members of a run of two honest hospitals and a hostile one."""
     nodes = {
         EVIL: evil,
@@ -55,11 +55,11 @@ def gathered(evil: Node, *, least: int = 2, late: int = 0, **settings: Any) -> M
             **settings,
         }
     )
-    return gather(HospitalGrid(nodes), config, DIGEST)
+    return enroll_sites(HospitalGrid(nodes), config, DIGEST)
 
 
-def members(membership: Membership) -> dict[str, int]:
-    return {name: member.node_id for name, member in membership.members.items()}
+def members(registry: SiteRegistry) -> dict[str, int]:
+    return {name: member.node_id for name, member in registry.members.items()}
 
 
 HONEST = {"hospital-1": 2, "hospital-2": 3}
@@ -71,9 +71,9 @@ def test_a_node_joins_as_one_site() -> None:
     Before: it joined as all eight, with eight of ten equal weights.
     """
     eight = {f"site.s{number}": ANSWER for number in range(8)}
-    membership = gathered(Node("evil", says({**eight, "node": {"nodes": 0}})))
-    assert members(membership) == HONEST
-    assert "it answers for 8 sites" in membership.refused["evil"]
+    registry = gathered(Node("evil", says({**eight, "node": {"nodes": 0}})))
+    assert members(registry) == HONEST
+    assert "it answers for 8 sites" in registry.refused["evil"]
 
 
 @pytest.mark.parametrize("own", ["evil", ""])
@@ -82,9 +82,9 @@ def test_a_name_belongs_to_the_key_that_is_registered_under_it(own: str) -> None
 
     Before: it was hospital-1, and the real one was refused as "a second node".
     """
-    membership = gathered(Node(own, joins_as("hospital-1")))
-    assert members(membership) == HONEST
-    assert list(membership.refused) == [own or f"node {EVIL}"]
+    registry = gathered(Node(own, joins_as("hospital-1")))
+    assert members(registry) == HONEST
+    assert list(registry.refused) == [own or f"node {EVIL}"]
 
 
 def test_an_answer_in_another_nodes_name_is_nobodys() -> None:
@@ -93,9 +93,9 @@ def test_an_answer_in_another_nodes_name_is_nobodys() -> None:
     Before: who sent an answer to "which sites are you" was not looked at.
     """
     forged = says({"site.evil": ANSWER}, source=2)
-    membership = gathered(Node("evil", forged))
-    assert members(membership) == HONEST
-    assert "comes from another node" in membership.refused["evil"]
+    registry = gathered(Node("evil", forged))
+    assert members(registry) == HONEST
+    assert "comes from another node" in registry.refused["evil"]
 
 
 @pytest.mark.parametrize("nodes", [1, 1000, True, -5, 10**12, "1", 1.0])
@@ -141,9 +141,9 @@ def test_one_step_length_of_its_own_turns_nobody_away() -> None:
         },
     }
     config = RunConfig.parse({"federation.min-sites": 3, "federation.wait-s": 5.0})
-    membership = gather(HospitalGrid(nodes), config, DIGEST)
-    assert sorted(membership.members) == ["hospital-2", "hospital-3", "hospital-4"]
-    assert "its steps are 1440 min" in membership.refused["aaa"]
+    registry = enroll_sites(HospitalGrid(nodes), config, DIGEST)
+    assert sorted(registry.members) == ["hospital-2", "hospital-3", "hospital-4"]
+    assert "its steps are 1440 min" in registry.refused["aaa"]
 
 
 @given(
@@ -166,13 +166,13 @@ def test_a_field_is_in_its_range_or_its_site_is_out(key: str, value: Any) -> Non
     evil = Node("evil", joins_as("evil", **{key: value}))
     config = RunConfig.parse({"federation.min-sites": 1, "federation.wait-s": 1.0})
     honest = {n: Node(f"hospital-{n}", joins_as(f"hospital-{n}")) for n in (2, 3)}
-    membership = gather(HospitalGrid({EVIL: evil, **honest}), config, DIGEST)
-    assert {"hospital-2", "hospital-3"} <= set(membership.members)
-    for why in membership.refused.values():
+    registry = enroll_sites(HospitalGrid({EVIL: evil, **honest}), config, DIGEST)
+    assert {"hospital-2", "hospital-3"} <= set(registry.members)
+    for why in registry.refused.values():
         assert len(why) <= 300
         assert why.isprintable()
-    if "evil" in membership.members:
-        member = membership.members["evil"]
+    if "evil" in registry.members:
+        member = registry.members["evil"]
         assert type(member.step_minutes) is int
         assert 1 <= member.step_minutes <= 1440
         assert member.rank == 8
@@ -185,13 +185,13 @@ def test_refusals_do_not_pile_up() -> None:
 
     Before: each left a line in memory and in config.json for good.
     """
-    membership = Membership(RunConfig(), DIGEST)
+    registry = SiteRegistry(RunConfig(), DIGEST)
     for number in range(10 * MOST_REFUSED):
-        membership.refuse(f"node {number}", "x" * 10_000)
-    assert len(membership.refused) == MOST_REFUSED
-    with pytest.raises(FederationError) as told:
-        membership.require(2)
-    assert len(str(told.value)) < 5000
+        registry.refuse(f"node {number}", "x" * 10_000)
+    assert len(registry.refused) == MOST_REFUSED
+    with pytest.raises(FederationError) as error:
+        registry.require(2)
+    assert len(str(error.value)) < 5000
 
 
 def test_a_node_cannot_answer_for_another(monkeypatch: pytest.MonkeyPatch) -> None:

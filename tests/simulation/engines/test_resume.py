@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_named(config: RunConfig, damage: str) -> None:
         "no JSON": data.replace(b"fedvitals-checkpoint/1", b"fedvitals-checkpoint/0"),
     }
     path.write_bytes(changed[damage])
-    with pytest.raises(FederationError, match=r"state\.safetensors .*cannot go on"):
+    with pytest.raises(FederationError, match=r"state\.safetensors .*cannot be resumed"):
         federate(replace(config, resume=True))
 
 

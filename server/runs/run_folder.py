@@ -56,21 +56,21 @@ class RunFolder:
             raise FederationError(f"{path} holds no run to resume; start one there without resume")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._claim = (path / ROUNDS_FILE).open("a", encoding="utf-8")
+            self._lock_file = (path / ROUNDS_FILE).open("a", encoding="utf-8")
         except OSError as error:
             raise _unwritable(path, error) from error
         try:
             # The kernel releases the lock when the process ends, however it ends.
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._claim.close()
+            self._lock_file.close()
             raise FederationError(
                 f"{path} already holds a run, on which another process works; give another folder"
             ) from error
         # A process that ended during enrollment has left an empty file.
         self.has_run = (path / CONFIG_FILE).exists() or (path / ROUNDS_FILE).stat().st_size > 0
         if self.has_run and not resume:
-            self._claim.close()
+            self._lock_file.close()
             raise FederationError(
                 f"{path} already holds a run; give another folder, or resume it (resume = true)"
             )
@@ -83,7 +83,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Release the folder, so that another process can resume the run."""
-        self._claim.close()
+        self._lock_file.close()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write config.json; from then on the folder holds a run."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,7 +63,7 @@ def reply_of(
     without: str = "",
 ) -> Message:
     """A reply of micu, as the server receives it."""
-    records = {
+    records: dict[str, ArrayRecord | MetricRecord | ConfigRecord] = {
         "round": ConfigRecord(dict(origin)),
         "report": MetricRecord(dict(report)),
         "adapter": record_of(encode(make_adapter(2.0) if adapter is None else adapter)),

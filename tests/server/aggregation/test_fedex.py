@@ -15,7 +15,7 @@ def test_the_adapter_is_fedavgs() -> None:
     assert run("fedex", sites).adapter == run("fedavg", sites).adapter
 
 
-def test_what_is_carried_is_fedavgs_error() -> None:
+def test_the_residual_is_fedavgs_error() -> None:
     sites = {site: adapter(i, sizes=SIZES) for i, site in enumerate(SITES[:3])}
     weights = {site: 1.0 + i for i, site in enumerate(sites)}
     result = run("fedex", sites, weights, adapter(9, sizes=SIZES))
@@ -27,7 +27,7 @@ def test_what_is_carried_is_fedavgs_error() -> None:
         assert same_product(dense(result.residual, module), error, tolerance=1e-5)
 
 
-def test_equal_sites_carry_nothing() -> None:
+def test_equal_sites_leave_no_residual() -> None:
     alone = adapter(4)
     result = run("fedex", dict.fromkeys(SITES, alone), previous=alone)
     assert result.residual is not None
@@ -36,7 +36,7 @@ def test_equal_sites_carry_nothing() -> None:
     assert result.adapter == alone
 
 
-def test_the_cap_says_what_it_cuts() -> None:
+def test_the_cap_reports_the_cut() -> None:
     sites = {site: adapter(i, sizes=SIZES) for i, site in enumerate(SITES)}
     free = run("fedex", sites, previous=adapter(9, sizes=SIZES))
     capped = run(

@@ -19,7 +19,7 @@ from tests.server.aggregation.samples import (
 SIZES = {"block.0.q": (30, 34), "block.0.v": (32, 32)}
 
 
-def test_what_is_carried_grows_by_the_sites_ranks() -> None:
+def test_the_residual_grows_by_the_sites_ranks() -> None:
     previous, residual = adapter(99, sizes=SIZES, b=0.0), None
     for number, expected in enumerate((7, 14, 21), start=1):
         sites = {
@@ -45,7 +45,7 @@ def test_rounds_add_up() -> None:
         assert same_product(dense(folded(previous, residual), module), expected[module])
 
 
-def test_the_cap_keeps_the_most_and_says_what_it_cuts() -> None:
+def test_the_cap_keeps_the_largest_directions_and_reports_the_cut() -> None:
     sites = {site: adapter(i, sizes=SIZES) for i, site in enumerate(SITES)}
     result = run(
         "flora", sites, settings=AggregationConfig(max_rank=5), previous=adapter(9, sizes=SIZES)

@@ -1,4 +1,4 @@
-"""What holds for the rules together; each rule's own file proves its own arithmetic."""
+"""Properties common to all rules; the arithmetic of each rule is tested in its own file."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def whole(result: Aggregate) -> Adapter:
 
 
 def sites_for(rule: str, count: int = 5) -> dict[str, Adapter]:
-    """Trained adapters that every rule takes: with one A, where the rule wants that."""
+    """Trained adapters for any rule, with a shared A where the rule requires one."""
     adapters = {site: adapter(index) for index, site in enumerate(SITES[:count])}
     if rule != "ffa":
         return adapters
@@ -58,7 +58,7 @@ def before() -> Adapter:
 
 
 class Watched(Mapping[str, Adapter]):
-    """Adapters that come from elsewhere at every look, and note in which order they are asked."""
+    """Adapters copied at every access, with a record of the accesses."""
 
     def __init__(self, adapters: Mapping[str, Adapter]) -> None:
         self.adapters = adapters
@@ -348,7 +348,7 @@ def test_a_site_of_weight_zero_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in EXACT])
-def test_what_is_carried_stays_as_it_is(rule: str) -> None:
+def test_the_residual_stays_unchanged(rule: str) -> None:
     residual = replace(adapter(5), alpha=2.0)
     result = run(rule, sites_for(rule), previous=before(), residual=residual)
     assert result.residual is residual

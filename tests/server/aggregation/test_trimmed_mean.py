@@ -34,7 +34,7 @@ def test_trimmed_mean_is_the_mean_of_what_is_left(count: int, share: float) -> N
         (0.49, {3: 1, 5: 2}),
     ],
 )
-def test_the_share_is_rounded_up_and_leaves_somebody(
+def test_the_share_is_rounded_up_and_leaves_at_least_one_site(
     share: float, expected: dict[int, int]
 ) -> None:
     assert {sites: trimmed_sites(sites, share) for sites in expected} == expected

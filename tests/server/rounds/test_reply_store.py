@@ -13,7 +13,7 @@ from server.rounds.reply_store import ReplyStore
 from tests.server.aggregation.samples import SETTINGS, adapter
 
 
-def test_adapters_come_back_in_the_order_of_the_names(tmp_path: Path) -> None:
+def test_adapters_are_read_in_the_order_of_the_names(tmp_path: Path) -> None:
     adapters = {site: adapter(i) for i, site in enumerate(("sicu", "ccu", "../micu"))}
     with ReplyStore(tmp_path / "run" / "replies") as store:
         for site, own in adapters.items():
@@ -39,7 +39,7 @@ def test_the_rules_read_from_it_as_from_memory(tmp_path: Path) -> None:
             assert stored == aggregate(rule, adapters, weights, adapter(9), None, SETTINGS)
 
 
-def test_a_second_adapter_takes_the_firsts_place_and_one_can_be_dropped(tmp_path: Path) -> None:
+def test_a_second_adapter_replaces_the_first_and_refused_ones_are_removed(tmp_path: Path) -> None:
     with ReplyStore(tmp_path / "replies") as store:
         for site, seed in (("ccu", 1), ("micu", 2), ("ccu", 3)):
             store.add(site, encode(adapter(seed)))
@@ -52,7 +52,7 @@ def test_a_second_adapter_takes_the_firsts_place_and_one_can_be_dropped(tmp_path
             store["micu"]
 
 
-def test_a_reader_of_ones_own(tmp_path: Path) -> None:
+def test_a_custom_reader_decodes_the_bytes(tmp_path: Path) -> None:
     def read(data: bytes) -> Adapter:
         return adapter(len(data))
 
@@ -61,7 +61,7 @@ def test_a_reader_of_ones_own(tmp_path: Path) -> None:
         assert store["ccu"] == adapter(5)
 
 
-def test_it_goes_when_the_round_fails_and_what_a_killed_process_left_goes_first(
+def test_the_folder_is_cleared_at_the_start_and_after_a_failed_round(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "replies"
@@ -94,7 +94,7 @@ def test_a_full_disk_is_one_line_with_a_remedy(
         assert len(list((tmp_path / "replies").iterdir())) == 1
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(FederationError, match="cannot be written to"),
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_that_somebody_took_away_is_told(tmp_path: Path) -> None:
+def test_a_file_that_was_removed_is_an_error(tmp_path: Path) -> None:
     with ReplyStore(tmp_path / "replies") as store:
         store.add("ccu", encode(adapter(0)))
         next((tmp_path / "replies").iterdir()).unlink()

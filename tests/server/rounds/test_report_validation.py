@@ -64,7 +64,7 @@ def test_an_incomplete_report_is_refused(name: str) -> None:
         check_report({key: value for key, value in GOOD.items() if key != name}, MEMBER, OPEN)
 
 
-def test_a_private_site_tells_its_guarantee_and_need_tell_no_more() -> None:
+def test_a_private_site_reports_its_guarantee_and_nothing_else_is_required() -> None:
     report = check_report(GUARANTEE, MEMBER, PRIVATE)
     assert (report.steps, report.patients, report.loss, report.validation) == (10, None, None, {})
     assert report.record()["privacy"]["epsilon"] == 7.9

@@ -38,7 +38,9 @@ def registry(**settings: Any) -> SiteRegistry:
         ({"rank": 4}, "its lora-rank is 4, the run allows 8"),
     ],
 )
-def test_a_site_that_cannot_take_part_is_told_why(change: dict[str, Any], reason: str) -> None:
+def test_a_site_that_cannot_take_part_is_refused_with_the_reason(
+    change: dict[str, Any], reason: str
+) -> None:
     sites = registry()
     sites.admit("micu", 1, ANSWER)
     sites.admit("ccu", 2, ANSWER | change)
@@ -47,7 +49,7 @@ def test_a_site_that_cannot_take_part_is_told_why(change: dict[str, Any], reason
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "micu\n[INFO] fine", "../micu", "\x1b[2J"])
-def test_a_name_that_could_forge_a_line_is_turned_away(name: str) -> None:
+def test_a_name_that_could_forge_a_line_is_refused(name: str) -> None:
     sites = registry()
     sites.admit(name, 7, ANSWER)
     assert not sites.members
@@ -99,7 +101,7 @@ def test_the_three_ways_to_weigh_sites() -> None:
         assert sites.weights(["a", "b"]) == expected
 
 
-def test_a_site_that_keeps_its_counts_joins_where_no_weight_needs_them() -> None:
+def test_a_site_without_counts_joins_where_no_weight_needs_them() -> None:
     kept = {key: value for key, value in ANSWER.items() if key not in ("patients", "windows")}
     sites = registry(**{"privacy.epsilon": 8.0})
     sites.admit("micu", 1, kept)

@@ -25,7 +25,7 @@ from server.rounds.enrollment import enroll_sites
 from server.rounds.federation import Federation
 from server.rounds.model_selection import BestAdapter, ModelSelection
 from server.rounds.site_registry import SiteRegistry
-from server.runs.run_folder import RunFolder, library_versions, read_config
+from server.runs.run_folder import RunFolder, library_versions, read_run_config
 
 log = logging.getLogger("flwr.fedvitals.server")
 
@@ -46,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = RunFolder(path, config.resume)
     try:
         if folder.has_run:
-            check_same_settings(config, read_config(path)["settings"])
+            check_same_settings(config, read_run_config(path)["settings"])
         registry = enroll_sites(grid, config, adapted.digest)
     except BaseException:
         folder.abandon()
@@ -77,7 +77,7 @@ def _resume(
 ) -> tuple[str, Checkpoint]:
     """Resume the folder's run; return its id and the state after its last complete round."""
     state = load_checkpoint(folder.path, config) or _initial_state(fresh)
-    record = read_config(folder.path)
+    record = read_run_config(folder.path)
     record["resumed_after"] = [*record["resumed_after"], state.round]
     record["operators"] = [*record.get("operators", []), operator]
     folder.rewind_rounds(state.round, state.record)

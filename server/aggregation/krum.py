@@ -14,13 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from common.adapter.adapter import Adapter
+from common.adapter.low_rank import Array
 from common.errors import FederationError
 from server.aggregation.tensor_ops import blocks
-
-Array = npt.NDArray[np.float64]
 
 _GRAM_ROWS = 256
 """Rows of the Gram matrices per step: a compromise of speed and memory."""

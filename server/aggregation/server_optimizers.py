@@ -18,16 +18,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from common.adapter.adapter import Adapter, Matrix
+from common.adapter.low_rank import Array
 from common.config.sections import AggregationConfig
 from common.errors import FederationError
 
-Array = npt.NDArray[np.float64]
-State = dict[str, Matrix]
+OptimizerState = dict[str, Matrix]
 
-STEPS = "steps"
+_STEPS = "steps"
 """Key of the step counter in the state, a float32 array [1]: exact up to 16 million rounds."""
 _FIRST, _SECOND = ".m", ".v"
 
@@ -49,7 +48,7 @@ class ServerOptimizer:
         self._settings = settings
         self._second_moment = _SECOND_MOMENTS[settings.optimizer]
         self._steps = 0
-        self._state: State = {}
+        self._state: OptimizerState = {}
 
     def step(self, previous: Adapter, averaged: Adapter) -> Adapter:
         """Apply one round's step and update the moments.
@@ -71,9 +70,9 @@ class ServerOptimizer:
         self._steps += 1
         return replace(previous, tensors=tensors)
 
-    def state(self) -> State:
+    def state(self) -> OptimizerState:
         """Return the state for a checkpoint: the moments and the step counter, as float32."""
-        return {**self._state, STEPS: np.array([self._steps], np.float32)}
+        return {**self._state, _STEPS: np.array([self._steps], np.float32)}
 
     def load(self, state: Mapping[str, Matrix]) -> None:
         """Restore a state.
@@ -82,7 +81,7 @@ class ServerOptimizer:
             FederationError: the state is incomplete or of another optimizer.
         """
         arrays = dict(state)
-        counter = arrays.pop(STEPS, None)
+        counter = arrays.pop(_STEPS, None)
         known = (_FIRST,) if self._second_moment is None else (_FIRST, _SECOND)
         expected = {name[: -len(_FIRST)] + suffix for name in arrays for suffix in known}
         if counter is None or arrays.keys() != expected:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from common.adapter.adapter import Adapter, Matrix, tensor_name
 from common.adapter.low_rank import DENSE_FROM, LowRankSum
 
-BLOCK_BYTES = 96 * 2**20
+_BLOCK_BYTES = 96 * 2**20
 """Memory for one block of layers: the matrices of all sites, or the sums over them."""
 
 _FLOAT64 = 8
@@ -140,7 +140,7 @@ def _add(sums: Mapping[str, LowRankSum], factor: float, adapter: Adapter) -> Non
 
 
 def blocks(
-    modules: Sequence[str], cost: Callable[[str], int], budget: int = BLOCK_BYTES
+    modules: Sequence[str], cost: Callable[[str], int], budget: int = _BLOCK_BYTES
 ) -> Iterator[list[str]]:
     """Split layers into consecutive blocks, each within the budget or of a single layer.
 

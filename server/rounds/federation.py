@@ -132,7 +132,7 @@ class Federation:
         log_round(record, self.config.rounds)
 
     def _patience_exhausted(self) -> bool:
-        """Whether the validation has not improved for `federation.patience` rounds; 0 = never."""
+        """True after `federation.patience` rounds without a better validation; 0 = unlimited."""
         stale = self.state.selection.best.stale
         if 0 < self.config.federation.patience <= stale:
             log.info("no better validation for %d rounds; stopping", stale)

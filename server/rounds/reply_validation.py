@@ -16,7 +16,7 @@ from flwr.app import Message
 from common.adapter.serialization.message import bytes_of, decode
 from common.config.run_config import PrivacyConfig
 from common.errors import AdapterError
-from server.rounds.report_validation import MAX_TEXT, RefusedError, SiteReport, check_report
+from server.rounds.report_validation import MAX_TEXT, ReplyRefusedError, SiteReport, validate_report
 from server.rounds.round_request import RoundRequest
 
 _UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\uffff]")
@@ -50,7 +50,7 @@ class SiteReply:
 
     @property
     def accepted(self) -> bool:
-        """Whether the site's adapter is to be aggregated."""
+        """True if the site's adapter is to be aggregated."""
         return bool(self.digest) and not self.refused
 
     def refuse(self, reason: str) -> SiteReply:
@@ -76,7 +76,7 @@ def validate_reply(message: Message, request: RoundRequest, privacy: PrivacyConf
     try:
         _check_origin(message, request)
         metrics = dict(content.metric_records["report"])
-        reply = replace(reply, report=check_report(metrics, request.member, privacy))
+        reply = replace(reply, report=validate_report(metrics, request.member, privacy))
         if request.train:
             record = content.array_records["adapter"]
             size = sum(len(array.data) for array in record.values())
@@ -84,7 +84,7 @@ def validate_reply(message: Message, request: RoundRequest, privacy: PrivacyConf
             data = bytes_of(record)
             norm, digest = check_adapter(data, request)
             reply = replace(reply, adapter=data, update_norm=norm, digest=digest)
-    except (RefusedError, AdapterError) as error:
+    except (ReplyRefusedError, AdapterError) as error:
         return reply.refuse(printable(error))
     except KeyError as error:
         return reply.refuse(f"its reply lacks the record {error}")
@@ -94,7 +94,7 @@ def validate_reply(message: Message, request: RoundRequest, privacy: PrivacyConf
 def _check_origin(message: Message, request: RoundRequest) -> None:
     """Check the sender, and the site, round and run that the reply names."""
     if message.metadata.src_node_id != request.member.node_id:
-        raise RefusedError("it comes from another node than the one that joined")
+        raise ReplyRefusedError("it comes from another node than the one that joined")
     answered = message.content.config_records["round"]
     expected = {
         "site": request.member.name,
@@ -102,7 +102,7 @@ def _check_origin(message: Message, request: RoundRequest) -> None:
         "run": request.run_id,
     }
     if any(answered.get(key) != value for key, value in expected.items()):
-        raise RefusedError("it answers another round or run, or for another site")
+        raise ReplyRefusedError("it answers another round or run, or for another site")
 
 
 def check_adapter(data: bytes, request: RoundRequest) -> tuple[float, str]:
@@ -118,18 +118,18 @@ def check_adapter(data: bytes, request: RoundRequest) -> tuple[float, str]:
     Raises:
         AdapterError: the bytes are damaged; settings, names, shapes or the backbone differ; or a
             number is not finite.
-        RefusedError: the site changed a frozen A, or sent an adapter of an earlier round.
+        ReplyRefusedError: the site changed a frozen A, or sent an adapter of an earlier round.
     """
     frozen = request.adapter if request.trained == "b" else None
     adapter = decode(data, shared=frozen, max_bytes=request.max_reply_bytes)
     if frozen is not None and adapter.a_digest() != frozen.a_digest():
-        raise RefusedError("it changed A, which lora.train = b keeps frozen")
+        raise ReplyRefusedError("it changed A, which lora.train = b keeps frozen")
     adapter.check_compatible(request.adapter, sender=f"site {request.member.name!r}")
     norm = adapter.distance(request.adapter)
     digest = hashlib.sha256(data).hexdigest()
     # Two trainings never end in the same bytes; an unchanged adapter is no replay.
     if norm > 0 and digest in request.past_digests:
-        raise RefusedError("it sent the adapter of an earlier round again")
+        raise ReplyRefusedError("it sent the adapter of an earlier round again")
     return norm, digest
 
 

@@ -28,7 +28,7 @@ PRIVACY_KEYS = frozenset(
 COUNT_KEYS = frozenset({"patients", "windows", "steps", "loss"})
 
 
-class RefusedError(Exception):
+class ReplyRefusedError(Exception):
     """A reply is refused; the message is the reason."""
 
 
@@ -60,7 +60,9 @@ class SiteReport:
         return reported if self.privacy else {k: v for k, v in reported.items() if k != "privacy"}
 
 
-def check_report(values: Mapping[str, Any], member: Member, privacy: PrivacyConfig) -> SiteReport:
+def validate_report(
+    values: Mapping[str, Any], member: Member, privacy: PrivacyConfig
+) -> SiteReport:
     """Validate a site's metrics.
 
     Args:
@@ -69,22 +71,22 @@ def check_report(values: Mapping[str, Any], member: Member, privacy: PrivacyConf
         privacy: the guarantee that the run promises, if any.
 
     Raises:
-        RefusedError: a metric is missing, unknown, not finite or impossible, or the guarantee is
-            weaker than the run's.
+        ReplyRefusedError: a metric is missing, unknown, not finite or impossible, or the guarantee
+            is weaker than the run's.
     """
     for name, value in values.items():
         if type(value) not in (int, float) or not math.isfinite(value):
-            raise RefusedError(f"the value of {name} is not a finite number")
+            raise ReplyRefusedError(f"the value of {name} is not a finite number")
     groups = _grouped(values)
     for name in ("steps",) if privacy.on else sorted(COUNT_KEYS):
         if name not in groups[""]:
-            raise RefusedError(f"the report lacks {name}")
+            raise ReplyRefusedError(f"the report lacks {name}")
     if privacy.on:
         _check_guarantee(groups["privacy"], privacy)
     counts = groups[""]
     # The number of patients is the site's weight, and may not change after it joined.
     if "patients" in counts and counts["patients"] != member.patients:
-        raise RefusedError(
+        raise ReplyRefusedError(
             f"it reports {counts['patients']:.0f} patients, {member.patients} when it joined"
         )
     return SiteReport(
@@ -101,7 +103,7 @@ def check_report(values: Mapping[str, Any], member: Member, privacy: PrivacyConf
 def _check_guarantee(reported: Mapping[str, float], privacy: PrivacyConfig) -> None:
     """Check that the site's guarantee is complete and no weaker than the run promises."""
     if reported.keys() != PRIVACY_KEYS:
-        raise RefusedError("the report lacks the site's privacy guarantee, or part of it")
+        raise ReplyRefusedError("the report lacks the site's privacy guarantee, or part of it")
     expected = {
         "delta": privacy.delta,
         "sample-rate": privacy.sample_rate,
@@ -109,13 +111,15 @@ def _check_guarantee(reported: Mapping[str, float], privacy: PrivacyConfig) -> N
     }
     for name, value in expected.items():
         if reported[name] != value:
-            raise RefusedError(f"its privacy.{name} is {reported[name]:g}, the run's {value:g}")
+            raise ReplyRefusedError(
+                f"its privacy.{name} is {reported[name]:g}, the run's {value:g}"
+            )
     if privacy.epsilon and reported["epsilon"] > privacy.epsilon * (1 + 1e-6):
-        raise RefusedError(
+        raise ReplyRefusedError(
             f"its epsilon is {reported['epsilon']:g}, the run promises {privacy.epsilon:g}"
         )
     if reported["noise-multiplier"] < privacy.noise_multiplier * (1 - 1e-6):
-        raise RefusedError(
+        raise ReplyRefusedError(
             f"its noise multiplier is {reported['noise-multiplier']:g}, the run's "
             f"{privacy.noise_multiplier:g}"
         )
@@ -135,6 +139,6 @@ def _grouped(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         if not dot:
             group, rest = "", name
         if rest not in known.get(group, ()):
-            raise RefusedError(f"the report contains the unknown metric {name}")
+            raise ReplyRefusedError(f"the report contains the unknown metric {name}")
         groups[group][rest] = float(value)
     return groups

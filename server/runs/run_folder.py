@@ -23,7 +23,7 @@ from common.backbones.catalog import FAMILIES
 from common.data.cohort_folder import COHORT_FILE
 from common.errors import FederationError
 
-CONFIG_FILE = "config.json"
+RUN_CONFIG_FILE = "config.json"
 ROUNDS_FILE = "rounds.jsonl"
 ADAPTER_FOLDER = "adapter"
 EVALUATION_FILE = "evaluation.json"
@@ -68,7 +68,7 @@ class RunFolder:
                 f"{path} already holds a run, on which another process works; give another folder"
             ) from error
         # A process that ended during enrollment has left an empty file.
-        self.has_run = (path / CONFIG_FILE).exists() or (path / ROUNDS_FILE).stat().st_size > 0
+        self.has_run = (path / RUN_CONFIG_FILE).exists() or (path / ROUNDS_FILE).stat().st_size > 0
         if self.has_run and not resume:
             self._lock_file.close()
             raise FederationError(
@@ -89,7 +89,7 @@ class RunFolder:
         """Write config.json; from then on the folder holds a run."""
         text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         try:
-            write_text(self.path / CONFIG_FILE, text)
+            write_text(self.path / RUN_CONFIG_FILE, text)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
@@ -136,18 +136,18 @@ def library_versions(family: str) -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_run_config(folder: Path) -> dict[str, Any]:
     """Read a run's config.json.
 
     Raises:
         FederationError: the folder holds no run, or its config.json is damaged.
     """
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((folder / RUN_CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FederationError(f"{folder} holds no readable run: {error}") from error
+        raise FederationError(f"{folder} holds no run, or a damaged {RUN_CONFIG_FILE}: {error}") from error
     if not isinstance(config, dict):
-        raise FederationError(f"{folder / CONFIG_FILE} is not the settings of a run")
+        raise FederationError(f"{folder / RUN_CONFIG_FILE} is not the settings of a run")
     return config
 
 

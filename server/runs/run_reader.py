@@ -16,7 +16,7 @@ from common.adapter.adapter import Adapter
 from common.backbones.catalog import CATALOG
 from common.config.run_config import RunConfig
 from common.errors import FederationError
-from server.runs.run_folder import EVALUATION_FILE, read_config, read_rounds
+from server.runs.run_folder import EVALUATION_FILE, read_rounds, read_run_config
 
 BYTES_PER_PARAMETER = 4
 """Bytes per parameter of the backbone that full fine-tuning would send, in float32."""
@@ -113,7 +113,7 @@ class RunRecord:
 
     @property
     def private(self) -> bool:
-        """Whether the run has differential privacy."""
+        """True if the run has differential privacy."""
         keys = ("privacy.epsilon", "privacy.noise-multiplier")
         return any(float(self.settings.get(key, 0.0)) > 0 for key in keys)
 
@@ -197,7 +197,7 @@ class RunRecord:
                 yield record, site, entry
 
 
-def read_run(folder: Path, adapter: Adapter, best_round: int | None = None) -> RunRecord:
+def read_run_record(folder: Path, adapter: Adapter, best_round: int | None = None) -> RunRecord:
     """Read a run folder.
 
     Args:
@@ -211,7 +211,7 @@ def read_run(folder: Path, adapter: Adapter, best_round: int | None = None) -> R
     rounds = read_rounds(folder)
     if best_round is None:
         best_round = int(rounds[-1]["best_round"]) if rounds else 0
-    return RunRecord(adapter, best_round, read_config(folder), rounds, _read_evaluation(folder))
+    return RunRecord(adapter, best_round, read_run_config(folder), rounds, _read_evaluation(folder))
 
 
 def _read_evaluation(folder: Path) -> dict[str, Any] | None:

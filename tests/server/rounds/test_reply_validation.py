@@ -23,7 +23,7 @@ from server.rounds.reply_validation import (
     refuse_outliers,
     validate_reply,
 )
-from server.rounds.report_validation import RefusedError
+from server.rounds.report_validation import ReplyRefusedError
 from server.rounds.round_request import RoundRequest, max_reply_bytes
 from server.rounds.site_registry import Member
 
@@ -165,7 +165,7 @@ def test_a_shared_a_must_come_back_as_it_was() -> None:
     }
     b_alone = make_adapter(tensors={n: m.astype(np.float32) for n, m in moved.items()})
     check_adapter(encode(b_alone, trained="b"), request)
-    with pytest.raises(RefusedError, match="it changed A"):
+    with pytest.raises(ReplyRefusedError, match="it changed A"):
         check_adapter(encode(make_adapter(2.0)), request)
     with pytest.raises(AdapterError, match="this side has none"):
         check_adapter(encode(b_alone, trained="b"), REQUEST)
@@ -174,7 +174,7 @@ def test_a_shared_a_must_come_back_as_it_was() -> None:
 def test_an_adapter_of_an_earlier_round_is_refused() -> None:
     data = encode(make_adapter(2.0))
     _, digest = check_adapter(data, REQUEST)
-    with pytest.raises(RefusedError, match="of an earlier round again"):
+    with pytest.raises(ReplyRefusedError, match="of an earlier round again"):
         check_adapter(data, replace(REQUEST, past_digests={digest}))
     # An unchanged adapter is no replay.
     unchanged = encode(make_adapter())

@@ -145,7 +145,9 @@ def read_run_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / RUN_CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FederationError(f"{folder} holds no run, or a damaged {RUN_CONFIG_FILE}: {error}") from error
+        raise FederationError(
+            f"{folder} holds no run, or a damaged {RUN_CONFIG_FILE}: {error}"
+        ) from error
     if not isinstance(config, dict):
         raise FederationError(f"{folder / RUN_CONFIG_FILE} is not the settings of a run")
     return config

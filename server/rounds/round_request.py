@@ -26,9 +26,9 @@ class RoundRequest:
         train: whether the site trains and returns its adapter, or only validates.
         adapter: the global adapter as the site decodes it: truncated to its rank, rounded to the
             type of the numbers on the wire.
+        max_reply_bytes: size of the largest acceptable adapter message.
         trained: ``ab``, or ``b`` where A is frozen and shared.
         past_digests: SHA-256 of the adapters that the site sent in earlier rounds.
-        max_reply_bytes: size of the largest acceptable adapter message.
         content: the message to the site.
     """
 
@@ -37,9 +37,9 @@ class RoundRequest:
     run_id: str
     train: bool
     adapter: Adapter
+    max_reply_bytes: int
     trained: str = "ab"
     past_digests: Collection[str] = ()
-    max_reply_bytes: int = 0
     content: RecordDict = field(default_factory=RecordDict)
 
     @property
@@ -87,9 +87,9 @@ def build_requests(
             run_id=run_id,
             train=train,
             adapter=encoded[member.rank].decoded,
+            max_reply_bytes=encoded[member.rank].max_reply_bytes,
             trained=config.trained,
             past_digests=past_digests.get(member.name, frozenset()),
-            max_reply_bytes=encoded[member.rank].max_reply_bytes,
             content=_content(
                 ConfigRecord({"site": member.name, "round": round_number, "run": run_id}),
                 encoded[member.rank].record,
@@ -134,5 +134,5 @@ def _content(
 ) -> RecordDict:
     content = RecordDict({"adapter": adapter, "round": header})
     if residual is not None:
-        content["carried"] = residual
+        content["carried"] = residual  # its name on the wire
     return content

@@ -3,7 +3,7 @@
     python benchmarks/aggregation.py [--sites 5 50 500] [--rules fedavg svd ...] [--scratch DIR]
 
 The adapters are as large as those of chronos-bolt-base at rank 8: 12 + 12 layers, 768 wide, 1.5
-million numbers, 6 MB each. They are on disk, as in a round's reply store, 3 GB for 500 sites, and each
+million numbers, 6 MB each. They are on disk, as in a reply store, 3 GB for 500 sites, and each
 case runs in a process of its own on one thread; its time is the processor's. Memory is the peak of
 that process above one that decodes a single adapter and aggregates nothing. Prints a table of
 ratios to FedAvg of the fewest sites.

@@ -3,7 +3,7 @@
     python benchmarks/aggregation.py [--sites 5 50 500] [--rules fedavg svd ...] [--scratch DIR]
 
 The adapters are as large as those of chronos-bolt-base at rank 8: 12 + 12 layers, 768 wide, 1.5
-million numbers, 6 MB each. They lie on disk as a round's spool does, 3 GB for 500 sites, and each
+million numbers, 6 MB each. They are on disk, as in a reply store, 3 GB for 500 sites, and each
 case runs in a process of its own on one thread; its time is the processor's. Memory is the peak of
 that process above one that decodes a single adapter and aggregates nothing. Prints a table of
 ratios to FedAvg of the fewest sites.
@@ -34,7 +34,7 @@ from common.adapter.adapter import Adapter, tensor_name
 from common.adapter.serialization.message import decode, encode
 from common.config.sections import RULES, AggregationConfig
 from server.aggregation.rules import aggregate
-from server.rounds.reply_store import Spool
+from server.rounds.reply_store import ReplyStore
 
 WIDTH, LAYERS, RANK = 768, 12, 8
 FEW = 10
@@ -92,25 +92,25 @@ def run_case(rule: str, sites: int, scratch: Path) -> Cost:
     previous = decode(file_of(0, scratch).read_bytes())
     seconds = [0.0]
     if rule != "nothing":
-        spool = spool_of(sites, scratch, previous if rule == "ffa" else None)
+        store = store_of(sites, scratch, previous if rule == "ffa" else None)
         repeats = 3 if sites <= FEW else 1
-        seconds = [time_rule(rule, spool, previous) for _ in range(repeats)]
+        seconds = [time_rule(rule, store, previous) for _ in range(repeats)]
     # In kilobytes on Linux, in bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return Cost(statistics.median(seconds), peak)
 
 
-def time_rule(rule: str, spool: Spool, previous: Adapter) -> float:
+def time_rule(rule: str, store: ReplyStore, previous: Adapter) -> float:
     """Return the processor's seconds of one aggregation, reading the adapters included."""
-    weights = {site: 1.0 + place % 7 for place, site in enumerate(spool)}
+    weights = {site: 1.0 + place % 7 for place, site in enumerate(store)}
     started = time.process_time()
-    aggregate(rule, spool, weights, previous, None, AggregationConfig())
+    aggregate(rule, store, weights, previous, None, AggregationConfig())
     return time.process_time() - started
 
 
-def spool_of(sites: int, scratch: Path, shared: Adapter | None) -> Spool:
-    """Return a spool of the first adapters; with the A of `shared` in the place of their own."""
+def store_of(sites: int, scratch: Path, shared: Adapter | None) -> ReplyStore:
+    """Return a store of the first adapters; with the A of `shared` in the place of their own."""
 
     def read(data: bytes) -> Adapter:
         adapter = decode(Path(data.decode()).read_bytes())
@@ -122,13 +122,13 @@ def spool_of(sites: int, scratch: Path, shared: Adapter | None) -> Spool:
         }
         return Adapter(tensors, RANK, adapter.alpha, "q", adapter.backbone, adapter.backbone_digest)
 
-    # The spool's files hold the paths, so that 3 GB are written once and not for every case.
-    folder = scratch / f"spool-{os.getpid()}"
-    spool = Spool(folder, read)
+    # The store's files hold the paths, so that 3 GB are written once and not for every case.
+    folder = scratch / f"store-{os.getpid()}"
+    store = ReplyStore(folder, read)
     folder.mkdir()
     for index in range(sites):
-        spool.add(f"site-{index:03d}", str(file_of(index, scratch)).encode())
-    return spool
+        store.add(f"site-{index:03d}", str(file_of(index, scratch)).encode())
+    return store
 
 
 def write_adapters(count: int, scratch: Path) -> None:

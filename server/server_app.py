@@ -1,4 +1,4 @@
-"""The ServerApp: Flower's way into `server.rounds.federation.Federation`."""
+"""ServerApp of a run: enroll the sites, run the rounds, release the adapter."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from common.seeds import derive_seed
 from server.deployment.control_log import started_by
 from server.release.release import write_release
 from server.rounds.checkpoint import Checkpoint, check_same_settings, load_checkpoint
-from server.rounds.enrollment import gather
+from server.rounds.enrollment import enroll_sites
 from server.rounds.federation import Federation
-from server.rounds.model_selection import Best, Selection
-from server.rounds.site_registry import Membership
-from server.runs.run_folder import RunFolder, library_versions, read_config
+from server.rounds.model_selection import BestAdapter, ModelSelection
+from server.rounds.site_registry import SiteRegistry
+from server.runs.run_folder import RunFolder, library_versions, read_run_config
 
 log = logging.getLogger("flwr.fedvitals.server")
 
@@ -34,72 +34,87 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Conduct one run and release its adapter; an error ends the run as failed."""
+    """Run the federation and release its best adapter; an error ends the run as failed."""
     config = RunConfig.parse(context.run_config)
     path = Path(config.out) if config.out else home() / "runs" / str(context.run_id)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    # On the CPU: the server only draws the first adapter; A is then the same on every machine.
+    # On the CPU: the server only draws the first adapter, whose A is the same on every machine.
     adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
-    _check_forecast(adapted, config)
+    _check_window_lengths(adapted, config)
     fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
     folder = RunFolder(path, config.resume)
     try:
-        if folder.begun:
-            check_same_settings(config, read_config(path)["settings"])
-        membership = gather(grid, config, adapted.digest)
+        if folder.has_run:
+            check_same_settings(config, read_run_config(path)["settings"])
+        registry = enroll_sites(grid, config, adapted.digest)
     except BaseException:
         folder.abandon()
         raise
     operator = started_by(str(context.run_id))
-    run, state = _begin(folder, config, adapted, membership, fresh, operator)
-    best = Federation(grid, config, membership, folder, run, state).conduct()
+    if folder.has_run:
+        run_id, state = _resume(folder, config, fresh, operator)
+    else:
+        run_id, state = _start(folder, config, adapted, registry, fresh, operator)
+    best = Federation(grid, config, registry, folder, run_id, state).run()
     write_release(folder.path, best.adapter, best.round)
     folder.close()
     log.info("released the adapter of round %d in %s", best.round, folder.path)
 
 
-def _begin(
-    folder: RunFolder,
-    config: RunConfig,
-    adapted: AdaptedBackbone,
-    membership: Membership,
-    fresh: Adapter,
-    operator: str,
-) -> tuple[str, Checkpoint]:
-    """Begin a run, or take up the one that the folder holds; return its id and where it stands."""
-    state = None
-    if folder.begun:
-        state = load_checkpoint(folder.path, config)
-        record = read_config(folder.path)
-        record["resumed_after"] = [*record["resumed_after"], state.round if state else 0]
-        record["operators"] = [*record.get("operators", []), operator]
-        folder.rewind_rounds(state.round if state else 0, state.record if state else {})
-        log.info("resuming after round %d", state.round if state else 0)
-    else:
-        # Random, so that a site's ledger never takes one run for another.
-        record = {
-            **_resolved(config, adapted, membership),
-            "run": token_hex(8),
-            "resumed_after": [],
-            # Who started it and each of its continuations; empty in a simulation.
-            "operators": [operator],
-        }
-    folder.write_config(record)
-    return str(record["run"]), state or Checkpoint(0, fresh, None, Selection(Best(fresh)))
+def _check_window_lengths(adapted: AdaptedBackbone, config: RunConfig) -> None:
+    """Try one forecast of the configured lengths, so that an error is raised before any training.
 
-
-def _check_forecast(adapted: AdaptedBackbone, config: RunConfig) -> None:
-    """Try the windows' lengths here, where the reason can be told, before any site does."""
+    The server can report the reason in full; a site's error is only one line of a reply.
+    """
     nothing = np.full((1, config.windows.context), np.nan, np.float32)
     forecaster = ModelForecaster(adapted.backbone, adapted.model)
     forecaster.forecast(nothing, np.zeros(1, np.int64), config.windows.horizon)
 
 
-def _resolved(
-    config: RunConfig, adapted: AdaptedBackbone, membership: Membership
+def _resume(
+    folder: RunFolder, config: RunConfig, fresh: Adapter, operator: str
+) -> tuple[str, Checkpoint]:
+    """Resume the folder's run; return its id and the state after its last complete round."""
+    state = load_checkpoint(folder.path, config) or _initial_state(fresh)
+    record = read_run_config(folder.path)
+    record["resumed_after"] = [*record["resumed_after"], state.round]
+    record["operators"] = [*record.get("operators", []), operator]
+    folder.rewind_rounds(state.round, state.record)
+    log.info("resuming after round %d", state.round)
+    folder.write_config(record)
+    return str(record["run"]), state
+
+
+def _start(
+    folder: RunFolder,
+    config: RunConfig,
+    adapted: AdaptedBackbone,
+    registry: SiteRegistry,
+    fresh: Adapter,
+    operator: str,
+) -> tuple[str, Checkpoint]:
+    """Start a run in the folder; return its id and the state before its first round."""
+    record = {
+        **_config_record(config, adapted, registry),
+        # Random, so that a site's budget ledger never takes one run for another.
+        "run": token_hex(8),
+        "resumed_after": [],
+        # The operator of the start and of each resumption; empty in a simulation.
+        "operators": [operator],
+    }
+    folder.write_config(record)
+    return str(record["run"]), _initial_state(fresh)
+
+
+def _initial_state(fresh: Adapter) -> Checkpoint:
+    return Checkpoint(0, fresh, None, ModelSelection(BestAdapter(fresh)))
+
+
+def _config_record(
+    config: RunConfig, adapted: AdaptedBackbone, registry: SiteRegistry
 ) -> dict[str, Any]:
-    """What config.json keeps: all that it takes to understand and to repeat the run."""
+    """The content of config.json that describes the run: settings, backbone, sites, versions."""
     return {
         "settings": config.flat(),
         "backbone": {
@@ -122,10 +137,10 @@ def _resolved(
                 "rule": member.rule,
                 "step_minutes": member.step_minutes,
                 "rank": member.rank,
-                "outside": member.outside,
+                "outside": member.unprotected_outputs,
             }
-            for name, member in sorted(membership.members.items())
+            for name, member in sorted(registry.members.items())
         },
-        "sites_refused": dict(sorted(membership.refused.items())),
+        "sites_refused": dict(sorted(registry.refused.items())),
         "versions": library_versions(adapted.backbone.family),
     }

@@ -24,6 +24,7 @@ FLOWER_FILES = {
     "common/adapter/serialization/message.py",
     "server/server_app.py",
     "server/rounds/reply_validation.py",
+    "server/rounds/round_request.py",
     "server/rounds/dispatch.py",
     "server/rounds/transport.py",
     "server/superlink/superlink_patches.py",

@@ -1,5 +1,5 @@
-"""The rules that make one adapter of the sites' adapters, a file per rule.
+"""Aggregation rules: one adapter from the sites' adapters, a file per rule.
 
-Begin with `rules`, which names them all.
-`server_optimizers` applies the average as a step.
+Begin with `rules`, which lists them. `tensor_ops` and `truncation` hold the shared linear algebra,
+`server_optimizers` the optional optimizer step on the averaged update.
 """

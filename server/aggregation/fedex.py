@@ -1,8 +1,9 @@
-"""FedEx-LoRA: FedAvg, and its error carried beside the adapter (Singhal et al., arXiv 2410.09432).
+"""FedEx-LoRA: FedAvg with its error in a low-rank residual (Singhal et al., arXiv 2410.09432).
 
-The mean of A and that of B miss the mean of the products by ``sum_k w_k s B_k A_k - s B_mean
-A_mean``. The paper adds this to the frozen weights; here it joins the low-rank part beside the
-adapter (see `common.adapter.residual`), so that the backbone and its digest stay as they are.
+The product of mean B and mean A differs from the mean of the products by ``sum_k w_k s B_k A_k -
+s B_mean A_mean``. The paper adds this error to the frozen weights; here it is added to the
+adapter's residual (see `common.adapter.residual`), so that the backbone and its digest stay
+unchanged.
 """
 
 from __future__ import annotations
@@ -20,26 +21,27 @@ def fedex(
     adapters: Mapping[str, Adapter],
     weights: Mapping[str, float],
     previous: Adapter,
-    carried: Adapter | None,
+    residual: Adapter | None,
     max_rank: int,
 ) -> tuple[dict[str, Matrix], Adapter, float]:
-    """Average A and B apart, and carry what that misses of the mean product.
+    """Average A and B separately and add the error of their product to the residual.
 
     Args:
-        adapters: the sites' adapters, of one layout; each is read once, and once a block of layers.
-        weights: the weight of each site that counts.
-        previous: the adapter that the round began with.
-        carried: the part that stood beside it.
-        max_rank: the largest rank of the carried part.
+        adapters: the sites' adapters, of one layout; each is read once for the means, then once per
+            block of layers.
+        weights: the weight of each included site.
+        previous: the adapter at the start of the round.
+        residual: the residual at the start of the round.
+        max_rank: the largest rank of the new residual.
 
     Returns:
-        The means in float32, the carried part, and the share of its squared norm that the cap cut
-        off.
+        The means in float32, the new residual, and the share of its squared norm lost to
+        `max_rank`.
     """
     averaged = fedavg(adapters, weights)
     others = [(-1.0, replace(previous, tensors=averaged))]
-    if carried is not None:
-        others.append((1.0, carried))
+    if residual is not None:
+        others.append((1.0, residual))
     sums = product_sums(adapters, shares(weights), previous, others)
-    part, cut = from_sums(sums, previous, max_rank)
-    return averaged, part, cut
+    new_residual, cut = from_sums(sums, previous, max_rank)
+    return averaged, new_residual, cut

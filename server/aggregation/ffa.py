@@ -1,4 +1,4 @@
-"""FFA-LoRA: A is the same at every site, B alone is averaged (Sun et al., arXiv 2403.12313).
+"""FFA-LoRA: A is frozen and shared, only B is averaged (Sun et al., arXiv 2403.12313).
 
 With a shared A the mean of the products is the product of the mean: ``sum w_k B_k A = (sum w_k
 B_k) A``. So this rule is exact, whatever the weights.
@@ -21,13 +21,13 @@ def ffa(
     Args:
         adapters: the sites' adapters; each is read once.
         weights: the weight of each site that counts.
-        previous: the adapter that the round began with; its A is the shared one.
+        previous: the adapter at the start of the round; its A is the shared one.
 
     Returns:
-        All matrices in float32: A with the very bits of `previous`, B averaged.
+        All matrices in float32: A bit for bit that of `previous`, B averaged.
 
     Raises:
-        AdapterError: where a site's A is another one.
+        AdapterError: a site's A differs from the shared one.
     """
     averaged = weighted_mean(
         (share, dict(_only_b(site, adapters[site], previous)))

@@ -1,9 +1,9 @@
-"""FLoRA: the sites' pairs are stacked, so that the mean is exact (Wang et al., arXiv 2409.05976).
+"""FLoRA: exact mean by stacking the sites' pairs (Wang et al., arXiv 2409.05976).
 
-``sum_k w_k s_k B_k A_k`` is one product of all the pairs beside each other. It joins what is
-carried beside the adapter (see `common.adapter.residual`), and every site starts the next round
-with a fresh pair: B zero, A drawn anew. Sites may have different ranks. The carried part grows up
-to a cap; what does not fit is the only thing that is lost.
+``sum_k w_k s_k B_k A_k`` is the product of all pairs stacked. It is added to the adapter's residual
+(see `common.adapter.residual`), and every site starts the next round with a fresh pair: B zero, A
+drawn anew. Sites may have different ranks. The residual grows up to a maximum rank; only what
+exceeds that rank is lost.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ def flora(
     adapters: Mapping[str, Adapter],
     weights: Mapping[str, float],
     previous: Adapter,
-    carried: Adapter | None,
+    residual: Adapter | None,
     max_rank: int,
 ) -> tuple[dict[str, Matrix], Adapter, float]:
-    """Add the sites' mean update to the carried part, and start a fresh pair.
+    """Add the sites' mean update to the residual and start a fresh pair.
 
     Args:
-        adapters: the sites' adapters, of any ranks; each is read once a block of layers.
-        weights: the weight of each site that counts.
-        previous: the adapter that the round began with.
-        carried: the part that stood beside it.
-        max_rank: the largest rank of the carried part.
+        adapters: the sites' adapters, of any ranks; each is read once per block of layers.
+        weights: the weight of each included site.
+        previous: the adapter at the start of the round.
+        residual: the residual at the start of the round.
+        max_rank: the largest rank of the new residual.
 
     Returns:
-        The fresh matrices in float32, the carried part, and the share of its squared norm that the
-        cap cut off.
+        The fresh matrices in float32, the new residual, and the share of its squared norm lost to
+        `max_rank`.
     """
-    others = [(1.0, carried)] if carried is not None else []
+    others = [(1.0, residual)] if residual is not None else []
     sums = product_sums(adapters, shares(weights), previous, others)
-    part, cut = from_sums(sums, previous, max_rank)
-    return fresh_pairs(previous), part, cut
+    new_residual, cut = from_sums(sums, previous, max_rank)
+    return fresh_pairs(previous), new_residual, cut
 
 
 def fresh_pairs(previous: Adapter) -> dict[str, Matrix]:
-    """Return A drawn anew, as large as the previous A, and B zero.
+    """Return a fresh pair per layer: A redrawn with the previous A's root mean square, B zero.
 
-    Uniform as in PEFT. The draw follows from the previous A alone: every round trains in other
+    A is uniform, as in PEFT. The draw is seeded by the previous A alone: each round trains in new
     directions, and a resumed run in the same ones.
     """
     seed = blake2b(digest_size=16)

@@ -1,11 +1,11 @@
-"""Krum and Multi-Krum: keep the sites that lie near most others (Blanchard et al., NeurIPS 2017).
+"""Krum and Multi-Krum: keep the sites nearest to most others (Blanchard et al., NeurIPS 2017).
 
-Two adapters are apart by what they do and by what they are: with ``s = alpha / r``,
+The distance of two adapters combines their products and their factors: with ``s = alpha / r``,
 
     d^2 = ||s B_i A_i - s B_j A_j||^2 + ||s B_i - s B_j||^2 + ||A_i - A_j||^2.
 
-The products alone would not do: (c A, B / c) has the product of (A, B) and would pass with any c,
-but the chosen are averaged by name, and a huge A in that mean is a huge product. No product is ever
+The products alone do not suffice: (c A, B / c) has the product of (A, B) for any c, but the chosen
+sites' factors are averaged by name, and a huge A in that mean gives a huge product. No product is
 formed: ``<B_i A_i, B_j A_j>`` is the sum over ``(B_i^T B_j) * (A_i A_j^T)``, r x r numbers.
 """
 
@@ -14,43 +14,41 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from common.adapter.adapter import Adapter
+from common.adapter.low_rank import Array
 from common.errors import FederationError
 from server.aggregation.tensor_ops import blocks
 
-Array = npt.NDArray[np.float64]
-
 _GRAM_ROWS = 256
-"""Rows of the Gram matrices at a time: many enough for a fast product, few enough for memory."""
+"""Rows of the Gram matrices per step: a compromise of speed and memory."""
 
 
 def krum(adapters: Mapping[str, Adapter], previous: Adapter, byzantine: int) -> list[str]:
-    """Rank the sites: the one nearest to most others comes first.
+    """Rank the sites by their Krum score, lowest first.
 
-    A site's score is the sum of its squared distances to the ``n - f - 2`` sites nearest to it; of
-    n sites, f may be arbitrary. Sites count the same, whatever their weights: a weight that a site
-    chooses would be a lever.
+    A site's score is the sum of its squared distances to the ``n - f - 2`` sites nearest to it,
+    where f of the n sites may be Byzantine. Weights are ignored, since a hostile site could raise
+    its own.
 
     Args:
-        adapters: the sites' adapters, of one layout; each is read once a block of layers.
-        previous: the adapter that the round began with.
-        byzantine: f, how many sites may be arbitrary.
+        adapters: the sites' adapters, of one layout; each is read once per block of layers.
+        previous: the adapter at the start of the round.
+        byzantine: f, the number of Byzantine sites to tolerate.
 
     Returns:
-        The sites by rising score; equal scores in the order of the names. Krum takes the first,
-        Multi-Krum averages the first n - f.
+        The sites by rising score, equal scores by name. Krum takes the first, Multi-Krum averages
+        the first n - f.
 
     Raises:
-        FederationError: where there are fewer than 2 f + 3 sites.
+        FederationError: fewer than 2 f + 3 sites.
     """
     sites = sorted(adapters)
     if len(sites) < 2 * byzantine + 3:
         raise FederationError(
             f"krum with aggregation.byzantine = {byzantine} needs {2 * byzantine + 3} sites, "
-            f"this round has {len(sites)}; lower aggregation.byzantine, have more sites answer, or "
-            "set aggregation.rule = median"
+            f"this round has {len(sites)}; lower aggregation.byzantine, add sites, or set "
+            "aggregation.rule = median"
         )
     distances = squared_distances(adapters, previous)
     nearest = len(sites) - byzantine - 2
@@ -60,16 +58,16 @@ def krum(adapters: Mapping[str, Adapter], previous: Adapter, byzantine: int) -> 
 
 
 def squared_distances(adapters: Mapping[str, Adapter], previous: Adapter) -> Array:
-    """Return d^2 over all layers together, [sites, sites], in the order of the sites' names.
+    """Return d^2 summed over all layers, [sites, sites], in the order of the sites' names.
 
     Args:
-        adapters: the sites' adapters, of one layout; each is read once a block of layers.
+        adapters: the sites' adapters, of one layout; each is read once per block of layers.
         previous: an adapter of the same layout.
     """
     sites = sorted(adapters)
 
     def cost(module: str) -> int:
-        # In float64, and once more where the sites' matrices are put together.
+        # float64 doubles the bytes, and `_inner_products` concatenates a second copy.
         return 4 * len(sites) * sum(matrix.nbytes for matrix in previous.pair(module))
 
     inner = np.zeros((len(sites), len(sites)))
@@ -90,14 +88,14 @@ def squared_distances(adapters: Mapping[str, Adapter], previous: Adapter) -> Arr
 
 
 def _inner_products(pairs: Sequence[tuple[Array, Array]]) -> Array:
-    """The inner products that d^2 comes from, of one layer, [sites, sites]; some rows at a time."""
+    """The sites' inner products of one layer, [sites, sites], from which d^2 follows."""
     sites, rank = len(pairs), len(pairs[0][0])
     every_a = np.concatenate([a for a, _ in pairs])  # [sites * r, in]
     every_b = np.concatenate([b.T for _, b in pairs])  # [sites * r, out]
     inner = np.zeros((sites, sites))
     rows = max(1, _GRAM_ROWS // rank)
     for start in range(0, sites, rows):
-        # From the diagonal on; the other half is its mirror image.
+        # Upper triangle only; the matrix is symmetric.
         mine, theirs = slice(start * rank, (start + rows) * rank), slice(start * rank, None)
         grams_a = (every_a[mine] @ every_a[theirs].T).reshape(-1, rank, sites - start, rank)
         grams_b = (every_b[mine] @ every_b[theirs].T).reshape(-1, rank, sites - start, rank)

@@ -1,6 +1,6 @@
 """The coordinate-wise median (Yin et al., arXiv 1803.01498).
 
-Fewer than half the sites cannot move it beyond what the others sent.
+Fewer than half of the sites cannot move it outside the range of the others' values.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from server.aggregation.tensor_ops import coordinate_wise
 
 
 def median(adapters: Mapping[str, Adapter], previous: Adapter) -> dict[str, Matrix]:
-    """Take the median over the sites of each coordinate of A and of B, apart.
+    """Return the median over the sites of each coordinate of A and of B.
 
-    The bound holds for each coordinate of A and of B, and so for their product. Sites count the
-    same, whatever their weights: a weight that a site chooses would be a lever. The median of A
-    and that of B is not that of the products B A, as with FedAvg.
+    The bound holds for each coordinate of A and of B, and so bounds their product. Weights are
+    ignored, since a hostile site could raise its own. As with FedAvg, the product of the medians is
+    not the median of the products B A.
 
     Args:
-        adapters: the sites' adapters, of one layout; each is read once a block of layers.
-        previous: the adapter that the round began with.
+        adapters: the sites' adapters, of one layout; each is read once per block of layers.
+        previous: the adapter at the start of the round.
 
     Returns:
-        The matrices in float32. With an even number of sites, the mean of the middle two.
+        The matrices in float32; with an even number of sites, the mean of the middle two values.
     """
     return coordinate_wise(adapters, previous, _middle)
 

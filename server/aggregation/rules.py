@@ -1,8 +1,8 @@
-"""The aggregation rules by name, behind one function.
+"""Registry of the aggregation rules, behind the one function `aggregate`.
 
-Adapters may lie on disk (see `server.rounds.reply_store`) and be read anew at every look: `fedavg`
-and `ffa` read each site once, the others once a block of layers, and none holds more than one block
-of all sites.
+Adapters may be read from disk at every access (see `server.rounds.reply_store`): `fedavg` and `ffa`
+read each site once, the other rules once per block of layers, and none holds more than one block of
+all sites.
 """
 
 from __future__ import annotations
@@ -29,34 +29,32 @@ Notes = dict[str, float | int | str | list[str]]
 
 @dataclass(frozen=True)
 class Aggregate:
-    """What a round's adapters became.
+    """Result of an aggregation.
 
     Attributes:
         adapter: the global adapter, of the run's rank and alpha.
-        carried: the low-rank part that stands beside it (see `common.adapter.residual`); None where
-        there
-            is none.
-        notes: what the rule did, for the round's record.
+        residual: the low-rank part added to its product (see `common.adapter.residual`), or None.
+        notes: details of the rule's decisions, for the round's record.
     """
 
     adapter: Adapter
-    carried: Adapter | None = None
+    residual: Adapter | None = None
     notes: Notes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _Round:
-    """What every rule is given; `weights` has the sites of `adapters`, and no other."""
+class _RuleInput:
+    """Arguments of every rule; `weights` has exactly the sites of `adapters`."""
 
     adapters: Mapping[str, Adapter]
     weights: Mapping[str, float]
     previous: Adapter
-    carried: Adapter | None
+    residual: Adapter | None
     settings: AggregationConfig
 
     def by_name(self, tensors: Mapping[str, Matrix], notes: Notes | None = None) -> Aggregate:
-        """The result of a rule that ends in one A and one B; what is carried stays as it is."""
-        return Aggregate(replace(self.previous, tensors=tensors), self.carried, notes or {})
+        """The result of a rule that yields one A and one B; the residual stays unchanged."""
+        return Aggregate(replace(self.previous, tensors=tensors), self.residual, notes or {})
 
 
 def aggregate(
@@ -64,25 +62,25 @@ def aggregate(
     adapters: Mapping[str, Adapter],
     weights: Mapping[str, float],
     previous: Adapter,
-    carried: Adapter | None,
+    residual: Adapter | None,
     settings: AggregationConfig,
 ) -> Aggregate:
-    """Make one adapter of the sites' adapters.
+    """Aggregate the sites' adapters into one.
 
-    The order in which the sites are given changes no bit, and their names nothing but that order.
+    The result does not depend on the order in which the sites are given.
 
     Args:
         rule: one of `common.config.sections.RULES`.
-        adapters: the sites' adapters, admitted; may be read from disk at every look.
+        adapters: the sites' validated adapters; may be read from disk at every access.
         weights: each site's weight, of any sum.
-        previous: the adapter that the round began with.
-        carried: the part beside it that the round began with.
+        previous: the adapter at the start of the round.
+        residual: the residual at the start of the round.
         settings: the rules' own settings.
 
     Raises:
-        UsageError: an unknown rule; the message lists those that exist.
+        UsageError: an unknown rule; the message lists the known ones.
         AdapterError: a site's adapter does not fit the run's, or the rule.
-        FederationError: no site, weights that cannot be, or too few sites for the rule.
+        FederationError: no site, invalid weights, or too few sites for the rule.
     """
     check_name("aggregation rule", rule, _RULES)
     checked = {site: _weight(site, weights) for site in sorted(adapters)}
@@ -91,21 +89,21 @@ def aggregate(
             f"{len(checked)} sites with weights of sum 0 cannot be averaged; at least one must "
             "have a weight above 0"
         )
-    fitting = _Fitting(adapters, previous, rule in RANK_MIXING_RULES)
-    return _RULES[rule](_Round(fitting, checked, previous, carried, settings))
+    compatible = _CompatibleAdapters(adapters, previous, rule in RANK_MIXING_RULES)
+    return _RULES[rule](_RuleInput(compatible, checked, previous, residual, settings))
 
 
 def _weight(site: str, weights: Mapping[str, float]) -> float:
     weight = weights.get(site, math.nan)
     if not 0 <= weight < math.inf:
         raise FederationError(
-            f"site {site!r} has the weight {weight:g}; a weight is a number from 0"
+            f"site {site!r} has the weight {weight:g}; weights are finite numbers from 0"
         )
     return float(weight)
 
 
-class _Fitting(Mapping[str, Adapter]):
-    """The sites' adapters, each checked against the run's when it is looked at."""
+class _CompatibleAdapters(Mapping[str, Adapter]):
+    """The sites' adapters, each checked against the run's at every access."""
 
     def __init__(
         self, adapters: Mapping[str, Adapter], reference: Adapter, mixes_ranks: bool
@@ -118,7 +116,7 @@ class _Fitting(Mapping[str, Adapter]):
         adapter = self._adapters[site]
         reference = self._reference
         if self._mixes_ranks:
-            # As if it had the run's rank: names, sizes and backbone are what is left to differ.
+            # Rank and alpha may differ; layers, sizes and backbone may not.
             _check_sizes(adapter, reference, f"site {site!r}")
         elif adapter.rank != reference.rank:
             raise AdapterError(
@@ -138,7 +136,7 @@ class _Fitting(Mapping[str, Adapter]):
 
 
 def _check_sizes(adapter: Adapter, reference: Adapter, sender: str) -> None:
-    """Check that two adapters are on the same layers of the same backbone, whatever their ranks."""
+    """Check that two adapters of any ranks adapt the same layers of the same backbone."""
     if adapter.backbone_digest != reference.backbone_digest:
         raise AdapterError(
             f"{sender} sent an adapter for backbone {adapter.backbone}, the run uses "
@@ -159,58 +157,60 @@ def _check_sizes(adapter: Adapter, reference: Adapter, sender: str) -> None:
             )
 
 
-def _fedavg(given: _Round) -> Aggregate:
+def _fedavg(given: _RuleInput) -> Aggregate:
     return given.by_name(fedavg(given.adapters, given.weights))
 
 
-def _ffa(given: _Round) -> Aggregate:
+def _ffa(given: _RuleInput) -> Aggregate:
     return given.by_name(ffa(given.adapters, given.weights, given.previous))
 
 
-def _svd(given: _Round) -> Aggregate:
+def _svd(given: _RuleInput) -> Aggregate:
     tensors, cut = svd(given.adapters, given.weights, given.previous)
     return given.by_name(tensors, {"cut": cut})
 
 
-def _flora(given: _Round) -> Aggregate:
-    return _beside(given, flora)
+def _flora(given: _RuleInput) -> Aggregate:
+    return _with_residual(given, flora)
 
 
-def _fedex(given: _Round) -> Aggregate:
-    return _beside(given, fedex)
+def _fedex(given: _RuleInput) -> Aggregate:
+    return _with_residual(given, fedex)
 
 
-def _beside(
-    given: _Round, rule: Callable[..., tuple[dict[str, Matrix], Adapter, float]]
+def _with_residual(
+    given: _RuleInput, rule: Callable[..., tuple[dict[str, Matrix], Adapter, float]]
 ) -> Aggregate:
-    """The result of a rule that carries a part beside the adapter, up to aggregation.max-rank."""
+    """The result of a rule with a residual, of rank up to aggregation.max-rank."""
     cap = given.settings.max_rank
-    tensors, carried, cut = rule(given.adapters, given.weights, given.previous, given.carried, cap)
-    notes: Notes = {"carried_rank": carried.rank, "max_rank": cap, "cut": cut}
-    return Aggregate(replace(given.previous, tensors=tensors), carried, notes)
+    tensors, residual, cut = rule(
+        given.adapters, given.weights, given.previous, given.residual, cap
+    )
+    notes: Notes = {"carried_rank": residual.rank, "max_rank": cap, "cut": cut}
+    return Aggregate(replace(given.previous, tensors=tensors), residual, notes)
 
 
-def _median(given: _Round) -> Aggregate:
+def _median(given: _RuleInput) -> Aggregate:
     notes: Notes = {"weights": "ignored", "withstands": (len(given.adapters) - 1) // 2}
     return given.by_name(median(given.adapters, given.previous), notes)
 
 
-def _trimmed_mean(given: _Round) -> Aggregate:
+def _trimmed_mean(given: _RuleInput) -> Aggregate:
     trimmed = trimmed_sites(len(given.adapters), given.settings.trim)
     notes: Notes = {"weights": "ignored", "withstands": trimmed}
     return given.by_name(trimmed_mean(given.adapters, given.previous, trimmed), notes)
 
 
-def _krum(given: _Round) -> Aggregate:
-    return _nearest(given, 1)
+def _krum(given: _RuleInput) -> Aggregate:
+    return _krum_mean(given, 1)
 
 
-def _multi_krum(given: _Round) -> Aggregate:
-    return _nearest(given, len(given.adapters) - given.settings.byzantine)
+def _multi_krum(given: _RuleInput) -> Aggregate:
+    return _krum_mean(given, len(given.adapters) - given.settings.byzantine)
 
 
-def _nearest(given: _Round, count: int) -> Aggregate:
-    """The mean of the `count` sites that lie nearest to the others."""
+def _krum_mean(given: _RuleInput, count: int) -> Aggregate:
+    """The unweighted mean of the `count` sites with the lowest Krum scores."""
     ranked = krum(given.adapters, given.previous, given.settings.byzantine)
     notes: Notes = {
         "weights": "ignored",
@@ -221,7 +221,7 @@ def _nearest(given: _Round, count: int) -> Aggregate:
     return given.by_name(fedavg(given.adapters, dict.fromkeys(ranked[:count], 1.0)), notes)
 
 
-_RULES: Mapping[str, Callable[[_Round], Aggregate]] = {
+_RULES: Mapping[str, Callable[[_RuleInput], Aggregate]] = {
     "fedavg": _fedavg,
     "ffa": _ffa,
     "svd": _svd,

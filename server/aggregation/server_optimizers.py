@@ -1,7 +1,7 @@
-"""Server optimizers: the sites' mean update is a gradient (Reddi et al., arXiv 2003.00295).
+"""Server optimizers: the sites' mean update as a pseudo-gradient (Reddi et al., arXiv 2003.00295).
 
-FedAvgM, FedAdam and FedYogi take the round's step from the mean update ``D = averaged - previous``
-of each matrix, by name (Algorithm 2 there; FedAvgM is Hsu et al., arXiv 1909.06335)::
+FedAvgM, FedAdam and FedYogi compute the round's step from the mean update ``D = averaged -
+previous`` of each matrix, by name (Algorithm 2 there; FedAvgM is Hsu et al., arXiv 1909.06335)::
 
     FedAvgM   m <- beta1 m + D                                     x <- x + eta m
     FedAdam   m <- beta1 m + (1 - beta1) D                         x <- x + eta m / (sqrt(v) + tau)
@@ -9,7 +9,7 @@ of each matrix, by name (Algorithm 2 there; FedAvgM is Hsu et al., arXiv 1909.06
     FedYogi   m as FedAdam                                         x as FedAdam
               v <- v - (1 - beta2) D^2 sign(v - D^2)
 
-m starts at zero and v at tau^2. There is no correction of the bias of m and v, as in the paper.
+m starts at zero and v at tau^2. As in the paper, m and v are not bias-corrected.
 """
 
 from __future__ import annotations
@@ -18,44 +18,43 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from common.adapter.adapter import Adapter, Matrix
+from common.adapter.low_rank import Array
 from common.config.sections import AggregationConfig
 from common.errors import FederationError
 
-Array = npt.NDArray[np.float64]
-State = dict[str, Matrix]
+OptimizerState = dict[str, Matrix]
 
-STEPS = "steps"
-"""The state's counter, a float32 array of one number: exact up to 16 million rounds."""
+_STEPS = "steps"
+"""Key of the step counter in the state, a float32 array [1]: exact up to 16 million rounds."""
 _FIRST, _SECOND = ".m", ".v"
 
 
 class ServerOptimizer:
-    """One of the optimizers, with what it remembers from round to round.
+    """A server optimizer and its moments.
 
-    A matrix that no round has moved yet has no state and keeps its bits: where A does not travel,
-    only B is remembered. Computed in float64; what is kept between rounds is float32, so that a
-    resumed run goes on with the same bits.
+    A matrix that no round has changed yet has no moments and keeps its bits: where A is frozen,
+    only B has moments. Computation is in float64; the moments are kept in float32 between rounds,
+    so that a resumed run continues with the same bits.
 
     Args:
-        settings: `aggregation.optimizer` (not ``none``), `rate` (eta), `momentum`
-            (beta1), `beta2` and `tau`. FedAdam and FedYogi move each number by about eta a round,
-            however small the update is: their eta is of the size of such a step, e.g. 0.001.
+        settings: `aggregation.optimizer` (not ``none``), `rate` (eta), `momentum` (beta1), `beta2`
+            and `tau`. FedAdam and FedYogi change each number by about eta per round, however small
+            the update: choose eta of that size, e.g. 0.001.
     """
 
     def __init__(self, settings: AggregationConfig) -> None:
         self._settings = settings
         self._second_moment = _SECOND_MOMENTS[settings.optimizer]
         self._steps = 0
-        self._state: State = {}
+        self._state: OptimizerState = {}
 
     def step(self, previous: Adapter, averaged: Adapter) -> Adapter:
-        """Take one round's step.
+        """Apply one round's step and update the moments.
 
         Args:
-            previous: the adapter that the round began with.
+            previous: the adapter at the start of the round.
             averaged: the rule's result, with the same names and shapes.
 
         Returns:
@@ -71,18 +70,18 @@ class ServerOptimizer:
         self._steps += 1
         return replace(previous, tensors=tensors)
 
-    def state(self) -> State:
-        """Return what a checkpoint has to keep: named float32 arrays, the counter among them."""
-        return {**self._state, STEPS: np.array([self._steps], np.float32)}
+    def state(self) -> OptimizerState:
+        """Return the state for a checkpoint: the moments and the step counter, as float32."""
+        return {**self._state, _STEPS: np.array([self._steps], np.float32)}
 
     def load(self, state: Mapping[str, Matrix]) -> None:
-        """Go on from a state.
+        """Restore a state.
 
         Raises:
-            FederationError: where it is no such state, or not one of this optimizer.
+            FederationError: the state is incomplete or of another optimizer.
         """
         arrays = dict(state)
-        counter = arrays.pop(STEPS, None)
+        counter = arrays.pop(_STEPS, None)
         known = (_FIRST,) if self._second_moment is None else (_FIRST, _SECOND)
         expected = {name[: -len(_FIRST)] + suffix for name in arrays for suffix in known}
         if counter is None or arrays.keys() != expected:
@@ -94,7 +93,7 @@ class ServerOptimizer:
         self._state = {name: np.array(array, np.float32) for name, array in arrays.items()}
 
     def _moved(self, name: str, before: Matrix, after: Matrix) -> Matrix:
-        """One matrix after this round's step; its moments are brought forward."""
+        """One matrix after this round's step; updates its moments."""
         settings, beta1 = self._settings, self._settings.momentum
         update = after.astype(np.float64) - before
         first = beta1 * self._recall(name + _FIRST, before, 0.0)
@@ -103,22 +102,22 @@ class ServerOptimizer:
             direction = first
         else:
             first += (1 - beta1) * update
-            kept = settings.beta2 if settings.optimizer == "fedadam" else 1.0
-            begun = settings.tau**2 * kept**self._steps
-            second = self._recall(name + _SECOND, before, begun)
+            decay = settings.beta2 if settings.optimizer == "fedadam" else 1.0
+            initial = settings.tau**2 * decay**self._steps
+            second = self._recall(name + _SECOND, before, initial)
             second = self._second_moment(second, np.square(update), settings.beta2)
             direction = first / (np.sqrt(second) + settings.tau)
             self._state[name + _SECOND] = second.astype(np.float32)
         self._state[name + _FIRST] = first.astype(np.float32)
         moved = before + settings.rate * direction
-        # 0.0 + 0.0 is 0.0 also where the number was -0.0.
+        # Keeps -0.0, since -0.0 + 0.0 is 0.0.
         return np.where(direction == 0, before, moved).astype(np.float32)
 
-    def _recall(self, key: str, like: Matrix, begun: float) -> Array:
-        """A moment of the round before; of a matrix that moves for the first time, its start."""
+    def _recall(self, key: str, like: Matrix, initial: float) -> Array:
+        """A moment after the previous round, or its initial value."""
         if key in self._state:
             return self._state[key].astype(np.float64)
-        return np.full(like.shape, begun)
+        return np.full(like.shape, initial)
 
 
 def _adam(second: Array, squares: Array, beta2: float) -> Array:

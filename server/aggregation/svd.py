@@ -1,8 +1,8 @@
-"""The best adapter of the run's rank for the sites' mean update.
+"""Rank-r truncation of the sites' mean update (compare FlexLoRA, Bai et al., arXiv 2402.11505).
 
-The mean of the products, ``sum_k w_k (alpha_k / r_k) B_k A_k``, may have the sum of the sites'
-ranks; its first r singular directions are the nearest that an adapter of rank r can be (compare
-FlexLoRA, Bai et al., arXiv 2402.11505). Sites may have different ranks.
+The mean of the products, ``sum_k w_k (alpha_k / r_k) B_k A_k``, has a rank up to the sum of the
+sites' ranks; its first r singular directions are the nearest adapter of rank r. Sites may have
+different ranks.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.adapter.adapter import Adapter, Matrix, tensor_name
-from server.aggregation.tensor_ops import product_sums, shares, trainable_pair
+from server.aggregation.tensor_ops import product_sums, shares
+from server.aggregation.truncation import trainable_pair
 
 
 def svd(
     adapters: Mapping[str, Adapter], weights: Mapping[str, float], previous: Adapter
 ) -> tuple[dict[str, Matrix], float]:
-    """Average the sites' products and take the nearest of the run's rank.
+    """Average the sites' products and truncate the mean to the run's rank.
 
     Args:
-        adapters: the sites' adapters, of any ranks; each is read once a block of layers.
-        weights: the weight of each site that counts.
-        previous: the adapter that the round began with; gives rank and alpha of the result.
+        adapters: the sites' adapters, of any ranks; each is read once per block of layers.
+        weights: the weight of each included site.
+        previous: the adapter at the start of the round; gives rank and alpha of the result.
 
     Returns:
-        The matrices in float32, alpha / r taken out of them; and the share of the squared norm of
-        the mean that the rank cuts off.
+        The matrices in float32, divided by alpha / r; and the share of the mean's squared norm lost
+        to the rank.
     """
     tensors: dict[str, Matrix] = {}
     kept = total = 0.0

@@ -1,57 +1,58 @@
-"""The weighted mean of named matrices, site after site: two adapters' memory for any number.
+"""Sums and orderings over the sites' matrices that the aggregation rules are built from.
 
-Blocks of layers, for rules that need every site's matrices of a layer at once.
-
-Adapters may lie on disk and be read anew at every look. A rule that goes through all sites once a
-block holds one block of each, not all of them.
-
-Every site's value of every coordinate: what the coordinate-wise rules work on.
-
-Weighted sums of the sites' products ``(alpha / r) B A``, layer by layer.
-
-The best adapter of a rank for a given update, ready to be trained further.
-
-By Eckart and Young, no adapter of rank r comes nearer to a matrix than its first r singular
-directions.
+Adapters may be read from disk at every access (see `server.rounds.reply_store`). `weighted_mean`
+reads one site after another. The functions that need all sites of a layer at once work in blocks
+of layers: `coordinate_wise` on the sorted values of each coordinate, `product_sums` on the products
+``(alpha / r) B A``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from common.adapter.adapter import Adapter, Matrix, tensor_name
-from common.adapter.low_rank import DENSE_FROM, Array, LowRankSum, Singular
-from common.errors import AdapterError
+from common.adapter.low_rank import DENSE_FROM, LowRankSum
 
-BLOCK_BYTES = 96 * 2**20
-"""What a rule may hold of all sites' matrices, or of sums over them, at once."""
+_BLOCK_BYTES = 96 * 2**20
+"""Memory for one block of layers: the matrices of all sites, or the sums over them."""
+
+_FLOAT64 = 8
 
 
-def blocks(
-    modules: Sequence[str], cost: Callable[[str], int], budget: int = BLOCK_BYTES
-) -> Iterator[list[str]]:
-    """Cut layers into blocks, in their order, each within the budget or of one layer.
+def shares(weights: Mapping[str, float]) -> dict[str, float]:
+    """Return the weights divided by their sum, in the order of the sites' names."""
+    sites = sorted(weights)
+    total = sum(weights[site] for site in sites)
+    return {site: weights[site] / total for site in sites}
+
+
+def weighted_mean(
+    sites: Iterable[tuple[float, Mapping[str, Matrix]]],
+) -> dict[str, Matrix]:
+    """Average matrices by name.
+
+    Sums run in float64, in the order given. Each addition rounds by 1e-16 relative, far below half
+    a step of float32: the mean of equal matrices is that matrix, bit for bit.
 
     Args:
-        modules: the layers' names.
-        cost: bytes that a layer takes.
-        budget: bytes that a block may take.
+        sites: share and matrices of each site, at least one; the names and shapes are the same at
+            every site, the shares sum to one.
+
+    Returns:
+        The means in float32.
     """
-    block: list[str] = []
-    spent = 0
-    for module in modules:
-        price = cost(module)
-        if block and spent + price > budget:
-            yield block
-            block, spent = [], 0
-        block.append(module)
-        spent += price
-    if block:
-        yield block
+    total: dict[str, npt.NDArray[np.float64]] = {}
+    for share, matrices in sites:
+        for name, matrix in matrices.items():
+            if name in total:
+                total[name] += share * matrix.astype(np.float64)
+            else:
+                # Not added to zeros: 0.0 + -0.0 is 0.0, which is another bit pattern.
+                total[name] = share * matrix.astype(np.float64)
+    return {name: mean.astype(np.float32) for name, mean in total.items()}
 
 
 def coordinate_wise(
@@ -62,10 +63,10 @@ def coordinate_wise(
     """Apply a rule to each coordinate of A and of B, over the sites.
 
     Args:
-        adapters: the sites' adapters, of one layout; each is read once a block of layers.
+        adapters: the sites' adapters, of one layout; each is read once per block of layers.
         previous: an adapter of the same layout.
-        rule: takes the sites' matrices ``[sites, …]`` sorted over the sites, coordinate by
-            coordinate, and returns one matrix.
+        rule: maps the sites' matrices ``[sites, …]``, sorted over the sites coordinate by
+            coordinate, to one matrix.
 
     Returns:
         The matrices in float32.
@@ -93,20 +94,17 @@ def coordinate_wise(
     return result
 
 
-_FLOAT64 = 8
-
-
 def product_sums(
     adapters: Mapping[str, Adapter],
     shares: Mapping[str, float],
     previous: Adapter,
     others: Sequence[tuple[float, Adapter]] = (),
 ) -> Iterator[tuple[str, LowRankSum]]:
-    """Give each layer's ``sum_k w_k (alpha_k / r_k) B_k A_k``, by the layers' names.
+    """Yield each layer's name and ``sum_k w_k (alpha_k / r_k) B_k A_k``, in order of the names.
 
     Args:
-        adapters: the sites' adapters, of any ranks; each is read once a block of layers.
-        shares: each site's w_k, in the order in which they are summed.
+        adapters: the sites' adapters, of any ranks; each is read once per block of layers.
+        shares: each site's w_k, in the order of summation.
         previous: an adapter with the same layers.
         others: further terms with their factors, added last.
     """
@@ -114,7 +112,7 @@ def product_sums(
     def cost(module: str) -> int:
         rows, columns = _sizes(previous, module)
         width = len(shares) * previous.rank + sum(adapter.rank for _, adapter in others)
-        # Stacked factors until they are as wide as that, and the matrix itself from then on.
+        # `LowRankSum` stacks factors up to this width and holds the dense matrix from then on.
         width = min(width, int(DENSE_FROM * min(rows, columns)) + 1)
         return _FLOAT64 * max(width, 1) * (rows + columns)
 
@@ -125,13 +123,13 @@ def product_sums(
         for factor, adapter in others:
             _add(sums, factor, adapter)
         for module in block:
-            # Given away, so that a layer's memory is free before the next one's.
+            # Popped, so that a layer's memory is free before the next layer's decomposition.
             yield module, sums.pop(module)
 
 
-def _sizes(previous: Adapter, module: str) -> tuple[int, int]:
-    """Out and in of a layer."""
-    a, b = previous.pair(module)
+def _sizes(adapter: Adapter, module: str) -> tuple[int, int]:
+    """The out and in dimensions of a layer."""
+    a, b = adapter.pair(module)
     return len(b), len(a[0])
 
 
@@ -141,103 +139,24 @@ def _add(sums: Mapping[str, LowRankSum], factor: float, adapter: Adapter) -> Non
         total.add(factor * adapter.scaling, b, a)
 
 
-_DEAD_ROW = 0.1
-"""A row of A this much shorter than the others would hold its direction back."""
-
-
-def truncate(adapter: Adapter, rank: int) -> Adapter:
-    """Return the best version of an adapter of a lower rank, for a site that trains that rank.
+def blocks(
+    modules: Sequence[str], cost: Callable[[str], int], budget: int = _BLOCK_BYTES
+) -> Iterator[list[str]]:
+    """Split layers into consecutive blocks, each within the budget or of a single layer.
 
     Args:
-        adapter: the global adapter.
-        rank: the site's rank r_k.
-
-    Returns:
-        An adapter of rank r_k with ``alpha_k = alpha r_k / r``: the scaling is the run's, so that a
-        learning rate means the same at every site.
-
-    Raises:
-        AdapterError: where the rank is not from 1 to the adapter's.
+        modules: the layers' names.
+        cost: bytes that a layer takes.
+        budget: bytes that a block may take.
     """
-    if not 1 <= rank <= adapter.rank:
-        raise AdapterError(
-            f"a site asks for rank {rank}, the run has {adapter.rank}; set lora-rank at the site "
-            f"from 1 to {adapter.rank}"
-        )
-    if rank == adapter.rank:
-        return adapter
-    tensors: dict[str, Matrix] = {}
-    for module in adapter.modules:
-        a, b = adapter.pair(module)
-        product = LowRankSum(b.shape[0], a.shape[1])
-        product.add(1.0, b, a)
-        lower = trainable_pair(product.svd(), rank, a)
-        tensors[tensor_name(module, "A")], tensors[tensor_name(module, "B")] = lower
-    return replace(adapter, tensors=tensors, rank=rank, alpha=adapter.alpha * rank / adapter.rank)
-
-
-def trainable_pair(found: Singular, rank: int, previous_a: Matrix) -> tuple[Matrix, Matrix]:
-    """Return A [rank, in] and B [out, rank] whose product is the nearest to a decomposed matrix.
-
-    Both take the root of the singular values, so that neither outgrows the other over the rounds. A
-    direction without a value has B zero and the row of the previous A, as an adapter starts out: a
-    pair with both zero has no gradient and would be dead for ever.
-
-    Args:
-        found: the matrix, with the scaling taken out.
-        rank: of the result, at most that of `previous_a`.
-        previous_a: A [r, in] of the adapter that the result replaces.
-    """
-    kept = min(rank, len(found.s))
-    root = np.sqrt(found.s[:kept])
-    a = _live_rows(previous_a.astype(np.float64))[:rank]
-    a[:kept] = root[:, None] * found.v[:kept]
-    b = np.zeros((found.u.shape[0], rank))
-    b[:, :kept] = found.u[:, :kept] * root
-    return a.astype(np.float32), b.astype(np.float32)
-
-
-def _live_rows(a: Array) -> Array:
-    """The rows of A; one that is dead is brought to the length of the others."""
-    lengths = np.linalg.norm(a, axis=1)
-    typical = float(np.sqrt(np.mean(np.square(lengths)))) or 1.0
-    for row in np.flatnonzero(lengths < _DEAD_ROW * typical):
-        if lengths[row] == 0:
-            a[row, row % a.shape[1]] = typical
-        else:
-            a[row] *= typical / lengths[row]
-    return a
-
-
-def weighted_mean(
-    sites: Iterable[tuple[float, Mapping[str, Matrix]]],
-) -> dict[str, Matrix]:
-    """Average matrices by name.
-
-    Sums run in float64, in the order given. Their relative error is that of as many roundings as
-    there are sites, 1e-16 each, far below half a step of float32: the mean of equal matrices is
-    that matrix, bit for bit.
-
-    Args:
-        sites: each site's share and its matrices, with the same names and shapes throughout; the
-            shares sum to one; at least one site.
-
-    Returns:
-        The means in float32.
-    """
-    total: dict[str, npt.NDArray[np.float64]] = {}
-    for share, matrices in sites:
-        for name, matrix in matrices.items():
-            if name in total:
-                total[name] += share * matrix.astype(np.float64)
-            else:
-                # Not added to zeros: 0.0 + -0.0 is 0.0, which is another bit pattern.
-                total[name] = share * matrix.astype(np.float64)
-    return {name: mean.astype(np.float32) for name, mean in total.items()}
-
-
-def shares(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return the weights divided by their sum, in the order of the sites' names."""
-    sites = sorted(weights)
-    total = sum(weights[site] for site in sites)
-    return {site: weights[site] / total for site in sites}
+    block: list[str] = []
+    spent = 0
+    for module in modules:
+        price = cost(module)
+        if block and spent + price > budget:
+            yield block
+            block, spent = [], 0
+        block.append(module)
+        spent += price
+    if block:
+        yield block

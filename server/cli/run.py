@@ -56,7 +56,7 @@ def run(
     folder = Path(chosen.out).absolute() if chosen.out else home() / "runs" / number
     lines = RoundLines(folder, chosen.rounds, say)
     try:
-        status = flower.finish(number, lines.look, PATIENCE_S)
+        status = flower.finish(number, lines.print_new, PATIENCE_S)
     except KeyboardInterrupt:
         say(f"run {number} goes on; `python -m server run --attach {number}` follows it again")
         raise

@@ -13,7 +13,7 @@ from common.adapter.peft_io import ORIGIN_FILE, load_peft_folder, read_settings
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.config.run_config import RunConfig
 from common.errors import AdapterError, UsageError
-from server.runs.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_config
+from server.runs.run_folder import ADAPTER_FOLDER, RUN_CONFIG_FILE, read_run_config
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def load_adapter(
         BackboneError: the backbone is unknown or absent.
     """
     run, peft_folder = _locate(folder)
-    record = read_config(run) if run else {}
+    record = read_run_config(run) if run else {}
     overrides = dict(windows or {})
     for key in overrides:
         if not key.startswith("windows."):
@@ -74,7 +74,7 @@ def _locate(folder: Path) -> tuple[Path | None, Path]:
     """Return the run folder, if it is one, and the PEFT folder."""
     if (folder / PEFT_CONFIG_FILE).is_file():
         return None, folder
-    if (folder / CONFIG_FILE).is_file():
+    if (folder / RUN_CONFIG_FILE).is_file():
         if (folder / ADAPTER_FOLDER).is_dir():
             return folder, folder / ADAPTER_FOLDER
         raise UsageError(
@@ -84,7 +84,8 @@ def _locate(folder: Path) -> tuple[Path | None, Path]:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; give a run folder or a PEFT folder")
     raise UsageError(
-        f"{folder} is neither a run folder ({CONFIG_FILE}) nor a PEFT folder ({PEFT_CONFIG_FILE})"
+        f"{folder} is neither a run folder ({RUN_CONFIG_FILE}) nor a PEFT folder "
+        f"({PEFT_CONFIG_FILE})"
     )
 
 

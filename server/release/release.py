@@ -13,7 +13,7 @@ from server.report.example_forecasts import Example
 from server.report.model_card import model_card
 from server.report.run_report import render_report
 from server.runs.run_folder import ADAPTER_FOLDER, REPORT_FILE
-from server.runs.run_reader import read_run
+from server.runs.run_reader import read_run_record
 
 
 def write_release(folder: Path, adapter: Adapter, best_round: int) -> None:
@@ -27,7 +27,7 @@ def write_release(folder: Path, adapter: Adapter, best_round: int) -> None:
     Raises:
         FederationError: the folder holds no run or cannot be written.
     """
-    record = read_run(folder, adapter, best_round)
+    record = read_run_record(folder, adapter, best_round)
     try:
         save_peft_folder(
             adapter,
@@ -54,7 +54,7 @@ def update_release(folder: Path, examples: Sequence[Example] = ()) -> Path:
         FederationError: the folder holds no run or cannot be written.
         AdapterError: the released adapter is damaged.
     """
-    record = read_run(folder, load_peft_folder(folder / ADAPTER_FOLDER))
+    record = read_run_record(folder, load_peft_folder(folder / ADAPTER_FOLDER))
     try:
         write_text(folder / ADAPTER_FOLDER / CARD_FILE, model_card(record))
         write_text(folder / REPORT_FILE, render_report(record, examples))

@@ -1,5 +1,5 @@
-"""The rounds of a run: enrol sites, dispatch, validate replies, aggregate, keep.
+"""Rounds of a run: enroll sites, send requests, validate replies, aggregate, checkpoint.
 
-Begin with `federation`: a round from top to bottom.
-`reply_validation` decides what is admitted; `checkpoint` what a resumed run starts from.
+Begin with `federation`: one round from top to bottom. `round_request` is what a site is sent,
+`reply_validation` decides which replies are used, `checkpoint` is what a resumed run starts from.
 """

@@ -1,11 +1,11 @@
-"""The state of a run after a round, in one file that is whole or absent.
+"""Checkpoint of a run after a round: one file, written atomically.
 
-    checkpoint/state.safetensors   the latest and the best adapter, what is carried beside them, the
-                                   server optimizer's numbers; and, as JSON in the metadata, the
-                                   round, the validation so far and the line of rounds.jsonl
+    checkpoint/state.safetensors   the latest and the best adapter, the residual, the server
+                                   optimizer's state; and, as JSON in the metadata, the round, the
+                                   validation so far and the line of rounds.jsonl
 
-Everything random in a run is drawn from (seed, what for, round), so that there is no generator to
-keep: a run continued from this file ends in the same bytes as one that was never interrupted.
+Every random draw of a run is seeded by (seed, purpose, round), so that there is no generator state
+to save: a run resumed from this file ends in the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from common.adapter.adapter import Adapter, Matrix
 from common.atomic_io import atomic_file
 from common.config.run_config import RunConfig
 from common.errors import AdapterError, FederationError, UsageError
-from server.rounds.model_selection import Best, Selection
+from server.rounds.model_selection import BestAdapter, ModelSelection
 
 CHECKPOINT_FILE = "checkpoint/state.safetensors"
 _FORMAT = "fedvitals-checkpoint/1"
-_LOCAL = frozenset({"data", "out", "resume", "train.device", "train.threads"})
-"""Settings of where a run lies and what it runs on, which may be others when it goes on."""
+_LOCAL_SETTINGS = frozenset({"data", "out", "resume", "train.device", "train.threads"})
+"""Settings of paths and hardware, which may change when a run is resumed."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A run after a whole round.
+    """State of a run after a complete round.
 
     Attributes:
-        round: the last round that is whole; 0 before the first.
+        round: the last complete round; 0 before the first.
         adapter: the global adapter after it.
-        carried: the low-rank part carried beside it, if the rule has one.
+        residual: the low-rank residual added to its product, if the rule has one.
         selection: the validation so far, with the best adapter.
         optimizer: the server optimizer's state by name.
         record: the round's line of rounds.jsonl.
@@ -48,47 +48,47 @@ class Checkpoint:
 
     round: int
     adapter: Adapter
-    carried: Adapter | None
-    selection: Selection
+    residual: Adapter | None
+    selection: ModelSelection
     optimizer: Mapping[str, Matrix] = field(default_factory=dict)
     record: Mapping[str, Any] = field(default_factory=dict)
 
 
 def settings_digest(config: RunConfig) -> str:
-    """SHA-256 over the settings that decide a run's bytes."""
-    text = json.dumps(_deciding(config.flat()), sort_keys=True)
+    """SHA-256 over the settings that determine a run's bytes."""
+    text = json.dumps(_without_local(config.flat()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_same_settings(config: RunConfig, recorded: Mapping[str, Any]) -> None:
-    """Check that a run goes on with the settings that it began with.
+    """Check that a run is resumed with the settings that it began with.
 
     Args:
         config: the settings given now.
         recorded: those of the run's config.json.
 
     Raises:
-        UsageError: naming the first setting that differs.
+        UsageError: a setting differs; the message names the first.
     """
-    now, then = _deciding(config.flat()), _deciding(recorded)
+    now, then = _without_local(config.flat()), _without_local(recorded)
     for key in sorted(now.keys() | then.keys()):
         if now.get(key) != then.get(key):
             raise UsageError(
-                f"{key} is {now.get(key)!r}, the run began with {then.get(key)!r}; a run goes on "
-                "with its own settings"
+                f"{key} is {now.get(key)!r}, the run began with {then.get(key)!r}; resume "
+                "with the run's own settings"
             )
 
 
 def save_checkpoint(folder: Path, config: RunConfig, checkpoint: Checkpoint) -> None:
-    """Write the state of a run, in place of the last round's.
+    """Write the state of a run, replacing that of the round before.
 
     Raises:
-        FederationError: where the folder cannot be written; the last round's state stays.
+        FederationError: the folder cannot be written; the previous state stays.
     """
     tensors: dict[str, Any] = dict(_prefixed("optimizer", checkpoint.optimizer))
     adapters = {"latest": checkpoint.adapter, "best": checkpoint.selection.best.adapter}
-    if checkpoint.carried is not None:
-        adapters["carried"] = checkpoint.carried
+    if checkpoint.residual is not None:
+        adapters["carried"] = checkpoint.residual
     for label, adapter in adapters.items():
         tensors |= _prefixed(label, adapter.tensors)
     best = checkpoint.selection.best
@@ -96,7 +96,7 @@ def save_checkpoint(folder: Path, config: RunConfig, checkpoint: Checkpoint) -> 
         "format": _FORMAT,
         "settings": settings_digest(config),
         "round": checkpoint.round,
-        "adapters": {label: _described(adapter) for label, adapter in adapters.items()},
+        "adapters": {label: _settings_of(adapter) for label, adapter in adapters.items()},
         "best": {"round": best.round, "score": best.score, "stale": best.stale},
         "baseline": checkpoint.selection.baseline,
         "record": dict(checkpoint.record),
@@ -120,10 +120,10 @@ def load_checkpoint(folder: Path, config: RunConfig) -> Checkpoint | None:
         config: the run's settings.
 
     Returns:
-        The state; None where the run ended before its first round was whole.
+        The state; None where the run ended before its first round was complete.
 
     Raises:
-        FederationError: where the file is damaged or of other settings.
+        FederationError: the file is damaged or of other settings.
     """
     path = folder / CHECKPOINT_FILE
     if not path.is_file():
@@ -133,35 +133,35 @@ def load_checkpoint(folder: Path, config: RunConfig) -> Checkpoint | None:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if (state["format"], state["settings"]) != (_FORMAT, settings_digest(config)):
-            raise FederationError(f"{path} is of a run with other settings; it cannot go on")
-        return _restored(state, tensors)
+            raise FederationError(f"{path} is of a run with other settings; it cannot be resumed")
+        return _parse_state(state, tensors)
     except (OSError, SafetensorError, AdapterError, KeyError, TypeError, ValueError) as error:
         raise FederationError(
-            f"{path} cannot be read ({error}); the run cannot go on from it"
+            f"{path} cannot be read ({error}); the run cannot be resumed from it"
         ) from error
 
 
-def _restored(state: Mapping[str, Any], tensors: Mapping[str, Any]) -> Checkpoint:
+def _parse_state(state: Mapping[str, Any], tensors: Mapping[str, Any]) -> Checkpoint:
     adapters = {
-        label: Adapter(_below(tensors, label), **described)
-        for label, described in state["adapters"].items()
+        label: Adapter(_below(tensors, label), **settings)
+        for label, settings in state["adapters"].items()
     }
     best = state["best"]
     return Checkpoint(
         round=state["round"],
         adapter=adapters["latest"],
-        carried=adapters.get("carried"),
-        selection=Selection(Best(adapters["best"], **best), state["baseline"]),
+        residual=adapters.get("carried"),
+        selection=ModelSelection(BestAdapter(adapters["best"], **best), state["baseline"]),
         optimizer=_below(tensors, "optimizer"),
         record=state["record"],
     )
 
 
-def _deciding(flat: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in flat.items() if key not in _LOCAL}
+def _without_local(flat: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in flat.items() if key not in _LOCAL_SETTINGS}
 
 
-def _described(adapter: Adapter) -> dict[str, Any]:
+def _settings_of(adapter: Adapter) -> dict[str, Any]:
     return {
         "rank": adapter.rank,
         "alpha": adapter.alpha,

@@ -1,4 +1,4 @@
-"""What a node says when it is asked which sites it answers for, cut down to what may be used."""
+"""Parser of a node's reply to a join request: its sites and their known fields."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 from flwr.app import ConfigRecord, Message
 
 from common.errors import FederationError
-from server.rounds.site_registry import Answer, one_line
+from server.rounds.site_registry import JoinReply, one_line
 
 SITE = "site."
+"""Prefix of the records of a node's sites."""
 MOST_SITES = 1000
-"""That one node of a simulation may play."""
+"""Largest number of sites that one node of a simulation may run."""
 MOST_NODES = 100_000
-"""That a simulation may announce."""
+"""Largest number of nodes that a simulation may announce."""
 FIELDS = (
     "backbone-digest",
     "outside",
@@ -26,31 +27,31 @@ FIELDS = (
     "usable",
     "windows",
 )
-"""Of a site's record; what else stands there is not read."""
+"""Fields read from a site's record; others are ignored."""
 
 
 class JoinError(FederationError):
-    """A node's answer cannot be used, whatever it says of its sites."""
+    """A node's join reply is refused as a whole."""
 
 
-def registered_site(node: int, registered: str, reply: Message) -> Answer:
-    """Return what a hospital's node says of its one site.
+def registered_site(node: int, registered: str, reply: Message) -> JoinReply:
+    """Parse the reply of a hospital's node, which runs one site.
 
     Args:
-        node: Flower's id of the node that was asked.
+        node: Flower's id of the queried node.
         registered: the name under which the node's key is registered.
-        reply: its answer.
+        reply: its reply.
 
     Raises:
-        JoinError: where it comes from another node, tells of several sites or none, or of another
-            than the one that its key stands for.
+        JoinError: it comes from another node, or is not for the one site under whose name the key
+            is registered.
     """
     _check_source(node, reply)
     sites = _site_records(reply)
     if len(sites) != 1:
         raise JoinError(
-            f"it answers for {len(sites)} sites; a node stands for one, the site under whose name "
-            "its key is registered"
+            f"it answers for {len(sites)} sites; a node runs one, the site under whose name its "
+            "key is registered"
         )
     ((name, record),) = sites.items()
     if name != registered:
@@ -58,24 +59,24 @@ def registered_site(node: int, registered: str, reply: Message) -> Answer:
             f"it calls itself {one_line(name, 64)!r}, but its key is registered as {registered!r}; "
             f'set id = "{registered}" in its site.toml, or register the key under the other name'
         )
-    return registered, node, _said(record)
+    return JoinReply(registered, node, _known_fields(record))
 
 
-def simulated_sites(node: int, reply: Message) -> list[Answer]:
-    """Return what a simulation's node says of the sites that it plays.
+def simulated_sites(node: int, reply: Message) -> list[JoinReply]:
+    """Parse the reply of a simulation's node, which may run several sites.
 
     Raises:
-        JoinError: where it comes from another node, or there are more than `MOST_SITES`.
+        JoinError: it comes from another node, or has more than `MOST_SITES` sites.
     """
     _check_source(node, reply)
     sites = _site_records(reply)
     if len(sites) > MOST_SITES:
-        raise JoinError(f"it answers for {len(sites)} sites, at most {MOST_SITES} are played")
-    return [(name, node, _said(record)) for name, record in sites.items()]
+        raise JoinError(f"it answers for {len(sites)} sites, at most {MOST_SITES} are allowed")
+    return [JoinReply(name, node, _known_fields(record)) for name, record in sites.items()]
 
 
 def announced_nodes(reply: Message) -> int:
-    """Return how many nodes a simulation has, as one of them says; 0 where it does not."""
+    """Return the number of nodes that a simulation's node announces; 0 where it announces none."""
     records = reply.content.config_records
     nodes = records["node"].get("nodes", 0) if "node" in records else 0
     return nodes if type(nodes) is int and 0 <= nodes <= MOST_NODES else 0
@@ -83,7 +84,7 @@ def announced_nodes(reply: Message) -> int:
 
 def _check_source(node: int, reply: Message) -> None:
     if reply.metadata.src_node_id != node:
-        raise JoinError("its answer comes from another node than the one that was asked")
+        raise JoinError("its reply comes from another node than the one that was queried")
 
 
 def _site_records(reply: Message) -> dict[str, ConfigRecord]:
@@ -94,8 +95,8 @@ def _site_records(reply: Message) -> dict[str, ConfigRecord]:
     }
 
 
-def _said(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The known fields, text cut to what is ever used: an answer may be as long as a message."""
+def _known_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The known fields, with bounded text: a reply may be as long as a message."""
     return {
         name: one_line(record[name]) if isinstance(record[name], str) else record[name]
         for name in FIELDS

@@ -1,4 +1,4 @@
-"""Which round was best, by the sites' own validation."""
+"""Selection of the best adapter by the sites' own validation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from common.adapter.adapter import Adapter
 
 
 @dataclass
-class Best:
+class BestAdapter:
     """The best adapter so far.
 
     Attributes:
         adapter: the adapter.
-        round: the round that made it; 0 is the fresh one, which forecasts as the frozen backbone.
-        score: its score, see `Selection`; None where no site has validated yet.
-        stale: rounds since then that were not better.
+        round: the round that produced it; 0 is the fresh adapter, which forecasts as the frozen
+            backbone does.
+        score: its score, see `ModelSelection`; None where no site has validated yet.
+        stale: number of rounds since without an improvement.
     """
 
     adapter: Adapter
@@ -26,35 +27,35 @@ class Best:
 
 
 @dataclass
-class Selection:
-    """Keeps the best adapter by validation WQL.
+class ModelSelection:
+    """Tracks the adapter with the best validation WQL.
 
-    A site's WQL counts relative to its own WQL of the fresh adapter: sites differ in how hard their
-    patients are to forecast, so that a plain mean would call the round best in which the hardest
-    site did not answer. The fresh adapter is a candidate too: where training only harms, it is what
-    is released.
+    The score is the weighted mean of each site's WQL relative to its own WQL of the fresh adapter.
+    Sites differ in how hard their patients are to forecast: a plain mean would favour a round in
+    which the hardest site did not reply. The fresh adapter is a candidate too, and is released
+    where training only makes the forecasts worse.
 
     Attributes:
-        best: the best so far.
+        best: the best adapter so far.
         baseline: each site's WQL of the fresh adapter.
     """
 
-    best: Best
+    best: BestAdapter
     baseline: dict[str, float] = field(default_factory=dict)
 
-    def note(
+    def update(
         self,
         number: int,
         adapter: Adapter,
         wql: Mapping[str, float],
         weights: Mapping[str, float],
     ) -> bool:
-        """Take the validation of a round's adapter into account.
+        """Add the validation of a round's adapter.
 
         Args:
-            number: the round that made the adapter.
+            number: the round that produced the adapter.
             adapter: the adapter.
-            wql: validation WQL by site, of those that answered.
+            wql: validation WQL of the sites that validated.
             weights: weight of each site.
 
         Returns:
@@ -64,12 +65,12 @@ class Selection:
             self.baseline = {site: value for site, value in wql.items() if value > 0}
         score = self._score(wql, weights)
         if score is None:
-            # Nobody validates: the latest is as good a guess as there is.
+            # Without any validation so far, the latest adapter is selected.
             better = self.best.score is None
         else:
             better = self.best.score is None or score < self.best.score
         if better:
-            self.best = Best(adapter, number, score)
+            self.best = BestAdapter(adapter, number, score)
         else:
             self.best.stale += 1
         return better

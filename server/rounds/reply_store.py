@@ -1,13 +1,12 @@
-"""A round's admitted adapters, kept on disk until the round ends.
+"""Store of a round's validated adapters on disk, so that memory does not grow with the sites.
 
-The server's memory then does not grow with the number of sites: an adapter is decoded when a rule
-looks at it, and forgotten after. The files hold the bytes as they came.
+An adapter is decoded at every access and not cached. The files hold the bytes as received.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -16,16 +15,15 @@ from common.adapter.serialization.message import decode
 from common.errors import FederationError
 
 
-class Spool(Mapping[str, Adapter]):
-    """The adapters of one round by site, in the order of the names.
+class ReplyStore(Mapping[str, Adapter]):
+    """Validated adapters of one round by site, in the order of the names.
 
-    Every look reads and decodes the file anew. Used as a context, it makes its folder and removes
-    it, whatever happens in between; what a killed process has left there is removed first.
+    As a context manager it creates its folder, after removing what a killed process has left, and
+    removes it at the end, also after an error.
 
     Args:
-        folder: a folder of the run that is the spool's alone.
-        read: makes an adapter of the bytes; by default
-        `common.adapter.serialization.message.decode`.
+        folder: a folder of the run for this store alone.
+        read: decodes an adapter; `common.adapter.serialization.message.decode` by default.
     """
 
     def __init__(self, folder: Path, read: Callable[[bytes], Adapter] = decode) -> None:
@@ -34,7 +32,7 @@ class Spool(Mapping[str, Adapter]):
         self._files: dict[str, Path] = {}
         self._written = 0
 
-    def __enter__(self) -> Spool:
+    def __enter__(self) -> ReplyStore:
         self._clear()
         try:
             self._folder.mkdir(parents=True)
@@ -51,16 +49,16 @@ class Spool(Mapping[str, Adapter]):
         self._clear()
 
     def add(self, site: str, data: bytes) -> None:
-        """Keep a site's adapter.
+        """Store a site's adapter.
 
         Args:
-            site: the site's name; a second adapter of a site takes the first one's place.
-            data: the adapter on the wire, admitted.
+            site: the site's name; a second adapter of a site replaces the first.
+            data: the validated adapter message.
 
         Raises:
-            FederationError: where it cannot be written, e.g. on a full disk.
+            FederationError: it cannot be written, e.g. on a full disk.
         """
-        # Numbered, since a name that came over the network must not name a file.
+        # Numbered, as a name from the network must not become a file name.
         file = self._folder / f"{self._written}.safetensors"
         self._written += 1
         try:
@@ -68,11 +66,15 @@ class Spool(Mapping[str, Adapter]):
         except OSError as error:
             file.unlink(missing_ok=True)
             raise _unwritable(self._folder, error) from error
-        self.discard(site)
+        self._remove(site)
         self._files[site] = file
 
-    def discard(self, site: str) -> None:
-        """Forget a site's adapter, if there is one: refused when all replies are known."""
+    def retain(self, sites: Collection[str]) -> None:
+        """Remove the adapters of all other sites."""
+        for site in self._files.keys() - set(sites):
+            self._remove(site)
+
+    def _remove(self, site: str) -> None:
         file = self._files.pop(site, None)
         if file is not None:
             file.unlink(missing_ok=True)
@@ -83,8 +85,8 @@ class Spool(Mapping[str, Adapter]):
             data = file.read_bytes()
         except OSError as error:
             raise FederationError(
-                f"the adapter of site {site!r} is not in {file} any more "
-                f"({error.strerror or error}); leave the run folder alone and resume the run"
+                f"the adapter of site {site!r} is no longer in {file} ({error.strerror or error}); "
+                "leave the run folder unchanged and resume the run"
             ) from error
         return self._read(data)
 
@@ -101,6 +103,6 @@ class Spool(Mapping[str, Adapter]):
 
 def _unwritable(folder: Path, error: OSError) -> FederationError:
     return FederationError(
-        f"the round's adapters cannot be kept in {folder} ({error.strerror or error}); free space "
-        "and resume the run, or give another folder"
+        f"the round's adapters cannot be written to {folder} ({error.strerror or error}); free "
+        "space and resume the run, or give another folder"
     )

@@ -1,7 +1,7 @@
-"""The numbers that a site reports of its round, checked one by one.
+"""Validation of the metrics that a site reports after a round.
 
-With differential privacy on, a site sends what depends on no patient (steps, and what its guarantee
-is) and, beyond that, only what its own policy allows by name.
+With differential privacy on, a site sends the metrics that depend on no patient (steps and its
+guarantee) and, beyond that, only the metrics on its own policy's allowlist.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from common.data.site_table import VITAL_NAMES
 from server.rounds.site_registry import Member
 
 MAX_TEXT = 200
-"""Text from a site ends in our logs, records and report: no longer than this."""
+"""Longest text from a site that enters logs, records and the report."""
 
 VALIDATION_KEYS = frozenset(
     {"wql"} | {f"{metric}.{vital}" for metric in ("mae", "wql") for vital in VITAL_NAMES}
@@ -28,20 +28,20 @@ PRIVACY_KEYS = frozenset(
 COUNT_KEYS = frozenset({"patients", "windows", "steps", "loss"})
 
 
-class RefusedError(Exception):
-    """A reply that must not be used; the message is the reason."""
+class ReplyRefusedError(Exception):
+    """A reply is refused; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class SiteReport:
-    """A site's numbers of one round, checked; what it keeps to itself is None or empty.
+    """Validated metrics of a site's round; metrics that it does not report are None or empty.
 
     Attributes:
-        steps: optimiser steps.
-        patients: training patients, as many as when the site joined.
+        steps: optimizer steps.
+        patients: training patients, the number that the site joined with.
         windows: training windows.
         loss: mean training loss.
-        validation: metrics of the adapter as the site received it, by `VALIDATION_KEYS`.
+        validation: metrics of the adapter that the site received, by `VALIDATION_KEYS`.
         seconds: wall time, by `SECONDS_KEYS`.
         privacy: the guarantee of the site's whole run, by `PRIVACY_KEYS`; empty without one.
     """
@@ -55,35 +55,38 @@ class SiteReport:
     privacy: dict[str, float] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Return what rounds.jsonl keeps: all that the site told."""
-        told = {key: value for key, value in vars(self).items() if value is not None}
-        return told if self.privacy else {k: v for k, v in told.items() if k != "privacy"}
+        """Return the metrics for rounds.jsonl."""
+        reported = {key: value for key, value in vars(self).items() if value is not None}
+        return reported if self.privacy else {k: v for k, v in reported.items() if k != "privacy"}
 
 
-def check_report(values: Mapping[str, Any], member: Member, privacy: PrivacyConfig) -> SiteReport:
-    """Read a site's numbers.
+def validate_report(
+    values: Mapping[str, Any], member: Member, privacy: PrivacyConfig
+) -> SiteReport:
+    """Validate a site's metrics.
 
     Args:
-        values: as they arrived.
-        member: what the site said of itself when it joined.
-        privacy: the guarantee that the run promises, if it promises one.
+        values: the metrics as they arrived.
+        member: the site as it joined.
+        privacy: the guarantee that the run promises, if any.
 
     Raises:
-        RefusedError: where one is absent, unknown, not finite or impossible.
+        ReplyRefusedError: a metric is missing, unknown, not finite or impossible, or the guarantee
+            is weaker than the run's.
     """
     for name, value in values.items():
         if type(value) not in (int, float) or not math.isfinite(value):
-            raise RefusedError(f"the value of {name} is not a finite number")
+            raise ReplyRefusedError(f"the value of {name} is not a finite number")
     groups = _grouped(values)
     for name in ("steps",) if privacy.on else sorted(COUNT_KEYS):
         if name not in groups[""]:
-            raise RefusedError(f"the report lacks {name}")
+            raise ReplyRefusedError(f"the report lacks {name}")
     if privacy.on:
         _check_guarantee(groups["privacy"], privacy)
     counts = groups[""]
-    # A site's weight in the average is its number of patients: it was said once and stands.
+    # The number of patients is the site's weight, and may not change after it joined.
     if "patients" in counts and counts["patients"] != member.patients:
-        raise RefusedError(
+        raise ReplyRefusedError(
             f"it reports {counts['patients']:.0f} patients, {member.patients} when it joined"
         )
     return SiteReport(
@@ -97,31 +100,33 @@ def check_report(values: Mapping[str, Any], member: Member, privacy: PrivacyConf
     )
 
 
-def _check_guarantee(said: Mapping[str, float], privacy: PrivacyConfig) -> None:
-    """The site's guarantee is complete and no weaker than what the run promises for it."""
-    if said.keys() != PRIVACY_KEYS:
-        raise RefusedError("the report lacks the site's privacy guarantee, or garbles it")
-    due = {
+def _check_guarantee(reported: Mapping[str, float], privacy: PrivacyConfig) -> None:
+    """Check that the site's guarantee is complete and no weaker than the run promises."""
+    if reported.keys() != PRIVACY_KEYS:
+        raise ReplyRefusedError("the report lacks the site's privacy guarantee, or part of it")
+    expected = {
         "delta": privacy.delta,
         "sample-rate": privacy.sample_rate,
         "clip-norm": privacy.clip_norm,
     }
-    for name, value in due.items():
-        if said[name] != value:
-            raise RefusedError(f"its privacy.{name} is {said[name]:g}, the run's {value:g}")
-    if privacy.epsilon and said["epsilon"] > privacy.epsilon * (1 + 1e-6):
-        raise RefusedError(
-            f"its epsilon is {said['epsilon']:g}, the run promises {privacy.epsilon:g}"
+    for name, value in expected.items():
+        if reported[name] != value:
+            raise ReplyRefusedError(
+                f"its privacy.{name} is {reported[name]:g}, the run's {value:g}"
+            )
+    if privacy.epsilon and reported["epsilon"] > privacy.epsilon * (1 + 1e-6):
+        raise ReplyRefusedError(
+            f"its epsilon is {reported['epsilon']:g}, the run promises {privacy.epsilon:g}"
         )
-    if said["noise-multiplier"] < privacy.noise_multiplier * (1 - 1e-6):
-        raise RefusedError(
-            f"its noise multiplier is {said['noise-multiplier']:g}, the run's "
+    if reported["noise-multiplier"] < privacy.noise_multiplier * (1 - 1e-6):
+        raise ReplyRefusedError(
+            f"its noise multiplier is {reported['noise-multiplier']:g}, the run's "
             f"{privacy.noise_multiplier:g}"
         )
 
 
 def _grouped(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The numbers by the part of their name before the first dot; none that nobody asked for."""
+    """The metrics by the part of their name before the first dot; unknown names are refused."""
     known = {
         "": COUNT_KEYS,
         "validation": VALIDATION_KEYS,
@@ -134,6 +139,6 @@ def _grouped(values: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         if not dot:
             group, rest = "", name
         if rest not in known.get(group, ()):
-            raise RefusedError(f"the report holds {name}, which nobody asked for")
+            raise ReplyRefusedError(f"the report contains the unknown metric {name}")
         groups[group][rest] = float(value)
     return groups

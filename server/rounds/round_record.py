@@ -1,4 +1,4 @@
-"""What rounds.jsonl keeps of a round, and what its log line says."""
+"""Record of a round: its line in rounds.jsonl and in the log."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from common.adapter.adapter import Adapter
 from common.config.run_config import RunConfig
+from server.aggregation.rules import Notes
 from server.rounds.reply_validation import SiteReply
 
 # Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
@@ -14,7 +16,7 @@ log = logging.getLogger("flwr.fedvitals.server")
 
 
 def validation_wql(replies: Mapping[str, SiteReply]) -> dict[str, float]:
-    """Validation WQL by site, of those that validated; also where a site's adapter is refused."""
+    """Return the validation WQL of the sites that validated, also where the adapter is refused."""
     return {
         site: reply.report.validation["wql"]
         for site, reply in replies.items()
@@ -32,14 +34,14 @@ def round_record(
     validation_weights: Mapping[str, float],
     best_round: int,
 ) -> dict[str, Any]:
-    """Return a round's line.
+    """Return a round's record as known from its replies, before the aggregation.
 
     Args:
         config: the run's settings.
-        number: the round; one more than there are rounds for the last validation.
-        replies: of the sites that were asked.
+        number: the round; for the last validation, one more than there are rounds.
+        replies: of the round's sites.
         bytes_sent: bytes of the adapter sent to each site.
-        weights: of the sites whose adapters were averaged.
+        weights: of the sites whose adapters are aggregated.
         validation_weights: of the sites that validated.
         best_round: the best round so far.
     """
@@ -56,13 +58,46 @@ def round_record(
         else None,
         "best_round": best_round,
         "sites": {
-            site: _entry(reply, bytes_sent[site], weights) for site, reply in replies.items()
+            site: _site_entry(reply, bytes_sent[site], weights) for site, reply in replies.items()
         },
     }
 
 
+def _site_entry(reply: SiteReply, bytes_sent: int, weights: Mapping[str, float]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"bytes_sent": bytes_sent, "bytes_received": reply.bytes_received}
+    if reply.report is not None:
+        entry |= reply.report.record()
+    if reply.digest:
+        entry |= {"adapter_sha256": reply.digest, "update_norm": reply.update_norm}
+    if reply.refused:
+        entry["refused"] = reply.refused
+    if reply.site in weights:
+        entry["weight"] = weights[reply.site] / sum(weights.values())
+    return entry
+
+
+def add_result(
+    record: Mapping[str, Any], adapter: Adapter, notes: Notes, seconds: float
+) -> dict[str, Any]:
+    """Return a round's record completed by the result of its aggregation.
+
+    Args:
+        record: as `round_record` returns it.
+        adapter: the new global adapter.
+        notes: of the aggregation rule.
+        seconds: wall time of the round.
+    """
+    result = {
+        **record,
+        "adapter_digest": adapter.digest(),
+        "adapter_norm": adapter.norm(),
+        "seconds": seconds,
+    }
+    return result | {"aggregation": dict(notes)} if notes else result
+
+
 def log_round(record: Mapping[str, Any], rounds: int) -> None:
-    """Log a round in one line, and a line for each site that was refused."""
+    """Log a warning for each refused site and one line for the round."""
     for site, entry in record["sites"].items():
         if "refused" in entry:
             log.warning("round %d: site %s refused: %s", record["round"], site, entry["refused"])
@@ -77,16 +112,3 @@ def log_round(record: Mapping[str, Any], rounds: int) -> None:
         record["validated_round"],
         "unknown" if wql is None else f"{wql:.4f}",
     )
-
-
-def _entry(reply: SiteReply, bytes_sent: int, weights: Mapping[str, float]) -> dict[str, Any]:
-    entry: dict[str, Any] = {"bytes_sent": bytes_sent, "bytes_received": reply.bytes_received}
-    if reply.report is not None:
-        entry |= reply.report.record()
-    if reply.digest:
-        entry |= {"adapter_sha256": reply.digest, "update_norm": reply.update_norm}
-    if reply.refused:
-        entry["refused"] = reply.refused
-    if reply.site in weights:
-        entry["weight"] = weights[reply.site] / sum(weights.values())
-    return entry

@@ -1,4 +1,4 @@
-"""The sites of a run: who joined, what each brings, and who was turned away and why."""
+"""Registry of a run's sites: those that joined, and those refused with the reason."""
 
 from __future__ import annotations
 
@@ -6,47 +6,58 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.config.run_config import RunConfig
 from common.errors import FederationError, UsageError
 
 MOST_PATIENTS = 10_000_000
-"""More than any hospital group has: a site's weight must not be a number that it made up."""
-
+"""Bound on a site's reported patients, which are its weight: more than any hospital group has."""
 MOST_WINDOWS = 10_000_000_000
-"""A thousand times as many."""
+"""Bound on a site's reported windows."""
 STEP_MINUTES = range(1, 1441)
-"""From a minute to a day."""
+"""Allowed step lengths, from a minute to a day."""
 MAX_RANK = 1024
-"""Far above what any adapter uses; the run's own settings bound it further."""
+"""Bound on a site's reported rank; the run's own settings bound it further."""
 MOST_REFUSED = 256
-"""So many are noted with their reasons."""
+"""Largest number of refusals kept."""
 MOST_SHOWN = 10
-"""So many stand in an error message."""
+"""Largest number of refusals in an error message."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _MAX_TEXT = 200
 _MAX_REASON = 300
 
-Answer = tuple[str, int, Mapping[str, Any]]
-"""A site's name, the node that answers for it, and what it said of itself."""
+
+class JoinReply(NamedTuple):
+    """One site of a node's join reply.
+
+    Attributes:
+        site: the site's name.
+        node_id: Flower's id of the node that runs it.
+        reported: its untrusted facts, by `server.rounds.join_reply.FIELDS`.
+    """
+
+    site: str
+    node_id: int
+    reported: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Member:
-    """A site that takes part.
+    """A site that joined the run.
 
     Attributes:
         name: the site's name, unique in the run.
-        node_id: Flower's id of the node that answers for it.
-        patients: training patients; None where the site keeps its counts.
+        node_id: Flower's id of the node that runs it.
+        patients: training patients; None where the site does not disclose its counts.
         windows: training windows; None likewise.
-        source: where its rows come from.
-        rule: how its patients were chosen.
+        source: the source of its rows.
+        rule: the selection rule of its patients.
         step_minutes: length of its time steps.
-        rank: of the adapter that it trains.
-        outside: what it sends outside the privacy guarantee, in words; empty where nothing.
+        rank: rank of the adapter that it trains.
+        unprotected_outputs: description of the outputs that its privacy guarantee does not cover;
+            empty where there are none.
     """
 
     name: str
@@ -57,21 +68,21 @@ class Member:
     rule: str
     step_minutes: int
     rank: int
-    outside: str = ""
+    unprotected_outputs: str = ""
 
 
-class Membership:
-    """The sites that joined so far.
+class SiteRegistry:
+    """The sites that have joined so far.
 
     Args:
         config: the run's settings.
-        backbone_digest: of the run's frozen backbone; a site whose own differs is turned away,
-            since averaging adapters of different bases means nothing.
+        backbone_digest: of the run's frozen backbone; a site with another is refused, since
+            adapters of different backbones cannot be averaged.
 
     Attributes:
         members: the sites by name.
-        refused: who was turned away or failed, and why.
-        asked: the nodes that have been asked what they bring.
+        refused: reason by site or node that was refused or failed.
+        queried: the nodes that have been sent a join request.
     """
 
     def __init__(self, config: RunConfig, backbone_digest: str) -> None:
@@ -79,60 +90,58 @@ class Membership:
         self.backbone_digest = backbone_digest
         self.members: dict[str, Member] = {}
         self.refused: dict[str, str] = {}
-        self.asked: set[int] = set()
+        self.queried: set[int] = set()
 
-    def admit_all(self, answers: Sequence[Answer], present: Collection[int] = ()) -> None:
-        """Take several sites in, or note why not.
+    def admit_all(self, replies: Sequence[JoinReply], present: Collection[int] = ()) -> None:
+        """Admit several sites, or record why not.
 
-        In the order of their names, so that who answered first decides nothing. Sites with the
-        commonest step length come first: sites must share it, and one that sends another, under
-        whatever name, must not turn the rest away.
+        In the order of their names, so that the order of arrival does not matter. Sites with the
+        most common step length come first: all sites must share one step length, and a single
+        deviating site, under whatever name, must not exclude the others.
 
         Args:
-            answers: of each site.
+            replies: of each site.
             present: see `admit`.
         """
-        steps = Counter(str(said.get("step-minutes")) for _, _, said in answers)
+        steps = Counter(_step_text(reply) for reply in replies)
         ordered = sorted(
-            answers,
-            key=lambda answer: (-steps[str(answer[2].get("step-minutes"))], answer[0], answer[1]),
+            replies, key=lambda reply: (-steps[_step_text(reply)], reply.site, reply.node_id)
         )
-        for name, node, said in ordered:
-            self.admit(name, node, said, present)
+        for reply in ordered:
+            self.admit(reply.site, reply.node_id, reply.reported, present)
 
     def refuse(self, who: str, why: str) -> None:
-        """Note why somebody does not take part.
+        """Record why a site or a node is refused.
 
         Args:
             who: a site's name or a node.
-            why: the reason, cut to one line: nodes write parts of it.
+            why: the reason; cut to one line, as parts of it may come from the node.
         """
-        # Bounded: what is noted ends in config.json, and nodes may come and go for as long as a
-        # run lasts.
+        # Bounded: refusals are written to config.json, and nodes may come and go during a run.
         if who in self.refused or len(self.refused) < MOST_REFUSED:
             self.refused[who] = one_line(why, _MAX_REASON)
 
     def admit(
-        self, name: str, node_id: int, said: Mapping[str, Any], present: Collection[int] = ()
+        self, name: str, node_id: int, reported: Mapping[str, Any], present: Collection[int] = ()
     ) -> None:
-        """Take a site in, or note why not.
+        """Admit a site, or record why not.
 
         Args:
             name: the site's name.
-            node_id: the node that answers for it.
-            said: what it said of itself; nothing of it is taken on trust.
-            present: the nodes that are there now. A site comes back under a new node only where
-                its old one has gone, so that nobody can push a site aside by taking its name.
+            node_id: the node that runs it.
+            reported: its untrusted facts.
+            present: the nodes that are connected now. A site may return under a new node only where
+                its old node is gone, so that no node can displace a site by taking its name.
         """
         if not is_site_name(name):
             self.refuse(f"a site of node {node_id}", "its name is not 1 to 64 of A-Z a-z 0-9 . _ -")
             return
         try:
-            member = _member(name, node_id, said)
+            member = _member(name, node_id, reported)
         except (KeyError, TypeError, ValueError) as error:
-            self.refuse(name, f"its answer lacks or garbles {error}")
+            self.refuse(name, f"its join reply lacks or garbles {error}")
             return
-        reason = self._reason_against(member, said, present)
+        reason = self._reason_against(member, reported, present)
         if reason:
             self.refuse(name, reason)
         else:
@@ -140,11 +149,11 @@ class Membership:
             self.refused.pop(name, None)
 
     def names(self) -> list[str]:
-        """The members' names in the one order that everything uses."""
+        """Return the members' names, sorted: the order used everywhere."""
         return sorted(self.members)
 
     def weights(self, sites: Collection[str]) -> dict[str, float]:
-        """Return the weight of each of some members, as the run weighs them."""
+        """Return the weights of some members by `federation.weights`."""
         fixed = self.config.federation.fixed_weights()
         if fixed:
             return {site: fixed[site] for site in sites}
@@ -153,7 +162,7 @@ class Membership:
         return {site: float(self.members[site].patients or 0) for site in sites}
 
     def require(self, least: int) -> None:
-        """Raise `FederationError` where fewer than `least` sites joined."""
+        """Raise `FederationError` if fewer than `least` sites joined."""
         if len(self.members) < least:
             refused = "; ".join(
                 f"{name}: {why}" for name, why in sorted(self.refused.items())[:MOST_SHOWN]
@@ -162,22 +171,23 @@ class Membership:
                 refused += f"; and {len(self.refused) - MOST_SHOWN} more"
             raise FederationError(
                 f"{len(self.members)} usable sites joined, the run needs {least} "
-                f"(federation.min-sites); {refused or 'no other site answered'}"
+                f"(federation.min-sites); {refused or 'no other site replied'}"
             )
 
     def _reason_against(
-        self, member: Member, said: Mapping[str, Any], present: Collection[int]
+        self, member: Member, reported: Mapping[str, Any], present: Collection[int]
     ) -> str:
+        """The reason to refuse a site; empty where it may join."""
         known = self.members.get(member.name)
         if known is not None and (known.node_id in present or not present):
             return f"a second node calls itself {member.name}"
-        digest = one_line(str(said.get("backbone-digest", "")))
+        digest = one_line(str(reported.get("backbone-digest", "")))
         if digest != self.backbone_digest:
             return (
                 f"its backbone has the digest {digest[:12]}, the run's "
                 f"{self.backbone_digest[:12]}; install the same weights at both"
             )
-        if said.get("usable", True) is not True:
+        if reported.get("usable", True) is not True:
             return "no usable window; its stays are too short or too sparse for windows.*"
         others = [other for name, other in self.members.items() if name != member.name]
         steps = {other.step_minutes for other in others}
@@ -194,7 +204,7 @@ class Membership:
         if member.patients is None or member.windows is None:
             return "it keeps its counts, which federation.weights = patients needs; set equal"
         if not 1 <= member.patients <= min(member.windows, MOST_PATIENTS):
-            return f"{member.patients} patients with {member.windows} windows cannot be"
+            return f"{member.patients} patients with {member.windows} windows is impossible"
         return ""
 
     def _reason_against_rank(self, member: Member) -> str:
@@ -222,34 +232,38 @@ def one_line(text: str, most: int = _MAX_TEXT) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
-def _member(name: str, node_id: int, said: Mapping[str, Any]) -> Member:
+def _step_text(reply: JoinReply) -> str:
+    return str(reply.reported.get("step-minutes"))
+
+
+def _member(name: str, node_id: int, reported: Mapping[str, Any]) -> Member:
     return Member(
         name=name,
         node_id=node_id,
-        patients=_count(said, "patients", MOST_WINDOWS),
-        windows=_count(said, "windows", MOST_WINDOWS),
-        source=_text(said, "source"),
-        rule=_text(said, "rule"),
-        step_minutes=_whole(said, "step-minutes", STEP_MINUTES),
-        rank=_whole(said, "rank", range(1, MAX_RANK + 1)),
-        outside=_text(said, "outside") if "outside" in said else "",
+        patients=_count(reported, "patients", MOST_WINDOWS),
+        windows=_count(reported, "windows", MOST_WINDOWS),
+        source=_text(reported, "source"),
+        rule=_text(reported, "rule"),
+        step_minutes=_whole(reported, "step-minutes", STEP_MINUTES),
+        rank=_whole(reported, "rank", range(1, MAX_RANK + 1)),
+        unprotected_outputs=_text(reported, "outside") if "outside" in reported else "",
     )
 
 
-def _count(said: Mapping[str, Any], key: str, most: int) -> int | None:
-    return _whole(said, key, range(most + 1)) if key in said else None
+def _count(reported: Mapping[str, Any], key: str, most: int) -> int | None:
+    return _whole(reported, key, range(most + 1)) if key in reported else None
 
 
-def _whole(said: Mapping[str, Any], key: str, allowed: range) -> int:
-    value = said[key]
+def _whole(reported: Mapping[str, Any], key: str, allowed: range) -> int:
+    value = reported[key]
     # Not bool, which is an int to Python, and not a float, which could be NaN.
     if type(value) is not int or value not in allowed:
         raise ValueError(f"{key} (a whole number from {allowed[0]} to {allowed[-1]})")
     return value
 
 
-def _text(said: Mapping[str, Any], key: str) -> str:
-    value = said[key]
+def _text(reported: Mapping[str, Any], key: str) -> str:
+    value = reported[key]
     if not isinstance(value, str):
         raise TypeError(f"{key} (text)")
     return one_line(value)

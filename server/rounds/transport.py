@@ -1,4 +1,4 @@
-"""Messages to nodes and their replies, with every wait bounded."""
+"""Bounded exchange of messages with nodes."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ LONGEST_PAUSE_S = 2.0
 def exchange(
     grid: Grid, contents: Sequence[tuple[int, RecordDict]], message_type: str, timeout_s: float
 ) -> Iterator[tuple[int, Message]]:
-    """Send messages and give the replies that come in time, one by one: none is kept.
+    """Send messages and yield the replies that arrive in time, one by one; none is kept.
 
     Args:
-        grid: Flower's way to the nodes.
-        contents: node and content of each message.
+        grid: Flower's connection to the nodes.
+        contents: node id and content of each message.
         message_type: one of `flwr.app.MessageType`.
-        timeout_s: the longest wait. It is the messages' time-to-live too, so that a site that was
-            away does not work through the orders of rounds long past when it comes back.
+        timeout_s: the longest wait. Also the messages' time to live, so that a node that was
+            offline does not work through the requests of past rounds when it returns.
 
     Yields:
-        Each reply with the index of the message that it answers, in the order of arrival; an error
-        that Flower raises for a lost node counts as its reply.
+        The index of the request and its reply, in order of arrival. The error that Flower reports
+        for a lost node counts as its reply.
     """
     messages = [
         Message(content, dst_node_id=node, message_type=message_type, ttl=timeout_s)
         for node, content in contents
     ]
     sent = list(grid.push_messages(messages))
-    # By the id that it answers: an error for a lost node comes from Flower, not from the node.
+    # Matched by message id: the error for a lost node comes from Flower, not from the node.
     waiting = {message_id: index for index, message_id in enumerate(sent) if message_id}
     deadline = time.monotonic() + timeout_s
     pause = FIRST_PAUSE_S
@@ -44,8 +44,8 @@ def exchange(
             if index is not None:
                 yield index, reply
         if replies:
-            # Also past the deadline: what has come is taken. In one process, where sites work one
-            # after another, a slow machine then changes no result.
+            # Replies that have arrived are read even past the deadline. In the in-process engine,
+            # where sites run one after another, a slow machine then does not change the result.
             continue
         left = deadline - time.monotonic()
         if left <= 0:

@@ -1,4 +1,4 @@
-"""A run's rounds as lines for the console, read from its rounds.jsonl as they end."""
+"""Console lines of a run's rounds, read from its rounds.jsonl while it runs."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from server.runs.run_folder import read_rounds
 
 
 class RoundLines:
-    """Says each round once.
+    """Printer of one line per round.
 
     Args:
         folder: the run folder, which need not exist yet.
-        rounds: of the run.
-        say: called with each line.
+        rounds: number of rounds of the run.
+        print_line: called with each line.
     """
 
-    def __init__(self, folder: Path, rounds: int, say: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, rounds: int, print_line: Callable[[str], None]) -> None:
         self._folder = folder
         self._rounds = rounds
-        self._say = say
-        self._said = 0
+        self._print_line = print_line
+        self._printed = 0
 
-    def look(self) -> None:
-        """Say the rounds that have ended since the last look."""
-        for entry in read_rounds(self._folder)[self._said :]:
-            self._said += 1
-            self._say(_line(entry, self._rounds))
+    def print_new(self) -> None:
+        """Print the rounds that have ended since the last call."""
+        for entry in read_rounds(self._folder)[self._printed :]:
+            self._printed += 1
+            self._print_line(_line(entry, self._rounds))
 
 
 def _line(entry: dict[str, Any], rounds: int) -> str:
-    """One round: who replied, how good the adapter that it began with was, how long it took."""
+    """Line of one round: sites that replied, validation of its first adapter, wall time."""
     sites = entry["sites"]
     refused = [f"{name} refused: {s['refused']}" for name, s in sites.items() if "refused" in s]
     number = entry["round"]

@@ -1,12 +1,10 @@
-"""The run's folder: what a run was, how each round went, and what came out of it.
+"""Folder of a run: its files, and the claim that keeps it to one process.
 
 config.json    the resolved settings, versions and the backbone's digest
-rounds.jsonl   one line a round, written when the round ends
-checkpoint/    the state after the last whole round, from which the run can go on
+rounds.jsonl   one line per round, written when the round ends
+checkpoint/    the state after the last complete round, from which the run can be resumed
 adapter/       the released adapter, with its model card
 report.html    the report
-
-The versions that a run's results depend on.
 """
 
 from __future__ import annotations
@@ -25,37 +23,29 @@ from common.backbones.catalog import FAMILIES
 from common.data.cohort_folder import COHORT_FILE
 from common.errors import FederationError
 
-_LIBRARIES = ("fedvitals", "flwr", "numpy", "peft", "torch", "transformers")
-
-
-def library_versions(family: str) -> dict[str, str]:
-    """Return the versions of Python, of the shared libraries and of the family's own, if any."""
-    own = FAMILIES[family].library
-    names = (*_LIBRARIES, own) if own else _LIBRARIES
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-CONFIG_FILE = "config.json"
+RUN_CONFIG_FILE = "config.json"
 ROUNDS_FILE = "rounds.jsonl"
 ADAPTER_FOLDER = "adapter"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 
+_LIBRARIES = ("fedvitals", "flwr", "numpy", "peft", "torch", "transformers")
+
 
 class RunFolder:
-    """The folder of one run, claimed for as long as this process lives.
+    """Folder of one run, locked against other processes until `close` or the process's end.
 
     Args:
         path: the folder.
-        resume: go on with the run that it holds.
+        resume: resume the run in the folder.
 
     Attributes:
         path: the folder.
-        begun: whether a run was begun here before.
+        has_run: whether the folder held a run before.
 
     Raises:
-        FederationError: where the folder cannot be written, holds a run already (or, to resume,
-            none), or another process works on it.
+        FederationError: the folder cannot be written, already holds a run (or, to resume, none), or
+            is in use by another process.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
@@ -66,45 +56,45 @@ class RunFolder:
             raise FederationError(f"{path} holds no run to resume; start one there without resume")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._claim = (path / ROUNDS_FILE).open("a", encoding="utf-8")
+            self._lock_file = (path / ROUNDS_FILE).open("a", encoding="utf-8")
         except OSError as error:
             raise _unwritable(path, error) from error
         try:
-            # The kernel lets go of it when the process ends, however it ends.
-            fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The kernel releases the lock when the process ends, however it ends.
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._claim.close()
+            self._lock_file.close()
             raise FederationError(
                 f"{path} already holds a run, on which another process works; give another folder"
             ) from error
-        # A run that ended before it was begun, while the sites were gathered, left an empty file.
-        self.begun = (path / CONFIG_FILE).exists() or (path / ROUNDS_FILE).stat().st_size > 0
-        if self.begun and not resume:
-            self._claim.close()
+        # A process that ended during enrollment has left an empty file.
+        self.has_run = (path / RUN_CONFIG_FILE).exists() or (path / ROUNDS_FILE).stat().st_size > 0
+        if self.has_run and not resume:
+            self._lock_file.close()
             raise FederationError(
                 f"{path} already holds a run; give another folder, or resume it (resume = true)"
             )
 
     def abandon(self) -> None:
-        """Give up the claim; where no run came about, nothing of it stays."""
+        """Release the folder, and remove rounds.jsonl where no run was started."""
         self.close()
-        if not self.begun:
+        if not self.has_run:
             (self.path / ROUNDS_FILE).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let another process take the run up."""
-        self._claim.close()
+        """Release the folder, so that another process can resume the run."""
+        self._lock_file.close()
 
     def write_config(self, config: Mapping[str, Any]) -> None:
-        """Write the resolved settings; from then on the folder holds a run."""
+        """Write config.json; from then on the folder holds a run."""
         text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         try:
-            write_text(self.path / CONFIG_FILE, text)
+            write_text(self.path / RUN_CONFIG_FILE, text)
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
     def append_round(self, record: Mapping[str, Any]) -> None:
-        """Add one line to rounds.jsonl and see it onto the disk."""
+        """Append one line to rounds.jsonl and flush it to disk."""
         try:
             with (self.path / ROUNDS_FILE).open("a", encoding="utf-8") as file:
                 file.write(_line(record))
@@ -114,22 +104,22 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
 
     def rewind_rounds(self, last: int, record: Mapping[str, Any]) -> None:
-        """Make rounds.jsonl end with the round that the checkpoint holds.
+        """Rewrite rounds.jsonl to end with the checkpoint's round.
 
-        A crash may come between the checkpoint and its line, or after a line (of the last
-        validation) that is about to be written again. Rounds that failed stay: they happened.
+        The line of that round is missing after a crash between checkpoint and line; the line of the
+        last validation is dropped, as it is repeated. Lines of failed rounds stay.
 
         Args:
             last: the checkpoint's round.
-            record: its line.
+            record: its line; empty before the first round.
         """
         kept = [line for line in read_rounds(self.path) if line["round"] < last or "failed" in line]
         place = sum(line["round"] <= last for line in kept)
         lines = [*kept[:place], *([record] if record else []), *kept[place:]]
         text = "".join(_line(line) for line in lines)
         try:
-            # In place, since the claim is on this very file. What stands before the end is written
-            # again byte for byte, so that a crash in here loses nothing.
+            # In place, since the lock is on this file. The lines that stay are rewritten with the
+            # same bytes, so that a crash here loses nothing.
             with (self.path / ROUNDS_FILE).open("r+", encoding="utf-8") as file:
                 file.write(text)
                 file.truncate()
@@ -139,23 +129,32 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def library_versions(family: str) -> dict[str, str]:
+    """Return the versions of Python, the shared libraries and the backbone family's own, if any."""
+    own = FAMILIES[family].library
+    names = (*_LIBRARIES, own) if own else _LIBRARIES
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
     """Read a run's config.json.
 
     Raises:
-        FederationError: where the folder holds no run.
+        FederationError: the folder holds no run, or its config.json is damaged.
     """
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config: dict[str, Any] = json.loads((folder / RUN_CONFIG_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FederationError(f"{folder} holds no run that can be read: {error}") from error
+        raise FederationError(
+            f"{folder} holds no run, or a damaged {RUN_CONFIG_FILE}: {error}"
+        ) from error
     if not isinstance(config, dict):
-        raise FederationError(f"{folder / CONFIG_FILE} holds no settings of a run")
+        raise FederationError(f"{folder / RUN_CONFIG_FILE} is not the settings of a run")
     return config
 
 
 def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """Read the rounds that have ended; a line cut off by a crash is left out."""
+    """Read the lines of rounds.jsonl; a line cut off by a crash is left out."""
     path = folder / ROUNDS_FILE
     if not path.is_file():
         return []

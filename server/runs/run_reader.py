@@ -1,6 +1,6 @@
-"""What a run folder tells, in the form that the model card and the report ask for.
+"""A run folder as read for the model card and the report.
 
-Every value that a site sent may be absent: a site may be refused in a round, have no validation
+Any value that a site sends may be absent: a site may be refused in a round, have no validation
 patients, or drop out.
 """
 
@@ -16,25 +16,25 @@ from common.adapter.adapter import Adapter
 from common.backbones.catalog import CATALOG
 from common.config.run_config import RunConfig
 from common.errors import FederationError
-from server.runs.run_folder import EVALUATION_FILE, read_config, read_rounds
+from server.runs.run_folder import EVALUATION_FILE, read_rounds, read_run_config
 
 BYTES_PER_PARAMETER = 4
-"""What full fine-tuning would have sent for each parameter of the backbone, in float32."""
+"""Bytes per parameter of the backbone that full fine-tuning would send, in float32."""
 
 _PATHS = frozenset({"backbone", "data", "out"})
 
 Curve = list[tuple[int, float]]
-"""Points (round, value), rising by round."""
+"""Points (round, value) in order of the rounds."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """A site's reply of which nothing was used.
+    """Refusal of a site or of its reply in a round.
 
     Attributes:
-        round: the round; None where the site was turned away before the first.
+        round: the round; None where the site was refused before the first.
         site: its name.
-        reason: why.
+        reason: the reason.
     """
 
     round: int | None
@@ -44,12 +44,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What was sent, and what full fine-tuning would have sent in the same messages.
+    """Bytes sent, and bytes that full fine-tuning would have sent in the same messages.
 
     Attributes:
         to_sites: bytes of adapters sent to sites.
         from_sites: bytes of adapters received from sites.
-        messages: adapters sent either way.
+        messages: adapters sent in either direction.
         full: bytes of as many copies of the whole backbone in float32.
     """
 
@@ -60,20 +60,20 @@ class Traffic:
 
     @property
     def total(self) -> int:
-        """Bytes of adapters, both ways."""
+        """Bytes of adapters in both directions."""
         return self.to_sites + self.from_sites
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder, read.
+    """Content of a run folder.
 
     Attributes:
         adapter: the released adapter.
-        best_round: the round that it is from; 0 is the untrained one.
+        best_round: the round that produced it; 0 is the untrained one.
         config: config.json.
         rounds: the lines of rounds.jsonl.
-        evaluation: evaluation.json, or None where there is none yet.
+        evaluation: evaluation.json; None before an evaluation.
     """
 
     adapter: Adapter
@@ -95,55 +95,55 @@ class RunRecord:
 
     @property
     def origin_settings(self) -> dict[str, Any]:
-        """What the released adapter says of its training: settings without paths, time step."""
+        """Settings written into the released adapter: without paths, with the time step."""
         steps = {site["step_minutes"] for site in self.sites.values() if "step_minutes" in site}
         shown = {key: value for key, value in self.settings.items() if key not in _PATHS}
         return shown | ({"step_minutes": min(steps)} if steps else {})
 
     @property
     def backbone(self) -> dict[str, Any]:
-        """Name, family, digest and number of parameters of the frozen model."""
+        """Name, family, digest and number of parameters of the frozen backbone."""
         return dict(self.config.get("backbone", {}))
 
     @property
     def backbone_name(self) -> str:
-        """The backbone's name; of a folder its last part alone, since paths stay private."""
+        """The backbone's name; of a folder only its last part, since paths stay private."""
         name = str(self.backbone.get("name", self.adapter.backbone))
         return name if name in CATALOG else Path(name).name
 
     @property
     def private(self) -> bool:
-        """Whether the run promised differential privacy."""
+        """True if the run has differential privacy."""
         keys = ("privacy.epsilon", "privacy.noise-multiplier")
         return any(float(self.settings.get(key, 0.0)) > 0 for key in keys)
 
     @property
     def trained(self) -> str:
-        """Which matrices travelled: ``ab``, or ``b`` alone."""
+        """The trained matrices: ``ab`` or ``b``."""
         return self.resolved.trained
 
     @property
     def resolved(self) -> RunConfig:
-        """The settings, resolved where they say auto."""
+        """The settings with each auto resolved."""
         return RunConfig.parse(self.settings)
 
     @property
     def sites(self) -> dict[str, dict[str, Any]]:
-        """What each site brought, by name in the order that everything uses."""
+        """Facts of each site when it joined, sorted by name."""
         return dict(sorted(self.config.get("sites", {}).items()))
 
     @property
     def step_minutes(self) -> int:
-        """The length of a time step; the sites of a run share it."""
+        """Length of a time step in minutes; the sites of a run share it."""
         return next((int(site["step_minutes"]) for site in self.sites.values()), 60)
 
     @property
     def trained_rounds(self) -> int:
-        """Rounds that ended with a new global adapter."""
+        """Number of rounds that ended with a new global adapter."""
         return sum(bool(record.get("trained")) and "failed" not in record for record in self.rounds)
 
     def validation_curve(self, site: str | None = None) -> Curve:
-        """Return validation WQL by round of the adapter, of a site or of the weighted mean."""
+        """Return the validation WQL of a site, or the weighted mean, by round of the adapter."""
         points: dict[int, float] = {}
         for record in self.rounds:
             if site is None:
@@ -164,16 +164,16 @@ class RunRecord:
         ]
 
     def refusals(self) -> list[Refusal]:
-        """Return what was refused: sites before the first round, then replies by round."""
-        turned_away = sorted(self.config.get("sites_refused", {}).items())
-        refused = [Refusal(None, site, str(reason)) for site, reason in turned_away]
+        """Return the refusals: of sites before the first round, then of replies by round."""
+        at_joining = sorted(self.config.get("sites_refused", {}).items())
+        refused = [Refusal(None, site, str(reason)) for site, reason in at_joining]
         for record, site, entry in self._entries():
             if "refused" in entry:
                 refused.append(Refusal(int(record["round"]), site, str(entry["refused"])))
         return refused
 
     def traffic(self) -> Traffic:
-        """Add up the bytes of all rounds; a refused reply counts nothing."""
+        """Return the bytes of all rounds, refused adapters included."""
         sizes = [
             (int(entry.get("bytes_sent", 0)), int(entry.get("bytes_received", 0)))
             for _, _, entry in self._entries()
@@ -197,21 +197,21 @@ class RunRecord:
                 yield record, site, entry
 
 
-def read_run(folder: Path, adapter: Adapter, best_round: int | None = None) -> RunRecord:
+def read_run_record(folder: Path, adapter: Adapter, best_round: int | None = None) -> RunRecord:
     """Read a run folder.
 
     Args:
         folder: the folder.
         adapter: its released adapter.
-        best_round: the adapter's round; as rounds.jsonl tells when None.
+        best_round: the adapter's round; the best round of rounds.jsonl when None.
 
     Raises:
-        FederationError: where the folder holds no run, or a file of it is damaged.
+        FederationError: the folder holds no run, or one of its files is damaged.
     """
     rounds = read_rounds(folder)
     if best_round is None:
         best_round = int(rounds[-1]["best_round"]) if rounds else 0
-    return RunRecord(adapter, best_round, read_config(folder), rounds, _read_evaluation(folder))
+    return RunRecord(adapter, best_round, read_run_config(folder), rounds, _read_evaluation(folder))
 
 
 def _read_evaluation(folder: Path) -> dict[str, Any] | None:

@@ -129,10 +129,10 @@ def _tracker(kind: str | None, settings: RunConfig) -> Tracker | None:
 
 def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
     """The settings of a run that goes on: its own, but for where the cohort now lies."""
-    from server.runs.run_folder import read_config
+    from server.runs.run_folder import read_run_config
 
     if others:
         raise UsageError("--resume goes on with the run's own settings; give none beside it")
-    recorded = dict(read_config(folder)["settings"])
+    recorded = dict(read_run_config(folder)["settings"])
     moved = {"data": str(data)} if data is not None else {}
     return RunConfig.parse({**recorded, **moved, "out": str(folder), "resume": True})

@@ -1,4 +1,4 @@
-"""A hostile site, and a stranger on the coordinator's machine, against the coordinator's side."""
+"""Attacks on the coordinator: a hostile site, and another user of the coordinator's machine."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from common.errors import FederationError
 from server.deployment.control_log import ControlLog, control_log, read_log
 from server.deployment.operators import Operators
 from server.rounds import enrollment
-from server.rounds.enrollment import gather
-from server.rounds.site_registry import MOST_REFUSED, Membership
+from server.rounds.enrollment import enroll_sites
+from server.rounds.site_registry import MOST_REFUSED, SiteRegistry
 from server.superlink import superlink_patches
 from server.superlink.control_api_guard import App, guarded
 from server.superlink.superlink import run_of
 from tests.hospital_grid import ANSWER, DIGEST, HospitalGrid, Node, fails, joins_as, says
 
 EVIL = 1
-"""The lowest id: where several nodes could have a name, it was asked and heard first."""
+"""Id of the hostile node: the lowest, so that it is queried and read first."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,8 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(enrollment, "POLL_S", 0.0)
 
 
-def gathered(evil: Node, *, least: int = 2, late: int = 0, **settings: Any) -> Membership:
-    """The members of a run of two honest hospitals and a hostile one."""
+def gathered(evil: Node, *, least: int = 2, late: int = 0, **settings: Any) -> SiteRegistry:
+    """The registry of a run of two honest hospitals and a hostile one."""
     nodes = {
         EVIL: evil,
         2: Node("hospital-1", joins_as("hospital-1"), late),
@@ -55,11 +55,11 @@ def gathered(evil: Node, *, least: int = 2, late: int = 0, **settings: Any) -> M
             **settings,
         }
     )
-    return gather(HospitalGrid(nodes), config, DIGEST)
+    return enroll_sites(HospitalGrid(nodes), config, DIGEST)
 
 
-def members(membership: Membership) -> dict[str, int]:
-    return {name: member.node_id for name, member in membership.members.items()}
+def members(registry: SiteRegistry) -> dict[str, int]:
+    return {name: member.node_id for name, member in registry.members.items()}
 
 
 HONEST = {"hospital-1": 2, "hospital-2": 3}
@@ -71,39 +71,39 @@ def test_a_node_joins_as_one_site() -> None:
     Before: it joined as all eight, with eight of ten equal weights.
     """
     eight = {f"site.s{number}": ANSWER for number in range(8)}
-    membership = gathered(Node("evil", says({**eight, "node": {"nodes": 0}})))
-    assert members(membership) == HONEST
-    assert "it answers for 8 sites" in membership.refused["evil"]
+    registry = gathered(Node("evil", says({**eight, "node": {"nodes": 0}})))
+    assert members(registry) == HONEST
+    assert "it answers for 8 sites" in registry.refused["evil"]
 
 
 @pytest.mark.parametrize("own", ["evil", ""])
-def test_a_name_belongs_to_the_key_that_is_registered_under_it(own: str) -> None:
+def test_a_name_belongs_to_its_registered_key(own: str) -> None:
     """A node with a lower id calls itself hospital-1.
 
     Before: it was hospital-1, and the real one was refused as "a second node".
     """
-    membership = gathered(Node(own, joins_as("hospital-1")))
-    assert members(membership) == HONEST
-    assert list(membership.refused) == [own or f"node {EVIL}"]
+    registry = gathered(Node(own, joins_as("hospital-1")))
+    assert members(registry) == HONEST
+    assert list(registry.refused) == [own or f"node {EVIL}"]
 
 
-def test_an_answer_in_another_nodes_name_is_nobodys() -> None:
-    """A node answers its own question with the number of another node as the sender.
+def test_a_reply_in_another_nodes_name_is_refused() -> None:
+    """A node sends its join reply with the id of another node as the sender.
 
-    Before: who sent an answer to "which sites are you" was not looked at.
+    Before: the sender of a join reply was not checked.
     """
     forged = says({"site.evil": ANSWER}, source=2)
-    membership = gathered(Node("evil", forged))
-    assert members(membership) == HONEST
-    assert "comes from another node" in membership.refused["evil"]
+    registry = gathered(Node("evil", forged))
+    assert members(registry) == HONEST
+    assert "comes from another node" in registry.refused["evil"]
 
 
 @pytest.mark.parametrize("nodes", [1, 1000, True, -5, 10**12, "1", 1.0])
-def test_no_answer_makes_a_deployment_a_simulation(nodes: Any) -> None:
-    """A node says how many nodes there are, as those of a simulation do.
+def test_no_reply_makes_a_deployment_a_simulation(nodes: Any) -> None:
+    """A node announces a number of nodes, as those of a simulation do.
 
-    Before: "1" ended the wait before the others had come, so that the run failed; "1000" let every
-    run wait until its time was over.
+    Before: "1" ended the wait before the others had connected, so that the run failed; "1000" made
+    every run wait until the timeout.
     """
     evil = Node("evil", says({"site.evil": ANSWER, "node": {"nodes": nodes}}))
     assert members(gathered(evil, late=3)).keys() >= {"evil"}
@@ -120,15 +120,15 @@ def test_no_answer_makes_a_deployment_a_simulation(nodes: Any) -> None:
     ],
     ids=["error", "eight", "unusable", "garbled"],
 )
-def test_nonsense_does_not_end_the_wait_for_the_others(evil: Node) -> None:
-    """A node that is there first answers with an error or with sites that cannot take part.
+def test_an_invalid_reply_does_not_end_the_wait_for_the_others(evil: Node) -> None:
+    """The first node replies with an error or with sites that cannot take part.
 
-    Before: the run began without the others, and failed for want of sites.
+    Before: the run began without the others, and failed for lack of sites.
     """
     assert members(gathered(evil, late=3)) == HONEST
 
 
-def test_one_step_length_of_its_own_turns_nobody_away() -> None:
+def test_one_deviating_step_length_excludes_no_other_site() -> None:
     """A site whose name comes first sends another step length than all others.
 
     Before: the first name fixed the step length, and all other sites were refused.
@@ -141,9 +141,9 @@ def test_one_step_length_of_its_own_turns_nobody_away() -> None:
         },
     }
     config = RunConfig.parse({"federation.min-sites": 3, "federation.wait-s": 5.0})
-    membership = gather(HospitalGrid(nodes), config, DIGEST)
-    assert sorted(membership.members) == ["hospital-2", "hospital-3", "hospital-4"]
-    assert "its steps are 1440 min" in membership.refused["aaa"]
+    registry = enroll_sites(HospitalGrid(nodes), config, DIGEST)
+    assert sorted(registry.members) == ["hospital-2", "hospital-3", "hospital-4"]
+    assert "its steps are 1440 min" in registry.refused["aaa"]
 
 
 @given(
@@ -166,13 +166,13 @@ def test_a_field_is_in_its_range_or_its_site_is_out(key: str, value: Any) -> Non
     evil = Node("evil", joins_as("evil", **{key: value}))
     config = RunConfig.parse({"federation.min-sites": 1, "federation.wait-s": 1.0})
     honest = {n: Node(f"hospital-{n}", joins_as(f"hospital-{n}")) for n in (2, 3)}
-    membership = gather(HospitalGrid({EVIL: evil, **honest}), config, DIGEST)
-    assert {"hospital-2", "hospital-3"} <= set(membership.members)
-    for why in membership.refused.values():
+    registry = enroll_sites(HospitalGrid({EVIL: evil, **honest}), config, DIGEST)
+    assert {"hospital-2", "hospital-3"} <= set(registry.members)
+    for why in registry.refused.values():
         assert len(why) <= 300
         assert why.isprintable()
-    if "evil" in membership.members:
-        member = membership.members["evil"]
+    if "evil" in registry.members:
+        member = registry.members["evil"]
         assert type(member.step_minutes) is int
         assert 1 <= member.step_minutes <= 1440
         assert member.rank == 8
@@ -183,21 +183,21 @@ def test_a_field_is_in_its_range_or_its_site_is_out(key: str, value: Any) -> Non
 def test_refusals_do_not_pile_up() -> None:
     """Nodes come and go with ever new names.
 
-    Before: each left a line in memory and in config.json for good.
+    Before: each left a line in memory and in config.json permanently.
     """
-    membership = Membership(RunConfig(), DIGEST)
+    registry = SiteRegistry(RunConfig(), DIGEST)
     for number in range(10 * MOST_REFUSED):
-        membership.refuse(f"node {number}", "x" * 10_000)
-    assert len(membership.refused) == MOST_REFUSED
-    with pytest.raises(FederationError) as told:
-        membership.require(2)
-    assert len(str(told.value)) < 5000
+        registry.refuse(f"node {number}", "x" * 10_000)
+    assert len(registry.refused) == MOST_REFUSED
+    with pytest.raises(FederationError) as error:
+        registry.require(2)
+    assert len(str(error.value)) < 5000
 
 
-def test_a_node_cannot_answer_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node with a good key of its own sends a hospital's answer to a message that it guessed.
+def test_a_node_cannot_reply_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node with a valid key sends a hospital's reply to a message id that it guessed.
 
-    Before: Flower took it, since it bore the number of the node that was asked.
+    Before: Flower accepted it, since it had the id of the queried node.
     """
     taken: list[Any] = []
     monkeypatch.setattr(
@@ -256,7 +256,7 @@ def bearer(credential: str) -> dict[str, str]:
     return {"authorization": f"Bearer {credential}"}
 
 
-def test_who_has_a_credential_is_let_through_and_noted(door: App, operators: Operators) -> None:
+def test_a_call_with_a_credential_is_allowed_and_logged(door: App, operators: Operators) -> None:
     answer = knock(door, LIST, **bearer(operators.add("a.meyer")))
     assert answer.status_code == 200, answer.text
     (entry,) = read_log(control_log(operators.state))
@@ -267,7 +267,7 @@ def test_who_has_a_credential_is_let_through_and_noted(door: App, operators: Ope
 def test_no_call_without_a_credential(door: App, operators: Operators, path: str) -> None:
     """A user of the coordinator's machine calls the control API.
 
-    Before: whoever reached the port could start a run at every hospital.
+    Before: anyone who reached the port could start a run at every hospital.
     """
     operators.add("a.meyer")
     answer = knock(door, path)
@@ -277,10 +277,10 @@ def test_no_call_without_a_credential(door: App, operators: Operators, path: str
     assert (entry["operator"], entry["status"]) == (None, 401)
 
 
-def test_no_call_with_what_is_no_credential(door: App, operators: Operators) -> None:
-    """A removed operator's credential; the hash that stands in the state folder; another's name.
+def test_no_call_with_an_invalid_credential(door: App, operators: Operators) -> None:
+    """A removed operator's credential; the hash in the state folder; another operator's name.
 
-    Before: nothing was asked for.
+    Before: no credential was needed.
     """
     good, old = operators.add("a.meyer"), operators.add("b.novak")
     assert knock(door, LIST, **bearer(old)).status_code == 200
@@ -305,7 +305,7 @@ def test_no_call_with_what_is_no_credential(door: App, operators: Operators) -> 
     assert knock(door, LIST, **bearer(good)).status_code == 200
 
 
-def test_nobody_is_let_in_where_the_hashes_are_damaged(door: App, operators: Operators) -> None:
+def test_damaged_hashes_allow_no_call(door: App, operators: Operators) -> None:
     good = operators.add("a.meyer")
     operators.file.write_text("{")
     assert knock(door, LIST, **bearer(good)).status_code == 401
@@ -326,16 +326,16 @@ def test_nobody_is_let_in_where_the_hashes_are_damaged(door: App, operators: Ope
         "/openapi.json",
     ],
 )
-def test_no_other_way_to_write_the_path_leads_in(door: App, path: str) -> None:
-    """The path of a call of the control API is written as one of an API that has its own proofs.
+def test_no_other_spelling_of_the_path_is_allowed(door: App, path: str) -> None:
+    """A control API path is written like one of an API with its own authentication.
 
-    Before: there was no door.
+    Before: there was no guard.
     """
     assert knock(door, path).status_code in (401, 403, 404, 405)
 
 
-def test_a_host_that_is_none_is_refused(door: App) -> None:
-    """The Host of a request holds a path, from which Flower reads which proofs it has to ask for.
+def test_an_invalid_host_is_refused(door: App) -> None:
+    """The Host header contains a path, from which Flower reads the authentication it requires.
 
     Before: a call of the fleet API passed without the node's signature.
     """
@@ -343,7 +343,7 @@ def test_a_host_that_is_none_is_refused(door: App) -> None:
     assert answer.status_code == 400
 
 
-def test_what_cannot_be_noted_is_not_done(flower_app: App, operators: Operators) -> None:
+def test_a_call_that_cannot_be_logged_is_refused(flower_app: App, operators: Operators) -> None:
     log = operators.state / "logs"
     log.write_text("a file in the way")
     door = guarded(flower_app, operators, ControlLog(log / "control.jsonl"), run_of)

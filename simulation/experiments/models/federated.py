@@ -11,8 +11,8 @@ from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
 from common.config.run_config import RunConfig
 from server.release.adapter_source import load_adapter
-from server.runs.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_rounds
-from server.runs.run_reader import read_run
+from server.runs.run_folder import ADAPTER_FOLDER, RUN_CONFIG_FILE, read_rounds
+from server.runs.run_reader import read_run_record
 from simulation.experiments.cell_cache import Cell, Outcome
 from simulation.experiments.models.scoring import cohort_windows, forecast_device, score
 from simulation.progress import RunProgress
@@ -48,7 +48,7 @@ def federated(cell: Cell, run: Path, say: Callable[[str], None]) -> Outcome:
     Raises:
         FedvitalsError: where the run fails; it can be gone on with.
     """
-    config = replace(cell.config, out=str(run), resume=(run / CONFIG_FILE).exists())
+    config = replace(cell.config, out=str(run), resume=(run / RUN_CONFIG_FILE).exists())
     if not (run / ADAPTER_FOLDER).is_dir():
         own: dict[str, dict[str, Any]] = {site: dict(keys) for site, keys in cell.own.items()}
         federate(config, "inprocess", _Telling(run, config.rounds, say), own)
@@ -56,7 +56,7 @@ def federated(cell: Cell, run: Path, say: Callable[[str], None]) -> Outcome:
     loaded = load_adapter(run)
     model = merged_model(loaded.loaded_backbone, loaded.adapter).to(forecast_device())
     forecaster = ModelForecaster(loaded.loaded_backbone.backbone, model)
-    record = read_run(run, loaded.adapter)
+    record = read_run_record(run, loaded.adapter)
     return Outcome(
         scores=score(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
         facts={

@@ -30,7 +30,7 @@ from client.privacy.budget_ledger import Ledger, Plan
 from common.adapter.serialization.message import decode
 from common.console import run
 from common.errors import UsageError
-from server.aggregation.tensor_ops import truncate
+from server.aggregation.truncation import truncate
 from tests.client.node.hospital import DEATH, Hospital, make_hospital, other_bundle
 from tests.federation_samples import tiny_run, with_settings
 from tests.integration.deployed import REPOSITORY

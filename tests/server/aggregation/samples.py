@@ -51,13 +51,13 @@ def run(
     adapters: Mapping[str, Adapter],
     weights: Mapping[str, float] | None = None,
     previous: Adapter | None = None,
-    carried: Adapter | None = None,
+    residual: Adapter | None = None,
     settings: AggregationConfig = SETTINGS,
 ) -> Aggregate:
     """Aggregate, with equal weights and a fresh adapter before the round where none is given."""
     chosen = dict.fromkeys(adapters, 1.0) if weights is None else weights
     before = adapter(99, b=0.0) if previous is None else previous
-    return aggregate(rule, adapters, chosen, before, carried, settings)
+    return aggregate(rule, adapters, chosen, before, residual, settings)
 
 
 def dense(given: Adapter, module: str) -> Array:
@@ -72,6 +72,13 @@ def dense_mean(adapters: Mapping[str, Adapter], weights: Mapping[str, float], mo
     terms = [weights[site] / total * dense(adapters[site], module) for site in adapters]
     mean: Array = np.sum(terms, axis=0)
     return mean
+
+
+def best(matrix: Array, rank: int) -> Array:
+    """The nearest matrix of a rank, by numpy's SVD of the whole."""
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    nearest: Array = (u[:, :rank] * s[:rank]) @ v[:rank]
+    return nearest
 
 
 def same_product(left: Array, right: Array, tolerance: float = 1e-6) -> bool:

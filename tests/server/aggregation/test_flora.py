@@ -19,45 +19,45 @@ from tests.server.aggregation.samples import (
 SIZES = {"block.0.q": (30, 34), "block.0.v": (32, 32)}
 
 
-def test_what_is_carried_grows_by_the_sites_ranks() -> None:
-    previous, carried = adapter(99, sizes=SIZES, b=0.0), None
+def test_the_residual_grows_by_the_sites_ranks() -> None:
+    previous, residual = adapter(99, sizes=SIZES, b=0.0), None
     for number, expected in enumerate((7, 14, 21), start=1):
         sites = {
             site: adapter(10 * number + rank, rank=rank, sizes=SIZES)
             for site, rank in (("ccu", 1), ("micu", 2), ("sicu", 4))
         }
-        result = run("flora", sites, previous=previous, carried=carried)
-        previous, carried = result.adapter, result.carried
-        assert carried is not None
+        result = run("flora", sites, previous=previous, residual=residual)
+        previous, residual = result.adapter, result.residual
+        assert residual is not None
         assert result.notes == {"carried_rank": expected, "max_rank": 64, "cut": 0.0}
 
 
 def test_rounds_add_up() -> None:
-    previous, carried = adapter(99, sizes=SIZES, b=0.0), None
+    previous, residual = adapter(99, sizes=SIZES, b=0.0), None
     expected = {module: np.zeros(SIZES[module][::-1]) for module in SIZES}
     for number in range(4):
         sites = {site: adapter(10 * number + i, sizes=SIZES) for i, site in enumerate(SITES[:3])}
         for module in SIZES:
             expected[module] += dense_mean(sites, dict.fromkeys(sites, 1.0), module)
-        result = run("flora", sites, previous=previous, carried=carried)
-        previous, carried = result.adapter, result.carried
+        result = run("flora", sites, previous=previous, residual=residual)
+        previous, residual = result.adapter, result.residual
     for module in SIZES:
-        assert same_product(dense(folded(previous, carried), module), expected[module])
+        assert same_product(dense(folded(previous, residual), module), expected[module])
 
 
-def test_the_cap_keeps_the_most_and_says_what_it_cuts() -> None:
+def test_the_cap_keeps_the_largest_directions_and_reports_the_cut() -> None:
     sites = {site: adapter(i, sizes=SIZES) for i, site in enumerate(SITES)}
     result = run(
         "flora", sites, settings=AggregationConfig(max_rank=5), previous=adapter(9, sizes=SIZES)
     )
-    assert result.carried is not None
-    assert result.carried.rank == 5
+    assert result.residual is not None
+    assert result.residual.rank == 5
     cut = total = 0.0
     for module in SIZES:
         mean = dense_mean(sites, dict.fromkeys(sites, 1.0), module)
         s = np.linalg.svd(mean, compute_uv=False)
         cut, total = cut + float(np.square(s[5:]).sum()), total + float(np.square(s).sum())
-        error = np.linalg.norm(dense(result.carried, module) - mean)
+        error = np.linalg.norm(dense(result.residual, module) - mean)
         assert error == pytest.approx(np.linalg.norm(s[5:]), rel=1e-5)
     assert result.notes["cut"] == pytest.approx(cut / total, rel=1e-9)
 

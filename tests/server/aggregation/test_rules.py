@@ -1,4 +1,4 @@
-"""What holds for the rules together; each rule's own file proves its own arithmetic."""
+"""Properties common to all rules; the arithmetic of each rule is tested in its own file."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ ONE_RANK = [rule for rule in RULES if rule not in RANK_MIXING_RULES]
 
 
 def whole(result: Aggregate) -> Adapter:
-    return folded(result.adapter, result.carried)
+    return folded(result.adapter, result.residual)
 
 
 def sites_for(rule: str, count: int = 5) -> dict[str, Adapter]:
-    """Trained adapters that every rule takes: with one A, where the rule wants that."""
+    """Trained adapters for any rule, with a shared A where the rule requires one."""
     adapters = {site: adapter(index) for index, site in enumerate(SITES[:count])}
     if rule != "ffa":
         return adapters
@@ -58,7 +58,7 @@ def before() -> Adapter:
 
 
 class Watched(Mapping[str, Adapter]):
-    """Adapters that come from elsewhere at every look, and note in which order they are asked."""
+    """Adapters copied at every access, with a record of the accesses."""
 
     def __init__(self, adapters: Mapping[str, Adapter]) -> None:
         self.adapters = adapters
@@ -88,25 +88,25 @@ def test_an_unknown_rule_names_the_near_one_and_all() -> None:
 @given(rounds(mixed=True))
 def test_stacking_is_exact_for_unequal_ranks(given_: Given) -> None:
     adapters, weights, previous = given_
-    for carried in (None, folded(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous))):
-        result = run("flora", adapters, weights, previous, carried)
+    for residual in (None, folded(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous))):
+        result = run("flora", adapters, weights, previous, residual)
         assert result.notes["cut"] == 0
         for module in previous.modules:
             expected = dense_mean(adapters, weights, module)
-            if carried is not None:
-                expected = expected + dense(carried, module)
+            if residual is not None:
+                expected = expected + dense(residual, module)
             assert same_product(dense(whole(result), module), expected)
 
 
 @given(rounds())
 def test_fedex_is_exact(given_: Given) -> None:
     adapters, weights, previous = given_
-    for carried in (None, folded(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous))):
-        result = run("fedex", adapters, weights, previous, carried)
+    for residual in (None, folded(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous))):
+        result = run("fedex", adapters, weights, previous, residual)
         for module in previous.modules:
             expected = dense_mean(adapters, weights, module)
-            if carried is not None:
-                expected = expected + dense(carried, module)
+            if residual is not None:
+                expected = expected + dense(residual, module)
             assert same_product(dense(whole(result), module), expected)
 
 
@@ -137,10 +137,12 @@ def test_fedavg_is_not_exact() -> None:
 def test_the_order_of_the_sites_changes_no_bit(rule: str, order: list[str]) -> None:
     adapters = sites_for(rule)
     weights = {site: 1.0 / (3 + index) for index, site in enumerate(adapters)}
-    carried = folded(adapter(55), None)
-    carried = replace(carried, alpha=float(carried.rank))
-    expected = run(rule, adapters, weights, before(), carried)
-    result = run(rule, shuffled(adapters, order), shuffled(weights, order[::-1]), before(), carried)
+    residual = folded(adapter(55), None)
+    residual = replace(residual, alpha=float(residual.rank))
+    expected = run(rule, adapters, weights, before(), residual)
+    result = run(
+        rule, shuffled(adapters, order), shuffled(weights, order[::-1]), before(), residual
+    )
     assert result == expected
 
 
@@ -157,7 +159,7 @@ def test_names_matter_by_their_order_alone(rule: str) -> None:
         {new[site]: weights[site] for site in sites},
         before(),
     )
-    assert (renamed.adapter, renamed.carried) == (expected.adapter, expected.carried)
+    assert (renamed.adapter, renamed.residual) == (expected.adapter, expected.residual)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -290,7 +292,7 @@ def test_one_look_a_site_where_a_block_holds_all_layers(rule: str) -> None:
 def test_small_blocks_change_no_bit(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
     adapters = sites_for(rule)
     expected = run(rule, adapters, previous=before())
-    for module in ("coordinates", "krum", "products"):
+    for module in ("tensor_ops", "krum"):
         path = f"server.aggregation.{module}.blocks"
         monkeypatch.setattr(path, lambda modules, cost: ([module] for module in modules))
     watched = Watched(adapters)
@@ -346,10 +348,10 @@ def test_a_site_of_weight_zero_does_not_count() -> None:
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule not in EXACT])
-def test_what_is_carried_stays_as_it_is(rule: str) -> None:
-    carried = replace(adapter(5), alpha=2.0)
-    result = run(rule, sites_for(rule), previous=before(), carried=carried)
-    assert result.carried is carried
+def test_the_residual_stays_unchanged(rule: str) -> None:
+    residual = replace(adapter(5), alpha=2.0)
+    result = run(rule, sites_for(rule), previous=before(), residual=residual)
+    assert result.residual is residual
 
 
 def test_one_pair_of_orders_is_not_enough_for_the_bits_to_agree_by_chance() -> None:

@@ -10,7 +10,7 @@ from common.adapter.adapter import Adapter
 from common.adapter.peft_io import load_peft_folder
 from common.errors import FederationError
 from server.release.release import update_release, write_release
-from server.runs.run_reader import read_run
+from server.runs.run_reader import read_run_record
 
 MakeRun = Callable[..., Path]
 
@@ -51,10 +51,10 @@ def test_an_update_finds_the_released_round(
     make_run: MakeRun, run_rounds: list[dict[str, Any]], trained_adapter: Adapter
 ) -> None:
     run = make_run(best_round=2)
-    assert read_run(run, trained_adapter).best_round == 2
+    assert read_run_record(run, trained_adapter).best_round == 2
     run_rounds[-1]["best_round"] = 1
     other = make_run("other", rounds=run_rounds, best_round=1)
-    assert read_run(other, trained_adapter).best_round == 1
+    assert read_run_record(other, trained_adapter).best_round == 1
 
 
 def test_a_run_without_rounds_or_sites_is_released(
@@ -86,7 +86,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path, trained_adapter: Adap
 def test_bytes_are_added_up_over_messages_that_were_sent(
     make_run: MakeRun, trained_adapter: Adapter
 ) -> None:
-    traffic = read_run(make_run(), trained_adapter).traffic()
+    traffic = read_run_record(make_run(), trained_adapter).traffic()
     # 3 rounds to 3 sites; back in rounds 1 and 2, but for the one that did not reply.
     assert (traffic.to_sites, traffic.from_sites) == (9 * 400, 5 * 300)
     assert traffic.messages == 14
@@ -96,7 +96,7 @@ def test_bytes_are_added_up_over_messages_that_were_sent(
 def test_curves_leave_out_what_was_not_reported(
     make_run: MakeRun, trained_adapter: Adapter
 ) -> None:
-    record = read_run(make_run(), trained_adapter)
+    record = read_run_record(make_run(), trained_adapter)
     assert record.validation_curve("ccu") == [(0, 0.1), (1, 0.05), (2, pytest.approx(0.1 / 3))]
     assert record.validation_curve("sicu") == []
     assert record.loss_curve("sicu") == [(1, 0.5)]

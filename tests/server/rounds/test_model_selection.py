@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.adapter.adapter import Adapter, tensor_name
-from server.rounds.model_selection import Best, Selection
+from server.rounds.model_selection import BestAdapter, ModelSelection
 
 WEIGHTS = {"easy": 1.0, "hard": 3.0}
 
@@ -17,10 +17,10 @@ def adapter(number: int) -> Adapter:
     return Adapter(tensors, 1, 1.0, "q", "b", "0" * 64)
 
 
-def select(*rounds: dict[str, float]) -> Best:
-    selection = Selection(Best(adapter(0)))
+def select(*rounds: dict[str, float]) -> BestAdapter:
+    selection = ModelSelection(BestAdapter(adapter(0)))
     for number, wql in enumerate(rounds):
-        selection.note(number, adapter(number), wql, {site: WEIGHTS[site] for site in wql})
+        selection.update(number, adapter(number), wql, {site: WEIGHTS[site] for site in wql})
     return selection.best
 
 

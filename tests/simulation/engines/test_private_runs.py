@@ -19,7 +19,7 @@ from common.errors import FederationError
 from common.seeds import derive_seed
 from server.rounds.checkpoint import load_checkpoint
 from server.rounds.report_validation import PRIVACY_KEYS
-from server.runs.run_folder import read_config
+from server.runs.run_folder import read_run_config
 from server.server_app import app as server_app
 from simulation.engines.inprocess import run_in_process
 from simulation.run import federate
@@ -79,7 +79,7 @@ def test_nothing_leaves_but_noised_matrices_and_what_the_settings_tell(config: R
             summary = inspect(data)
             assert summary.trained == "b"
             assert all("lora_B" in name for name in summary.matrices)
-    sites = read_config(Path(config.out))["sites"]
+    sites = read_run_config(Path(config.out))["sites"]
     assert all(site["patients"] is None and site["windows"] is None for site in sites.values())
     weights = [site["weight"] for site in rounds_of(config)[0]["sites"].values()]
     assert weights == pytest.approx([1 / 3] * 3)
@@ -92,7 +92,7 @@ def test_what_the_site_allows_by_name_leaves_and_the_report_says_so(config: RunC
     kept = [r for r in replies if r["texts"]["round"]["site"] != "micu"]
     assert all({"loss", "validation.wql"} <= r["numbers"].keys() for r in told)
     assert all(r["numbers"].keys() == {"steps"} | GUARANTEE for r in kept)
-    assert read_config(Path(config.out))["sites"]["micu"]["outside"] == "loss, validation.wql"
+    assert read_run_config(Path(config.out))["sites"]["micu"]["outside"] == "loss, validation.wql"
     for page in ("report.html", "adapter/README.md"):
         text = (Path(config.out) / page).read_text().lower()
         assert "outside the guarantee" in text

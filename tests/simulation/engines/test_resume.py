@@ -19,7 +19,7 @@ from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.errors import FederationError, UsageError
 from server.rounds.checkpoint import CHECKPOINT_FILE
-from server.runs.run_folder import ROUNDS_FILE, RunFolder, read_config
+from server.runs.run_folder import ROUNDS_FILE, RunFolder, read_run_config
 from simulation.run import federate
 from tests.federation_samples import (
     elsewhere,
@@ -97,7 +97,7 @@ def test_a_run_cut_off_in_round_two_ends_in_the_same_bytes(
     stop_at(config, 2, place)
     federate(replace(config, resume=True))
     assert released(config) == released(whole)
-    assert read_config(Path(config.out))["resumed_after"] == [1 if place[0] == "s" else 2]
+    assert read_run_config(Path(config.out))["resumed_after"] == [1 if place[0] == "s" else 2]
     assert [line["round"] for line in rounds_of(config)] == [1, 2, 3, 4]
     told = [line.get("adapter_digest") for line in rounds_of(config)]
     assert told == [line.get("adapter_digest") for line in rounds_of(whole)]
@@ -189,7 +189,7 @@ def test_a_damaged_checkpoint_is_named(config: RunConfig, damage: str) -> None:
         "no JSON": data.replace(b"fedvitals-checkpoint/1", b"fedvitals-checkpoint/0"),
     }
     path.write_bytes(changed[damage])
-    with pytest.raises(FederationError, match=r"state\.safetensors .*cannot go on"):
+    with pytest.raises(FederationError, match=r"state\.safetensors .*cannot be resumed"):
         federate(replace(config, resume=True))
 
 

@@ -15,7 +15,7 @@ from client.app.client_app import app as client_app
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.errors import FederationError, UsageError
-from server.runs.run_folder import read_config
+from server.runs.run_folder import read_run_config
 from server.server_app import app as server_app
 from simulation.engines import inprocess
 from simulation.run import federate
@@ -82,7 +82,7 @@ def test_sites_of_unequal_ranks_train_one_adapter(config: RunConfig, rule: str) 
     mixed = with_settings(config, {"aggregation.rule": rule, "lora.rank": 4, "lora.min-rank": 1})
     own = {"ccu": {"lora-rank": 1}, "micu": {"lora-rank": 2}}
     federate(mixed, own=own)
-    sites = read_config(Path(mixed.out))["sites"]
+    sites = read_run_config(Path(mixed.out))["sites"]
     assert {name: site["rank"] for name, site in sites.items()} == {"ccu": 1, "micu": 2, "sicu": 4}
     first = rounds_of(mixed)[0]["sites"]
     assert first["ccu"]["bytes_received"] < first["micu"]["bytes_received"]

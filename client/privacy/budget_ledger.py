@@ -45,7 +45,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class LedgerEntry:
     """What the ledger holds of one run at one site.
 
     Attributes:
@@ -214,7 +214,7 @@ class Ledger:
         with connection(self.path) as database, transaction(database):
             database.execute("INSERT OR REPLACE INTO computed VALUES (?, ?)", (question, answer))
 
-    def runs(self, site: str | None = None) -> list[RunRecord]:
+    def runs(self, site: str | None = None) -> list[LedgerEntry]:
         """Return all runs, the oldest first, or those of one site; changes nothing.
 
         Raises:
@@ -231,7 +231,7 @@ class Ledger:
 
 def _runs(
     database: sqlite3.Connection, site: str | None = None, run: str | None = None
-) -> list[RunRecord]:
+) -> list[LedgerEntry]:
     rows = database.execute(
         "SELECT runs.*, coalesce(sum(rounds.steps), 0) AS spent, "
         "coalesce(sum(rounds.steps) FILTER (WHERE rounds.replied IS NULL), 0) AS unanswered "
@@ -242,7 +242,7 @@ def _runs(
         {"site": site, "run": run},
     )
     return [
-        RunRecord(
+        LedgerEntry(
             run=row["run"],
             site=row["site"],
             table_digest=row["table_digest"],
@@ -268,7 +268,7 @@ def _version(database: sqlite3.Connection, run: str, site: str) -> int:
     return int(row[0])
 
 
-def _exhausted(record: RunRecord, round_number: int, steps: int) -> str:
+def _exhausted(record: LedgerEntry, round_number: int, steps: int) -> str:
     lost = f", {record.unanswered} of them without an answer" if record.unanswered else ""
     return (
         f"round {round_number} of run {record.run} asks for {steps} steps at site "

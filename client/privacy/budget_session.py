@@ -24,7 +24,7 @@ from common.errors import PrivacyError
 
 
 @dataclass(frozen=True)
-class Limit:
+class EpsilonLimit:
     """What a site lets all runs together spend on its patients.
 
     Attributes:
@@ -59,7 +59,7 @@ class PrivacySession:
     round_steps: int
     plan: Plan
     epsilon: Epsilon
-    limit: Limit | None
+    limit: EpsilonLimit | None
     _reservation: int | None = field(default=None, repr=False)
 
     def kept_answer(self, received: str) -> bytes | None:
@@ -121,7 +121,7 @@ class PrivacySession:
             "steps": self.plan.steps,
         }
 
-    def _clear(self, limit: Limit) -> int:
+    def _clear(self, limit: EpsilonLimit) -> int:
         """Check the whole run against the site's limit; return the version that was checked.
 
         All tables count together. A new export is another table by its digest but holds mostly the
@@ -154,7 +154,7 @@ def open_session(
     round_number: int,
     rounds: int,
     round_steps: int,
-    limit: Limit | None,
+    limit: EpsilonLimit | None,
 ) -> PrivacySession:
     """Begin a site's part in a private round; nothing is counted as spent yet.
 
@@ -193,7 +193,7 @@ def open_session(
     return PrivacySession(ledger, site, run, round_number, round_steps, plan, epsilon, limit)
 
 
-def check_without_privacy(site: str, limit: Limit | None) -> None:
+def check_without_privacy(site: str, limit: EpsilonLimit | None) -> None:
     """Refuse a run without privacy at a site that has set itself a limit.
 
     Without noise nothing bounds what a run tells: its epsilon is infinite.

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from client.privacy.accountant import Epsilon, replace_one, spent
-from client.privacy.budget_ledger import RunRecord
+from client.privacy.budget_ledger import LedgerEntry
 
 
 @dataclass(frozen=True)
 class Line:
     """A run and what it has spent so far, at the delta of the statement."""
 
-    record: RunRecord
+    record: LedgerEntry
     epsilon: Epsilon
 
 
@@ -38,7 +38,7 @@ class SiteStatement:
 
 
 def make_statement(
-    records: Sequence[RunRecord], delta: float, limit: float | None = None
+    records: Sequence[LedgerEntry], delta: float, limit: float | None = None
 ) -> list[SiteStatement]:
     """Compose what the ledger holds, site by site.
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from common.adapter.adapter import Adapter, Matrix
-from common.adapter.residual import from_sums
+from common.adapter.residual import residual_from_sums
 from server.aggregation.fedavg import fedavg
 from server.aggregation.tensor_ops import product_sums, shares
 
@@ -41,5 +41,5 @@ def fedex(
     if carried is not None:
         others.append((1.0, carried))
     sums = product_sums(adapters, shares(weights), previous, others)
-    part, cut = from_sums(sums, previous, max_rank)
+    part, cut = residual_from_sums(sums, previous, max_rank)
     return averaged, part, cut

@@ -20,7 +20,7 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from common.adapter.adapter import Adapter
-from common.adapter.residual import folded
+from common.adapter.residual import fold_residual
 from common.adapter.serialization.message import decode
 from common.config.run_config import RunConfig
 from common.errors import FederationError
@@ -206,7 +206,7 @@ class Federation:
     def _note_validation(self, number: int, replies: Mapping[str, SiteReply]) -> None:
         """Take the sites' validation of round `number`'s adapter into account."""
         wql = validation_wql(replies)
-        whole = folded(self.state.adapter, self.state.carried)
+        whole = fold_residual(self.state.adapter, self.state.carried)
         self.state.selection.note(number, whole, wql, self.membership.weights(wql))
 
     def _record(

@@ -325,7 +325,7 @@ def test_one_declared_number_divides_the_steps_of_neighbouring_tables() -> None:
 
 
 def test_no_declared_number_is_refused(model: PeftModel) -> None:
-    with pytest.raises(PrivacyError, match="a declared number, got 0"):
+    with pytest.raises(PrivacyError, match="at least 1, got 0"):
         train(model, ordered_windows(), patients=0)
 
 

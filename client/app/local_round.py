@@ -184,7 +184,7 @@ class _RoundAtSite:
         """
         config, request = self.config, self.request
         received = request.received.digest()
-        kept = session.kept_answer(received)
+        kept = session.kept_reply(received)
         if kept is not None:
             return kept, TrainingResult(config.private_steps, 0.0)
         randomness = Randomness.of_system()

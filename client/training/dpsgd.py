@@ -41,7 +41,7 @@ from common.data.windows import Windows
 from common.errors import PrivacyError, TrainingError
 
 ROWS_TOGETHER = 64
-"""Batch sizes are multiples of this: 16 float32 numbers of an AVX-512 vector, two vectors at once, or
+"""Batch sizes are multiples of this: 16 float32 numbers of an AVX-512 vector, two vectors at once,
 twice as many numbers of half the length. torch computes the remainder of a tensor one number at a
 time, with functions that round differently."""
 

@@ -44,7 +44,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
 def test_a_plan_may_be_stated_again_but_not_changed(ledger: Ledger) -> None:
     ledger.begin("run-a", "ccu", "table-1", PLAN)
     louder = Plan(0.1, 1.0, 30, 1e-5, 1.0)
-    with pytest.raises(PrivacyError, match=r"noise 2.*now it asks for.*noise 1.*start a new run"):
+    with pytest.raises(PrivacyError, match=r"noise 2.*now it has.*noise 1.*start a new run"):
         ledger.begin("run-a", "ccu", "table-1", louder)
     with pytest.raises(PrivacyError, match=r"on the table table-1, now it is table-2"):
         ledger.begin("run-a", "ccu", "table-2", PLAN)
@@ -82,22 +82,22 @@ def test_a_reservation_counts_at_once_and_never_beyond_the_plan(ledger: Ledger) 
     assert (record.reserved, record.unanswered) == (30, 30)
     assert record.spent() == Steps(0.1, 2.0, 30)
     with pytest.raises(
-        PrivacyError, match=r"asks for 10 steps.*30 of the 30.*30 of them without an answer"
+        PrivacyError, match=r"requests 10 steps.*30 of the 30.*30 of them without a reply"
     ):
         reserve(ledger, 4)
     assert ledger.runs()[0].reserved == 30
 
 
-def test_the_kept_answer_is_of_the_last_round_and_the_same_adapter(ledger: Ledger) -> None:
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") is None
+def test_the_kept_reply_is_of_the_last_round_and_the_same_adapter(ledger: Ledger) -> None:
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") is None
     ledger.keep(reserve(ledger, 1), b"first")
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") == b"first"
-    assert ledger.kept_answer("run-a", "ccu", 1, "another adapter") is None
-    assert ledger.kept_answer("run-b", "ccu", 1, "x") is None
-    assert ledger.kept_answer("run-a", "micu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") == b"first"
+    assert ledger.kept_reply("run-a", "ccu", 1, "another adapter") is None
+    assert ledger.kept_reply("run-b", "ccu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "micu", 1, "x") is None
     ledger.keep(reserve(ledger, 2), b"second")
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") is None
-    assert ledger.kept_answer("run-a", "ccu", 2, "x") == b"second"
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "ccu", 2, "x") == b"second"
     assert ledger.runs()[0].unanswered == 0
 
 
@@ -111,7 +111,7 @@ def test_answers_of_other_runs_stay(ledger: Ledger) -> None:
     ledger.begin("run-b", "ccu", "table-1", PLAN)
     ledger.keep(reserve(ledger, 1, run="run-b"), b"other")
     ledger.keep(reserve(ledger, 1), b"own")
-    assert ledger.kept_answer("run-b", "ccu", 1, "x") == b"other"
+    assert ledger.kept_reply("run-b", "ccu", 1, "x") == b"other"
 
 
 def test_a_process_killed_while_training_has_spent_its_round(ledger: Ledger) -> None:
@@ -129,7 +129,7 @@ def test_a_process_killed_while_training_has_spent_its_round(ledger: Ledger) -> 
     process.communicate()
     record = ledger.runs()[0]
     assert (record.reserved, record.unanswered) == (10, 10)
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") is None
 
 
 def test_a_process_killed_while_writing_leaves_a_whole_ledger(ledger: Ledger) -> None:
@@ -191,12 +191,12 @@ def test_two_processes_may_make_the_ledger_at_once(tmp_path: Path) -> None:
 
 
 def test_a_reservation_waits_for_a_check_that_is_up_to_date(ledger: Ledger) -> None:
-    history, version = ledger.others("run-a", "ccu")
+    history, version = ledger.other_runs("run-a", "ccu")
     assert history == []
     ledger.begin("run-b", "ccu", "table-1", PLAN)
     reserve(ledger, 1, run="run-b")
     assert ledger.reserve("run-a", "ccu", 1, 10, "x", version=version) is None
-    history, version = ledger.others("run-a", "ccu")
+    history, version = ledger.other_runs("run-a", "ccu")
     assert history == [Steps(0.1, 2.0, 10)]
     assert ledger.reserve("run-a", "ccu", 1, 10, "x", version=version) is not None
 
@@ -221,7 +221,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.path.write_bytes(b"not a database at all" * 100)
     for use in (ledger.runs, lambda: ledger.begin("r", "ccu", "t", PLAN)):
-        with pytest.raises(PrivacyError, match=r"is damaged.*put back a copy"):
+        with pytest.raises(PrivacyError, match=r"is damaged.*restore a copy"):
             use()
 
 
@@ -231,7 +231,7 @@ def test_a_damaged_ledger_is_refused(ledger: Ledger) -> None:
     content = bytearray(ledger.path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     ledger.path.write_bytes(content)
-    with pytest.raises(PrivacyError, match=r"is damaged.*put back a copy"):
+    with pytest.raises(PrivacyError, match=r"is damaged.*restore a copy"):
         ledger.reserve("run-a", "ccu", 4, 1, "x")
 
 
@@ -280,6 +280,6 @@ def test_a_ledger_kept_busy_says_so(ledger: Ledger, monkeypatch: pytest.MonkeyPa
     with (
         connection(ledger.path) as database,
         transaction(database),
-        pytest.raises(PrivacyError, match="kept busy by another process"),
+        pytest.raises(PrivacyError, match="locked by another process"),
     ):
         reserve(ledger, 1)

@@ -53,7 +53,7 @@ def test_a_run_of_all_its_rounds_spends_its_plan(tmp_path: Path) -> None:
     run_whole(tmp_path, "run-a", None)
     assert spent_steps(tmp_path) == [30]
     session = begin(tmp_path, round_number=3)
-    assert session.kept_answer("adapter-3") == b"answer"
+    assert session.kept_reply("adapter-3") == b"answer"
     with pytest.raises(PrivacyError, match="30 of the 30"):
         session.reserve("another adapter")
 

@@ -167,7 +167,7 @@ def test_a_layer_that_records_nothing_is_named(twice: Twice) -> None:
 
 def test_a_batch_that_does_not_come_first_is_refused(twice: Twice) -> None:
     with (
-        pytest.raises(TrainingError, match=r"twice\.weight .* \[2, 6, 3\] where 6 windows"),
+        pytest.raises(TrainingError, match=r"twice\.weight .* \[2, 6, 3\], expected 6 windows"),
         patient_gradients(twice, used(twice), OWNER, 3),
     ):
         twice(torch.ones(2, 6, 3).double())

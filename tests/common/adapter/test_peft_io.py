@@ -157,9 +157,9 @@ def test_the_folder_is_bit_exact_and_peft_loads_it_without_a_warning(tmp_path: P
 def test_peft_s_own_folder_is_read_and_holds_the_same_bytes(tmp_path: Path) -> None:
     model = adapted(lora_dropout=0.25)
     model.save_pretrained(str(tmp_path / "peft"))
-    with pytest.raises(AdapterError, match="does not tell its backbone's name"):
+    with pytest.raises(AdapterError, match="does not contain its backbone's name"):
         load_peft_folder(tmp_path / "peft")
-    with pytest.raises(AdapterError, match="does not tell its backbone's digest"):
+    with pytest.raises(AdapterError, match="does not contain its backbone's digest"):
         load_peft_folder(tmp_path / "peft", backbone="nano")
     result = load_peft_folder(tmp_path / "peft", backbone="nano", backbone_digest=DIGEST)
     assert result == adapter()

@@ -32,7 +32,7 @@ def test_with_privacy_only_public_numbers_are_sent() -> None:
     assert unprotected_outputs("", private=True) == ()
 
 
-def test_a_number_nobody_thought_of_stays() -> None:
+def test_an_unknown_number_is_not_sent() -> None:
     assert allowed_numbers({"youngest": 18.0}, "*", private=True) == {}
 
 

@@ -58,7 +58,7 @@ def test_two_sites_of_one_run_are_two_accounts(ledger: Ledger) -> None:
     assert [r.site for r in ledger.runs("micu")] == ["micu"]
 
 
-def test_runs_of_one_second_are_told_as_they_came(
+def test_runs_of_one_second_are_in_their_order(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = "2999-01-01T00:00:00+00:00"
@@ -70,7 +70,7 @@ def test_runs_of_one_second_are_told_as_they_came(
 
 
 @pytest.mark.parametrize("run", ["", "x" * 129, "a\nb"])
-def test_a_run_id_that_is_no_key_is_refused(ledger: Ledger, run: str) -> None:
+def test_an_invalid_run_id_is_refused(ledger: Ledger, run: str) -> None:
     with pytest.raises(PrivacyError, match="printable"):
         ledger.begin(run, "ccu", "table-1", PLAN)
 
@@ -101,13 +101,13 @@ def test_the_kept_reply_is_of_the_last_round_and_the_same_adapter(ledger: Ledger
     assert ledger.runs()[0].unanswered == 0
 
 
-def test_a_round_asked_again_with_another_adapter_is_spent_again(ledger: Ledger) -> None:
+def test_a_round_requested_again_with_another_adapter_is_spent_again(ledger: Ledger) -> None:
     ledger.keep(reserve(ledger, 1, "x"), b"first")
     ledger.keep(reserve(ledger, 1, "y"), b"again")
     assert ledger.runs()[0].reserved == 20
 
 
-def test_answers_of_other_runs_stay(ledger: Ledger) -> None:
+def test_replies_of_other_runs_are_kept(ledger: Ledger) -> None:
     ledger.begin("run-b", "ccu", "table-1", PLAN)
     ledger.keep(reserve(ledger, 1, run="run-b"), b"other")
     ledger.keep(reserve(ledger, 1), b"own")
@@ -173,7 +173,7 @@ def test_processes_at_once_never_reserve_more_than_the_plan(ledger: Ledger) -> N
     assert sum(done) == PLAN.steps == ledger.runs()[0].reserved
 
 
-def test_two_processes_may_make_the_ledger_at_once(tmp_path: Path) -> None:
+def test_two_processes_may_create_the_ledger_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from client.privacy.budget_ledger import Ledger, Plan\n"
@@ -211,7 +211,7 @@ def test_every_commit_is_flushed(ledger: Ledger) -> None:
         assert database.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
 
 
-def test_a_ledger_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+def test_reading_does_not_create_a_ledger(tmp_path: Path) -> None:
     with pytest.raises(PrivacyError, match="there is no ledger"):
         Ledger(tmp_path / "none").runs()
     assert not (tmp_path / "none").exists()
@@ -275,7 +275,7 @@ def test_a_write_that_the_database_refuses_reserves_nothing(
     assert ledger.runs()[0].reserved == 0
 
 
-def test_a_ledger_kept_busy_says_so(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_ledger_is_named(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.privacy.ledger_schema.WAIT_S", 0.05)
     with (
         connection(ledger.path) as database,

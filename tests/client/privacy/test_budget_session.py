@@ -72,7 +72,7 @@ def test_the_facts_are_of_the_whole_run(tmp_path: Path) -> None:
     }
 
 
-def test_what_another_version_computed_is_computed_anew(
+def test_results_of_another_version_are_not_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = PrivacyConfig(epsilon=8.0, sample_rate=0.1)
@@ -121,7 +121,7 @@ def test_solved_noise_keeps_the_run_within_its_epsilon(tmp_path: Path) -> None:
         {"privacy": replace(NOISE, sample_rate=0.2)},
     ],
 )
-def test_a_known_run_cannot_change_what_it_asks(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_known_run_cannot_change_its_plan(tmp_path: Path, change: dict[str, Any]) -> None:
     begin(tmp_path)
     with pytest.raises(PrivacyError, match="start a new run"):
         begin(tmp_path, **change)
@@ -133,7 +133,7 @@ def test_a_round_outside_the_run_is_refused(tmp_path: Path, number: int) -> None
         begin(tmp_path, round_number=number)
 
 
-def test_opening_spends_nothing_and_an_answer_needs_a_reservation(tmp_path: Path) -> None:
+def test_opening_spends_nothing_and_a_reply_needs_a_reservation(tmp_path: Path) -> None:
     session = begin(tmp_path)
     with pytest.raises(PrivacyError, match="without a reservation"):
         session.keep(b"answer")
@@ -215,7 +215,7 @@ def test_a_run_that_spends_in_between_is_seen(
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.0, 1e-5), (-1.0, 1e-5), (1.0, 0.0), (1.0, 1.0)])
-def test_a_limit_that_limits_nothing_is_refused(epsilon: float, delta: float) -> None:
+def test_a_limit_out_of_range_is_refused(epsilon: float, delta: float) -> None:
     with pytest.raises(PrivacyError, match="epsilon-limit"):
         EpsilonLimit(epsilon, delta)
 

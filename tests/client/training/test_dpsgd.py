@@ -92,9 +92,7 @@ def adapted(request: pytest.FixtureRequest) -> Iterator[AdaptedBackbone]:
 
 
 @pytest.mark.parametrize("trained", ["ab", "b"])
-def test_every_family_sums_what_a_loop_over_patients_sums(
-    adapted: AdaptedBackbone, trained: str
-) -> None:
+def test_every_family_equals_a_loop_over_patients(adapted: AdaptedBackbone, trained: str) -> None:
     context, target, vital = sample_windows(7)
     # One patient far off: MOIRAI's likelihood is heavy-tailed, and such a gradient is huge.
     target[5:] += 500.0
@@ -168,7 +166,7 @@ def shake(model: torch.nn.Module) -> None:
             parameter.normal_(0, 0.5, generator=generator)
 
 
-def test_a_window_beyond_numbers_takes_its_patient_out_and_nobody_else(model: PeftModel) -> None:
+def test_a_window_with_overflow_drops_its_patient_only(model: PeftModel) -> None:
     shake(model)
     windows = ordered_windows()
     windows.target[4] = np.inf  # of patient 2
@@ -185,7 +183,7 @@ def test_a_window_beyond_numbers_takes_its_patient_out_and_nobody_else(model: Pe
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 6, 16])
-def test_the_chunk_changes_nothing_but_rounding(model: PeftModel, chunk: int) -> None:
+def test_the_chunk_changes_rounding_only(model: PeftModel, chunk: int) -> None:
     shake(model)
     batch = batch_of(ordered_windows())
     with trained_parameters(model, "ab") as named:
@@ -255,7 +253,7 @@ NOBODY = Windows(
 
 
 @pytest.mark.parametrize(("windows", "rate"), [(NOBODY, 1.0), (ordered_windows(), 1e-4)])
-def test_a_draw_of_nobody_is_a_step_of_noise_alone(windows: Windows, rate: float) -> None:
+def test_an_empty_draw_is_a_step_of_noise_alone(windows: Windows, rate: float) -> None:
     """Its deviation: sigma C over q times the declared number; the gradient is in clip norms."""
     moves = []
     for seed in range(400):
@@ -292,7 +290,7 @@ def test_no_declared_number_is_refused(model: PeftModel) -> None:
         train(model, ordered_windows(), patients=0)
 
 
-def test_losses_that_are_no_numbers_are_no_error(model: PeftModel) -> None:
+def test_losses_that_are_nan_are_no_error(model: PeftModel) -> None:
     windows = ordered_windows()
     windows.target[:] = np.nan
     assert train(model, windows, noise=0.0) == TrainingResult(1, 0.0)

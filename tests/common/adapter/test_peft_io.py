@@ -73,7 +73,7 @@ def test_a_model_s_adapter_is_read_by_name() -> None:
     np.testing.assert_array_equal(result.pair("encoder.q")[1], expected)
 
 
-def test_what_was_read_does_not_follow_the_training() -> None:
+def test_a_read_adapter_does_not_change_with_the_model() -> None:
     model = adapted()
     result = from_peft_model(model, "nano", DIGEST)
     digest = result.digest()
@@ -85,7 +85,7 @@ def test_what_was_read_does_not_follow_the_training() -> None:
     assert result.digest() == digest
 
 
-def test_loading_moves_every_matrix_to_its_place() -> None:
+def test_loading_replaces_every_matrix() -> None:
     source, target = adapted(seed=1), adapted(seed=2)
     assert not torch.equal(answers(source), answers(target))
     load_into(from_peft_model(source, "nano", DIGEST), target)
@@ -124,7 +124,7 @@ def test_an_adapter_that_does_not_fit_changes_nothing(
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
     ],
 )
-def test_what_is_not_plain_lora_is_refused(settings: dict[str, Any], key: str) -> None:
+def test_other_than_plain_lora_is_refused(settings: dict[str, Any], key: str) -> None:
     model = get_peft_model(network(), LoraConfig(r=2, target_modules=TARGETS, **settings))
     with pytest.raises(AdapterError, match=f"{key} = .*only plain LoRA"):
         from_peft_model(model, "nano", DIGEST)

@@ -188,7 +188,7 @@ class _RoundAtSite:
         if kept is not None:
             return kept, TrainingResult(config.private_steps, 0.0)
         randomness = Randomness.of_system()
-        if config.privacy.noise_seed >= 0:  # in a simulation alone, as the session checked
+        if config.privacy.noise_seed >= 0:  # in a simulation; `client_app` refuses it elsewhere
             seed = derive_seed(config.privacy.noise_seed, "noise", request.site, request.number)
             randomness = Randomness.of_seed(seed)
         # A simulated site may have no patient: its steps are noise alone, whatever the divisor.

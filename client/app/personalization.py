@@ -56,9 +56,6 @@ _KEPT = {
     GLOBAL: "The released adapter itself: training on this site's patients did not improve it.",
 }
 
-Progress = Callable[[str], None]
-"""Callback that gets a line of text for each step."""
-
 
 @dataclass(frozen=True, eq=False)
 class Personalised:
@@ -133,7 +130,7 @@ def run_personalization(
     table: SiteTable,
     *,
     passes: int,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Personalised:
     """Train a released adapter further on a site's table and keep the better of the two.
 
@@ -142,7 +139,7 @@ def run_personalization(
         config: settings of `read_release`; the learning rate falls over the passes as over rounds.
         table: the site's own table.
         passes: number of passes over the site's training windows.
-        progress: gets a line for each step.
+        progress: callback for a line of text for each step.
 
     Raises:
         UsageError: where `passes` is less than 1.

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
+PEFT_CONFIG_FILE = "adapter_config.json"
+_WEIGHTS_FILE = "adapter_model.safetensors"
 ORIGIN_FILE = "fedvitals.json"
 """Holds the backbone's name and digest; PEFT warns about unknown keys in its own configuration."""
 CARD_FILE = "README.md"
@@ -132,9 +132,9 @@ def save_peft_folder(
     weights = save_safetensors(dict(adapter.tensors), metadata={"format": "pt"})
     try:
         with atomic_folder(folder) as partial:
-            _write_json(partial / CONFIG_FILE, config)
+            _write_json(partial / PEFT_CONFIG_FILE, config)
             _write_json(partial / ORIGIN_FILE, origin)
-            (partial / WEIGHTS_FILE).write_bytes(weights)
+            (partial / _WEIGHTS_FILE).write_bytes(weights)
             if model_card is not None:
                 (partial / CARD_FILE).write_bytes(model_card.encode())
     except OSError as error:
@@ -157,8 +157,8 @@ def load_peft_folder(
     Raises:
         AdapterError: where a file is absent or damaged, or the adapter is not plain LoRA.
     """
-    config = _read_json(folder / CONFIG_FILE)
-    settings = _lora_settings(config, str(folder / CONFIG_FILE))
+    config = _read_json(folder / PEFT_CONFIG_FILE)
+    settings = _lora_settings(config, str(folder / PEFT_CONFIG_FILE))
     origin = _read_json(folder / ORIGIN_FILE) if (folder / ORIGIN_FILE).exists() else {}
     name = backbone or origin.get("backbone") or config.get("base_model_name_or_path")
     recorded = origin.get("backbone_digest")
@@ -173,7 +173,7 @@ def load_peft_folder(
             f"{folder} was trained on the backbone {recorded!s:.12}, expected {digest:.12}; "
             "use the backbone weights that the adapter was trained on"
         )
-    weights = _read_weights(folder / WEIGHTS_FILE)
+    weights = _read_weights(folder / _WEIGHTS_FILE)
     return Adapter(weights, backbone=name, backbone_digest=digest, **settings)
 
 

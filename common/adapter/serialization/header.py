@@ -27,7 +27,7 @@ import numpy.typing as npt
 from common.adapter.adapter import shown
 from common.errors import AdapterError
 
-FORMAT = "fedvitals-adapter/1"
+WIRE_FORMAT = "fedvitals-adapter/1"
 METADATA = "__metadata__"
 METADATA_KEYS = frozenset(
     {"alpha", "backbone", "backbone_digest", "dropout", "format", "frozen_a", "modules", "rank"}
@@ -139,9 +139,9 @@ def _check_metadata(metadata: object) -> dict[str, str]:
     """Check that the metadata are text for exactly the expected keys, in this format."""
     if not isinstance(metadata, dict):
         raise refused("header has no metadata")
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") != WIRE_FORMAT:
         raise refused(
-            f"format {shown(metadata.get('format'))}, this release reads {FORMAT}; "
+            f"format {shown(metadata.get('format'))}, this release reads {WIRE_FORMAT}; "
             "run the same release at the sites and the server"
         )
     if metadata.keys() != METADATA_KEYS:

@@ -23,8 +23,8 @@ import numpy as np
 from common.adapter.adapter import Adapter, Matrix, shown
 from common.adapter.serialization.encoding import CODES, WireDtype, decode_layers, encode_layers
 from common.adapter.serialization.header import (
-    FORMAT,
     SCALE,
+    WIRE_FORMAT,
     read_header,
     refused,
     write_message,
@@ -70,7 +70,7 @@ def encode(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") 
         "backbone": adapter.backbone,
         "backbone_digest": adapter.backbone_digest,
         "dropout": repr(adapter.dropout),
-        "format": FORMAT,
+        "format": WIRE_FORMAT,
         "frozen_a": adapter.a_digest() if trained == "b" else "",
         "modules": modules,
         "rank": str(adapter.rank),

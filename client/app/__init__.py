@@ -1,5 +1,6 @@
 """The ClientApp that trains an adapter on a site's table.
 
-Begin with `client_app`: Flower's messages in and out. `local_round` is one round of training.
-`dataset` reads the site table; `node_config` the settings that the site alone writes.
+Begin with `client_app`: Flower's messages in and out. `dataset` reads the site table; `local_round`
+is one round of training; `node_config` the settings that only the site writes. `personalization`
+trains a released adapter further, for one site.
 """

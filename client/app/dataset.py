@@ -1,8 +1,8 @@
-"""A site's own table and the windows cut from it: all that a hospital's app ever reads.
+"""A site's data: its table, and the windows of its training and validation patients.
 
-A deployed node names its table in the node's configuration, which the site alone writes. In a
-simulation the nodes share out the sites of a prepared cohort: with as many nodes as sites each
-plays one hospital, with fewer some play several, one after the other.
+A deployed node names its table in the node's configuration, which only the site writes. In a
+simulation the sites of a prepared cohort are divided among the nodes: with as many nodes as sites
+each simulates one hospital, with fewer some simulate several, one after the other.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from common.paths import current_cohort
 
 @dataclass(frozen=True)
 class SiteData:
-    """One site, ready to train.
+    """Data of one site.
 
     Attributes:
-        info: what the site's table says of itself.
+        info: metadata of the site's table.
         digest: SHA-256 of the table's file.
         train: windows of the training patients.
         validation: windows of the validation patients.
@@ -42,11 +42,11 @@ class SiteData:
 
 
 def site_tables(node: NodeSettings, config: RunConfig) -> dict[str, Path]:
-    """Return the tables that a node answers for, by site.
+    """Return the paths of a node's site tables, by site.
 
     Args:
         node: the node's own settings.
-        config: the run's settings; in a simulation they name the cohort.
+        config: the run's settings; used in a simulation only, where they name the cohort.
 
     Raises:
         CohortError: where the cohort has no site tables.
@@ -58,10 +58,10 @@ def site_tables(node: NodeSettings, config: RunConfig) -> dict[str, Path]:
 
 
 def load_site(node: NodeSettings, config: RunConfig, site: str, windows: WindowConfig) -> SiteData:
-    """Read one of a node's sites and cut its windows; kept for the rounds to come.
+    """Read one of a node's sites and cut its windows; cached for later rounds.
 
     Raises:
-        UsageError: where the node does not answer for this site.
+        UsageError: where the site is not one of the node's.
         SiteTableError: where the table is absent or not valid.
     """
     tables = site_tables(node, config)
@@ -69,11 +69,25 @@ def load_site(node: NodeSettings, config: RunConfig, site: str, windows: WindowC
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0, windows)
 
 
-def declared_patients(node: NodeSettings, data: SiteData) -> int:
-    """Return the number of patients by which a private step is divided; never a counted one.
+@lru_cache(maxsize=16)
+def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
+    # Cached by file, not by node: a simulation's process serves several sites in turn.
+    table = read_site_table(path)
+    settings, vitals = windows.settings(), windows.names()
+    train, validation = (
+        make_windows(table, split, settings, vitals) for split in ("train", "validation")
+    )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    in_training = table.frame["split"] == "train"
+    patients = int(table.frame["patient_id"][in_training].nunique())
+    return SiteData(table.info, digest, train, validation, patients)
 
-    A hospital declares it, so that it is the same whoever is in the table and however windows are
-    cut. A simulation has nobody to protect: unless its node declares one, it takes the table's.
+
+def declared_patients(node: NodeSettings, data: SiteData) -> int:
+    """Return the divisor of a private step: a declared number of patients, not a count.
+
+    A declared number is the same for every table and however windows are cut. A simulation has no
+    patients to protect: where its node declares none, the table's training patients are counted.
 
     Raises:
         PrivacyError: where a hospital declares none.
@@ -86,17 +100,3 @@ def declared_patients(node: NodeSettings, data: SiteData) -> int:
         "this site declares no number of patients, by which a private step is divided; set "
         "patients in [site] of site.toml, rounded down as you like"
     )
-
-
-@lru_cache(maxsize=16)
-def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
-    # Keyed by the file, not by the node: a simulation's process serves several sites in turn.
-    table = read_site_table(path)
-    settings, vitals = windows.settings(), windows.names()
-    train, validation = (
-        make_windows(table, split, settings, vitals) for split in ("train", "validation")
-    )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    in_training = table.frame["split"] == "train"
-    patients = int(table.frame["patient_id"][in_training].nunique())
-    return SiteData(table.info, digest, train, validation, patients)

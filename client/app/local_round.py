@@ -1,47 +1,44 @@
-"""A site's part in a round: validate what was received, train it, and what is handed back."""
+"""One round at a site: validate the received adapter, train it, encode the site's own, report."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from client.app.dataset import SiteData, declared_patients
 from client.app.node_config import NodeSettings
 from client.privacy.allowlist import parse_allow
+from client.privacy.budget_session import PrivacySession
 from client.training.adapter_training import TrainingResult, choose_device, train_adapter
+from client.training.dpsgd import train_privately
 from client.training.error_feedback import encode_with_feedback
+from client.training.random_source import Randomness
 from common.adapter.adapter import Adapter
 from common.adapter.peft_io import load_into
 from common.adapter.serialization.message import encode
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
-from common.backbones.residual_hook import carrying
+from common.backbones.residual_hook import residual_added
 from common.config.run_config import RunConfig
 from common.errors import ForecastError
 from common.evaluation.evaluate import evaluate
 from common.seeds import derive_seed
 
-if TYPE_CHECKING:
-    from client.privacy.budget_session import PrivacySession
-    from client.training.random_source import Randomness
-
 VALIDATION_METRICS: tuple[str, ...] = ("mae", "wql")
-"""What a site reports of its validation split, per vital and in the mean."""
+"""Metrics of the validation split, reported per vital and, for WQL, as the mean."""
 
 
 @dataclass(frozen=True)
-class RoundOrder:
-    """What the server asks of a site in a round.
+class RoundRequest:
+    """Server request for one round of one site.
 
     Attributes:
-        site: the site's name; with the run's seed and the round it decides everything random.
-        number: 1 to `config.rounds`.
-        run: the run's id, which its continuations share.
-        train: False after the last round, when the result is to be validated only.
-        received: the round's adapter.
-        carried: the low-rank part carried beside it, if there is one.
+        site: the site's name; with the run's seed and the round it seeds the training.
+        number: 1 to `config.rounds`; one more for the validation of the last adapter.
+        run: the run's id; a resumed run keeps it.
+        train: False for the last adapter, which is validated only.
+        received: the global adapter.
+        residual: its untrained low-rank part, where the aggregation rule has one.
     """
 
     site: str
@@ -49,19 +46,19 @@ class RoundOrder:
     run: str
     train: bool
     received: Adapter
-    carried: Adapter | None = None
+    residual: Adapter | None = None
 
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What a site may say of its round, besides the adapter.
+    """Metrics of a site's round; with privacy on, the allowlist decides which of them are sent.
 
     Attributes:
         patients: training patients.
         windows: training windows.
         steps: optimiser steps taken; 0 where nothing was trained.
         loss: mean training loss; 0 where nothing was trained.
-        validation: of the adapter as received: `wql`, and `wql.<vital>`, `mae.<vital>`.
+        validation: scores of the received adapter: `wql`, and `wql.<vital>`, `mae.<vital>`.
         seconds: wall time of the validation and of the training.
     """
 
@@ -73,7 +70,7 @@ class RoundReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float | int]:
-        """Return all of it by name, as it is sent."""
+        """Return all metrics by the name under which they are sent."""
         return {
             "patients": self.patients,
             "windows": self.windows,
@@ -90,15 +87,8 @@ def site_backbone(config: RunConfig, node: NodeSettings) -> AdaptedBackbone:
     return adapted_backbone(config.backbone, lora, choose_device(config.train.device))
 
 
-def shared_adapter(config: RunConfig, adapted: AdaptedBackbone) -> Adapter | None:
-    """Return the adapter whose A all sides share, drawn from the run's seed; None without one."""
-    if config.trained != "b":
-        return None
-    return adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
-
-
-def take_part(
-    order: RoundOrder,
+def run_local_round(
+    request: RoundRequest,
     data: SiteData,
     config: RunConfig,
     node: NodeSettings,
@@ -107,32 +97,34 @@ def take_part(
     """Validate the received adapter at a site and train it there.
 
     Args:
-        order: what the server asks.
+        request: the server's request.
         data: the site's windows.
         config: the run's settings.
         node: the site's own settings.
-        session: the privacy budget that the training draws on; None without privacy.
+        session: the privacy budget of the training; None without privacy.
 
     Returns:
-        The site's own adapter in bytes, None where nothing was to be trained; and the report, of
-        which not everything need be sent.
+        The site's own adapter as bytes, None where nothing was to be trained; and the report.
 
     Raises:
-        AdapterError: where the adapter was made on another backbone than the site's, or with
-            other settings: averaging adapters of different bases means nothing.
+        AdapterError: where the received adapter was made on another backbone than the site's, or
+            with other settings: averaging adapters of different bases means nothing.
         TrainingError: where the training diverges.
         PrivacyError: where the budget does not allow the training.
     """
     adapted = site_backbone(config, node)
-    order.received.check_compatible(adapted.adapter(), sender="the server")
-    load_into(order.received, adapted.model)
+    request.received.check_compatible(adapted.adapter(), sender="the server")
+    load_into(request.received, adapted.model)
+    site = _RoundAtSite(request, data, config, node, adapted)
     started = time.perf_counter()
-    with carrying(adapted.model, order.carried):
-        validation = _validation(adapted, data, config, node)
+    with residual_added(adapted.model, request.residual):
+        validation = site.validate()
         validated = time.perf_counter()
-        sent, result = None, TrainingResult(0, 0.0)
-        if order.train:
-            sent, result = _train(order, data, config, node, adapted, session)
+        encoded, result = None, TrainingResult(0, 0.0)
+        if request.train and session is not None:
+            encoded, result = site.train_privately(session)
+        elif request.train:
+            encoded, result = site.train()
     seconds = {"validation": validated - started, "training": time.perf_counter() - validated}
     report = RoundReport(
         patients=len(data.train.patient_ids),
@@ -142,113 +134,97 @@ def take_part(
         validation=validation,
         seconds=seconds,
     )
-    return sent, report
+    return encoded, report
 
 
-def _train(
-    order: RoundOrder,
-    data: SiteData,
-    config: RunConfig,
-    node: NodeSettings,
-    adapted: AdaptedBackbone,
-    session: PrivacySession | None,
-) -> tuple[bytes, TrainingResult]:
-    """Train the adapter that is on the model; return its bytes, as they are to be sent."""
-    if session is not None:
-        kept = session.kept_answer(order.received.digest())
-        if kept is not None:
-            # Asked again, e.g. after a crash of the server: the same answer costs no budget.
-            return kept, TrainingResult(config.private_steps, 0.0)
-        result = _train_privately(order, data, config, node, adapted, session)
-    else:
+@dataclass(frozen=True)
+class _RoundAtSite:
+    """Steps of one round on a model that the received adapter is loaded into."""
+
+    request: RoundRequest
+    data: SiteData
+    config: RunConfig
+    node: NodeSettings
+    adapted: AdaptedBackbone
+
+    def validate(self) -> dict[str, float]:
+        """Score the received adapter, unless the site would not send any score.
+
+        Under privacy, forecasts that cannot be scored are no error: an error would depend on the
+        patients.
+        """
+        if not self.config.privacy.on:
+            return _score(self.adapted, self.data)
+        allowed = parse_allow(self.node.allow)
+        if not any(name.startswith("validation.") for name in allowed):
+            return {}
+        try:
+            return _score(self.adapted, self.data)
+        except ForecastError:
+            return {}
+
+    def train(self) -> tuple[bytes, TrainingResult]:
+        """Train without privacy; return the encoded adapter."""
         result = train_adapter(
-            adapted.model,
-            adapted.backbone,
-            data.train,
-            config.train,
-            trained=config.trained,
-            learning_rate=config.learning_rate(order.number),
-            seed=derive_seed(config.seed, order.site, order.number),
+            self.adapted.model,
+            self.adapted.backbone,
+            self.data.train,
+            self.config.train,
+            trained=self.config.trained,
+            learning_rate=self.config.learning_rate(self.request.number),
+            seed=derive_seed(self.config.seed, self.request.site, self.request.number),
         )
-    sent = _encode(adapted.adapter(), order, config, node)
-    if session is not None:
-        session.keep(sent)
-    return sent, result
+        return self._encode(), result
+
+    def train_privately(self, session: PrivacySession) -> tuple[bytes, TrainingResult]:
+        """Train by DP-SGD within a budget; return the encoded adapter.
+
+        A request for the same round and adapter, e.g. after a crash of the server, gets the same
+        reply at no cost.
+        """
+        config, request = self.config, self.request
+        received = request.received.digest()
+        kept = session.kept_reply(received)
+        if kept is not None:
+            return kept, TrainingResult(config.private_steps, 0.0)
+        randomness = Randomness.of_system()
+        if config.privacy.noise_seed >= 0:  # in a simulation; `client_app` refuses it elsewhere
+            seed = derive_seed(config.privacy.noise_seed, "noise", request.site, request.number)
+            randomness = Randomness.of_seed(seed)
+        # A simulated site may have no patient: its steps are noise alone, whatever the divisor.
+        patients = max(1, declared_patients(self.node, self.data))
+        # On disk before the first step: after a crash the steps count as spent.
+        session.reserve(received)
+        result = train_privately(
+            self.adapted.model,
+            self.adapted.backbone,
+            self.data.train,
+            config.train,
+            config.privacy,
+            patients=patients,
+            trained=config.trained,
+            learning_rate=config.learning_rate(request.number),
+            noise_multiplier=session.plan.noise_multiplier,
+            steps=config.private_steps,
+            randomness=randomness,
+        )
+        encoded = self._encode()
+        session.keep(encoded)
+        return encoded, result
+
+    def _encode(self) -> bytes:
+        adapter, number = self.adapted.adapter(), self.request.number
+        dtype, trained = self.config.wire.dtype, self.config.trained
+        if dtype != "int8":
+            return encode(adapter, dtype, trained)
+        # A run's id comes from the server: as a folder's name it must not point anywhere else.
+        run = "".join(c for c in self.request.run if c.isalnum())[:64] or "run"
+        folder = self.node.state_path / self.request.site / run / "rounding"
+        return encode_with_feedback(adapter, dtype, trained, folder, number)
 
 
-def _train_privately(
-    order: RoundOrder,
-    data: SiteData,
-    config: RunConfig,
-    node: NodeSettings,
-    adapted: AdaptedBackbone,
-    session: PrivacySession,
-) -> TrainingResult:
-    from client.training.dpsgd import train_privately
-
-    # A simulated site may hold nobody: its steps are noise alone, whatever they are divided by.
-    patients = max(1, declared_patients(node, data))
-    # On the disk before the first step: a crash from here on counts as spent.
-    session.reserve(order.received.digest())
-    return train_privately(
-        adapted.model,
-        adapted.backbone,
-        data.train,
-        config.train,
-        config.privacy,
-        patients=patients,
-        trained=config.trained,
-        learning_rate=config.learning_rate(order.number),
-        noise_multiplier=session.plan.noise_multiplier,
-        steps=config.private_steps,
-        randomness=_randomness(order, config),
-    )
-
-
-def _randomness(order: RoundOrder, config: RunConfig) -> Randomness:
-    """Who is drawn and the noise: from the operating system, but for a simulation with a seed."""
-    from client.training.random_source import Randomness
-
-    if config.privacy.noise_seed < 0:
-        return Randomness.of_system()
-    seed = derive_seed(config.privacy.noise_seed, "noise", order.site, order.number)
-    return Randomness.of_seed(seed)
-
-
-def _encode(adapter: Adapter, order: RoundOrder, config: RunConfig, node: NodeSettings) -> bytes:
-    dtype, trained = config.wire.dtype, config.trained
-    if dtype != "int8":
-        return encode(adapter, dtype, trained)
-    folder = site_state(node, order) / "rounding"
-    return encode_with_feedback(adapter, dtype, trained, folder, order.number)
-
-
-def site_state(node: NodeSettings, order: RoundOrder) -> Path:
-    """Where a site keeps what one run leaves from round to round."""
-    # A run's id comes from the server: as a folder's name it must not lead anywhere else.
-    run = "".join(c for c in order.run if c.isalnum())[:64] or "run"
-    return node.state_path / order.site / run
-
-
-def _validation(
-    adapted: AdaptedBackbone, data: SiteData, config: RunConfig, node: NodeSettings
-) -> dict[str, float]:
-    """Score the received adapter, if a score would leave the site: one that stays is not needed.
-
-    Under privacy forecasts that cannot be scored are no error, which would tell of the patients.
-    """
-    if not config.privacy.on:
-        return _validate(adapted, data)
-    if not any(name.startswith("validation.") for name in parse_allow(node.allow)):
-        return {}
-    try:
-        return _validate(adapted, data)
-    except ForecastError:
-        return {}
-
-
-def _validate(adapted: AdaptedBackbone, data: SiteData) -> dict[str, float]:
-    """Score the model as it stands on the validation split; empty where that has no window."""
+def _score(adapted: AdaptedBackbone, data: SiteData) -> dict[str, float]:
+    """Score the loaded adapter on the validation split; empty where that has no window."""
     if not len(data.validation):
         return {}
     forecaster = ModelForecaster(adapted.backbone, adapted.model)

@@ -1,13 +1,12 @@
-"""A released adapter, trained further at one site for that site alone.
+"""Personalization: a released adapter fine-tuned at one site, for that site alone.
 
-The site passes some times over its own training patients. Its validation patients choose: of all
-passes, the untrained release included, the one with the lowest validation WQL is kept. Its test
-patients judge: the release and the best pass are both scored on them, and nothing follows from it.
-Were the better of the two on the test patients kept, its score there would be too good by the
-choice, and nobody could say what to expect of the next patient.
+Training passes over the site's training patients. Selection uses its validation patients: of all
+passes, the untrained release included, the one with the lowest validation WQL is kept. Evaluation
+uses its test patients: the release and the best pass are both scored on them, and the scores select
+nothing. A choice by test scores would bias the score of the chosen one.
 
-What comes out stays at the site: it has seen the site's patients without the privacy of a run, and
-no part of fedvitals sends it.
+The personalised adapter stays at the site: it is trained without differential privacy, and no part
+of fedvitals sends it.
 """
 
 from __future__ import annotations
@@ -33,40 +32,38 @@ from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.paired_difference import compare
 from common.seeds import derive_seed
 
-COMPARISON_FILE = "comparison.json"
-ADAPTER_FOLDER = "adapter"
 GLOBAL, PERSONAL = "global", "personal"
-SCHEMA_VERSION = 1
 
 OVERRIDES = ("train.", "seed")
-"""What may be set otherwise than in the release: the rest is part of what the adapter means."""
+"""Settings that may differ from the release's; the adapter depends on all others."""
 PASSES = ("train.epochs", "train.steps")
-"""Said by the number of passes instead."""
+"""Settings that the number of passes replaces."""
+
+_COMPARISON_FILE = "comparison.json"
+_ADAPTER_FOLDER = "adapter"
+_SCHEMA_VERSION = 1
 
 _FEDERATED = ("federation.", "aggregation.", "privacy.", "wire.", "lora.train", "lora.min-rank")
-"""A private run's learning rate, its frozen A and its rules are for what leaves a site."""
+"""Settings of a federated run, which do not apply to training at one site."""
 _METRICS = ("mae", "wql")
 _CARD = """# A personalised adapter of {site}
 
 {what} It belongs to the site and must not leave it: trained without differential privacy, such an
-adapter may tell of single patients. Research software, not for clinical use.
+adapter may reveal single patients. Research software, not for clinical use.
 """
 _KEPT = {
     PERSONAL: "Trained further on this site's own patients from a released adapter.",
-    GLOBAL: "The released adapter itself: training on this site's patients did not better it.",
+    GLOBAL: "The released adapter itself: training on this site's patients did not improve it.",
 }
-
-Progress = Callable[[str], None]
-"""Told in words what is being done."""
 
 
 @dataclass(frozen=True, eq=False)
 class Personalised:
-    """What came out.
+    """Result of a personalization.
 
     Attributes:
-        adapter: the one to use: the released one where training did not make it better.
-        record: what comparison.json holds.
+        adapter: the selected adapter: the released one where training did not improve it.
+        record: content of comparison.json.
     """
 
     adapter: Adapter
@@ -76,20 +73,20 @@ class Personalised:
 def read_release(
     folder: Path, overrides: Mapping[str, Any], backbone: str | None = None
 ) -> tuple[Adapter, RunConfig, int | None]:
-    """Read a released adapter and the settings it was trained with.
+    """Read a released adapter and the settings for training it further.
 
     Args:
         folder: the released PEFT folder.
-        overrides: settings that stand above those of the release.
-        backbone: name or folder of the backbone, where the weights lie elsewhere here.
+        overrides: settings that replace those of the release.
+        backbone: name or folder of the backbone, where it differs from the release's.
 
     Returns:
         The adapter, the settings of a training at one site (both matrices, one epoch a pass), and
-        the step length in minutes where the release tells one.
+        the step length in minutes, None where the release does not give it.
 
     Raises:
-        AdapterError: where the folder is none, damaged, or the adapter is not finite.
-        UsageError: where a setting cannot be, or is not to be changed.
+        AdapterError: where the folder is absent or damaged, or the adapter is not finite.
+        UsageError: where a setting is invalid or must not be changed.
     """
     for key in overrides:
         if not key.startswith(OVERRIDES) or key in PASSES:
@@ -111,26 +108,42 @@ def read_release(
     return adapter, RunConfig.parse({**settings, **overrides}), step_minutes
 
 
-def personalise(
+def check_steps(table: SiteTable, step_minutes: int | None) -> None:
+    """Raise `UsageError` where the table's step length is not that of the release."""
+    if step_minutes is not None and step_minutes != table.info.step_minutes:
+        raise UsageError(
+            f"the release was trained on steps of {step_minutes} minutes, the table of "
+            f"{table.info.site} has {table.info.step_minutes}; make the table with step-minutes = "
+            f"{step_minutes}"
+        )
+
+
+def check_empty(out: Path) -> None:
+    """Raise `UsageError` where the output folder is not empty."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} is not empty; give another folder with --out")
+
+
+def run_personalization(
     release: Adapter,
     config: RunConfig,
     table: SiteTable,
     *,
     passes: int,
-    progress: Progress | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Personalised:
-    """Train a released adapter further on a site and keep the better of the two.
+    """Train a released adapter further on a site's table and keep the better of the two.
 
     Args:
         release: the released adapter.
-        config: of `read_release`; the learning rate falls over the passes as over rounds.
-        table: the site's own.
-        passes: how often the site's training windows are passed over.
-        progress: told what is being done.
+        config: settings of `read_release`; the learning rate falls over the passes as over rounds.
+        table: the site's own table.
+        passes: number of passes over the site's training windows.
+        progress: callback for a line of text for each step.
 
     Raises:
         UsageError: where `passes` is less than 1.
-        TrainingError: where a split that is needed has no window, or the training diverges.
+        TrainingError: where a required split has no window, or the training diverges.
         AdapterError: where the release does not fit the site's backbone.
     """
     if passes < 1:
@@ -158,7 +171,7 @@ def personalise(
     kept = PERSONAL if wql[best] < wql[0] else GLOBAL
     say("the test patients")
     record = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": _SCHEMA_VERSION,
         "site": table.info.site,
         "kept": kept,
         "pass": best,
@@ -175,49 +188,13 @@ def personalise(
     return Personalised(candidates[best] if kept == PERSONAL else release, record)
 
 
-def check_steps(table: SiteTable, step_minutes: int | None) -> None:
-    """Raise `UsageError` where the table's steps are not those of the release."""
-    if step_minutes is not None and step_minutes != table.info.step_minutes:
-        raise UsageError(
-            f"the release was trained on steps of {step_minutes} minutes, the table of "
-            f"{table.info.site} has {table.info.step_minutes}; make the table with step-minutes = "
-            f"{step_minutes}"
-        )
-
-
-def check_empty(out: Path) -> None:
-    """Raise `UsageError` where something stands in the folder to be written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UsageError(f"{out} is not empty; give another folder with --out")
-
-
-def write_personalised(made: Personalised, table: SiteTable, out: Path) -> None:
-    """Write OUT/adapter, the PEFT folder that was kept, and OUT/comparison.json, or neither.
-
-    Raises:
-        CohortError: where the folder cannot be written.
-    """
-    settings = {**made.record["settings"], "step_minutes": table.info.step_minutes}
-    card = _CARD.format(site=table.info.site, what=_KEPT[made.record["kept"]])
-    text = json.dumps(made.record, indent=2, sort_keys=True) + "\n"
-    try:
-        with atomic_folder(out) as partial:
-            partial.chmod(0o700)  # what it holds may tell of single patients
-            save_peft_folder(
-                made.adapter, partial / ADAPTER_FOLDER, model_card=card, settings=settings
-            )
-            (partial / COMPARISON_FILE).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise unwritable(out, error) from error
-
-
 def _windows(table: SiteTable, config: RunConfig) -> dict[str, Windows]:
     settings, vitals = config.windows.settings(), config.windows.names()
     windows = {}
     for split, use in (
         ("train", "train on"),
-        ("validation", "choose by"),
-        ("test", "judge the outcome by"),
+        ("validation", "select by"),
+        ("test", "evaluate on"),
     ):
         windows[split] = make_windows(table, split, settings, vitals)
         if not len(windows[split]):
@@ -236,7 +213,7 @@ def _score(adapted: AdaptedBackbone, adapter: Adapter, windows: Windows) -> Eval
 def _compare(
     adapted: AdaptedBackbone, personal: Adapter, release: Adapter, windows: Windows
 ) -> dict[str, Any]:
-    """Score both on the test windows; the differences carry intervals over patients."""
+    """Score both on the test windows; the differences have intervals over patients."""
     scores = {
         PERSONAL: _score(adapted, personal, windows),
         GLOBAL: _score(adapted, release, windows),
@@ -246,3 +223,23 @@ def _compare(
         **{name: score.table() for name, score in scores.items()},
         "difference": difference.to_json(),
     }
+
+
+def write_personalised(made: Personalised, table: SiteTable, out: Path) -> None:
+    """Write OUT/adapter, the selected PEFT folder, and OUT/comparison.json, or neither.
+
+    Raises:
+        CohortError: where the folder cannot be written.
+    """
+    settings = {**made.record["settings"], "step_minutes": table.info.step_minutes}
+    card = _CARD.format(site=table.info.site, what=_KEPT[made.record["kept"]])
+    text = json.dumps(made.record, indent=2, sort_keys=True) + "\n"
+    try:
+        with atomic_folder(out) as partial:
+            partial.chmod(0o700)  # its content may reveal single patients
+            save_peft_folder(
+                made.adapter, partial / _ADAPTER_FOLDER, model_card=card, settings=settings
+            )
+            (partial / _COMPARISON_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise unwritable(out, error) from error

@@ -79,13 +79,13 @@ def _table(statement: SiteStatement, delta: float) -> Table:
         ("steps", "unanswered", "sigma", "q", "epsilon"),
     )
     for line in statement.lines:
-        record, plan = line.record, line.record.plan
+        entry, plan = line.entry, line.entry.plan
         table.add_row(
-            record.began[:10],
-            record.run[:12],
-            record.table_digest[:8],
-            f"{record.reserved} / {plan.steps}",
-            str(record.unanswered) if record.unanswered else "",
+            entry.began[:10],
+            entry.run[:12],
+            entry.table_digest[:8],
+            f"{entry.reserved} / {plan.steps}",
+            str(entry.unanswered) if entry.unanswered else "",
             f"{plan.noise_multiplier:.3f}",
             f"{plan.sample_rate:g}",
             _number(line.epsilon.prv),

@@ -54,9 +54,9 @@ def personalise(
             check_empty,
             check_steps,
             read_release,
+            run_personalization,
             write_personalised,
         )
-        from client.app.personalization import personalise as run_personalise
         from common.data.site_table import read_site_table
 
         check_empty(out)
@@ -65,7 +65,7 @@ def personalise(
         check_steps(table, step_minutes)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
-        made = run_personalise(
+        made = run_personalization(
             release, config, table, passes=passes, progress=lambda doing: status.update(doing)
         )
         write_personalised(made, table, out)

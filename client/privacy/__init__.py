@@ -1,5 +1,7 @@
-"""Differential privacy whose unit is the patient: accounting, and what may be reported.
+"""Patient-level differential privacy: accounting, budgets, and the allowlist of a site's numbers.
 
-Begin with `budget_session`: one private round, from request to reply.
-The noisy training itself is `client.training.dpsgd`.
+Begin with `budget_session`: the budget of one private round, from request to reply. It uses
+`accountant` and `budget_ledger`. `budget_filter` is the node's own budget over all runs;
+`allowlist` the numbers that a private site may send. The noisy training is
+`client.training.dpsgd`.
 """

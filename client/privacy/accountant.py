@@ -1,10 +1,10 @@
-"""What noise costs: epsilon of noisy steps, and the noise that keeps a run within an epsilon.
+"""Privacy accountant: epsilon of noisy steps, and the noise multiplier for a target epsilon.
 
-The mechanism is the Poisson-subsampled Gaussian: each patient is in a step with probability q, a
-step's sum of clipped gradients gets noise of sigma times the clip norm. Two accountants of Opacus
-look at it. PRV (Gopi et al., arXiv 2106.02848) is tight and is what is reported, by its upper
-bound. RDP (Mironov et al., arXiv 1908.10530) is looser and cheap: it brackets and checks the other.
-Opacus' third, GDP, is an approximation that can lie below the true value, and is never used.
+The mechanism is the Poisson-subsampled Gaussian: each patient is in a step with probability q, and
+the sum of a step's clipped gradients gets noise of deviation sigma times the clip norm. Two
+accountants of Opacus are used. PRV (Gopi et al., arXiv 2106.02848) is tight; its upper bound is
+reported. RDP (Mironov et al., arXiv 1908.10530) is looser and cheap: it brackets and checks PRV.
+Opacus' third, GDP, is an approximation that can be below the true value, and is never used.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ import numpy.typing as npt
 from common.errors import PrivacyError
 
 VERSION = 2
-"""Of what this module computes: to be raised with every change of a number that it gives."""
+"""Version of the results: raise it with every change of a computed number."""
 SIGMA_TOLERANCE = 1e-3
 """Relative tolerance of a solved noise multiplier: it is at most this share above the smallest."""
 LEAST_SIGMA = 0.1
 MOST_SIGMA = 1000.0
-"""The range in which a noise multiplier is looked for."""
+"""Search range of the noise multiplier."""
 MOST_POINTS = 1_000_000
-"""Largest grid of PRV for a part of a history: it takes some 700 MB at its peak."""
+"""Largest grid of PRV for a part of a history: its peak memory is some 700 MB."""
 MOST_POINTS_TOGETHER = 5 * MOST_POINTS
-"""Over all parts, one after the other: it bounds the time, to about ten seconds."""
+"""Largest grid over all parts, which bounds the time to about ten seconds."""
 MOST_PARTS_REPLACED = 3
-"""`replace_one` asks PRV several times over; with more parts it makes do with RDP."""
+"""Largest history for which `replace_one`, which runs PRV several times, uses PRV and not RDP."""
 LEAST_PRV_DELTA = 1e-10
 """Below it the rounding of PRV's Fourier transform is no longer small beside delta."""
 
 _EPSILON_ERRORS = (0.01, 0.03, 0.1)
-"""PRV's error of epsilon: Opacus' own, and coarser ones where the grid would be too large."""
+"""PRV's error of epsilon: Opacus' default, and coarser ones where the grid would be too large."""
 _FINE_EPSILON_ERROR = 0.001
-"""Where epsilon is below 1: 0.01 would be a large part of it."""
+"""Error where epsilon is below 1, of which 0.01 would be a large part."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Steps:
     Attributes:
         sample_rate: probability q of each patient to be in a step, 0 to 1.
         noise_multiplier: sigma, the noise's deviation in clip norms; 0 = no noise.
-        steps: how many.
+        steps: number of steps.
     """
 
     sample_rate: float
@@ -63,7 +63,7 @@ class Epsilon:
     """Epsilon of a history at one delta, infinite where there is no guarantee.
 
     Attributes:
-        prv: what is reported: PRV's upper bound, its numerical error included.
+        prv: the reported value: PRV's upper bound, its numerical error included.
         rdp: the bound by RDP.
         accountant: ``PRV``; or ``RDP`` where PRV cannot be computed in bounded memory or to enough
             digits (epsilon in the hundreds, delta below 1e-10), so that both numbers are RDP's.
@@ -75,13 +75,13 @@ class Epsilon:
 
 
 def spent(history: Iterable[Steps], delta: float) -> Epsilon:
-    """Return epsilon of all steps together, of one run or of many.
+    """Return epsilon of all steps composed, of one run or of many.
 
-    The steps may differ in sampling and noise: this is heterogeneous composition, in which the
-    order does not matter.
+    The steps may differ in sampling and noise (heterogeneous composition); their order does not
+    matter.
 
     Args:
-        history: the steps; parts of the same kind are added up.
+        history: the steps; parts of the same kind are summed.
         delta: of the (epsilon, delta) guarantee, above 0 and below 1.
 
     Raises:
@@ -89,7 +89,7 @@ def spent(history: Iterable[Steps], delta: float) -> Epsilon:
             which would mean that one of them is wrong.
     """
     if not 0.0 < delta < 1.0:
-        raise PrivacyError(f"delta must lie between 0 and 1, got {delta:g}; take e.g. 1e-5")
+        raise PrivacyError(f"delta must be between 0 and 1, got {delta:g}; use e.g. 1e-5")
     parts = _merged(history)
     if not parts:
         return Epsilon(0.0, 0.0)
@@ -109,14 +109,116 @@ def spent(history: Iterable[Steps], delta: float) -> Epsilon:
     return Epsilon(rdp, rdp, "RDP")
 
 
-def replace_one(history: Iterable[Steps], delta: float) -> Epsilon:
-    """Return epsilon where neighbouring tables have one patient's data replaced by any others.
+def _merged(history: Iterable[Steps]) -> tuple[Steps, ...]:
+    """Validate the parts and sum those of the same kind; drop those that cost nothing."""
+    totals: dict[tuple[float, float], int] = {}
+    for part in history:
+        q, sigma, steps = part.sample_rate, part.noise_multiplier, part.steps
+        if not (0.0 <= q <= 1.0 and 0.0 <= sigma < math.inf and steps >= 0):
+            raise PrivacyError(
+                "steps need a sample rate from 0 to 1, noise and a number of at least 0; "
+                f"got sample rate {q:g}, noise multiplier {sigma:g}, {steps} steps"
+            )
+        if q > 0.0 and steps > 0:
+            totals[q, sigma] = totals.get((q, sigma), 0) + steps
+    return tuple(Steps(q, sigma, steps) for (q, sigma), steps in sorted(totals.items()))
 
-    It is larger than of adding or removing a patient, and is what holds for someone who knows that
-    the patient is in the table and asks what the data are. Where every patient is in every step, a
-    replaced one moves a sum by 2 C at most: it is the Gaussian mechanism of half the noise. Else
-    it is two neighbours' way, removing and adding: from (e, d) for each follows
-    (2 e, d (1 + exp(e))), and the largest d is taken whose sum stays within delta.
+
+def _errors(rdp: float) -> tuple[float, ...]:
+    return (_FINE_EPSILON_ERROR, *_EPSILON_ERRORS) if rdp < 1.0 else _EPSILON_ERRORS
+
+
+def _prv(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> float | None:
+    """Return PRV's upper bound, or None where it cannot be computed at this error."""
+    points = _points(parts, delta, epsilon_error)
+    too_many = points > MOST_POINTS or points * len(parts) > MOST_POINTS_TOGETHER
+    if too_many or delta < LEAST_PRV_DELTA:
+        return None
+    return _composed(parts, delta, epsilon_error)
+
+
+def _points(parts: Sequence[Steps], delta: float, epsilon_error: float) -> float:
+    """Estimate the size of PRV's grid for each part: its domain over its mesh."""
+    delta_error = delta / 1000  # Opacus' default
+    steps = sum(part.steps for part in parts)
+    half_width = max(
+        _rdp(parts, delta_error / 4),
+        *(
+            _rdp([Steps(p.sample_rate, p.noise_multiplier, 1)], delta_error / (8 * steps))
+            for p in parts
+        ),
+    )
+    mesh = epsilon_error / math.sqrt(steps * math.log(12 / delta_error) / 2)
+    return 2 * (half_width + 3) / mesh
+
+
+# Takes up to a second, and the solver's last value is the one that the plan then reports.
+@lru_cache(maxsize=1024)
+def _composed(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> float | None:
+    """Return PRV's upper bound, or None where its own checks fail."""
+    from opacus.accountants import PRVAccountant
+
+    accountant = PRVAccountant()
+    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
+    with _quiet():
+        try:
+            epsilon = float(accountant.get_epsilon(delta, eps_error=epsilon_error))
+        except (ValueError, RuntimeError, OverflowError):
+            return None
+    return max(0.0, epsilon) if math.isfinite(epsilon) else None
+
+
+def _rdp(parts: Sequence[Steps], delta: float) -> float:
+    """Return RDP's bound, as Opacus' `RDPAccountant` computes it."""
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis.rdp import get_privacy_spent
+
+    with _quiet():
+        try:
+            curve = sum(
+                part.steps * _rdp_of_a_step(part.sample_rate, part.noise_multiplier)
+                for part in parts
+            )
+            orders = RDPAccountant.DEFAULT_ALPHAS
+            epsilon, _ = get_privacy_spent(orders=orders, rdp=curve, delta=delta)
+        except (ValueError, OverflowError):
+            return math.inf
+    return math.inf if math.isnan(epsilon) else max(0.0, float(epsilon))
+
+
+# Takes a fifth of a second, and does not depend on delta or the number of steps.
+@lru_cache(maxsize=1024)
+def _rdp_of_a_step(sample_rate: float, noise_multiplier: float) -> npt.NDArray[np.float64]:
+    """Return the RDP of one step at each of `RDPAccountant`'s orders."""
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis.rdp import compute_rdp
+
+    orders = RDPAccountant.DEFAULT_ALPHAS
+    curve = compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=orders)
+    curve.flags.writeable = False
+    return np.asarray(curve)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress Opacus' warnings: the best RDP order at an end of its range, log(0) at q = 1.
+
+    The bound is valid in both cases.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+def replace_one(history: Iterable[Steps], delta: float) -> Epsilon:
+    """Return epsilon for neighbouring tables in which one patient's data are replaced.
+
+    It is larger than for adding or removing a patient, and applies to an attacker who knows that
+    the patient is in the table and wants to learn the data. Where every patient is in every step, a
+    replaced one changes a sum by at most 2 C: the Gaussian mechanism with half the noise. Otherwise
+    a replacement is a removal and an addition: (e, d) for each gives (2 e, d (1 + exp(e))), and the
+    largest d is used for which the sum is within delta.
 
     Args:
         history: the steps.
@@ -138,7 +240,7 @@ def replace_one(history: Iterable[Steps], delta: float) -> Epsilon:
 
 
 def _of_two(epsilon_at: Callable[[float], float], delta: float) -> float:
-    """Return epsilon at delta of two changes one after the other, by that of each at any delta."""
+    """Return epsilon at delta of two changes in sequence, from that of each at any delta."""
     each = delta / 2
     for _ in range(100):
         epsilon = epsilon_at(each)
@@ -152,7 +254,7 @@ def _of_two(epsilon_at: Callable[[float], float], delta: float) -> float:
 
 
 def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """Return the least noise with which a run stays within an epsilon.
+    """Return the smallest noise multiplier that keeps a run within a target epsilon.
 
     Args:
         epsilon: the target, above 0.
@@ -162,8 +264,8 @@ def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, ste
 
     Returns:
         Sigma, at most `SIGMA_TOLERANCE` (relative) above the smallest in `LEAST_SIGMA` to
-        `MOST_SIGMA` whose reported epsilon does not exceed the target. Never below it: the epsilon
-        of what is returned was computed, and is within the target.
+        `MOST_SIGMA` whose reported epsilon does not exceed the target. Never below it: the
+        returned sigma's epsilon was computed and is within the target.
 
     Raises:
         PrivacyError: where a number is out of range, or no noise in the range is enough.
@@ -172,7 +274,7 @@ def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, ste
         raise PrivacyError(f"epsilon must be above 0 and finite, got {epsilon:g}")
     if steps < 1 or not 0.0 < sample_rate <= 1.0:
         raise PrivacyError(
-            "noise is solved for at least one step and a sample rate above 0, at most 1; "
+            "a noise multiplier needs at least one step and a sample rate above 0 and at most 1, "
             f"got {steps} steps at {sample_rate:g}"
         )
 
@@ -182,8 +284,8 @@ def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, ste
     def fits_by_rdp(sigma: float) -> bool:
         return _rdp([Steps(sample_rate, sigma, steps)], delta) <= epsilon
 
-    # RDP is cheap, and what fits by it fits by PRV. It cannot say less than some 0.1: below, PRV
-    # alone looks, from 1 upwards.
+    # RDP is cheap, and a sigma that fits by RDP fits by PRV. RDP gives no epsilon below some 0.1:
+    # for such targets PRV searches alone, from 1 upwards.
     high = _first_fit(fits_by_rdp, LEAST_SIGMA)
     if high is not None:
         high = _narrow(fits_by_rdp, max(LEAST_SIGMA, high / 2), high, 1.05)
@@ -207,7 +309,7 @@ def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, ste
 
 
 def _first_fit(fits: Callable[[float], bool], start: float) -> float | None:
-    """Return the first of start, 2 start, 4 start, ... `MOST_SIGMA` that fits; None for none."""
+    """Return the first of start, 2 start, 4 start, ... `MOST_SIGMA` that fits, or None."""
     sigma = start
     while sigma < MOST_SIGMA:
         if fits(sigma):
@@ -217,110 +319,8 @@ def _first_fit(fits: Callable[[float], bool], start: float) -> float | None:
 
 
 def _narrow(fits: Callable[[float], bool], low: float, high: float, ratio: float) -> float:
-    """Bisect between what does not fit and what does, to a ratio; return what fits."""
+    """Bisect between `low`, which does not fit, and `high`, which does; return one that fits."""
     while high / low > ratio:
         middle = math.sqrt(low * high)
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high
-
-
-def _merged(history: Iterable[Steps]) -> tuple[Steps, ...]:
-    """Check the parts and add up those of the same kind; those that cost nothing are left out."""
-    totals: dict[tuple[float, float], int] = {}
-    for part in history:
-        q, sigma, steps = part.sample_rate, part.noise_multiplier, part.steps
-        if not (0.0 <= q <= 1.0 and 0.0 <= sigma < math.inf and steps >= 0):
-            raise PrivacyError(
-                "steps need a sample rate from 0 to 1, noise and a number of at least 0; "
-                f"got sample rate {q:g}, noise multiplier {sigma:g}, {steps} steps"
-            )
-        if q > 0.0 and steps > 0:
-            totals[q, sigma] = totals.get((q, sigma), 0) + steps
-    return tuple(Steps(q, sigma, steps) for (q, sigma), steps in sorted(totals.items()))
-
-
-def _errors(rdp: float) -> tuple[float, ...]:
-    return (_FINE_EPSILON_ERROR, *_EPSILON_ERRORS) if rdp < 1.0 else _EPSILON_ERRORS
-
-
-def _rdp(parts: Sequence[Steps], delta: float) -> float:
-    """Return RDP's bound, as Opacus' `RDPAccountant` has it."""
-    from opacus.accountants import RDPAccountant
-    from opacus.accountants.analysis.rdp import get_privacy_spent
-
-    with _quiet():
-        try:
-            curve = sum(
-                part.steps * _rdp_of_a_step(part.sample_rate, part.noise_multiplier)
-                for part in parts
-            )
-            orders = RDPAccountant.DEFAULT_ALPHAS
-            epsilon, _ = get_privacy_spent(orders=orders, rdp=curve, delta=delta)
-        except (ValueError, OverflowError):
-            return math.inf
-    return math.inf if math.isnan(epsilon) else max(0.0, float(epsilon))
-
-
-# A fifth of a second, and the same for every delta and number of steps that is asked for.
-@lru_cache(maxsize=1024)
-def _rdp_of_a_step(sample_rate: float, noise_multiplier: float) -> npt.NDArray[np.float64]:
-    """Return the RDP of one step at each of `RDPAccountant`'s orders."""
-    from opacus.accountants import RDPAccountant
-    from opacus.accountants.analysis.rdp import compute_rdp
-
-    orders = RDPAccountant.DEFAULT_ALPHAS
-    curve = compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=orders)
-    curve.flags.writeable = False
-    return np.asarray(curve)
-
-
-def _prv(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> float | None:
-    """Return PRV's upper bound, or None where it cannot be had at this error."""
-    points = _points(parts, delta, epsilon_error)
-    too_many = points > MOST_POINTS or points * len(parts) > MOST_POINTS_TOGETHER
-    if too_many or delta < LEAST_PRV_DELTA:
-        return None
-    return _composed(parts, delta, epsilon_error)
-
-
-# Up to a second each, and what the noise of a plan is solved by is what the plan then reports.
-@lru_cache(maxsize=1024)
-def _composed(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> float | None:
-    """Return PRV's upper bound, or None where its own checks fail."""
-    from opacus.accountants import PRVAccountant
-
-    accountant = PRVAccountant()
-    accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
-    with _quiet():
-        try:
-            epsilon = float(accountant.get_epsilon(delta, eps_error=epsilon_error))
-        except (ValueError, RuntimeError, OverflowError):
-            return None
-    return max(0.0, epsilon) if math.isfinite(epsilon) else None
-
-
-def _points(parts: Sequence[Steps], delta: float, epsilon_error: float) -> float:
-    """Estimate the grid that PRV would lay for each part: its domain over its mesh."""
-    delta_error = delta / 1000  # Opacus' default
-    steps = sum(part.steps for part in parts)
-    half_width = max(
-        _rdp(parts, delta_error / 4),
-        *(
-            _rdp([Steps(p.sample_rate, p.noise_multiplier, 1)], delta_error / (8 * steps))
-            for p in parts
-        ),
-    )
-    mesh = epsilon_error / math.sqrt(steps * math.log(12 / delta_error) / 2)
-    return 2 * (half_width + 3) / mesh
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep warnings to ourselves: the best order of RDP at an end of its range, log(0) at q = 1.
-
-    Both leave a valid bound.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield

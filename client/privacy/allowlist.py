@@ -1,21 +1,21 @@
-"""What may leave a private site beside its adapter: nothing that counts or scores its patients.
+"""Allowlist of the numbers that a private site may send besides its adapter.
 
-The adapter is covered by the guarantee. A loss, a count, a validation score and the time that
-training took are not: each is computed from the patients without noise. So with privacy on they
-stay, unless the site itself names them in `allow`; then they leave as they are, and it is said.
+The guarantee covers the adapter. It does not cover a loss, a count, a validation score or the time
+that training took: each is computed from the patients without noise. With privacy on they are not
+sent, unless the site itself names them in `allow`; then they are sent without noise, and the site
+reports their names when it joins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from common.data.site_table import VITAL_NAMES
 from common.errors import PrivacyError, UsageError
 from common.names import check_name
 
 PUBLIC_NUMBERS = frozenset({"steps"})
-"""Known to everyone before the round: the settings alone decide them."""
+"""Numbers that follow from the settings alone."""
 
 PRIVATE_NUMBERS: tuple[str, ...] = (
     "loss",
@@ -27,33 +27,45 @@ PRIVATE_NUMBERS: tuple[str, ...] = (
     "validation.wql",
     *(f"validation.{metric}.{vital}" for metric in ("mae", "wql") for vital in VITAL_NAMES),
 )
-"""Numbers that depend on patients, as a report names them; seconds tell how much data there is."""
+"""Numbers of a report that depend on patients; seconds depend on the amount of data."""
 
 
-@dataclass(frozen=True)
-class Release:
-    """Numbers that may leave.
+def allowed_numbers(numbers: Mapping[str, float], allow: str, *, private: bool) -> dict[str, float]:
+    """Return the numbers of a report that may be sent.
 
-    Attributes:
-        numbers: what may leave.
-        outside: the names among them that no guarantee covers; none where privacy is off.
-        sentence: the same in plain words, for the log, the report and the model card; empty where
-            privacy is off.
+    Args:
+        numbers: the report's numbers by name.
+        allow: the site's `allow`.
+        private: True with privacy on; otherwise all numbers are sent.
+
+    Raises:
+        PrivacyError: as `parse_allow`.
     """
+    sent = PUBLIC_NUMBERS | parse_allow(allow)
+    return {name: value for name, value in numbers.items() if name in sent or not private}
 
-    numbers: dict[str, float]
-    outside: tuple[str, ...]
-    sentence: str
+
+def unprotected_outputs(allow: str, *, private: bool) -> tuple[str, ...]:
+    """Return the names of the numbers that a site sends outside its privacy guarantee, sorted.
+
+    Args:
+        allow: the site's `allow`.
+        private: True with privacy on; without it there is no guarantee, and the result is empty.
+
+    Raises:
+        PrivacyError: as `parse_allow`.
+    """
+    return tuple(sorted(parse_allow(allow))) if private else ()
 
 
 def parse_allow(text: str) -> frozenset[str]:
-    """Read a site's `allow`: names with commas between; `validation.*` is all that begin so.
+    """Parse a site's `allow`: comma-separated names; `validation.*` matches a prefix.
 
     Returns:
         The names of `PRIVATE_NUMBERS` that are allowed.
 
     Raises:
-        PrivacyError: where a name is unknown, or a star matches nothing.
+        PrivacyError: where a name is unknown, or a prefix matches nothing.
     """
     allowed: set[str] = set()
     for given in (part.strip() for part in text.split(",")):
@@ -68,39 +80,6 @@ def parse_allow(text: str) -> frozenset[str]:
         elif given and given not in PUBLIC_NUMBERS:
             allowed.add(_known(given))
     return frozenset(allowed)
-
-
-def release(
-    numbers: Mapping[str, float], allow: str, *, private: bool, site: str = "this site"
-) -> Release:
-    """Choose what of a report may leave.
-
-    Args:
-        numbers: the report's numbers by name.
-        allow: the site's `allow`.
-        private: whether privacy is on; off, everything leaves.
-        site: the site's name, for the sentence.
-
-    Raises:
-        PrivacyError: where `allow` names what does not exist.
-    """
-    allowed = parse_allow(allow)
-    if not private:
-        return Release(dict(numbers), (), "")
-    leaving = {
-        name: value for name, value in numbers.items() if name in allowed or name in PUBLIC_NUMBERS
-    }
-    outside = tuple(sorted(leaving.keys() - PUBLIC_NUMBERS))
-    return Release(leaving, outside, _sentence(site, outside))
-
-
-def _sentence(site: str, outside: tuple[str, ...]) -> str:
-    if not outside:
-        return f"{site} sends no number that depends on its patients but the noisy adapter."
-    return (
-        f"By its own choice {site} also sends {', '.join(outside)}, computed from its patients "
-        "without noise: the guarantee does not cover these numbers."
-    )
 
 
 def _known(given: str) -> str:

@@ -1,14 +1,14 @@
-"""A budget for runs that are chosen one after the other, each in the light of the former ones.
+"""Rényi privacy filter: a budget for adaptively chosen runs.
 
-Whoever orders the runs sees every answer before asking for the next: the plans are adaptive, and
-so is when to stop. A theorem for a fixed list of steps does not cover that. A Rényi privacy filter
-does (Feldman and Zrnic, arXiv 2008.11193; Lécuyer, arXiv 2103.01379): at one order alpha, fixed
-before anything is seen, the Rényi divergences of adaptively chosen steps add up. As long as their
-sum stays within B, the whole is (alpha, B)-RDP, however the steps were chosen. B is the largest
-that the conversion to (epsilon, delta) allows.
+The coordinator sees every reply before it requests the next: the plans are adaptive, and so is the
+stopping time. Composition theorems for a fixed list of steps do not cover that. A Rényi privacy
+filter does (Feldman and Zrnic, arXiv 2008.11193; Lécuyer, arXiv 2103.01379): at one order alpha,
+fixed in advance, the Rényi divergences of adaptively chosen steps add up. While their sum is within
+B, the whole is (alpha, B)-RDP, however the steps were chosen. B is the largest value that the
+conversion to (epsilon, delta) allows.
 
-The order must not be chosen after the fact, as an accountant of a known history may do. Here it is
-a function of epsilon and delta alone. It is a whole number, at which the divergence of the sampled
+An accountant of a known history may choose the order afterwards; a filter may not. Here the order
+is a function of epsilon and delta alone. It is an integer, at which the divergence of the sampled
 Gaussian is a finite sum of positive terms; so no numerical library is needed.
 """
 
@@ -22,39 +22,39 @@ from client.privacy.accountant import Steps
 from common.errors import PrivacyError
 
 ORDERS: tuple[int, ...] = (*range(2, 129), *(round(128 * 1.05**step) for step in range(1, 91)))
-"""The orders that are looked at, to about 10,000: epsilon 8 needs 3, epsilon 0.005 thousands."""
+"""Candidate orders, up to about 10,000: epsilon 8 needs 3, epsilon 0.005 thousands."""
 
 SHARE_OF_BEST = 0.7
-"""Of the order that suits steps of every patient best: a lower one costs these some 2 % of epsilon,
-and spares runs that sample few patients from a bound several times too high."""
+"""Share of the best order for steps of every patient. A lower order costs these some 2 % of
+epsilon, and avoids a bound several times too high for runs that sample few patients."""
 
 _ROUNDING = 1.0 + 1e-9
-"""On every cost: more than what double precision loses in a sum of some thousand terms."""
+"""Margin on every cost: more than the rounding error of a sum of some thousand terms."""
 
 
 class BudgetFilter:
-    """What all runs together may spend, proved for runs that are chosen adaptively.
+    """Budget of all runs together, valid for adaptively chosen runs.
 
     Args:
-        epsilon: of the (epsilon, delta) promise for all runs together, above 0 and finite.
-        delta: of it, above 0 and below 1.
+        epsilon: epsilon of the guarantee for all runs together, above 0 and finite.
+        delta: delta of the guarantee, above 0 and below 1.
 
     Attributes:
         epsilon_limit: epsilon as given.
-        delta: as given.
+        delta: delta as given.
         order: alpha, a function of epsilon and delta alone.
-        budget: B, the largest sum of costs that the promise allows.
+        budget: B, the largest sum of costs that the guarantee allows.
 
     Raises:
-        PrivacyError: where a number is out of range, or epsilon is so small that no order of the
-            grid can show it.
+        PrivacyError: where a number is out of range, or epsilon is too small for every order of
+            the grid.
     """
 
     def __init__(self, epsilon: float, delta: float) -> None:
         if not (0.0 < epsilon < math.inf and 0.0 < delta < 1.0):
             raise PrivacyError(
                 "a budget needs an epsilon above 0 and a delta between 0 and 1, got "
-                f"{epsilon:g} and {delta:g}; take e.g. 8 and 1e-5"
+                f"{epsilon:g} and {delta:g}; use e.g. 8 and 1e-5"
             )
         self.epsilon_limit = epsilon
         self.delta = delta
@@ -87,24 +87,24 @@ class BudgetFilter:
         return math.fsum(self.cost(steps) for steps in history)
 
     def admits(self, history: Iterable[Steps], more: Steps) -> bool:
-        """Whether further steps fit into what a history has left of the budget."""
+        """Return True where further steps fit into the rest of the budget after a history."""
         return self.spent([*history, more]) <= self.budget
 
     def epsilon(self, history: Iterable[Steps]) -> float:
         """Return epsilon of a history at the filter's delta and order; `admits` bounds it.
 
-        It is a little above what an accountant of a fixed list of steps reports, which may choose
-        the order afterwards. Nothing spent is 0; no noise is infinite.
+        It is a little above an accountant's, which may choose the order afterwards. It is 0 where
+        nothing is spent, and infinite without noise.
         """
         total = self.spent(history)
         return max(0.0, total + _conversion(self.order, self.delta)) if total > 0.0 else 0.0
 
 
 def _order(epsilon: float, delta: float) -> int:
-    """Choose alpha by epsilon and delta alone.
+    """Choose alpha from epsilon and delta alone.
 
     A step of every patient costs in proportion to alpha: one order admits the most of them. The
-    cost of a step of few patients leaps up from some order on, which may lie below that one.
+    cost of a step of few patients rises sharply from some order on, which may be below that one.
     """
     best = max(ORDERS, key=lambda order: (epsilon - _conversion(order, delta)) / order)
     lower = max(2, round(SHARE_OF_BEST * best))
@@ -112,18 +112,18 @@ def _order(epsilon: float, delta: float) -> int:
 
 
 def _conversion(order: int, delta: float) -> float:
-    """Return what epsilon exceeds the Rényi divergence by (Canonne et al., arXiv 2004.00010)."""
+    """Return epsilon minus the Rényi divergence (Canonne et al., arXiv 2004.00010)."""
     return math.log1p(-1.0 / order) - (math.log(delta) + math.log(order)) / (order - 1)
 
 
 @lru_cache(maxsize=1024)
 def _of_a_step(sample_rate: float, noise_multiplier: float, order: int) -> float:
-    """Return the Rényi divergence of one step of the Poisson-sampled Gaussian, an upper bound.
+    """Return an upper bound of the Rényi divergence of one Poisson-sampled Gaussian step.
 
     Mironov, Talwar and Zhang (arXiv 1908.10530, section 3.3), for adding and for removing a
-    patient: of the moment ``sum_k binom(alpha, k) (1 - q)^(alpha - k) q^k exp((k^2 - k) / 2
-    sigma^2)``, less the same sum without the exponentials, which is 1. What remains has positive
-    terms alone, so that no digits cancel.
+    patient, from the moment ``sum_k binom(alpha, k) (1 - q)^(alpha - k) q^k exp((k^2 - k) / 2
+    sigma^2)``. The same sum without the exponentials, which is 1, is subtracted term by term: all
+    remaining terms are positive, so that no digits cancel.
     """
     if noise_multiplier == 0.0:
         return math.inf

@@ -1,9 +1,9 @@
-"""The site's ledger: what each run may spend, and what was spent before anything could leave.
+"""The site's privacy ledger: the plan of each run, and the steps that it has spent.
 
 A run's plan is fixed when the run is first seen. Before the first step of a round its steps are
-reserved, and the reservation is on disk: from then on they count as spent, whether or not the
-training ends, the answer is sent, or the machine stays alive. The answer of a run's last round is
-kept, so that a server which lost it can ask for it again at no cost.
+reserved on disk: from then on they count as spent, even if the training fails, the reply is not
+sent, or the machine crashes. The reply of a run's last round is stored, so that a server which lost
+it can request it again at no cost.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from client.privacy.ledger_schema import FILE_NAME, connection, transaction
 from common.errors import PrivacyError
 
 MAX_KEY = 128
-"""A run's id comes from the server: it is a key and no more, and no longer than this."""
+"""Longest run id, which comes from the server."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a whole run may do to the patients of one table.
+    """Privacy parameters of a whole run on one table.
 
     Attributes:
         sample_rate: probability q of each patient to be in a step.
         noise_multiplier: sigma, in clip norms.
-        steps: of the whole run.
-        delta: of its guarantee.
+        steps: steps of the whole run.
+        delta: delta of its guarantee.
         clip_norm: largest norm C of a patient's gradient in a step.
     """
 
@@ -40,22 +40,22 @@ class Plan:
     clip_norm: float
 
     def whole(self) -> Steps:
-        """Return the run as planned."""
+        """Return all steps of the run."""
         return Steps(self.sample_rate, self.noise_multiplier, self.steps)
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """What the ledger holds of one run at one site.
+class LedgerEntry:
+    """Ledger entry of one run at one site.
 
     Attributes:
-        run: the run's id, as the server names it.
+        run: the run's id, from the server.
         site: the site.
-        table_digest: of the site table that it is trained on.
-        plan: as it was fixed.
-        began: when the run was first seen, UTC, ISO 8601.
-        reserved: steps reserved so far: what counts as spent.
-        unanswered: steps among them whose round never came to an answer, as after a crash.
+        table_digest: digest of the site table that it is trained on.
+        plan: the run's plan.
+        began: time when the run was first seen, UTC, ISO 8601.
+        reserved: steps reserved so far; they count as spent.
+        unanswered: those of them whose round has no reply, e.g. after a crash.
     """
 
     run: str
@@ -67,25 +67,25 @@ class RunRecord:
     unanswered: int
 
     def spent(self) -> Steps:
-        """Return what counts as spent."""
+        """Return the steps that count as spent."""
         return Steps(self.plan.sample_rate, self.plan.noise_multiplier, self.reserved)
 
 
 class Ledger:
-    """A ledger in a site's state folder.
+    """Ledger in a site's state folder.
 
     Args:
-        state: the folder; the file in it is made with the first run.
+        state: the folder; the first run creates the file in it.
     """
 
     def __init__(self, state: Path) -> None:
         self.path = state / FILE_NAME
 
     def begin(self, run: str, site: str, table_digest: str, plan: Plan) -> None:
-        """Fix a run's plan, or check that it is the one that was fixed.
+        """Register a run with its plan, or check that it is registered with the same one.
 
         Raises:
-            PrivacyError: where the run is known with another plan or another table.
+            PrivacyError: where the run is registered with another plan or another table.
         """
         if not 0 < len(run) <= MAX_KEY or not run.isprintable():
             raise PrivacyError(
@@ -111,30 +111,30 @@ class Ledger:
             )
         if known[0].plan != plan:
             raise PrivacyError(
-                f"run {run} began at site {site!r} with {_words(known[0].plan)}; now it asks for "
-                f"{_words(plan)}; a plan stands for its whole run: start a new run"
+                f"run {run} began at site {site!r} with {_plan_text(known[0].plan)}; now it has "
+                f"{_plan_text(plan)}; a plan holds for its whole run: start a new run"
             )
 
-    def others(self, run: str, site: str) -> tuple[list[Steps], int]:
-        """Return what all other runs have spent at a site, over all its tables, and a version.
+    def other_runs(self, run: str, site: str) -> tuple[list[Steps], int]:
+        """Return the steps of all other runs at a site, over all its tables, and a version.
 
-        The version changes with every reservation of another run; `reserve` takes it.
+        The version changes with every reservation of another run; pass it to `reserve`.
         """
         with connection(self.path) as database:
             database.execute("BEGIN")  # both reads see one state
             history = [r.spent() for r in _runs(database, site) if r.run != run]
             return history, _version(database, run, site)
 
-    def cleared(self, run: str, site: str) -> str:
-        """Return the note of `clear`; empty where there is none."""
+    def last_check(self, run: str, site: str) -> str:
+        """Return the note of `store_check`; empty where there is none."""
         with connection(self.path) as database:
             row = database.execute(
                 "SELECT cleared FROM runs WHERE run = ? AND site = ?", (run, site)
             ).fetchone()
         return str(row["cleared"]) if row else ""
 
-    def clear(self, run: str, site: str, note: str) -> None:
-        """Note against what the whole run was checked, so that it is not computed every round."""
+    def store_check(self, run: str, site: str, note: str) -> None:
+        """Store what the whole run was checked against, so that each round need not check again."""
         with connection(self.path) as database, transaction(database):
             database.execute(
                 "UPDATE runs SET cleared = ? WHERE run = ? AND site = ?", (note, run, site)
@@ -153,33 +153,33 @@ class Ledger:
         """Count a round's steps as spent, on disk, before the first of them is taken.
 
         Args:
-            run: the run, which has begun.
+            run: the registered run.
             site: the site.
             round_number: the round.
             steps: steps of the round.
             received: digest of the adapter that the round starts from.
-            version: where given, of `others`: nothing is reserved if another run has since.
+            version: version of `other_runs`; where given, nothing is reserved if it has changed.
 
         Returns:
-            The reservation's number; None where another run came between.
+            The reservation's number; None where the version has changed.
 
         Raises:
-            PrivacyError: where the plan has no such steps left.
+            PrivacyError: where the plan has too few steps left.
         """
         with connection(self.path) as database, transaction(database):
             if version is not None and _version(database, run, site) != version:
                 return None
-            record = _runs(database, site, run)[0]
-            if record.reserved + steps > record.plan.steps:
-                raise PrivacyError(_exhausted(record, round_number, steps))
+            entry = _runs(database, site, run)[0]
+            if entry.reserved + steps > entry.plan.steps:
+                raise PrivacyError(_exhausted(entry, round_number, steps))
             return database.execute(
                 "INSERT INTO rounds (run, site, round, steps, received, reserved) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (run, site, round_number, steps, received, _now()),
             ).lastrowid
 
-    def keep(self, reservation: int, answer: bytes) -> None:
-        """Keep a round's answer, and forget the run's former one."""
+    def keep(self, reservation: int, reply: bytes) -> None:
+        """Store a round's reply, and delete the run's earlier one."""
         with connection(self.path) as database, transaction(database):
             database.execute(
                 "UPDATE rounds SET answer = NULL WHERE (run, site) = "
@@ -188,11 +188,11 @@ class Ledger:
             )
             database.execute(
                 "UPDATE rounds SET answer = ?, replied = ? WHERE reservation = ?",
-                (answer, _now(), reservation),
+                (reply, _now(), reservation),
             )
 
-    def kept_answer(self, run: str, site: str, round_number: int, received: str) -> bytes | None:
-        """Return the kept answer to the same round from the same adapter; None where none is."""
+    def kept_reply(self, run: str, site: str, round_number: int, received: str) -> bytes | None:
+        """Return the stored reply to the same round from the same adapter, or None."""
         with connection(self.path) as database:
             row = database.execute(
                 "SELECT answer FROM rounds WHERE run = ? AND site = ? AND round = ? "
@@ -201,28 +201,28 @@ class Ledger:
             ).fetchone()
         return None if row is None else bytes(row["answer"])
 
-    def recall(self, question: str) -> str | None:
-        """Return what `remember` kept: a computation takes seconds, and each round is a process."""
+    def cached(self, key: str) -> str | None:
+        """Return a cached result, or None."""
         with connection(self.path) as database:
             row = database.execute(
-                "SELECT answer FROM computed WHERE question = ?", (question,)
+                "SELECT answer FROM computed WHERE question = ?", (key,)
             ).fetchone()
         return None if row is None else str(row["answer"])
 
-    def remember(self, question: str, answer: str) -> None:
-        """Keep the result of a computation that depends on nothing but its question."""
+    def cache(self, key: str, result: str) -> None:
+        """Cache the result of a computation that depends on its key only."""
         with connection(self.path) as database, transaction(database):
-            database.execute("INSERT OR REPLACE INTO computed VALUES (?, ?)", (question, answer))
+            database.execute("INSERT OR REPLACE INTO computed VALUES (?, ?)", (key, result))
 
-    def runs(self, site: str | None = None) -> list[RunRecord]:
-        """Return all runs, the oldest first, or those of one site; changes nothing.
+    def runs(self, site: str | None = None) -> list[LedgerEntry]:
+        """Return all runs, oldest first, or those of one site; read only.
 
         Raises:
             PrivacyError: where there is no ledger.
         """
         if not self.path.is_file():
             raise PrivacyError(
-                f"there is no ledger at {self.path}; it is made by the first private run. "
+                f"there is no ledger at {self.path}; the first private run creates it. "
                 "Name the site's state-path with --state"
             )
         with connection(self.path, read_only=True) as database:
@@ -231,18 +231,18 @@ class Ledger:
 
 def _runs(
     database: sqlite3.Connection, site: str | None = None, run: str | None = None
-) -> list[RunRecord]:
+) -> list[LedgerEntry]:
     rows = database.execute(
         "SELECT runs.*, coalesce(sum(rounds.steps), 0) AS spent, "
         "coalesce(sum(rounds.steps) FILTER (WHERE rounds.replied IS NULL), 0) AS unanswered "
         "FROM runs LEFT JOIN rounds USING (run, site) "
         "WHERE (:site IS NULL OR site = :site) AND (:run IS NULL OR run = :run) "
-        # The time is in whole seconds: of one second, as they came.
+        # Times are in whole seconds: runs of the same second are in the order of insertion.
         "GROUP BY run, site ORDER BY began, runs.rowid",
         {"site": site, "run": run},
     )
     return [
-        RunRecord(
+        LedgerEntry(
             run=row["run"],
             site=row["site"],
             table_digest=row["table_digest"],
@@ -268,16 +268,16 @@ def _version(database: sqlite3.Connection, run: str, site: str) -> int:
     return int(row[0])
 
 
-def _exhausted(record: RunRecord, round_number: int, steps: int) -> str:
-    lost = f", {record.unanswered} of them without an answer" if record.unanswered else ""
+def _exhausted(entry: LedgerEntry, round_number: int, steps: int) -> str:
+    lost = f", {entry.unanswered} of them without a reply" if entry.unanswered else ""
     return (
-        f"round {round_number} of run {record.run} asks for {steps} steps at site "
-        f"{record.site!r}, but {record.reserved} of the {record.plan.steps} that the run may take "
-        f"are spent{lost}; the run goes on without this site, or start a new one"
+        f"round {round_number} of run {entry.run} requests {steps} steps at site "
+        f"{entry.site!r}, but {entry.reserved} of the {entry.plan.steps} that the run may take "
+        f"are spent{lost}; continue the run without this site, or start a new one"
     )
 
 
-def _words(plan: Plan) -> str:
+def _plan_text(plan: Plan) -> str:
     return (
         f"{plan.steps} steps, sample rate {plan.sample_rate:g}, noise {plan.noise_multiplier:.6g}, "
         f"clip norm {plan.clip_norm:g}, delta {plan.delta:g}"

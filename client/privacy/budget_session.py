@@ -1,13 +1,13 @@
-"""One private round at a site, from the server's order to the answer: what it may cost, and costs.
+"""Privacy budget of one round at a site, from the server's request to the reply.
 
-    session = open_session(...)                 # solves the noise, fixes the run's plan
-    answer = session.kept_answer(received)      # asked before? then the same answer, at no cost
-    if answer is None:
-        session.reserve(received)               # refuses, or counts the round's steps as spent
-        ...                                     # train with session.plan.noise_multiplier
-        session.keep(answer)
+    session = open_session(...)               # solves the noise, fixes the run's plan
+    reply = session.kept_reply(received)      # requested before: the same reply, at no cost
+    if reply is None:
+        session.reserve(received)             # refuses, or counts the round's steps as spent
+        ...                                   # train with session.plan.noise_multiplier
+        session.keep(reply)
 
-The privacy settings come from the server; what bounds them is the site's own: its limit.
+The server sets the privacy settings; the site's own limit bounds them.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from common.errors import PrivacyError
 
 
 @dataclass(frozen=True)
-class Limit:
-    """What a site lets all runs together spend on its patients.
+class EpsilonLimit:
+    """A site's limit for the epsilon of all runs together.
 
     Attributes:
         epsilon: `epsilon-limit` of the node's configuration.
@@ -45,11 +45,11 @@ class Limit:
 
 @dataclass
 class PrivacySession:
-    """A site's part in one round of a private run; made by `open_session`.
+    """Budget of one round of a private run at a site; made by `open_session`.
 
     Attributes:
-        plan: of the whole run.
-        epsilon: of the whole run at the plan's delta.
+        plan: plan of the whole run.
+        epsilon: epsilon of the whole run at the plan's delta.
     """
 
     ledger: Ledger
@@ -59,44 +59,44 @@ class PrivacySession:
     round_steps: int
     plan: Plan
     epsilon: Epsilon
-    limit: Limit | None
+    limit: EpsilonLimit | None
     _reservation: int | None = field(default=None, repr=False)
 
-    def kept_answer(self, received: str) -> bytes | None:
-        """Return the answer that this round had before, if the adapter is the same.
+    def kept_reply(self, received: str) -> bytes | None:
+        """Return the earlier reply to this round from the same adapter, or None.
 
-        Sending the same bytes again tells nothing new about any patient; so a server that lost
-        them may have them at no cost, and a resumed run can end within its budget.
+        Sending the same bytes again reveals nothing new about any patient. So a server that lost
+        them gets them at no cost, and a resumed run can end within its budget.
 
         Args:
             received: digest of the adapter that the server sent.
         """
-        return self.ledger.kept_answer(self.run, self.site, self.round_number, received)
+        return self.ledger.kept_reply(self.run, self.site, self.round_number, received)
 
     def reserve(self, received: str) -> None:
-        """Count the round's steps as spent, on disk; to be called before the first of them.
+        """Count the round's steps as spent, on disk; call it before the first of them.
 
         Args:
             received: digest of the adapter that the server sent.
 
         Raises:
-            PrivacyError: where the plan has no such steps left, or the run would exceed the site's
+            PrivacyError: where the plan has too few steps left, or the run would exceed the site's
                 limit; nothing is counted then.
         """
         while self._reservation is None:
             version = None
             if self.limit is not None:
-                version = self._clear(self.limit)
-            # None again where another run spent while this one was checked: look once more.
+                version = self._check_limit(self.limit)
+            # None where another run spent while this one was checked: check again.
             self._reservation = self.ledger.reserve(
                 self.run, self.site, self.round_number, self.round_steps, received, version=version
             )
 
-    def keep(self, answer: bytes) -> None:
-        """Keep the answer, before it is sent.
+    def keep(self, reply: bytes) -> None:
+        """Store the reply, before it is sent.
 
         Args:
-            answer: what the server is going to get, whole.
+            reply: the encoded adapter as it will be sent.
 
         Raises:
             PrivacyError: where the round was not reserved, or the ledger cannot be written.
@@ -104,12 +104,12 @@ class PrivacySession:
         if self._reservation is None:
             raise PrivacyError(
                 f"round {self.round_number} of run {self.run} was trained without a reservation; "
-                "its answer stays here: reserve before training"
+                "its reply is not sent: reserve before training"
             )
-        self.ledger.keep(self._reservation, answer)
+        self.ledger.keep(self._reservation, reply)
 
     def facts(self) -> dict[str, float | str]:
-        """Return what may be told of the run's privacy: nothing in it depends on a patient."""
+        """Return the run's privacy parameters; none of them depends on a patient."""
         return {
             "epsilon": self.epsilon.prv,
             "epsilon-rdp": self.epsilon.rdp,
@@ -121,15 +121,15 @@ class PrivacySession:
             "steps": self.plan.steps,
         }
 
-    def _clear(self, limit: Limit) -> int:
-        """Check the whole run against the site's limit; return the version that was checked.
+    def _check_limit(self, limit: EpsilonLimit) -> int:
+        """Check the whole run against the site's limit; return the ledger version checked.
 
-        All tables count together. A new export is another table by its digest but holds mostly the
-        same patients, so a count for each digest would start anew with every export.
+        All tables count together. A new export has another digest but holds mostly the same
+        patients, so a count for each digest would start anew with every export.
         """
-        history, version = self.ledger.others(self.run, self.site)
+        history, version = self.ledger.other_runs(self.run, self.site)
         note = f"{version} {limit.epsilon!r} {limit.delta!r}"
-        if self.ledger.cleared(self.run, self.site) == note:
+        if self.ledger.last_check(self.run, self.site) == note:
             return version
         total = spent([*history, self.plan.whole()], limit.delta).prv
         if total > limit.epsilon:
@@ -140,7 +140,7 @@ class PrivacySession:
                 f"{before:.2f}. Run with less privacy.epsilon or fewer rounds, or raise the site's "
                 "epsilon-limit"
             )
-        self.ledger.clear(self.run, self.site, note)
+        self.ledger.store_check(self.run, self.site, note)
         return version
 
 
@@ -154,19 +154,19 @@ def open_session(
     round_number: int,
     rounds: int,
     round_steps: int,
-    limit: Limit | None,
+    limit: EpsilonLimit | None,
 ) -> PrivacySession:
-    """Begin a site's part in a private round; nothing is counted as spent yet.
+    """Open the budget of a private round at a site; nothing is counted as spent yet.
 
     Args:
-        state: the site's state folder, where its ledger lies.
+        state: the site's state folder, which holds its ledger.
         privacy: the run's settings, with privacy on.
-        site: the site's own name for itself, as its node's configuration has it; never one that
-            the server made up, since what is spent is counted by it.
+        site: the site's name in its node's configuration; not a name from the server, since
+            spending is counted by it.
         table_digest: SHA-256 of the site table.
-        run: the run's id, as the server names it.
+        run: the run's id, from the server.
         round_number: 1 to `rounds`.
-        rounds: of the whole run.
+        rounds: rounds of the whole run.
         round_steps: steps of each round.
         limit: the site's own limit; None for none.
 
@@ -176,7 +176,7 @@ def open_session(
     """
     if not 1 <= round_number <= rounds:
         raise PrivacyError(
-            f"the server asks for round {round_number} of {rounds}; it is not one of fedvitals, "
+            f"the server requests round {round_number} of {rounds}; it is not one of fedvitals, "
             "or its settings changed during the run"
         )
     ledger = Ledger(state)
@@ -193,10 +193,35 @@ def open_session(
     return PrivacySession(ledger, site, run, round_number, round_steps, plan, epsilon, limit)
 
 
-def check_without_privacy(site: str, limit: Limit | None) -> None:
-    """Refuse a run without privacy at a site that has set itself a limit.
+def _noise(ledger: Ledger, privacy: PrivacyConfig, steps: int) -> float:
+    """Solve the noise multiplier of a plan, cached: it takes seconds, and a round is a process."""
+    given = (privacy.epsilon, privacy.delta, privacy.sample_rate, steps)
+    key = f"noise multiplier {given!r} by {_accountant()}"
+    cached = ledger.cached(key)
+    if cached is not None:
+        return float(json.loads(cached))
+    sigma = solve_noise_multiplier(*given)
+    ledger.cache(key, json.dumps(sigma))
+    return sigma
 
-    Without noise nothing bounds what a run tells: its epsilon is infinite.
+
+def _epsilon(ledger: Ledger, plan: Plan) -> Epsilon:
+    key = f"epsilon {(plan.whole(), plan.delta)!r} by {_accountant()}"
+    cached = ledger.cached(key)
+    if cached is not None:
+        return Epsilon(*json.loads(cached))
+    epsilon = spent([plan.whole()], plan.delta)
+    ledger.cache(key, json.dumps([epsilon.prv, epsilon.rdp, epsilon.accountant]))
+    return epsilon
+
+
+def _accountant() -> str:
+    """Version of the computation, part of each cache key."""
+    return f"opacus {metadata.version('opacus')}, accountant {VERSION}"
+
+
+def check_without_privacy(site: str, limit: EpsilonLimit | None) -> None:
+    """Refuse a run without privacy at a site with a limit: its epsilon is infinite.
 
     Raises:
         PrivacyError: where the site has a limit.
@@ -206,30 +231,3 @@ def check_without_privacy(site: str, limit: Limit | None) -> None:
             f"site {site!r} has epsilon-limit = {limit.epsilon:g}, and the run has privacy off, "
             "which no limit covers; run with privacy.epsilon, or remove the site's epsilon-limit"
         )
-
-
-def _noise(ledger: Ledger, privacy: PrivacyConfig, steps: int) -> float:
-    """Solve the noise once for a plan; solving takes seconds, and each round is a process."""
-    given = (privacy.epsilon, privacy.delta, privacy.sample_rate, steps)
-    question = f"noise multiplier {given!r} by {_accountant()}"
-    known = ledger.recall(question)
-    if known is not None:
-        return float(json.loads(known))
-    sigma = solve_noise_multiplier(*given)
-    ledger.remember(question, json.dumps(sigma))
-    return sigma
-
-
-def _accountant() -> str:
-    """Name what computes: what another version of it computed is not this one's answer."""
-    return f"opacus {metadata.version('opacus')}, accountant {VERSION}"
-
-
-def _epsilon(ledger: Ledger, plan: Plan) -> Epsilon:
-    question = f"epsilon {(plan.whole(), plan.delta)!r} by {_accountant()}"
-    known = ledger.recall(question)
-    if known is not None:
-        return Epsilon(*json.loads(known))
-    epsilon = spent([plan.whole()], plan.delta)
-    ledger.remember(question, json.dumps([epsilon.prv, epsilon.rdp, epsilon.accountant]))
-    return epsilon

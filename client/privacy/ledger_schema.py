@@ -1,9 +1,8 @@
-"""The ledger's file: its tables, how it is opened, and what a file that is none is answered with.
+"""SQLite file of the ledger: its tables, connections, transactions and errors.
 
-SQLite with a rollback journal, since a write-ahead log does not work on a network drive; every
-commit is flushed to the disk, and so is the folder that holds the journal (synchronous = EXTRA).
-Each message that a site answers is a process of its own, so several may use the file at once: a
-writer waits for another's turn.
+It uses a rollback journal, since a write-ahead log does not work on a network drive; every commit
+is flushed to disk, and so is the folder of the journal (synchronous = EXTRA). Each message of a
+site has a process of its own, so several may use the file at once: writers take turns.
 """
 
 from __future__ import annotations
@@ -17,11 +16,12 @@ from pathlib import Path
 from common.errors import PrivacyError
 
 FILE_NAME = "ledger.sqlite"
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x66767364
-"""What SQLite writes into the file's head, so that no other's database is taken for a ledger."""
 WAIT_S = 60.0
-"""Longest wait for another process's turn."""
+"""Longest wait for another process's lock."""
+
+_SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x66767364
+"""Stored in the file's header, so that no other database is taken for a ledger."""
 
 _TABLES = (
     """
@@ -55,15 +55,15 @@ _PRAGMAS = (
 
 @contextmanager
 def connection(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open a ledger, made where there is none, for one piece of work, and close it.
+    """Open a ledger for the block, creating it if absent.
 
     Args:
         path: the file.
-        read_only: for showing it: nothing is made or written.
+        read_only: create and write nothing.
 
     Raises:
         PrivacyError: where the file cannot be read or written, is damaged, is no ledger or was
-            written by a newer fedvitals; also where that shows in the block.
+            written by a newer fedvitals; also where this happens in the block.
     """
     try:
         database = _open(path, read_only)
@@ -76,27 +76,14 @@ def connection(path: Path, *, read_only: bool = False) -> Iterator[sqlite3.Conne
         raise PrivacyError(_explain(path, error)) from error
 
 
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Write as one: no other process writes meanwhile, and at the end it is all on disk."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
-
-
 def _open(path: Path, read_only: bool) -> sqlite3.Connection:
     if read_only:
-        # What a crash left half done is rolled back by whoever looks next, if it may.
+        # After a crash the next reader rolls the journal back, if it may write.
         mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
         target = f"{path.absolute().as_uri()}?mode={mode}"
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Answers are kept in it: for the site's own user alone.
+        # It stores replies, so only the site's own user may read it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         target = f"{path.absolute().as_uri()}?mode=rw"
     database = sqlite3.connect(target, uri=True, timeout=WAIT_S, isolation_level=None)
@@ -113,16 +100,16 @@ def _check(database: sqlite3.Connection, path: Path, read_only: bool) -> None:
             if _identity(database) == (0, 0) and not _tables(database):
                 for table in _TABLES:
                     database.execute(table)
-                database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     application, version = _identity(database)
-    if application != APPLICATION_ID:
+    if application != _APPLICATION_ID:
         raise PrivacyError(
             f"{path} is a database, but no ledger of fedvitals; set state-path to another folder"
         )
-    if version != SCHEMA_VERSION:
+    if version != _SCHEMA_VERSION:
         raise PrivacyError(
-            f"the ledger {path} has schema {version}, this fedvitals knows {SCHEMA_VERSION}; use "
+            f"the ledger {path} has schema {version}, this fedvitals reads {_SCHEMA_VERSION}; use "
             "the version of fedvitals that wrote it, or a newer one"
         )
 
@@ -140,16 +127,29 @@ def _explain(path: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error)
     if isinstance(error, sqlite3.OperationalError) and "locked" in reason:
         return (
-            f"the ledger {path} was kept busy by another process for {WAIT_S:.0f} s; see which "
-            "process holds it, and ask for the round again"
+            f"the ledger {path} was locked by another process for {WAIT_S:.0f} s; see which "
+            "process holds it, and request the round again"
         )
     if isinstance(error, sqlite3.OperationalError | OSError):
         return (
             f"the ledger {path} cannot be read or written ({reason}); without it no site may train "
-            "privately: give the site's user the right to write in that folder and room on its "
+            "privately: give the site's user write permission in that folder and space on its "
             "disk, or set state-path to another folder and move the ledger there"
         )
     return (
         f"the ledger {path} is damaged ({reason}); what was spent is not known, so nothing is "
-        "trained: put back a copy of it that holds every run since"
+        "trained: restore a copy of it that holds every run since"
     )
+
+
+@contextmanager
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
+    """Run the block as one transaction, exclusive among writers and flushed to disk."""
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        database.execute("COMMIT")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise

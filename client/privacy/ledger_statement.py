@@ -1,4 +1,4 @@
-"""The ledger as a statement: what each run spent, and all of them together."""
+"""Statement of the ledger: the epsilon of each run, and of all runs of a site composed."""
 
 from __future__ import annotations
 
@@ -7,51 +7,51 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from client.privacy.accountant import Epsilon, replace_one, spent
-from client.privacy.budget_ledger import RunRecord
+from client.privacy.budget_ledger import LedgerEntry
 
 
 @dataclass(frozen=True)
-class Line:
-    """A run and what it has spent so far, at the delta of the statement."""
+class StatementLine:
+    """A run and its epsilon so far, at the delta of the statement."""
 
-    record: RunRecord
+    entry: LedgerEntry
     epsilon: Epsilon
 
 
 @dataclass(frozen=True)
 class SiteStatement:
-    """A site's runs and their sum.
+    """Statement of one site.
 
     Attributes:
         site: the site.
-        lines: its runs, the oldest first.
-        total: of all its runs and tables together, composed.
-        replaced: the same where one patient's data are replaced, not added or removed.
-        left: what the limit leaves for further runs, never below 0; None without a limit.
+        lines: its runs, oldest first.
+        total: epsilon of all its runs and tables composed, for adding or removing a patient.
+        replaced: the same for replacing one patient's data.
+        left: the rest of the limit for further runs, at least 0; None without a limit.
     """
 
     site: str
-    lines: tuple[Line, ...]
+    lines: tuple[StatementLine, ...]
     total: Epsilon
     replaced: Epsilon
     left: float | None
 
 
 def make_statement(
-    records: Sequence[RunRecord], delta: float, limit: float | None = None
+    entries: Sequence[LedgerEntry], delta: float, limit: float | None = None
 ) -> list[SiteStatement]:
-    """Compose what the ledger holds, site by site.
+    """Compose the runs of a ledger, site by site.
 
     Args:
-        records: the ledger's runs.
-        delta: the delta of every epsilon in it.
-        limit: the site's `epsilon-limit`, if it is to be compared.
+        entries: the ledger's runs.
+        delta: delta of every epsilon in the statement.
+        limit: the site's `epsilon-limit`, where the rest of it is wanted.
     """
     statements = []
-    for site in sorted({record.site for record in records}):
-        own = [record for record in records if record.site == site]
-        lines = tuple(Line(record, spent([record.spent()], delta)) for record in own)
-        history = [record.spent() for record in own]
+    for site in sorted({entry.site for entry in entries}):
+        own = [entry for entry in entries if entry.site == site]
+        lines = tuple(StatementLine(entry, spent([entry.spent()], delta)) for entry in own)
+        history = [entry.spent() for entry in own]
         total, replaced = spent(history, delta), replace_one(history, delta)
         left = None if limit is None else max(0.0, limit - total.prv)
         statements.append(SiteStatement(site, lines, total, replaced, left))
@@ -59,13 +59,13 @@ def make_statement(
 
 
 def as_json(statements: Sequence[SiteStatement], delta: float) -> dict[str, Any]:
-    """Return the statement for another program, with everything that the ledger holds."""
+    """Return the statement as JSON values, with every field of the ledger's entries."""
     return {
         "delta": delta,
         "sites": {
             statement.site: {
                 "runs": [
-                    {**asdict(line.record), "epsilon": asdict(line.epsilon)}
+                    {**asdict(line.entry), "epsilon": asdict(line.epsilon)}
                     for line in statement.lines
                 ],
                 "total": asdict(statement.total),

@@ -1,4 +1,4 @@
-"""A site's local training: AdamW on the adapter's matrices, the frozen base untouched."""
+"""Local training of a site without privacy: AdamW on the adapter, the base frozen."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from common.errors import TrainingError
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a round's training did.
+    """Result of a round's training.
 
     Attributes:
         steps: optimiser steps taken.
-        loss: mean window loss over the steps, as seen while training.
+        loss: mean training loss of a window over the steps.
     """
 
     steps: int
@@ -42,13 +42,13 @@ def train_adapter(
     """Train a model's adapter on a site's windows, in place.
 
     Args:
-        model: with an adapter on it, on the device where it is to train.
+        model: a model with an adapter, on the device of the training.
         backbone: the model's family.
         windows: the site's training windows; at least one.
         config: optimiser and length of training.
         learning_rate: this round's rate.
-        seed: decides the order of the windows and the dropout.
-        trained: ``ab``, or ``b`` for FFA-LoRA, where A stays as it is.
+        seed: seed of the order of the windows and of the dropout.
+        trained: ``ab``, or ``b`` for FFA-LoRA, where A is frozen.
 
     Returns:
         Steps and mean loss; the model is left in eval mode.
@@ -70,40 +70,6 @@ def train_adapter(
             f"(this round's is {learning_rate:g})"
         )
     return TrainingResult(steps, mean)
-
-
-def choose_device(setting: str) -> torch.device:
-    """Return the device of `train.device`; ``auto`` takes the best that is there.
-
-    Raises:
-        TrainingError: where a device is asked for by name and is not there.
-    """
-    there = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if setting == "auto":
-        return torch.device(next(name for name, available in there.items() if available))
-    if not there[setting]:
-        raise TrainingError(f"train.device = {setting} is not available here; use auto or cpu")
-    return torch.device(setting)
-
-
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Return bfloat16 autocast on a GPU; on a CPU it is slower and nothing is gained."""
-    if device.type != "cuda":
-        return nullcontext()
-    return torch.autocast("cuda", dtype=torch.bfloat16)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move a batch; through pinned memory, so that the copy overlaps with the GPU's work."""
-    if device.type != "cuda":
-        return {name: tensor.to(device) for name, tensor in batch.items()}
-    return {
-        name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()
-    }
 
 
 def _optimise(
@@ -135,7 +101,7 @@ def _optimise(
             if config.clip > 0:
                 torch.nn.utils.clip_grad_norm_(parameters, config.clip)
             optimiser.step()
-            # Summed on the device: reading each loss would make the GPU wait at every step.
+            # Summed on the device: reading each loss would synchronise the GPU at every step.
             total += loss.detach()
             steps += 1
     return steps, float(total) / steps
@@ -144,7 +110,7 @@ def _optimise(
 def _batches(
     backbone: Network, windows: Windows, config: TrainConfig, device: torch.device
 ) -> Iterator[Batch]:
-    """Give batches in random order: whole epochs, or until `steps` are taken."""
+    """Yield batches in random order: whole epochs, or `steps` batches."""
     everything = backbone.collate(windows.context, windows.target, windows.vital)
     steps_an_epoch = -(-len(windows) // config.batch)
     remaining = config.steps or config.epochs * steps_an_epoch
@@ -155,12 +121,46 @@ def _batches(
         remaining -= steps_an_epoch
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch to a device; pinned memory lets the copy overlap with the GPU's work."""
+    if device.type != "cuda":
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {
+        name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()
+    }
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Return bfloat16 autocast on a GPU, where it is faster; no autocast elsewhere."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.autocast("cuda", dtype=torch.bfloat16)
+
+
 def pull_towards(
     parameters: list[torch.nn.Parameter], anchors: list[torch.Tensor], strength: float
 ) -> None:
-    """Add FedProx's gradient, mu (w - w of the round's start), to each parameter's own."""
+    """Add FedProx's gradient, mu (w - w at the round's start), to each parameter's own."""
     if strength <= 0:
         return
     for parameter, anchor in zip(parameters, anchors, strict=True):
         if parameter.grad is not None:
             parameter.grad.add_(parameter.detach() - anchor, alpha=strength)
+
+
+def choose_device(setting: str) -> torch.device:
+    """Return the device of `train.device`; ``auto`` is the fastest available one.
+
+    Raises:
+        TrainingError: where the named device is not available.
+    """
+    devices = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if setting == "auto":
+        return torch.device(next(name for name, available in devices.items() if available))
+    if not devices[setting]:
+        raise TrainingError(f"train.device = {setting} is not available here; use auto or cpu")
+    return torch.device(setting)

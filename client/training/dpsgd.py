@@ -1,22 +1,21 @@
-"""DP-SGD whose unit is the patient (Abadi et al., arXiv 1607.00133).
+"""Patient-level DP-SGD (Abadi et al., arXiv 1607.00133).
 
-A step draws patients, clips the gradient of each to a norm of at most C, adds them up and adds
-normal noise of deviation sigma C to every coordinate. Whatever one patient's stays hold, and
-whether the patient is in the table at all, the sum moves by at most C, which the noise hides as far
-as (epsilon, delta) says. All that follows, from dividing by a constant to the optimiser and
-FedProx, sees the noised sum alone and spends nothing.
+A step samples patients, clips the gradient of each to a norm of at most C, sums them and adds
+Gaussian noise of deviation sigma C to every coordinate. Adding or removing one patient, with any
+data, changes the sum by at most C; the noise covers that change as (epsilon, delta) says.
+Everything after it, from the division to the optimiser and FedProx, is post-processing of the noisy
+sum and costs no budget.
 
-The constant is q times the number of patients that the site declares. It must not be counted: the
-strength of the noise shows it, and a number that differs between a table and the same table without
-one patient would tell them apart. A site with nothing drawn, or with nothing to train, takes steps
-of noise alone.
+The divisor is q times the number of patients that the site declares. It must not be counted: the
+magnitude of the noise reveals it, and a count would distinguish a table from the same table without
+one patient. A step without any sampled patient, or any window, is a step of noise alone.
 
-The optimiser is plain gradient descent on the gradient in clip norms, so that the learning rate
-does not depend on C (De et al., arXiv 2204.13650). Adam divides by what it sees of the gradient's
-size, which here is the noise's, the same everywhere; and its first steps keep little more than
+The optimiser is SGD on the gradient divided by the clip norm, so that the learning rate does not
+depend on C (De et al., arXiv 2204.13650). Adam divides by its estimate of the gradient's magnitude,
+which here is that of the noise, the same everywhere; and its first steps keep little more than
 signs, in which noise counts as much as the gradient.
 
-The declared number is public; so are the settings and the number of steps.
+The declared number, the settings and the number of steps are public.
 """
 
 from __future__ import annotations
@@ -42,19 +41,19 @@ from common.data.windows import Windows
 from common.errors import PrivacyError, TrainingError
 
 ROWS_TOGETHER = 64
-"""Windows that a processor's vectors work on at once, or a multiple: 16 single-precision numbers of
-AVX-512, two vectors together, twice as many of half the length. What is left over at the end of a
-tensor torch computes one by one, with other functions that round otherwise."""
+"""Batch sizes are multiples of this: 16 float32 numbers of an AVX-512 vector, two vectors at once,
+twice as many numbers of half the length. torch computes the remainder of a tensor one number at a
+time, with functions that round differently."""
 
 
 @dataclass(frozen=True, eq=False)
 class PatientSum:
-    """Of the P patients of a draw.
+    """Sums over the P patients of a draw.
 
     Attributes:
         gradients: by name, the sum of the clipped gradients, in double precision on the CPU.
-        loss: the sum of the patients' losses, those that are finite. Private: no noise covers it.
-        patients: how many losses that are. Private as well.
+        loss: the sum of the patients' finite losses. Private: no noise covers it.
+        patients: number of finite losses. Private as well.
     """
 
     gradients: dict[str, Tensor]
@@ -76,31 +75,34 @@ def train_privately(
     steps: int,
     randomness: Randomness,
 ) -> TrainingResult:
-    """Train a model's adapter in place, so that what it becomes hides each single patient.
+    """Train a model's adapter in place with patient-level differential privacy.
 
     Args:
-        model: with an adapter on it, on the device where it is to train.
+        model: a model with an adapter, on the device of the training.
         backbone: the model's family.
         windows: the site's training windows; there may be none.
         train: weight decay and FedProx; its batch, epochs, steps and clip do not apply.
-        privacy: clip norm, sampling rate and windows a patient; its budget is the caller's part.
-        patients: the number that the site declares; a step is divided by q times it.
-        trained: ``ab``, or ``b`` for FFA-LoRA, where A stays as it is.
-        learning_rate: this round's rate, for gradients in clip norms.
+        privacy: clip norm, sampling rate and windows a patient; the caller keeps the budget.
+        patients: the declared number of patients; a step is divided by q times it.
+        trained: ``ab``, or ``b`` for FFA-LoRA, where A is frozen.
+        learning_rate: this round's rate, for gradients divided by the clip norm.
         noise_multiplier: sigma, the noise's deviation in clip norms.
-        steps: steps to take; every one counts, also one that draws nobody and adds noise alone.
-        randomness: decides who is drawn, and the noise.
+        steps: steps to take; a step without a sampled patient counts too.
+        randomness: source of the sampling and the noise.
 
     Returns:
-        Steps and mean loss of the patients as they were drawn. The loss is private information:
-        nothing hides it, and whether it leaves the site is the caller's to decide.
+        Steps and mean loss of the sampled patients. The loss is private and without noise; the
+        caller decides whether it is sent.
 
     Raises:
-        TrainingError: where a matrix is not finite in the end, which the noised sums alone decide.
+        TrainingError: where a matrix is not finite in the end, which depends on noisy sums only.
         PrivacyError: where no number of patients is declared.
     """
     if patients < 1:
-        raise PrivacyError(f"a private step is divided by a declared number, got {patients}")
+        raise PrivacyError(
+            "a private step is divided by the declared number of patients, at least 1, "
+            f"got {patients}"
+        )
     device = next(model.parameters()).device
     everything: Batch = {}
     if len(windows):
@@ -108,7 +110,7 @@ def train_privately(
     divisor = privacy.sample_rate * patients * privacy.clip_norm
     rows = batch_rows(privacy, patients)
     loss, counted = 0.0, 0
-    model.eval()  # dropout of the base would be noise that no accountant knows
+    model.eval()  # dropout of the base would be noise that the accountant does not cover
     with trained_parameters(model, trained) as named, _unvalidated():
         parameters = [parameter for _, parameter in named]
         anchors = [parameter.detach().clone() for parameter in parameters]
@@ -122,9 +124,9 @@ def train_privately(
                 randomness,
             )
             drawn = sum_clipped(model, backbone, everything, named, draw, privacy.clip_norm, rows)
-            noised = add_noise(drawn.gradients, noise_multiplier * privacy.clip_norm, randomness)
+            noisy = add_noise(drawn.gradients, noise_multiplier * privacy.clip_norm, randomness)
             for name, parameter in named:
-                step = noised[name] / divisor
+                step = noisy[name] / divisor
                 parameter.grad = step.to(parameter.dtype).to(device)
             pull_towards(parameters, anchors, train.proximal)
             optimiser.step()
@@ -135,18 +137,33 @@ def train_privately(
 
 
 def batch_rows(privacy: PrivacyConfig, patients: int) -> int:
-    """Return the windows of every batch of a site, the same whoever is in its table.
+    """Return the batch size in windows, the same for every table of a site.
 
-    As many as a step draws at most on average, at least one patient's and at most `chunk`, all
-    rounded up to `ROWS_TOGETHER`.
+    It is the largest mean number of windows in a step, at least one patient's and at most `chunk`,
+    rounded up to a multiple of `ROWS_TOGETHER`.
 
     Args:
         privacy: sampling rate, windows a patient and chunk.
-        patients: the number that the site declares.
+        patients: the declared number of patients.
     """
     most = privacy.patient_windows
     expected = math.ceil(privacy.sample_rate * patients * most)
     return ROWS_TOGETHER * math.ceil(min(privacy.chunk, max(most, expected)) / ROWS_TOGETHER)
+
+
+@contextmanager
+def _unvalidated() -> Iterator[None]:
+    """Keep torch's distributions from raising at parameters that are NaN.
+
+    They may depend on one patient, so that an error would reveal the patient; the clipping sets
+    such a gradient to zero.
+    """
+    # torch's own default is the interpreter's __debug__.
+    torch.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(__debug__)
 
 
 def sum_clipped(
@@ -158,20 +175,20 @@ def sum_clipped(
     clip_norm: float,
     rows: int,
 ) -> PatientSum:
-    """Return the sum of the drawn patients' gradients, each clipped over all matrices together.
+    """Return the sum of the sampled patients' gradients, each clipped over all matrices together.
 
     A patient's loss is the mean over its windows of the draw. Every batch has the same number of
-    windows: a product of matrices may be rounded otherwise in a smaller one, and one patient less
-    would move what the others add.
+    windows: a matrix product may round differently in a smaller batch, and removing one patient
+    would change the contributions of the others.
 
     Args:
-        model: in eval mode.
+        model: the model, in eval mode.
         backbone: the model's family.
         everything: all windows of the site, on the CPU.
-        parameters: the matrices that are trained, by name.
-        draw: who takes part; nobody gives zeros.
-        clip_norm: C, the largest norm of a patient's part.
-        rows: windows of a batch, at least one patient's; what is short is filled up.
+        parameters: the trained matrices, by name.
+        draw: the sampled windows; an empty draw gives zeros.
+        clip_norm: C, the largest norm of a patient's contribution.
+        rows: windows of a batch, at least one patient's; a smaller batch is padded.
     """
     device = next(model.parameters()).device
     total = {
@@ -180,7 +197,7 @@ def sum_clipped(
     }
     loss, counted = 0.0, 0
     for part in draw.chunks(rows):
-        full = _filled(part, rows)
+        full = _padded(part, rows)
         index = torch.from_numpy(full.rows)
         batch = to_device({name: tensor[index] for name, tensor in everything.items()}, device)
         owner = torch.from_numpy(full.owner).to(device)
@@ -198,12 +215,12 @@ def sum_clipped(
     return PatientSum(total, loss, counted)
 
 
-def _filled(part: Draw, rows: int) -> Draw:
-    """Return a part of a draw filled up with its first window, of one more patient who counts not.
+def _padded(part: Draw, rows: int) -> Draw:
+    """Return a part of a draw padded with its first window, under one more patient to be ignored.
 
     Args:
         part: at least one window.
-        rows: windows to fill up to.
+        rows: number of windows after padding.
     """
     missing = max(0, rows - len(part.rows))
     return Draw(
@@ -213,7 +230,7 @@ def _filled(part: Draw, rows: int) -> Draw:
 
 
 def _mean_by(owner: Tensor, patients: int, losses: Tensor) -> Tensor:
-    """Return each patient's mean, [P], of its windows' losses [B]."""
+    """Return the mean loss of each patient, [P], from the losses of its windows, [B]."""
     count = torch.bincount(owner, minlength=patients).to(losses.dtype)
     return losses.new_zeros(patients).index_add(0, owner, losses) / count
 
@@ -221,10 +238,10 @@ def _mean_by(owner: Tensor, patients: int, losses: Tensor) -> Tensor:
 def add_noise(
     gradients: dict[str, Tensor], deviation: float, randomness: Randomness
 ) -> dict[str, Tensor]:
-    """Add normal noise to every coordinate, in double precision.
+    """Add Gaussian noise to every coordinate, in double precision.
 
-    A single-precision sum of single-precision noise has gaps that can betray the summand (Mironov,
-    CCS 2012); here it is rounded to single precision only afterwards.
+    A single-precision sum with single-precision noise has gaps that can reveal the summand
+    (Mironov, CCS 2012); here the sum is rounded to single precision only afterwards.
     """
     sizes = [gradient.numel() for gradient in gradients.values()]
     noise = torch.split(torch.from_numpy(randomness.normal(sum(sizes)) * deviation), sizes)
@@ -232,20 +249,6 @@ def add_noise(
         name: gradient + part.view_as(gradient)
         for (name, gradient), part in zip(gradients.items(), noise, strict=True)
     }
-
-
-@contextmanager
-def _unvalidated() -> Iterator[None]:
-    """Keep torch's distributions from raising at parameters that are no numbers.
-
-    Whether they are may depend on one patient; such a gradient counts as zero, and nobody is told.
-    """
-    # Its default is that of the interpreter, as torch sets it.
-    torch.distributions.Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        torch.distributions.Distribution.set_default_validate_args(__debug__)
 
 
 def _check_finite(parameters: NamedParameters, learning_rate: float) -> None:

@@ -1,9 +1,9 @@
-"""Error feedback: what rounding took from a site's adapter is added to what it sends next.
+"""Error feedback: the quantisation error of a site's adapter is added to its next message.
 
-With int8 a site's message is off by up to half a level of each matrix. Kept at the site and added
-in the next round, the errors do not add up over the rounds (Karimireddy et al., Error Feedback
-Fixes SignSGD, arXiv 1901.09847). The error is a site's own: it never leaves. It lies on the disk,
-by round, since each round may be a process of its own and a round may be asked again.
+An int8 message is off by up to half a level of each matrix. Kept at the site and added in the next
+round, the errors do not accumulate over the rounds (Karimireddy et al., Error Feedback Fixes
+SignSGD, arXiv 1901.09847). The error is never sent. It is stored on disk by round, since each round
+may be a process of its own and may be requested again.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from common.atomic_io import atomic_file
 from common.errors import TrainingError
 
 ROUNDS_KEPT = 2
-"""The last round's error, and the one before in case the last round is asked again."""
+"""The last round's error, and the one before in case the last round is requested again."""
 
 
 def encode_with_feedback(
     adapter: Adapter, dtype: WireDtype, trained: str, folder: Path, round_number: int
 ) -> bytes:
-    """Write an adapter as bytes after adding the last round's rounding error; keep the new one.
+    """Encode an adapter after adding the last round's rounding error; store the new error.
 
     Args:
         adapter: the site's adapter.
-        dtype: the numbers on the wire.
+        dtype: type of the numbers on the wire.
         trained: as in `common.adapter.serialization.message.encode`.
-        folder: where this site keeps this run's errors.
+        folder: folder of this site's errors in this run.
         round_number: the round.
 
     Raises:
@@ -49,7 +49,7 @@ def encode_with_feedback(
 
 
 def _plus(adapter: Adapter, error: Mapping[str, Matrix]) -> Adapter:
-    """The adapter with an error of the same layout; of another one (a changed rank) nothing."""
+    """The adapter plus an error; an error of another layout (a changed rank) is ignored."""
     shapes = {name: tensor.shape for name, tensor in adapter.tensors.items()}
     if {name: tensor.shape for name, tensor in error.items()} != shapes:
         return adapter
@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, Matrix]:
     try:
         error = load_file(path)
     except (OSError, SafetensorError):
-        return {}  # the first round, or one that this site missed: nothing was kept
+        return {}  # the first round, or the one after a round that this site missed
     return {name: tensor for name, tensor in error.items() if np.isfinite(tensor).all()}
 
 

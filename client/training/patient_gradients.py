@@ -1,10 +1,10 @@
-"""The gradient of each patient apart, all of them in one backward pass.
+"""Per-patient gradients of the LoRA matrices, in one backward pass.
 
-A LoRA matrix W is a linear layer y = W x. Of a batch, autograd gives the gradient of the sum of all
-losses; but the gradient of one window's loss is the sum over its steps of (gradient of y) x^T, and
-both factors pass by: x when the layer is called, the gradient of y when it is differentiated
-(Goodfellow, arXiv 1510.01799). No window may feel another in the network, which the backbones
-promise, and the batch must be the first dimension, which is checked here.
+A LoRA matrix W is a linear layer y = W x. For a batch, autograd gives the gradient of the sum of
+all losses; the gradient of one window's loss is the sum over its steps of (gradient of y) x^T, and
+hooks see both factors: x in the forward pass, the gradient of y in the backward pass (Goodfellow,
+arXiv 1510.01799). Windows must not interact in the network, which the backbones guarantee, and the
+batch must be the first dimension, which is checked here.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ NamedParameters = Sequence[tuple[str, torch.nn.Parameter]]
 def patient_gradients(
     model: torch.nn.Module, parameters: NamedParameters, owner: Tensor, patients: int
 ) -> Iterator[dict[str, Tensor]]:
-    """Record the gradients of the losses that are computed and differentiated in the block.
+    """Record per-patient gradients of the losses that are differentiated in the block.
 
-    The sum of the block's losses is differentiated with ``backward``; the parameters' own ``grad``
-    is not touched, and the sum over all patients is not computed.
+    The block calls ``backward`` on the sum of its losses; the parameters' own ``grad`` is not
+    touched, and the sum over all patients is not computed.
 
     Args:
         model: the model, with or without an adapter.
@@ -37,10 +37,11 @@ def patient_gradients(
         patients: P.
 
     Yields:
-        By the parameters' names: ``[P, *parameter.shape]``, zeros that the block fills.
+        By the parameters' names: ``[P, *parameter.shape]``, zeros that ``backward`` fills.
 
     Raises:
-        TrainingError: where a layer had another batch than `owner`, or recorded nothing.
+        TrainingError: where a layer's batch size is not that of `owner`, or a layer recorded no
+            gradient.
     """
     gradients = {name: weight.new_zeros((patients, *weight.shape)) for name, weight in parameters}
     seen: set[str] = set()
@@ -59,9 +60,9 @@ def patient_gradients(
                 gradients[name].index_add_(0, owner, a_window)
                 seen.add(name)
 
-            # The weights take no gradient in the block: the output has to ask for its own.
-            asked = output if output.requires_grad else output.requires_grad_()
-            asked.register_hook(fold)  # type: ignore[no-untyped-call]
+            # The weights require no gradient in the block, so the output has to.
+            hooked = output if output.requires_grad else output.requires_grad_()
+            hooked.register_hook(fold)  # type: ignore[no-untyped-call]
 
         return record
 
@@ -84,6 +85,6 @@ def patient_gradients(
 def _check_batch(name: str, given: Tensor, owner: Tensor) -> None:
     if given.dim() < 2 or len(given) != len(owner):
         raise TrainingError(
-            f"{name} is given a tensor of shape {list(given.shape)} where {len(owner)} windows "
-            "should come first; a backbone that turns its batch about cannot train with privacy.*"
+            f"the input of {name} has shape {list(given.shape)}, expected {len(owner)} windows in "
+            "the first dimension; a backbone that reorders its batch cannot train with privacy.*"
         )

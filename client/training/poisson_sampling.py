@@ -1,4 +1,4 @@
-"""Who is in a step: each patient by chance, and of each some windows."""
+"""Poisson sampling of the patients of a step, and of some windows of each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from common.data.windows import IntArray
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """The W windows of a step, those of one patient next to each other.
+    """The W windows of a step, grouped by patient.
 
     Attributes:
         rows: ``[W]``, indices of windows.
-        owner: ``[W]``, each window's patient as a number of the draw: 0 to P - 1, rising.
+        owner: ``[W]``, each window's patient as an index of the draw: 0 to P - 1, ascending.
     """
 
     rows: IntArray
@@ -29,9 +29,9 @@ class Draw:
         return int(self.owner[-1]) + 1 if len(self.owner) else 0
 
     def chunks(self, most_windows: int) -> Iterator[Draw]:
-        """Give the draw in parts of whole patients, each of at most that many windows.
+        """Yield the draw in parts of whole patients, each of at most that many windows.
 
-        A patient that has more than that by itself is a part of its own.
+        A patient with more windows than that is a part of its own.
         """
         ends = np.searchsorted(self.owner, np.arange(self.patients), side="right")
         start = 0
@@ -46,17 +46,17 @@ class Draw:
 def draw_patients(
     patient: IntArray, patients: int, rate: float, most_windows: int, randomness: Randomness
 ) -> Draw:
-    """Draw each patient with the same chance, whoever else is drawn (Poisson sampling).
+    """Sample each patient independently with the same probability (Poisson sampling).
 
-    The accountants' bound for a sampled step holds for this way of sampling and for no other: a
-    shuffled pass over the patients would spend more than they say.
+    The accountants' bound for a sampled step holds for Poisson sampling only: a shuffled pass over
+    the patients would spend more than they compute.
 
     Args:
         patient: ``[N]``, each window's patient.
-        patients: their number; all are drawn for, also those without a window.
-        rate: the chance q of each.
-        most_windows: K; of a patient with more, K are drawn, each with the same chance.
-        randomness: where chance comes from.
+        patients: number of patients, including those without a window.
+        rate: the probability q of each patient.
+        most_windows: K; for a patient with more windows, K are drawn uniformly.
+        randomness: source of the random numbers.
     """
     taken = randomness.uniform(patients) < rate
     rows = np.flatnonzero(taken[patient])

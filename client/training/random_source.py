@@ -1,9 +1,9 @@
-"""Random numbers of a private training: who can repeat them can subtract the noise.
+"""Random numbers of private training, for the sampling and the noise.
 
-At a hospital every one comes from the operating system's generator, made for cryptography: there
-is no seed that the server, or anyone, could learn or guess. torch's own generator on the CPU would
-not do: whatever seed it is given, 32 bits of it decide all that follows. A simulation may take a
-seed instead, so that it can be repeated; nobody's privacy rests on it.
+Anyone who can reproduce them can subtract the noise. At a hospital they come from the operating
+system's cryptographic generator: there is no seed that the server could learn or guess. torch's CPU
+generator is not suitable: 32 bits of its seed determine the whole sequence. A simulation may use a
+seed, so that it can be repeated; it protects no patient.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+_Array = npt.NDArray[np.float64]
 
 
 class Randomness:
-    """Uniform and normal numbers in double precision from a source of random bytes.
+    """Generator of uniform and normal numbers in double precision from random bytes.
 
     Args:
-        source: gives that many random bytes.
+        source: returns the requested number of random bytes.
     """
 
     def __init__(self, source: Callable[[int], bytes]) -> None:
@@ -29,21 +29,21 @@ class Randomness:
 
     @classmethod
     def of_system(cls) -> Randomness:
-        """Return the randomness for real patients."""
+        """Return the generator for real patients."""
         return cls(os.urandom)
 
     @classmethod
     def of_seed(cls, seed: int) -> Randomness:
-        """Return the randomness of a simulation: the same seed gives the same numbers."""
+        """Return the generator of a simulation: the same seed gives the same numbers."""
         return cls(np.random.Generator(np.random.Philox(seed)).bytes)
 
-    def uniform(self, count: int) -> Array:
-        """Return `count` numbers of [0, 1), multiples of 2^-53."""
+    def uniform(self, count: int) -> _Array:
+        """Return `count` uniform numbers in [0, 1), multiples of 2^-53."""
         words = np.frombuffer(self._source(8 * count), dtype="<u8")
         return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
-    def normal(self, count: int) -> Array:
-        """Return `count` numbers of mean 0 and deviation 1 (Box and Muller, 1958)."""
+    def normal(self, count: int) -> _Array:
+        """Return `count` normal numbers of mean 0 and deviation 1 (Box and Muller, 1958)."""
         pairs = -(-count // 2)
         radius = np.sqrt(-2.0 * np.log1p(-self.uniform(pairs)))  # 1 - u is never 0
         angle = 2.0 * np.pi * self.uniform(pairs)

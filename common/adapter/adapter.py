@@ -2,9 +2,9 @@
 
 A layer of the frozen backbone computes ``W x``; with its pair it computes
 ``W x + (alpha / r) B A x`` (Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, 2021,
-section 4.1). A pair therefore means something only together with alpha and the very weights W
-that it was trained beside: both are part of the adapter. `common.adapter.peft_io` hands it over to
-PEFT, `common.adapter.serialization.message` to Flower.
+section 4.1). A pair is valid only with its alpha and with the weights W that it was trained on:
+both are part of the adapter. `common.adapter.peft_io` converts it to and from PEFT,
+`common.adapter.serialization.message` to and from Flower messages.
 """
 
 from __future__ import annotations
@@ -46,18 +46,17 @@ def tensor_name(module: str, factor: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Adapter:
-    """One LoRA adapter, checked when made and unchangeable afterwards.
+    """One LoRA adapter, validated on construction and immutable.
 
-    `target_modules` is compared and passed on, never run here: an adapter may come off the wire,
-    and a regular expression can be written so that it never ends.
+    `target_modules` is compared and passed on, never matched here: an adapter may come from an
+    untrusted sender, and a regular expression may take exponential time.
 
     Attributes:
         tensors: by PEFT's name, in sorted order: ``….lora_A.weight`` [rank, in] and
-            ``….lora_B.weight`` [out, rank]. Arrays that are read-only already are kept, others
-            are copied.
+            ``….lora_B.weight`` [out, rank]. Read-only arrays are kept, others are copied.
         rank: the inner dimension of every pair.
-        alpha: the scale's numerator; ``B @ A`` counts ``alpha / rank`` times.
-        target_modules: the regular expression (full match) that LoraConfig was given.
+        alpha: numerator of the scale; ``B @ A`` is multiplied by ``alpha / rank``.
+        target_modules: LoraConfig's regular expression (full match).
         backbone: the name of the frozen model, e.g. ``chronos-bolt-nano``.
         backbone_digest: SHA-256 over names and bytes of the frozen tensors, in hexadecimal.
         dropout: the probability that training drops an input of A.
@@ -82,7 +81,7 @@ class Adapter:
         object.__setattr__(self, "tensors", MappingProxyType(_checked(self.tensors, self.rank)))
 
     def __eq__(self, other: object) -> bool:
-        """Same settings, names and bits (so that a NaN equals itself, and 0.0 is not -0.0)."""
+        """Compare settings, names and bits: a NaN equals itself, 0.0 differs from -0.0."""
         if not isinstance(other, Adapter):
             return NotImplemented
         return self.digest() == other.digest()
@@ -92,7 +91,7 @@ class Adapter:
 
     @property
     def scaling(self) -> float:
-        """What ``B @ A`` is multiplied by."""
+        """The factor of ``B @ A``."""
         return self.alpha / self.rank
 
     @property
@@ -126,14 +125,14 @@ class Adapter:
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def first_nonfinite(self) -> str | None:
-        """The name of the first matrix that holds a NaN or an infinity, or None."""
+        """Name of the first matrix with a NaN or an infinity, or None."""
         for name, tensor in self.tensors.items():
             if not np.isfinite(tensor).all():
                 return name
         return None
 
     def is_finite(self) -> bool:
-        """Whether every number is finite."""
+        """Return True where every number is finite."""
         return self.first_nonfinite() is None
 
     def norm(self) -> float:
@@ -166,7 +165,7 @@ class Adapter:
         return digest.hexdigest()
 
     def a_digest(self) -> str:
-        """SHA-256 over names, shapes and bytes of every A, by which sides agree on a shared one."""
+        """SHA-256 over names, shapes and bytes of every A; identifies a shared A."""
         digest = hashlib.sha256()
         for name, tensor in self.tensors.items():
             if ".lora_A." in name:
@@ -177,11 +176,11 @@ class Adapter:
     def check_compatible(self, reference: Adapter, sender: str = "the sender") -> None:
         """Check that this adapter can be averaged with, or loaded in place of, another one.
 
-        Dropout and the backbone's name may differ: neither changes what the matrices mean.
+        Dropout and the backbone's name may differ: neither changes the meaning of the matrices.
 
         Args:
             reference: the run's adapter.
-            sender: how the message calls the owner of this one, e.g. ``site 'micu'``.
+            sender: owner of this adapter in error messages, e.g. ``site 'micu'``.
 
         Raises:
             AdapterError: naming the first difference and its remedy.
@@ -231,7 +230,7 @@ def _check_settings(adapter: Adapter) -> None:
 
 
 def _checked(tensors: Mapping[str, Matrix], rank: int) -> dict[str, Matrix]:
-    """Every pair complete and of that rank; sorted by name, read-only, C-contiguous."""
+    """Check complete pairs of one rank; return them sorted by name, read-only, C-contiguous."""
     if not tensors:
         raise AdapterError("an adapter needs at least one pair of matrices, got none")
     checked = {}
@@ -267,10 +266,10 @@ def check_same_layout(
     """Check that two sets of matrices have the same names and shapes.
 
     Args:
-        tensors: the one to check.
+        tensors: the matrices to check.
         reference: anything with `shape` by name, e.g. numpy arrays or torch tensors.
-        sender: how messages call the owner of `tensors`.
-        owner: how messages call the owner of `reference`.
+        sender: owner of `tensors` in error messages.
+        owner: owner of `reference` in error messages.
 
     Raises:
         AdapterError: naming the first difference.
@@ -289,10 +288,10 @@ def check_same_layout(
 
 
 def _is_number(value: object) -> bool:
-    """A float, or an integer that becomes one exactly."""
+    """Return True for a float, or an integer that a float represents exactly."""
     return isinstance(value, float) or (type(value) is int and abs(value) < 2**53)
 
 
 def shown(value: object) -> str:
-    """A value for a message: what came off the wire must not fill a log or nest without end."""
+    """Return a shortened `repr` for a message: a value from the wire may be long or deep."""
     return _BRIEF.repr(value)

@@ -1,7 +1,7 @@
-"""Sums of low-rank products and their singular values, without forming the product where that pays.
+"""SVD of sums of low-rank products, without forming the product where that is faster.
 
 With ``left = Q R`` and ``right^T = P S``, the singular values of ``left @ right`` are those of the
-small ``R S^T``, and its singular vectors those of the core, turned by Q and P.
+small core ``R S^T``, and its singular vectors are the core's, multiplied by Q and P.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 DENSE_FROM = 0.75
-"""From this width on, as a share of the smaller side, the product itself is decomposed.
+"""Width, as a share of the smaller side, from which the product itself is decomposed.
 
-At 768 x 768, QR of both factors and an SVD of the core take about as long as its SVD there.
+At 768 x 768, QR of both factors and an SVD of the core then take about as long as its SVD.
 """
 
 NEGLIGIBLE = float(np.finfo(np.float32).eps) / 2
-"""Singular values below this share of the summed terms' norms are the rounding of float32."""
+"""Singular values below this share of the sum of the terms' norms are rounding error of float32."""
 
 
 class Singular(NamedTuple):
-    """``u @ diag(s) @ v``, s falling and without zeros.
+    """Singular value decomposition ``u @ diag(s) @ v``; s is descending and positive.
 
     Attributes:
         u: orthonormal columns [out, k]; the largest entry of each is positive.
@@ -38,10 +38,10 @@ class Singular(NamedTuple):
 
 
 class LowRankSum:
-    """A sum of products ``left @ right`` [out, in], added one by one in float64.
+    """Sum of products ``left @ right`` [out, in], accumulated in float64.
 
-    Held as stacked factors while they are narrow, as the matrix itself once they are not: memory
-    does not grow with the number of terms.
+    It is stored as stacked factors while they are narrow and as the matrix afterwards, so that
+    memory does not grow with the number of terms.
 
     Args:
         rows: out.
@@ -72,7 +72,7 @@ class LowRankSum:
             self._lefts, self._rights = [], []
 
     def svd(self) -> Singular:
-        """Return the singular value decomposition, without the directions of no value."""
+        """Return the singular value decomposition without negligible singular values."""
         if self._dense is not None:
             u, s, v = np.linalg.svd(self._dense, full_matrices=False)
         elif self._width:
@@ -83,11 +83,11 @@ class LowRankSum:
         else:
             u, s, v = (np.zeros(shape) for shape in ((self._shape[0], 0), 0, (0, self._shape[1])))
         kept = int(np.count_nonzero(s > NEGLIGIBLE * self._magnitude))
-        return _with_settled_signs(u[:, :kept], s[:kept], v[:kept])
+        return _with_fixed_signs(u[:, :kept], s[:kept], v[:kept])
 
 
-def _with_settled_signs(u: Array, s: Array, v: Array) -> Singular:
-    """Make the largest entry of each column of u positive: (u, v) and (-u, -v) are as good."""
+def _with_fixed_signs(u: Array, s: Array, v: Array) -> Singular:
+    """Make the largest entry of each column of u positive, since (-u, -v) is equivalent."""
     largest = np.abs(u).argmax(axis=0) if u.size else np.zeros(0, int)
     signs = np.where(u[largest, np.arange(u.shape[1])] < 0, -1.0, 1.0)
     return Singular(u * signs, s, v * signs[:, None])

@@ -1,7 +1,7 @@
-"""An `Adapter` to and from PEFT: a live model, or the folder that `PeftModel` loads.
+"""Conversion of an `Adapter` to and from PEFT: a model, or the folder that `PeftModel` loads.
 
-torch and PEFT take seconds to import; only the functions that touch a model import them. A folder
-is written and read without either.
+torch and PEFT take seconds to import; only the functions that use a model import them. Folders are
+written and read without either.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftModel
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
+PEFT_CONFIG_FILE = "adapter_config.json"
+_WEIGHTS_FILE = "adapter_model.safetensors"
 ORIGIN_FILE = "fedvitals.json"
-"""Names the backbone and its digest; PEFT warns about keys of others in its own configuration."""
+"""Holds the backbone's name and digest; PEFT warns about unknown keys in its own configuration."""
 CARD_FILE = "README.md"
 
 
 def to_state_dict(adapter: Adapter) -> dict[str, torch.Tensor]:
-    """The matrices as torch tensors on the CPU, by PEFT's names; copies, free to be changed."""
+    """Return copies of the matrices as torch tensors on the CPU, by PEFT's names."""
     import torch
 
     return {name: torch.from_numpy(tensor.copy()) for name, tensor in adapter.tensors.items()}
@@ -48,7 +48,7 @@ def from_peft_model(model: PeftModel, backbone: str, digest: str) -> Adapter:
         digest: the backbone's digest.
 
     Raises:
-        AdapterError: where the model's adapter is more than plain LoRA matrices of one rank.
+        AdapterError: where the model's adapter is not plain LoRA of one rank.
     """
     from peft import get_peft_model_state_dict
 
@@ -59,7 +59,7 @@ def from_peft_model(model: PeftModel, backbone: str, digest: str) -> Adapter:
 
 
 def load_into(adapter: Adapter, model: PeftModel) -> None:
-    """Put the adapter's matrices in the place of the model's own.
+    """Load the adapter's matrices into a model, in place of its own.
 
     Args:
         adapter: what to load.
@@ -82,8 +82,8 @@ def load_into(adapter: Adapter, model: PeftModel) -> None:
     result: Any = set_peft_model_state_dict(model, to_state_dict(adapter))
     if result.unexpected_keys:
         raise AdapterError(
-            f"PEFT found no place for {result.unexpected_keys[0]}; "
-            "the installed peft names its tensors otherwise than the pinned release"
+            f"PEFT does not know the tensor {result.unexpected_keys[0]}; "
+            "install the pinned release of peft, which names its tensors differently"
         )
 
 
@@ -94,13 +94,13 @@ def save_peft_folder(
     model_card: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the adapter as a folder that `PeftModel.from_pretrained` loads, whole or not at all.
+    """Write the adapter atomically as a folder that `PeftModel.from_pretrained` loads.
 
     Args:
-        adapter: what to write; equal adapters give equal bytes.
-        folder: the folder to make or to replace.
-        model_card: the text of its README.md, if it is to have one.
-        settings: the settings that it was trained with, and `step_minutes`, plain values.
+        adapter: the adapter; equal adapters give equal bytes.
+        folder: the folder to create or to replace.
+        model_card: text of its README.md; None for no README.md.
+        settings: the settings of its training, and `step_minutes`, as JSON values.
 
     Raises:
         AdapterError: where the folder cannot be written.
@@ -132,9 +132,9 @@ def save_peft_folder(
     weights = save_safetensors(dict(adapter.tensors), metadata={"format": "pt"})
     try:
         with atomic_folder(folder) as partial:
-            _write_json(partial / CONFIG_FILE, config)
+            _write_json(partial / PEFT_CONFIG_FILE, config)
             _write_json(partial / ORIGIN_FILE, origin)
-            (partial / WEIGHTS_FILE).write_bytes(weights)
+            (partial / _WEIGHTS_FILE).write_bytes(weights)
             if model_card is not None:
                 (partial / CARD_FILE).write_bytes(model_card.encode())
     except OSError as error:
@@ -150,42 +150,42 @@ def load_peft_folder(
 
     Args:
         folder: the folder.
-        backbone: the backbone's name, needed where the folder does not tell it.
-        backbone_digest: the backbone's digest, needed for a folder of PEFT's own; where the
-            folder tells one as well they must agree.
+        backbone: the backbone's name, required where the folder does not contain it.
+        backbone_digest: the backbone's digest, required for a folder written by PEFT; where the
+            folder contains one they must agree.
 
     Raises:
         AdapterError: where a file is absent or damaged, or the adapter is not plain LoRA.
     """
-    config = _read_json(folder / CONFIG_FILE)
-    settings = _lora_settings(config, str(folder / CONFIG_FILE))
+    config = _read_json(folder / PEFT_CONFIG_FILE)
+    settings = _lora_settings(config, str(folder / PEFT_CONFIG_FILE))
     origin = _read_json(folder / ORIGIN_FILE) if (folder / ORIGIN_FILE).exists() else {}
     name = backbone or origin.get("backbone") or config.get("base_model_name_or_path")
-    told = origin.get("backbone_digest")
-    digest = backbone_digest or told
+    recorded = origin.get("backbone_digest")
+    digest = backbone_digest or recorded
     if not name or not digest:
         raise AdapterError(
-            f"{folder} does not tell its backbone's {'name' if not name else 'digest'}; "
+            f"{folder} does not contain its backbone's {'name' if not name else 'digest'}; "
             "name the backbone that the adapter was trained on"
         )
-    if told is not None and told != digest:
+    if recorded is not None and recorded != digest:
         raise AdapterError(
-            f"{folder} was trained on the backbone {told!s:.12}, expected {digest:.12}; "
+            f"{folder} was trained on the backbone {recorded!s:.12}, expected {digest:.12}; "
             "use the backbone weights that the adapter was trained on"
         )
-    weights = _read_weights(folder / WEIGHTS_FILE)
+    weights = _read_weights(folder / _WEIGHTS_FILE)
     return Adapter(weights, backbone=name, backbone_digest=digest, **settings)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """Return the settings that a released adapter was trained with; empty where it tells none."""
+    """Return the training settings of a released adapter; empty where it has none."""
     origin = _read_json(folder / ORIGIN_FILE) if (folder / ORIGIN_FILE).exists() else {}
     settings = origin.get("settings", {})
     return dict(settings) if isinstance(settings, dict) else {}
 
 
-# Entries of a LoraConfig that either are read here or change nothing in what the matrices mean.
-# Any other one that is set (use_dora, use_rslora, rank_pattern, modules_to_save …) does.
+# Entries of a LoraConfig that are read here or do not change the meaning of the matrices. Any other
+# entry that is set (use_dora, use_rslora, rank_pattern, modules_to_save …) does.
 _PLAIN_ENTRIES = frozenset(
     {
         "auto_mapping",
@@ -209,14 +209,14 @@ _PLAIN_ENTRIES = frozenset(
 
 
 def _lora_settings(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Rank, alpha, targets and dropout of a LoraConfig that asks for nothing but plain LoRA."""
+    """Check that a LoraConfig is plain LoRA; return its rank, alpha, targets and dropout."""
     special = sorted(key for key in config if key not in _PLAIN_ENTRIES and config[key])
     if config.get("peft_type") != "LORA":
         special.append("peft_type")
     if config.get("bias", "none") != "none":
         special.append("bias")
     if config.get("init_lora_weights", True) not in (True, False, "gaussian"):
-        special.append("init_lora_weights")  # PiSSA and its like change the backbone
+        special.append("init_lora_weights")  # PiSSA and similar change the backbone
     if special:
         key = special[0]
         raise AdapterError(
@@ -264,7 +264,7 @@ def _read_weights(path: Path) -> dict[str, Matrix]:
         ) from None
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise AdapterError(f"{path} cannot be read: {error}") from error
-    # float16 fits into float32 exactly; what else a folder may hold does not.
+    # Only float16 converts to float32 exactly; other types are left for `Adapter` to refuse.
     return {
         name: tensor.astype(np.float32) if tensor.dtype == np.float16 else tensor
         for name, tensor in tensors.items()

@@ -1,9 +1,10 @@
-"""What is carried beside the adapter: a low-rank part ``U V`` that the sites do not train.
+"""Residual of an adapter: a low-rank part ``U V`` beside it that the sites do not train.
 
-Some exact rules (`server.aggregation.flora`, `server.aggregation.fedex`) end in an update of more
-than the adapter's rank. What exceeds it is carried: a layer then computes ``W x + U V x + (alpha /
-r) B A x``. It is held as an `Adapter` of scaling 1 with U as its B [out, m] and V as its A [m, in],
-so that it travels and is stored as one; `common.backbones.residual_hook` lets a model compute it.
+Some exact aggregation rules (`server.aggregation.flora`, `server.aggregation.fedex`) give an update
+of a rank above the adapter's. The residual is the rest: a layer then computes
+``W x + U V x + (alpha / r) B A x``. It is an `Adapter` of scaling 1 with U as its B [out, m] and V
+as its A [m, in], so that it is sent and stored as one. In messages and checkpoints its key is
+``carried``. `common.backbones.residual_hook` adds it to a model.
 """
 
 from __future__ import annotations
@@ -18,54 +19,19 @@ from common.adapter.low_rank import LowRankSum, Singular
 from common.errors import AdapterError
 
 
-def folded(adapter: Adapter, carried: Adapter | None) -> Adapter:
-    """Return one adapter with the product of both, of rank r + m and scaling 1.
-
-    Args:
-        adapter: the trained part.
-        carried: what stands beside it; without it, `adapter` comes back as it is.
-
-    Raises:
-        AdapterError: where the two are not of the same backbone and layers.
-    """
-    if carried is None:
-        return adapter
-    check_beside(adapter, carried)
-    tensors: dict[str, Matrix] = {}
-    for module in adapter.modules:
-        (a, b), (v, u) = adapter.pair(module), carried.pair(module)
-        scaled = (adapter.scaling * b.astype(np.float64)).astype(np.float32)
-        tensors[tensor_name(module, "A")] = np.concatenate([a, v])
-        tensors[tensor_name(module, "B")] = np.concatenate([scaled, u], axis=1)
-    rank = adapter.rank + carried.rank
-    return replace(adapter, tensors=tensors, rank=rank, alpha=float(rank))
-
-
-def compressed(carried: Adapter, max_rank: int) -> tuple[Adapter, float]:
-    """Return the best approximation of a rank, and the share of the squared norm that it cuts.
-
-    Args:
-        carried: what to compress.
-        max_rank: the largest rank of the result; directions of no value are left out beside.
-    """
-    return from_sums(
-        ((module, _as_sum(carried, module)) for module in carried.modules), carried, max_rank
-    )
-
-
-def from_sums(
+def residual_from_sums(
     sums: Iterable[tuple[str, LowRankSum]], like: Adapter, max_rank: int
 ) -> tuple[Adapter, float]:
-    """Make a carried part of one sum a layer.
+    """Truncate one sum a layer to a residual, the best approximation of at most a rank.
 
     Args:
-        sums: the layers' names with their sums; looked at one by one.
-        like: names the backbone, the target modules and the dropout.
+        sums: the layers' names with their sums; consumed one by one.
+        like: an adapter with the backbone, the target modules and the dropout.
         max_rank: the largest rank of the result.
 
     Returns:
-        The part, of the smallest rank that holds every layer's directions, at least 1; and the
-        share of the squared norm, over all layers, that did not fit.
+        The residual, of the smallest rank that holds every layer's directions, at least 1; and the
+        share of the squared norm, over all layers, that was cut.
     """
     factors: dict[str, tuple[Matrix, Matrix]] = {}
     kept = total = 0.0
@@ -81,40 +47,8 @@ def from_sums(
         missing = rank - len(v)
         tensors[tensor_name(module, "A")] = np.pad(v, ((0, missing), (0, 0)))
         tensors[tensor_name(module, "B")] = np.pad(u, ((0, 0), (0, missing)))
-    part = replace(like, tensors=tensors, rank=rank, alpha=float(rank))
-    return part, max(0.0, 1.0 - kept / total) if total > 0 else 0.0
-
-
-def check_beside(adapter: Adapter, carried: Adapter) -> None:
-    """Check that a carried part goes with an adapter.
-
-    Raises:
-        AdapterError: where its scaling is not 1, or backbone, layers or their sizes differ.
-    """
-    if carried.scaling != 1.0:
-        raise AdapterError(
-            f"the carried part has alpha / rank = {carried.scaling:g}, expected 1; "
-            "it is no carried part"
-        )
-    if carried.backbone_digest != adapter.backbone_digest or carried.modules != adapter.modules:
-        raise AdapterError(
-            "the carried part is of another backbone or other layers than the adapter; take both "
-            "from the same round"
-        )
-    for module in adapter.modules:
-        (a, b), (v, u) = adapter.pair(module), carried.pair(module)
-        if (a.shape[1], b.shape[0]) != (v.shape[1], u.shape[0]):
-            raise AdapterError(
-                f"the carried part has {v.shape[1]} to {u.shape[0]} for {shown(module)}, the "
-                f"adapter {a.shape[1]} to {b.shape[0]}; take both from the same round"
-            )
-
-
-def _as_sum(adapter: Adapter, module: str) -> LowRankSum:
-    a, b = adapter.pair(module)
-    summed = LowRankSum(b.shape[0], a.shape[1])
-    summed.add(adapter.scaling, b, a)
-    return summed
+    residual = replace(like, tensors=tensors, rank=rank, alpha=float(rank))
+    return residual, max(0.0, 1.0 - kept / total) if total > 0 else 0.0
 
 
 def _balanced(found: Singular, max_rank: int) -> tuple[Matrix, Matrix]:
@@ -122,3 +56,47 @@ def _balanced(found: Singular, max_rank: int) -> tuple[Matrix, Matrix]:
     root = np.sqrt(found.s[:max_rank])
     u, v = found.u[:, :max_rank] * root, root[:, None] * found.v[:max_rank]
     return u.astype(np.float32), v.astype(np.float32)
+
+
+def fold_residual(adapter: Adapter, residual: Adapter | None) -> Adapter:
+    """Return one adapter with the sum of both products, of rank r + m and scaling 1.
+
+    Args:
+        adapter: the trained part.
+        residual: its residual; without one, `adapter` is returned unchanged.
+
+    Raises:
+        AdapterError: where the two are not of the same backbone and layers.
+    """
+    if residual is None:
+        return adapter
+    _check_residual(adapter, residual)
+    tensors: dict[str, Matrix] = {}
+    for module in adapter.modules:
+        (a, b), (v, u) = adapter.pair(module), residual.pair(module)
+        scaled = (adapter.scaling * b.astype(np.float64)).astype(np.float32)
+        tensors[tensor_name(module, "A")] = np.concatenate([a, v])
+        tensors[tensor_name(module, "B")] = np.concatenate([scaled, u], axis=1)
+    rank = adapter.rank + residual.rank
+    return replace(adapter, tensors=tensors, rank=rank, alpha=float(rank))
+
+
+def _check_residual(adapter: Adapter, residual: Adapter) -> None:
+    """Check scaling 1, and the backbone, layers and sizes of the adapter."""
+    if residual.scaling != 1.0:
+        raise AdapterError(
+            f"the residual has alpha / rank = {residual.scaling:g}, expected 1; it is an adapter "
+            "and no residual"
+        )
+    if residual.backbone_digest != adapter.backbone_digest or residual.modules != adapter.modules:
+        raise AdapterError(
+            "the residual is of another backbone or other layers than the adapter; take both from "
+            "the same round"
+        )
+    for module in adapter.modules:
+        (a, b), (v, u) = adapter.pair(module), residual.pair(module)
+        if (a.shape[1], b.shape[0]) != (v.shape[1], u.shape[0]):
+            raise AdapterError(
+                f"the residual has {v.shape[1]} to {u.shape[0]} for {shown(module)}, the adapter "
+                f"{a.shape[1]} to {b.shape[0]}; take both from the same round"
+            )

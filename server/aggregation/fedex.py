@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from common.adapter.adapter import Adapter, Matrix
-from common.adapter.residual import from_sums
+from common.adapter.residual import residual_from_sums
 from server.aggregation.fedavg import fedavg
 from server.aggregation.tensor_ops import product_sums, shares
 
@@ -43,5 +43,5 @@ def fedex(
     if residual is not None:
         others.append((1.0, residual))
     sums = product_sums(adapters, shares(weights), previous, others)
-    new_residual, cut = from_sums(sums, previous, max_rank)
+    new_residual, cut = residual_from_sums(sums, previous, max_rank)
     return averaged, new_residual, cut

@@ -14,7 +14,7 @@ from hashlib import blake2b
 import numpy as np
 
 from common.adapter.adapter import Adapter, Matrix, tensor_name
-from common.adapter.residual import from_sums
+from common.adapter.residual import residual_from_sums
 from server.aggregation.tensor_ops import product_sums, shares
 
 
@@ -40,7 +40,7 @@ def flora(
     """
     others = [(1.0, residual)] if residual is not None else []
     sums = product_sums(adapters, shares(weights), previous, others)
-    new_residual, cut = from_sums(sums, previous, max_rank)
+    new_residual, cut = residual_from_sums(sums, previous, max_rank)
     return fresh_pairs(previous), new_residual, cut
 
 

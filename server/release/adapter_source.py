@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from common.adapter.adapter import Adapter
-from common.adapter.peft_io import CONFIG_FILE as PEFT_CONFIG_FILE
-from common.adapter.peft_io import ORIGIN_FILE, load_peft_folder, read_settings
+from common.adapter.peft_io import (
+    ORIGIN_FILE,
+    PEFT_CONFIG_FILE,
+    load_peft_folder,
+    read_settings,
+)
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.config.run_config import RunConfig
 from common.errors import AdapterError, UsageError

@@ -18,7 +18,7 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from common.adapter.adapter import Adapter
-from common.adapter.residual import folded
+from common.adapter.residual import fold_residual
 from common.adapter.serialization.message import decode
 from common.config.run_config import RunConfig
 from common.errors import FederationError
@@ -167,7 +167,7 @@ class Federation:
     def _select_best(self, number: int, replies: Mapping[str, SiteReply]) -> None:
         """Update the best adapter with the sites' validation of round `number`'s adapter."""
         wql = validation_wql(replies)
-        adapter = folded(self.state.adapter, self.state.residual)
+        adapter = fold_residual(self.state.adapter, self.state.residual)
         self.state.selection.update(number, adapter, wql, self.registry.weights(wql))
 
     def _round_record(

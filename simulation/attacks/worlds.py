@@ -2,7 +2,7 @@
 
 A trial is a site's whole part in a round, from its table file to the bytes that would leave it:
 the windows are cut, the budget is opened and reserved in a ledger, and
-`client.app.local_round.take_part` trains and encodes. The site is a hospital: it declares its
+`client.app.local_round.run_local_round` trains and encodes. The site is a hospital: it declares its
 number of patients, as every site must.
 """
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from client.app.dataset import load_site
-from client.app.local_round import RoundOrder, site_backbone, take_part
+from client.app.local_round import RoundRequest, run_local_round, site_backbone
 from client.app.node_config import NodeSettings
 from client.privacy.budget_ledger import Ledger
 from client.privacy.budget_session import open_session
@@ -82,8 +82,8 @@ class World:
         )
         if not noise:
             session.plan = replace(session.plan, noise_multiplier=0.0)
-        order = RoundOrder("site", 1, f"{trial}", True, self.received)
-        sent, _ = take_part(order, data, config, self.node, session)
+        request = RoundRequest("site", 1, f"{trial}", True, self.received)
+        sent, _ = run_local_round(request, data, config, self.node, session)
         assert sent is not None  # it was asked to train
         adapter = decode(sent, shared=self.received)
         moved = [

@@ -1,5 +1,6 @@
 """An adapter as the bytes of a Flower message.
 
-Begin with `message`: encode and decode. `header` is the safetensors header, `encoding` the numbers.
-`canonical` writes a received message again, so that nothing else fits into it.
+Begin with `message`: encode and decode. `encoding` is the matrices as named tensors; `header` the
+safetensors file around them. `canonical` encodes a received message again, so that a reply cannot
+carry anything but its numbers.
 """

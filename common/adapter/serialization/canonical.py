@@ -1,12 +1,11 @@
-"""The one way to write an adapter message: a message that was read, written again.
+"""Canonical form of an adapter message: a message that was read, encoded again.
 
-Of a message that answers another, the numbers alone are the sender's. Their names, shapes and
-settings are those of the message that was received, their type is the run's, and everything else
-follows. A message that differs from what is written here of its numbers says something by the
-difference: by the order of its tensors, a space in its header, the sign of a zero.
+In a reply only the numbers are the sender's. Their names, shapes and settings are those of the
+adapter that was received, their type is the run's, and everything else follows. A reply that
+differs from its canonical form carries information in the difference: in the order of its tensors,
+a space in its header, the sign of a zero.
 
-Whatever `common.adapter.serialization.message.encode` writes of finite numbers is written again to
-the byte.
+A message of `common.adapter.serialization.message.encode` with finite numbers is canonical.
 """
 
 from __future__ import annotations
@@ -17,19 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from common.adapter.adapter import shown
-from common.adapter.serialization.encoding import from_wire, to_wire
+from common.adapter.serialization.encoding import from_wire, read_layout, to_wire
 from common.adapter.serialization.header import SCALE, Header, read_header, refused, write_message
-from common.adapter.serialization.message import read_layout
 
 
 def rewritten(data: bytes, received: Header, dtype: str, *, max_bytes: int) -> bytes:
-    """Return a reply's message as `message.encode` would have written its numbers.
+    """Return the canonical form of a reply: its numbers as `message.encode` would write them.
 
     Args:
-        data: the message, which anybody may have written. A shared A that it leaves out is not
-            needed.
-        received: the header of the message that it answers; that one may have another type of
-            number, since int8 is for the way up alone.
+        data: the message, from an untrusted sender. A shared A that it leaves out is not needed.
+        received: header of the message that it answers; its type of number may differ, since int8
+            is used for replies only.
         dtype: the run's numbers on the wire, a key of `encoding.CODES`.
         max_bytes: refuse longer messages.
 
@@ -48,7 +45,7 @@ def rewritten(data: bytes, received: Header, dtype: str, *, max_bytes: int) -> b
     for factor in factors:
         for group in range(len(groups)):
             name = f"{factor}.{group}"
-            stack = from_wire(data, header.start, header.tensors, name)
+            stack = from_wire(data, header, name)
             if not np.isfinite(stack).all():
                 raise refused(f"not finite: {name}")
             tensors |= to_wire(name, stack, dtype, name)

@@ -1,16 +1,13 @@
-"""An adapter as bytes, and those bytes as the one Array that a Flower message carries.
+"""An adapter as bytes, and those bytes as the single Array of a Flower message.
+
+`encode` and `decode` use `encoding` for the matrices and `header` for the file around them. The
+bytes are a safetensors file, which holds numbers and names and cannot hold code.
 
 One Array, because Flower stores and sends each Array as objects of their own: 4 MB as 400 arrays
-take ten times as long as 4 MB in one. The bytes are a safetensors file (see
-`common.adapter.serialization.header`), which holds numbers and names and can hold no code.
+take ten times as long as 4 MB in one.
 
-Layers of the same size share two tensors: ``A.0`` [layers, rank, in] and ``B.0`` [layers, out,
-rank]; layers of the next size share ``A.1`` and ``B.1``, and so on. The metadata's ``modules``
-gives the layers' names in that order. One tensor a matrix under PEFT's names would add 4.4 % to the
-adapter of a small backbone; this adds 0.5 %.
-
-Where only B is trained (FFA-LoRA), only B travels: A is the same on every side, and the message
-names it by its digest. In int8 each matrix has a scale of its own in ``A.0.scale``, [layers, 1, 1].
+Where only B is trained (FFA-LoRA), only B is sent: A is the same on every side, and the message
+names it by its digest.
 """
 
 from __future__ import annotations
@@ -19,24 +16,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.adapter.adapter import Adapter, Matrix, shown, tensor_name
-from common.adapter.serialization.encoding import (
-    CODES,
-    WireDtype,
-    from_wire,
-    group_layers,
-    names_to_text,
-    read_groups,
-    to_wire,
-)
+from common.adapter.adapter import Adapter, Matrix, shown
+from common.adapter.serialization.encoding import CODES, WireDtype, decode_layers, encode_layers
 from common.adapter.serialization.header import (
-    FORMAT,
     SCALE,
-    Header,
+    WIRE_FORMAT,
     read_header,
     refused,
     write_message,
@@ -53,50 +41,20 @@ ARRAY_DTYPE = "uint8"
 ARRAY_STYPE = "safetensors"
 
 DEFAULT_MAX_BYTES = 64 * 2**20
-"""The largest message accepted unless told otherwise; Chronos-2 at rank 16 needs 9 MB."""
-
-FACTORS: Mapping[str, str] = {"ab": "AB", "b": "B"}
-"""The factors that travel, by what is trained."""
+"""Default limit of a message's size; Chronos-2 at rank 16 needs 9 MB."""
 
 _RANK = re.compile(r"[1-9][0-9]{0,8}")
 
 
-@dataclass(frozen=True)
-class WireSummary:
-    """What a message holds, told without the shared A that it may leave out.
-
-    Attributes:
-        matrices: the matrices that travel, by PEFT's name, as float32, read-only.
-        rank: of every pair.
-        alpha: of the scale alpha / rank.
-        trained: ``ab``, or ``b`` where A is shared and stays.
-        dtype: of the numbers on the wire.
-        backbone_digest: of the frozen backbone.
-    """
-
-    matrices: Mapping[str, Matrix]
-    rank: int
-    alpha: float
-    trained: str
-    dtype: str
-    backbone_digest: str
-
-    @property
-    def norm(self) -> float:
-        """The Euclidean norm of all numbers together, summed in float64."""
-        squares = (np.square(m, dtype=np.float64).sum() for m in self.matrices.values())
-        return math.sqrt(sum(float(square) for square in squares))
-
-
 def encode(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") -> bytes:
-    """Write an adapter as safetensors bytes; equal adapters give equal bytes.
+    """Serialise an adapter to safetensors bytes; equal adapters give equal bytes.
 
-    Each number has one spelling, see `common.adapter.serialization.encoding`: what a reader takes
-    from the bytes and writes again is the same bytes (`common.adapter.serialization.canonical`).
+    Decoding and encoding again gives the same bytes (`common.adapter.serialization.canonical`),
+    since each number has one representation (`common.adapter.serialization.encoding`).
 
     Args:
-        adapter: what to send. NaN and infinities pass, so that the receiver can name them.
-        dtype: the numbers on the wire; float16 halves them and keeps about three digits, int8
+        adapter: the adapter to send. NaN and infinities pass, so that the receiver can name them.
+        dtype: type of the numbers; float16 halves them and keeps about three digits, int8
             quarters them and rounds to 1/127 of each matrix's largest.
         trained: ``ab``, or ``b``: A is left out and named by its digest.
 
@@ -106,9 +64,20 @@ def encode(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") 
     """
     if dtype not in CODES:
         raise AdapterError(f"unknown wire type {shown(dtype)}; use one of {', '.join(CODES)}")
-    groups = group_layers(adapter)
-    metadata = _metadata(adapter, names_to_text(groups), trained)
-    return write_message(metadata, _tensors(adapter, groups, dtype, trained))
+    modules, tensors = encode_layers(adapter, dtype, trained)
+    metadata = {
+        "alpha": repr(adapter.alpha),
+        "backbone": adapter.backbone,
+        "backbone_digest": adapter.backbone_digest,
+        "dropout": repr(adapter.dropout),
+        "format": WIRE_FORMAT,
+        "frozen_a": adapter.a_digest() if trained == "b" else "",
+        "modules": modules,
+        "rank": str(adapter.rank),
+        "target_modules": adapter.target_modules,
+        "trained": trained,
+    }
+    return write_message(metadata, tensors)
 
 
 def decode(
@@ -118,13 +87,13 @@ def decode(
     max_bytes: int = DEFAULT_MAX_BYTES,
     require_finite: bool = True,
 ) -> Adapter:
-    """Read an adapter from bytes that anybody may have written.
+    """Parse and validate an adapter message from an untrusted sender.
 
     Args:
         data: a message made by `encode`.
         shared: an adapter with the A that the message may leave out.
         max_bytes: refuse longer messages.
-        require_finite: refuse NaN and infinities; a caller who passes False asks
+        require_finite: refuse NaN and infinities; a caller who passes False checks
             `Adapter.first_nonfinite` itself.
 
     Raises:
@@ -133,7 +102,7 @@ def decode(
     """
     header = read_header(data, max_bytes)
     metadata = header.metadata
-    matrices = _matrices(data, header)
+    matrices = decode_layers(data, header)
     if metadata["trained"] == "b":
         matrices |= _shared_a(metadata["frozen_a"], shared)
     adapter = Adapter(
@@ -150,10 +119,65 @@ def decode(
     return adapter
 
 
+def _shared_a(named: str, shared: Adapter | None) -> dict[str, Matrix]:
+    if shared is None:
+        raise refused("it leaves out A, of which this side has none; set lora.train = b on both")
+    if shared.a_digest() != named:
+        raise refused(
+            f"it was made with the shared A {named:.12}, this side has {shared.a_digest():.12}; "
+            "use the same release, seed and LoRA settings"
+        )
+    return {name: tensor for name, tensor in shared.tensors.items() if ".lora_A." in name}
+
+
+def _rank(metadata: Mapping[str, str]) -> int:
+    if not _RANK.fullmatch(metadata["rank"]):
+        raise refused(f"metadata rank is {shown(metadata['rank'])}, not a positive integer")
+    return int(metadata["rank"])
+
+
+def _number(metadata: Mapping[str, str], key: str) -> float:
+    """A float written as `repr` writes it, so that each number has one text."""
+    try:
+        value = float(metadata[key])
+    except ValueError:
+        raise refused(f"metadata {key} is {shown(metadata[key])}, not a number") from None
+    if repr(value) != metadata[key]:
+        raise refused(f"metadata {key} is {shown(metadata[key])}, expected {value!r}")
+    return value
+
+
+@dataclass(frozen=True)
+class WireSummary:
+    """Contents of a message, read without the shared A that it may leave out.
+
+    Attributes:
+        matrices: the matrices that are sent, by PEFT's name, as float32, read-only.
+        rank: rank of every pair.
+        alpha: numerator of the scale alpha / rank.
+        trained: ``ab``, or ``b`` where A is shared and not sent.
+        dtype: type of the numbers on the wire.
+        backbone_digest: digest of the frozen backbone.
+    """
+
+    matrices: Mapping[str, Matrix]
+    rank: int
+    alpha: float
+    trained: str
+    dtype: str
+    backbone_digest: str
+
+    @property
+    def norm(self) -> float:
+        """The Euclidean norm of all numbers together, summed in float64."""
+        squares = (np.square(m, dtype=np.float64).sum() for m in self.matrices.values())
+        return math.sqrt(sum(float(square) for square in squares))
+
+
 def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> WireSummary:
-    """Say what a message holds; checks and errors as `decode`, but for a shared A and NaN."""
+    """Summarise a message; checks and errors as `decode`, but for a shared A and NaN."""
     header = read_header(data, max_bytes)
-    matrices = _matrices(data, header)
+    matrices = decode_layers(data, header)
     tensor = next(tensor for name, tensor in header.tensors.items() if not name.endswith(SCALE))
     return WireSummary(
         matrices=matrices,
@@ -192,20 +216,20 @@ def from_record(
     """Unwrap the adapter of a Flower message.
 
     Args:
-        record: what arrived; it must be as `to_record` makes it.
+        record: a record made by `to_record`.
         shared: as in `decode`.
         max_bytes: as in `decode`.
         require_finite: as in `decode`.
 
     Raises:
-        AdapterError: for every other record.
+        AdapterError: for every other record, and as `decode`.
     """
     data = bytes_of(record)
     return decode(data, shared=shared, max_bytes=max_bytes, require_finite=require_finite)
 
 
 def bytes_of(record: ArrayRecord) -> bytes:
-    """Return the bytes of a record that is as `to_record` makes it.
+    """Return the bytes of a record made by `to_record`.
 
     Raises:
         AdapterError: for every other record.
@@ -221,85 +245,3 @@ def bytes_of(record: ArrayRecord) -> bytes:
             f"{shown(declared)}"
         )
     return bytes(array.data)
-
-
-def read_layout(header: Header) -> tuple[str, list[list[str]]]:
-    """Return the factors that travel, ``AB`` or ``B``, and the layers' names by group.
-
-    Raises:
-        AdapterError: where the metadata contradict themselves or do not fit the tensors.
-    """
-    factors = FACTORS.get(header.metadata["trained"])
-    if factors is None:
-        raise refused(f"metadata trained is {shown(header.metadata['trained'])}, not ab or b")
-    if (factors == "AB") != (header.metadata["frozen_a"] == ""):
-        raise refused("metadata frozen_a names a shared A where, and only where, it is left out")
-    return factors, read_groups(header.metadata["modules"], header.tensors, factors)
-
-
-def _tensors(
-    adapter: Adapter, groups: list[list[str]], dtype: str, trained: str
-) -> dict[str, np.ndarray[Any, Any]]:
-    """The tensors of a message by name, in the order of their bytes."""
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for factor in FACTORS[trained]:
-        for group, modules in enumerate(groups):
-            stack = np.stack([adapter.pair(module)["AB".index(factor)] for module in modules])
-            label = f"{factor} of {modules[0]} and its like"
-            tensors |= to_wire(f"{factor}.{group}", stack, dtype, label)
-    return tensors
-
-
-def _matrices(data: bytes, header: Header) -> dict[str, Matrix]:
-    """The matrices that travel, by PEFT's name."""
-    factors, groups = read_layout(header)
-    matrices: dict[str, Matrix] = {}
-    for group, modules in enumerate(groups):
-        for factor in factors:
-            stack = from_wire(data, header.start, header.tensors, f"{factor}.{group}")
-            for module, matrix in zip(modules, stack, strict=True):
-                matrices[tensor_name(module, factor)] = matrix
-    return matrices
-
-
-def _shared_a(named: str, shared: Adapter | None) -> dict[str, Matrix]:
-    if shared is None:
-        raise refused("it leaves out A, of which this side has none; set lora.train = b on both")
-    if shared.a_digest() != named:
-        raise refused(
-            f"it was made with the shared A {named:.12}, this side has {shared.a_digest():.12}; "
-            "use the same release, seed and LoRA settings"
-        )
-    return {name: tensor for name, tensor in shared.tensors.items() if ".lora_A." in name}
-
-
-def _rank(metadata: Mapping[str, str]) -> int:
-    if not _RANK.fullmatch(metadata["rank"]):
-        raise refused(f"metadata rank is {shown(metadata['rank'])}, not a positive integer")
-    return int(metadata["rank"])
-
-
-def _number(metadata: Mapping[str, str], key: str) -> float:
-    """A float written as `repr` writes it, so that one number has one text."""
-    try:
-        value = float(metadata[key])
-    except ValueError:
-        raise refused(f"metadata {key} is {shown(metadata[key])}, not a number") from None
-    if repr(value) != metadata[key]:
-        raise refused(f"metadata {key} is {shown(metadata[key])}, expected {value!r}")
-    return value
-
-
-def _metadata(adapter: Adapter, modules: str, trained: str) -> dict[str, str]:
-    return {
-        "alpha": repr(adapter.alpha),
-        "backbone": adapter.backbone,
-        "backbone_digest": adapter.backbone_digest,
-        "dropout": repr(adapter.dropout),
-        "format": FORMAT,
-        "frozen_a": adapter.a_digest() if trained == "b" else "",
-        "modules": modules,
-        "rank": str(adapter.rank),
-        "target_modules": adapter.target_modules,
-        "trained": trained,
-    }

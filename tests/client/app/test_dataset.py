@@ -23,7 +23,7 @@ def settings_of(node: dict[str, Any]) -> NodeSettings:
     return read_node_settings(node, RunConfig(), "run")
 
 
-def test_nodes_share_out_the_sites(tiny_cohort: Path) -> None:
+def test_sites_are_divided_among_the_nodes(tiny_cohort: Path) -> None:
     config = RunConfig(data=str(tiny_cohort))
     for nodes in (1, 2, 3, 5):
         shares = [site_tables(simulated(place, nodes), config) for place in range(nodes)]
@@ -59,7 +59,7 @@ def test_windows_of_training_and_validation_patients(tiny_cohort: Path) -> None:
     assert not set(data.train.patient_ids) & set(data.validation.patient_ids)
 
 
-def test_a_declared_number_of_patients_goes_before_the_tables(tiny_cohort: Path) -> None:
+def test_a_declared_number_of_patients_precedes_the_tables(tiny_cohort: Path) -> None:
     config = RunConfig(data=str(tiny_cohort))
     some, none = (
         load_site(simulated(0, 1), config, "micu", windows)
@@ -84,7 +84,7 @@ def test_a_changed_table_is_read_anew(tiny_cohort: Path, tmp_path: Path) -> None
     assert len(load_site(simulated(0, 1), config, "ccu", WINDOWS).train) > len(before.train)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="holds no cohort"):
         site_tables(simulated(0, 1), RunConfig(data=str(tmp_path)))
     node = {"data-path": str(tmp_path / "absent.parquet")}

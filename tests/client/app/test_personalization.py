@@ -71,7 +71,7 @@ def personalise(release: Path, site: Path, out: Path, *options: str) -> int:
     return run(app, [*command, *options])
 
 
-def test_what_helps_on_validation_patients_is_kept(
+def test_a_gain_on_validation_patients_is_kept(
     release: Path, site: Path, tiny_bolt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -115,7 +115,7 @@ def test_a_private_release_is_trained_as_any_other(
     assert (tmp_path / "of-private").stat().st_mode & 0o077 == 0
 
 
-def test_the_test_patients_choose_nothing(
+def test_the_test_patients_select_nothing(
     release: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With other test patients the same adapter is kept."""
@@ -133,7 +133,7 @@ def test_the_test_patients_choose_nothing(
     assert load_peft_folder(tmp_path / "a/adapter") == load_peft_folder(tmp_path / "b/adapter")
 
 
-def test_what_harms_is_not_kept(
+def test_a_loss_on_validation_patients_is_not_kept(
     release: Path, site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert personalise(release, site, tmp_path / "good", "--passes", "3") == 0

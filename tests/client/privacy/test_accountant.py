@@ -149,7 +149,7 @@ def test_parts_of_a_kind_add_up_and_their_order_does_not_matter() -> None:
     assert spent(parts, 1e-5) == whole
 
 
-def test_nothing_done_costs_nothing_and_no_noise_costs_everything() -> None:
+def test_no_steps_cost_nothing_and_no_noise_is_infinite() -> None:
     assert spent([], 1e-5).prv == 0.0
     assert spent([Steps(0.1, 0.0, 0), Steps(0.0, 1.0, 9)], 1e-5).rdp == 0.0
     assert spent([Steps(0.1, 0.0, 1)], 1e-5).prv == math.inf
@@ -168,9 +168,7 @@ def test_much_noise_costs_little() -> None:
         ([Steps(0.1, 2.0, 100)], 1e-13),  # beyond the digits of its Fourier transform
     ],
 )
-def test_where_prv_cannot_be_had_the_looser_bound_stands(
-    history: list[Steps], delta: float
-) -> None:
+def test_where_prv_cannot_be_computed_rdp_is_reported(history: list[Steps], delta: float) -> None:
     epsilon = spent(history, delta)
     assert epsilon.accountant == "RDP"
     assert epsilon.prv == epsilon.rdp > 4.0
@@ -191,7 +189,7 @@ def test_a_ledger_of_twenty_runs_is_still_composed_by_prv() -> None:
     assert 0.9 * epsilon.rdp < epsilon.prv < epsilon.rdp
 
 
-def test_accountants_that_disagree_stop_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accountants_that_disagree_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accountant, "_rdp", lambda parts, delta: 1.5)
     with pytest.raises(PrivacyError, match=r"PRV gives epsilon 7\.05\d, RDP's bound is 1\.5"):
         spent([Steps(0.1, 1.0, 100)], 1e-5)
@@ -210,7 +208,7 @@ def test_accountants_that_disagree_stop_everything(monkeypatch: pytest.MonkeyPat
         (Steps(0.1, 1.0, 1), 1.0),
     ],
 )
-def test_impossible_numbers_are_refused(part: Steps, delta: float) -> None:
+def test_numbers_out_of_range_are_refused(part: Steps, delta: float) -> None:
     with pytest.raises(PrivacyError):
         spent([part], delta)
 
@@ -279,6 +277,6 @@ def test_an_epsilon_out_of_reach_is_refused_with_what_to_change() -> None:
     ("epsilon", "q", "steps"),
     [(0.0, 0.1, 10), (math.inf, 0.1, 10), (1.0, 0.0, 10), (1.0, 1.5, 10), (1.0, 0.1, 0)],
 )
-def test_impossible_targets_are_refused(epsilon: float, q: float, steps: int) -> None:
+def test_targets_out_of_range_are_refused(epsilon: float, q: float, steps: int) -> None:
     with pytest.raises(PrivacyError):
         solve_noise_multiplier(epsilon, 1e-5, q, steps)

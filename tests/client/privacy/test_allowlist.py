@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from client.privacy.allowlist import PRIVATE_NUMBERS, parse_allow, release
+from client.privacy.allowlist import (
+    PRIVATE_NUMBERS,
+    allowed_numbers,
+    parse_allow,
+    unprotected_outputs,
+)
 from common.data.site_table import VITAL_NAMES
 from common.errors import PrivacyError
 
@@ -17,41 +22,31 @@ NUMBERS = {
 }
 
 
-def test_without_privacy_everything_leaves() -> None:
-    given = release(NUMBERS, "", private=False)
-    assert given.numbers == NUMBERS
-    assert given.sentence == ""
+def test_without_privacy_everything_is_sent() -> None:
+    assert allowed_numbers(NUMBERS, "", private=False) == NUMBERS
+    assert unprotected_outputs("loss", private=False) == ()
 
 
-def test_with_privacy_only_what_is_public_leaves() -> None:
-    given = release(NUMBERS, "", private=True, site="ccu")
-    assert given.numbers == {"steps": 10}
-    assert given.outside == ()
-    assert given.sentence == (
-        "ccu sends no number that depends on its patients but the noisy adapter."
-    )
+def test_with_privacy_only_public_numbers_are_sent() -> None:
+    assert allowed_numbers(NUMBERS, "", private=True) == {"steps": 10}
+    assert unprotected_outputs("", private=True) == ()
 
 
-def test_a_number_nobody_thought_of_stays() -> None:
-    assert release({"youngest": 18.0}, "*", private=True).numbers == {}
+def test_an_unknown_number_is_not_sent() -> None:
+    assert allowed_numbers({"youngest": 18.0}, "*", private=True) == {}
 
 
-def test_what_is_allowed_leaves_and_is_named_as_outside_the_guarantee() -> None:
-    given = release(NUMBERS, "loss, validation.wql", private=True, site="ccu")
-    assert given.numbers == {"steps": 10, "loss": 0.5, "validation.wql": 0.1}
-    assert given.outside == ("loss", "validation.wql")
-    assert given.sentence == (
-        "By its own choice ccu also sends loss, validation.wql, computed from its patients "
-        "without noise: the guarantee does not cover these numbers."
-    )
+def test_allowed_numbers_are_sent_and_named_as_unprotected() -> None:
+    allow = "validation.wql, loss, steps"
+    assert allowed_numbers(NUMBERS, allow, private=True) == {
+        "steps": 10,
+        "loss": 0.5,
+        "validation.wql": 0.1,
+    }
+    assert unprotected_outputs(allow, private=True) == ("loss", "validation.wql")
 
 
-def test_an_allowed_number_that_is_not_in_the_report_is_not_named() -> None:
-    given = release({"steps": 10}, "loss", private=True)
-    assert given.outside == ()
-
-
-def test_a_star_stands_for_all_that_begin_so() -> None:
+def test_a_star_matches_a_prefix() -> None:
     assert parse_allow("seconds.*") == {"seconds.training", "seconds.validation"}
     assert parse_allow("validation.mae.*") == {f"validation.mae.{name}" for name in VITAL_NAMES}
     assert parse_allow("*") == set(PRIVATE_NUMBERS)
@@ -65,4 +60,4 @@ def test_a_star_stands_for_all_that_begin_so() -> None:
 )
 def test_unknown_names_are_refused(allow: str, said: str, private: bool) -> None:
     with pytest.raises(PrivacyError, match=said):
-        release(NUMBERS, allow, private=private)
+        allowed_numbers(NUMBERS, allow, private=private)

@@ -123,7 +123,7 @@ def test_a_run_of_that_epsilon_costs_little_more_by_the_filter(
     assert epsilon < stated < 1.25 * epsilon
 
 
-def test_what_is_spent_to_the_last_is_the_epsilon_that_was_given() -> None:
+def test_the_exhausted_budget_is_the_given_epsilon() -> None:
     filter_ = BudgetFilter(3.0, 1e-5)
     sigma = math.sqrt(filter_.order / 2.0 / (filter_.budget * (1 - 1e-8)))
     assert filter_.admits([], Steps(1.0, sigma, 1))
@@ -131,7 +131,7 @@ def test_what_is_spent_to_the_last_is_the_epsilon_that_was_given() -> None:
     assert not filter_.admits([Steps(1.0, sigma, 1)], Steps(1.0, 1000.0, 1))
 
 
-def test_nothing_costs_nothing_and_no_noise_costs_everything() -> None:
+def test_no_steps_cost_nothing_and_no_noise_is_infinite() -> None:
     filter_ = BudgetFilter(1.0, 1e-5)
     assert filter_.cost(Steps(0.0, 0.0, 9)) == filter_.cost(Steps(0.5, 0.0, 0)) == 0.0
     assert filter_.epsilon([]) == 0.0
@@ -152,7 +152,7 @@ def test_nothing_costs_nothing_and_no_noise_costs_everything() -> None:
         Steps(0.1, 1.0, -1),
     ],
 )
-def test_steps_that_cannot_be_are_refused(steps: Steps) -> None:
+def test_steps_out_of_range_are_refused(steps: Steps) -> None:
     with pytest.raises(PrivacyError):
         BudgetFilter(1.0, 1e-5).admits([], steps)
 
@@ -161,12 +161,12 @@ def test_steps_that_cannot_be_are_refused(steps: Steps) -> None:
     ("epsilon", "delta"),
     [(0.0, 1e-5), (math.inf, 1e-5), (math.nan, 1e-5), (1.0, 0.0), (1.0, 1.0), (1e-5, 1e-5)],
 )
-def test_a_budget_that_cannot_be_is_refused(epsilon: float, delta: float) -> None:
+def test_a_budget_out_of_range_is_refused(epsilon: float, delta: float) -> None:
     with pytest.raises(PrivacyError):
         BudgetFilter(epsilon, delta)
 
 
-def test_the_node_needs_no_library_for_it() -> None:
+def test_no_library_is_imported() -> None:
     code = (
         "import sys; from client.privacy.budget_filter import BudgetFilter; "
         "from client.privacy.accountant import Steps; "

@@ -44,7 +44,7 @@ def python(code: str, *arguments: str) -> subprocess.Popen[str]:
 def test_a_plan_may_be_stated_again_but_not_changed(ledger: Ledger) -> None:
     ledger.begin("run-a", "ccu", "table-1", PLAN)
     louder = Plan(0.1, 1.0, 30, 1e-5, 1.0)
-    with pytest.raises(PrivacyError, match=r"noise 2.*now it asks for.*noise 1.*start a new run"):
+    with pytest.raises(PrivacyError, match=r"noise 2.*now it has.*noise 1.*start a new run"):
         ledger.begin("run-a", "ccu", "table-1", louder)
     with pytest.raises(PrivacyError, match=r"on the table table-1, now it is table-2"):
         ledger.begin("run-a", "ccu", "table-2", PLAN)
@@ -58,7 +58,7 @@ def test_two_sites_of_one_run_are_two_accounts(ledger: Ledger) -> None:
     assert [r.site for r in ledger.runs("micu")] == ["micu"]
 
 
-def test_runs_of_one_second_are_told_as_they_came(
+def test_runs_of_one_second_are_in_their_order(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     later = "2999-01-01T00:00:00+00:00"
@@ -70,7 +70,7 @@ def test_runs_of_one_second_are_told_as_they_came(
 
 
 @pytest.mark.parametrize("run", ["", "x" * 129, "a\nb"])
-def test_a_run_id_that_is_no_key_is_refused(ledger: Ledger, run: str) -> None:
+def test_an_invalid_run_id_is_refused(ledger: Ledger, run: str) -> None:
     with pytest.raises(PrivacyError, match="printable"):
         ledger.begin(run, "ccu", "table-1", PLAN)
 
@@ -82,36 +82,36 @@ def test_a_reservation_counts_at_once_and_never_beyond_the_plan(ledger: Ledger) 
     assert (record.reserved, record.unanswered) == (30, 30)
     assert record.spent() == Steps(0.1, 2.0, 30)
     with pytest.raises(
-        PrivacyError, match=r"asks for 10 steps.*30 of the 30.*30 of them without an answer"
+        PrivacyError, match=r"requests 10 steps.*30 of the 30.*30 of them without a reply"
     ):
         reserve(ledger, 4)
     assert ledger.runs()[0].reserved == 30
 
 
-def test_the_kept_answer_is_of_the_last_round_and_the_same_adapter(ledger: Ledger) -> None:
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") is None
+def test_the_kept_reply_is_of_the_last_round_and_the_same_adapter(ledger: Ledger) -> None:
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") is None
     ledger.keep(reserve(ledger, 1), b"first")
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") == b"first"
-    assert ledger.kept_answer("run-a", "ccu", 1, "another adapter") is None
-    assert ledger.kept_answer("run-b", "ccu", 1, "x") is None
-    assert ledger.kept_answer("run-a", "micu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") == b"first"
+    assert ledger.kept_reply("run-a", "ccu", 1, "another adapter") is None
+    assert ledger.kept_reply("run-b", "ccu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "micu", 1, "x") is None
     ledger.keep(reserve(ledger, 2), b"second")
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") is None
-    assert ledger.kept_answer("run-a", "ccu", 2, "x") == b"second"
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "ccu", 2, "x") == b"second"
     assert ledger.runs()[0].unanswered == 0
 
 
-def test_a_round_asked_again_with_another_adapter_is_spent_again(ledger: Ledger) -> None:
+def test_a_round_requested_again_with_another_adapter_is_spent_again(ledger: Ledger) -> None:
     ledger.keep(reserve(ledger, 1, "x"), b"first")
     ledger.keep(reserve(ledger, 1, "y"), b"again")
     assert ledger.runs()[0].reserved == 20
 
 
-def test_answers_of_other_runs_stay(ledger: Ledger) -> None:
+def test_replies_of_other_runs_are_kept(ledger: Ledger) -> None:
     ledger.begin("run-b", "ccu", "table-1", PLAN)
     ledger.keep(reserve(ledger, 1, run="run-b"), b"other")
     ledger.keep(reserve(ledger, 1), b"own")
-    assert ledger.kept_answer("run-b", "ccu", 1, "x") == b"other"
+    assert ledger.kept_reply("run-b", "ccu", 1, "x") == b"other"
 
 
 def test_a_process_killed_while_training_has_spent_its_round(ledger: Ledger) -> None:
@@ -129,7 +129,7 @@ def test_a_process_killed_while_training_has_spent_its_round(ledger: Ledger) -> 
     process.communicate()
     record = ledger.runs()[0]
     assert (record.reserved, record.unanswered) == (10, 10)
-    assert ledger.kept_answer("run-a", "ccu", 1, "x") is None
+    assert ledger.kept_reply("run-a", "ccu", 1, "x") is None
 
 
 def test_a_process_killed_while_writing_leaves_a_whole_ledger(ledger: Ledger) -> None:
@@ -173,7 +173,7 @@ def test_processes_at_once_never_reserve_more_than_the_plan(ledger: Ledger) -> N
     assert sum(done) == PLAN.steps == ledger.runs()[0].reserved
 
 
-def test_two_processes_may_make_the_ledger_at_once(tmp_path: Path) -> None:
+def test_two_processes_may_create_the_ledger_at_once(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from client.privacy.budget_ledger import Ledger, Plan\n"
@@ -191,12 +191,12 @@ def test_two_processes_may_make_the_ledger_at_once(tmp_path: Path) -> None:
 
 
 def test_a_reservation_waits_for_a_check_that_is_up_to_date(ledger: Ledger) -> None:
-    history, version = ledger.others("run-a", "ccu")
+    history, version = ledger.other_runs("run-a", "ccu")
     assert history == []
     ledger.begin("run-b", "ccu", "table-1", PLAN)
     reserve(ledger, 1, run="run-b")
     assert ledger.reserve("run-a", "ccu", 1, 10, "x", version=version) is None
-    history, version = ledger.others("run-a", "ccu")
+    history, version = ledger.other_runs("run-a", "ccu")
     assert history == [Steps(0.1, 2.0, 10)]
     assert ledger.reserve("run-a", "ccu", 1, 10, "x", version=version) is not None
 
@@ -211,7 +211,7 @@ def test_every_commit_is_flushed(ledger: Ledger) -> None:
         assert database.execute("PRAGMA journal_mode").fetchone()[0] == "delete"
 
 
-def test_a_ledger_that_is_not_there_is_not_made_by_looking(tmp_path: Path) -> None:
+def test_reading_does_not_create_a_ledger(tmp_path: Path) -> None:
     with pytest.raises(PrivacyError, match="there is no ledger"):
         Ledger(tmp_path / "none").runs()
     assert not (tmp_path / "none").exists()
@@ -221,7 +221,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.path.write_bytes(b"not a database at all" * 100)
     for use in (ledger.runs, lambda: ledger.begin("r", "ccu", "t", PLAN)):
-        with pytest.raises(PrivacyError, match=r"is damaged.*put back a copy"):
+        with pytest.raises(PrivacyError, match=r"is damaged.*restore a copy"):
             use()
 
 
@@ -231,7 +231,7 @@ def test_a_damaged_ledger_is_refused(ledger: Ledger) -> None:
     content = bytearray(ledger.path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)
     ledger.path.write_bytes(content)
-    with pytest.raises(PrivacyError, match=r"is damaged.*put back a copy"):
+    with pytest.raises(PrivacyError, match=r"is damaged.*restore a copy"):
         ledger.reserve("run-a", "ccu", 4, 1, "x")
 
 
@@ -275,11 +275,11 @@ def test_a_write_that_the_database_refuses_reserves_nothing(
     assert ledger.runs()[0].reserved == 0
 
 
-def test_a_ledger_kept_busy_says_so(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_ledger_is_named(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.privacy.ledger_schema.WAIT_S", 0.05)
     with (
         connection(ledger.path) as database,
         transaction(database),
-        pytest.raises(PrivacyError, match="kept busy by another process"),
+        pytest.raises(PrivacyError, match="locked by another process"),
     ):
         reserve(ledger, 1)

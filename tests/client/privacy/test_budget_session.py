@@ -9,7 +9,12 @@ import pytest
 from client.privacy import budget_session as session_module
 from client.privacy.accountant import VERSION, Steps, spent
 from client.privacy.budget_ledger import Ledger
-from client.privacy.budget_session import Limit, PrivacySession, check_without_privacy, open_session
+from client.privacy.budget_session import (
+    EpsilonLimit,
+    PrivacySession,
+    check_without_privacy,
+    open_session,
+)
 from common.config.sections import PrivacyConfig
 from common.errors import PrivacyError
 
@@ -35,7 +40,9 @@ def spent_steps(state: Path) -> list[int]:
     return [record.reserved for record in Ledger(state).runs()]
 
 
-def run_whole(state: Path, run: str, limit: Limit | None, table_digest: str = "table-1") -> None:
+def run_whole(
+    state: Path, run: str, limit: EpsilonLimit | None, table_digest: str = "table-1"
+) -> None:
     for number in (1, 2, 3):
         session = begin(state, run=run, round_number=number, limit=limit, table_digest=table_digest)
         session.reserve(f"adapter-{number}")
@@ -46,7 +53,7 @@ def test_a_run_of_all_its_rounds_spends_its_plan(tmp_path: Path) -> None:
     run_whole(tmp_path, "run-a", None)
     assert spent_steps(tmp_path) == [30]
     session = begin(tmp_path, round_number=3)
-    assert session.kept_answer("adapter-3") == b"answer"
+    assert session.kept_reply("adapter-3") == b"answer"
     with pytest.raises(PrivacyError, match="30 of the 30"):
         session.reserve("another adapter")
 
@@ -65,7 +72,7 @@ def test_the_facts_are_of_the_whole_run(tmp_path: Path) -> None:
     }
 
 
-def test_what_another_version_computed_is_computed_anew(
+def test_results_of_another_version_are_not_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = PrivacyConfig(epsilon=8.0, sample_rate=0.1)
@@ -114,7 +121,7 @@ def test_solved_noise_keeps_the_run_within_its_epsilon(tmp_path: Path) -> None:
         {"privacy": replace(NOISE, sample_rate=0.2)},
     ],
 )
-def test_a_known_run_cannot_change_what_it_asks(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_known_run_cannot_change_its_plan(tmp_path: Path, change: dict[str, Any]) -> None:
     begin(tmp_path)
     with pytest.raises(PrivacyError, match="start a new run"):
         begin(tmp_path, **change)
@@ -126,7 +133,7 @@ def test_a_round_outside_the_run_is_refused(tmp_path: Path, number: int) -> None
         begin(tmp_path, round_number=number)
 
 
-def test_opening_spends_nothing_and_an_answer_needs_a_reservation(tmp_path: Path) -> None:
+def test_opening_spends_nothing_and_a_reply_needs_a_reservation(tmp_path: Path) -> None:
     session = begin(tmp_path)
     with pytest.raises(PrivacyError, match="without a reservation"):
         session.keep(b"answer")
@@ -134,29 +141,29 @@ def test_opening_spends_nothing_and_an_answer_needs_a_reservation(tmp_path: Path
 
 
 def test_a_run_above_the_limit_is_refused_before_any_step(tmp_path: Path) -> None:
-    session = begin(tmp_path, limit=Limit(ONE_RUN - 0.1))
+    session = begin(tmp_path, limit=EpsilonLimit(ONE_RUN - 0.1))
     with pytest.raises(PrivacyError, match=r"above its limit of .*other runs have spent 0\.00"):
         session.reserve("x")
     assert spent_steps(tmp_path) == [0]
 
 
 def test_the_limit_counts_all_runs_over_all_tables(tmp_path: Path) -> None:
-    limit = Limit((ONE_RUN + TWO_RUNS) / 2)
+    limit = EpsilonLimit((ONE_RUN + TWO_RUNS) / 2)
     run_whole(tmp_path, "run-a", limit, "january's export")
     with pytest.raises(PrivacyError, match=f"other runs have spent {ONE_RUN:.2f}"):
         run_whole(tmp_path, "run-b", limit, "february's export")
-    run_whole(tmp_path, "run-b", Limit(TWO_RUNS + 0.01), "february's export")
+    run_whole(tmp_path, "run-b", EpsilonLimit(TWO_RUNS + 0.01), "february's export")
     assert spent_steps(tmp_path) == [30, 30]
 
 
 def test_the_limit_of_one_site_is_not_spent_by_another(tmp_path: Path) -> None:
-    limit = Limit(ONE_RUN + 0.01)
+    limit = EpsilonLimit(ONE_RUN + 0.01)
     run_whole(tmp_path, "run-a", limit)
     begin(tmp_path, site="micu", run="run-b", limit=limit).reserve("x")
 
 
 def test_two_runs_side_by_side_cannot_pass_the_limit_together(tmp_path: Path) -> None:
-    limit = Limit((ONE_RUN + TWO_RUNS) / 2)
+    limit = EpsilonLimit((ONE_RUN + TWO_RUNS) / 2)
     begin(tmp_path, run="run-a", limit=limit).reserve("x")
     finished, refused = [], []
     for number in (1, 2, 3):
@@ -173,15 +180,15 @@ def test_two_runs_side_by_side_cannot_pass_the_limit_together(tmp_path: Path) ->
 
 
 def test_a_limit_that_was_lowered_holds_at_once(tmp_path: Path) -> None:
-    begin(tmp_path, limit=Limit(100.0)).reserve("x")
+    begin(tmp_path, limit=EpsilonLimit(100.0)).reserve("x")
     with pytest.raises(PrivacyError, match="above its limit"):
-        begin(tmp_path, round_number=2, limit=Limit(0.5)).reserve("y")
+        begin(tmp_path, round_number=2, limit=EpsilonLimit(0.5)).reserve("y")
 
 
 def test_the_limit_is_checked_once_while_nothing_else_is_spent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = Limit(100.0)
+    limit = EpsilonLimit(100.0)
     begin(tmp_path, limit=limit).reserve("x")
     monkeypatch.setattr(session_module, "spent", None)
     begin(tmp_path, round_number=2, limit=limit).reserve("y")
@@ -191,7 +198,7 @@ def test_the_limit_is_checked_once_while_nothing_else_is_spent(
 def test_a_run_that_spends_in_between_is_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limit = Limit((ONE_RUN + TWO_RUNS) / 2)
+    limit = EpsilonLimit((ONE_RUN + TWO_RUNS) / 2)
     own = begin(tmp_path, limit=limit)
     reserve = Ledger.reserve
     calls: list[int] = []
@@ -208,12 +215,12 @@ def test_a_run_that_spends_in_between_is_seen(
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(0.0, 1e-5), (-1.0, 1e-5), (1.0, 0.0), (1.0, 1.0)])
-def test_a_limit_that_limits_nothing_is_refused(epsilon: float, delta: float) -> None:
+def test_a_limit_out_of_range_is_refused(epsilon: float, delta: float) -> None:
     with pytest.raises(PrivacyError, match="epsilon-limit"):
-        Limit(epsilon, delta)
+        EpsilonLimit(epsilon, delta)
 
 
 def test_a_site_with_a_limit_trains_nothing_without_privacy() -> None:
     check_without_privacy("ccu", None)
     with pytest.raises(PrivacyError, match="the run has privacy off"):
-        check_without_privacy("ccu", Limit(8.0))
+        check_without_privacy("ccu", EpsilonLimit(8.0))

@@ -47,7 +47,7 @@ def test_the_errors_do_not_add_up_over_the_rounds(tmp_path: Path) -> None:
     assert mean_error(plain, true) > 0.1 * level
 
 
-def test_a_round_asked_again_gives_the_same_bytes(tmp_path: Path) -> None:
+def test_a_round_requested_again_gives_the_same_bytes(tmp_path: Path) -> None:
     encode_with_feedback(adapter(), "int8", "ab", tmp_path, 1)
     first = encode_with_feedback(adapter(1), "int8", "ab", tmp_path, 2)
     assert encode_with_feedback(adapter(1), "int8", "ab", tmp_path, 2) == first
@@ -60,7 +60,7 @@ def test_no_more_rounds_are_kept_than_are_needed(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == ROUNDS_KEPT
 
 
-def test_an_error_of_another_layout_is_let_be(tmp_path: Path) -> None:
+def test_an_error_of_another_layout_is_ignored(tmp_path: Path) -> None:
     encode_with_feedback(adapter(rank=2), "int8", "ab", tmp_path, 1)
     sent = encode_with_feedback(adapter(rank=1), "int8", "ab", tmp_path, 2)
     assert sent == encode(adapter(rank=1), "int8")
@@ -74,7 +74,7 @@ def test_with_b_alone_the_shared_a_is_untouched(tmp_path: Path) -> None:
         assert arrived.a_digest() == true.a_digest()
 
 
-def test_a_damaged_file_is_as_good_as_none_and_a_folder_that_cannot_be_is_named(
+def test_a_damaged_file_is_ignored_and_an_unwritable_folder_is_named(
     tmp_path: Path,
 ) -> None:
     encode_with_feedback(adapter(), "int8", "ab", tmp_path, 1)

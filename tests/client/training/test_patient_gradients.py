@@ -65,9 +65,7 @@ def one_at_a_time(
 
 
 @pytest.mark.parametrize("trained", ["ab", "b"])
-def test_every_family_gives_what_one_window_at_a_time_gives(
-    adapted: AdaptedBackbone, trained: str
-) -> None:
+def test_every_family_equals_one_window_at_a_time(adapted: AdaptedBackbone, trained: str) -> None:
     batch = batch_of(adapted, len(OWNER))
     with trained_parameters(adapted.model, trained) as named:
         expected = one_at_a_time(adapted, batch, OWNER, named)
@@ -140,7 +138,7 @@ def test_layers_called_twice_and_tensors_of_any_depth_add_up(twice: Twice) -> No
     assert not any(gradient[3].any() for gradient in gradients.values())
 
 
-def test_nothing_of_it_stays_on_the_model(twice: Twice) -> None:
+def test_the_model_is_left_unchanged(twice: Twice) -> None:
     before = {name: weight.clone() for name, weight in twice.named_parameters()}
     with pytest.raises(ZeroDivisionError), patient_gradients(twice, used(twice), OWNER, 3):
         raise ZeroDivisionError
@@ -156,7 +154,7 @@ def test_nothing_of_it_stays_on_the_model(twice: Twice) -> None:
         assert torch.equal(weight, before[name])
 
 
-def test_a_layer_that_records_nothing_is_named(twice: Twice) -> None:
+def test_a_layer_without_gradients_is_named(twice: Twice) -> None:
     everything = list(twice.named_parameters())
     with (
         pytest.raises(TrainingError, match=r"1 of 4 .* first idle\.weight"),
@@ -167,7 +165,7 @@ def test_a_layer_that_records_nothing_is_named(twice: Twice) -> None:
 
 def test_a_batch_that_does_not_come_first_is_refused(twice: Twice) -> None:
     with (
-        pytest.raises(TrainingError, match=r"twice\.weight .* \[2, 6, 3\] where 6 windows"),
+        pytest.raises(TrainingError, match=r"twice\.weight .* \[2, 6, 3\], expected 6 windows"),
         patient_gradients(twice, used(twice), OWNER, 3),
     ):
         twice(torch.ones(2, 6, 3).double())

@@ -63,6 +63,6 @@ def test_the_two_halves_of_a_pair_are_unrelated() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7])
-def test_as_many_as_asked(count: int) -> None:
+def test_the_count_is_exact(count: int) -> None:
     assert Randomness.of_seed(1).normal(count).shape == (count,)
     assert Randomness.of_seed(1).uniform(count).shape == (count,)

@@ -38,7 +38,7 @@ def make(tensors: Mapping[str, Matrix] | None = None, **settings: Any) -> Adapte
     return Adapter(matrices(values["rank"]) if tensors is None else tensors, **values)
 
 
-def test_it_tells_about_itself() -> None:
+def test_properties() -> None:
     tensors = matrices()
     adapter = make(tensors)
     assert list(adapter.tensors) == sorted(tensors)
@@ -55,7 +55,7 @@ def test_it_tells_about_itself() -> None:
         adapter.pair("enc.9.q")
 
 
-def test_nothing_can_change_it() -> None:
+def test_an_adapter_is_immutable() -> None:
     tensors = matrices()
     adapter = make(tensors)
     before = adapter.digest()

@@ -51,7 +51,7 @@ def test_no_bit_depends_on_what_happens_to_the_terms_later(terms: int) -> None:
 
 
 @pytest.mark.parametrize("side", [4, 40])
-def test_what_cancels_leaves_no_direction(side: int) -> None:
+def test_cancelled_terms_leave_no_direction(side: int) -> None:
     random = np.random.default_rng(0)
     left = random.normal(size=(side, 3)).astype(np.float32)
     right = random.normal(size=(3, side)).astype(np.float32)
@@ -63,7 +63,7 @@ def test_what_cancels_leaves_no_direction(side: int) -> None:
 
 
 @pytest.mark.parametrize("side", [4, 40])
-def test_signs_are_settled(side: int) -> None:
+def test_signs_are_fixed(side: int) -> None:
     random = np.random.default_rng(1)
     left, right = random.normal(size=(side, 3)), random.normal(size=(3, side))
     for sign in (1.0, -1.0):

@@ -73,7 +73,7 @@ def test_a_model_s_adapter_is_read_by_name() -> None:
     np.testing.assert_array_equal(result.pair("encoder.q")[1], expected)
 
 
-def test_what_was_read_does_not_follow_the_training() -> None:
+def test_a_read_adapter_does_not_change_with_the_model() -> None:
     model = adapted()
     result = from_peft_model(model, "nano", DIGEST)
     digest = result.digest()
@@ -85,7 +85,7 @@ def test_what_was_read_does_not_follow_the_training() -> None:
     assert result.digest() == digest
 
 
-def test_loading_moves_every_matrix_to_its_place() -> None:
+def test_loading_replaces_every_matrix() -> None:
     source, target = adapted(seed=1), adapted(seed=2)
     assert not torch.equal(answers(source), answers(target))
     load_into(from_peft_model(source, "nano", DIGEST), target)
@@ -124,7 +124,7 @@ def test_an_adapter_that_does_not_fit_changes_nothing(
         ({"init_lora_weights": "pissa"}, "init_lora_weights"),
     ],
 )
-def test_what_is_not_plain_lora_is_refused(settings: dict[str, Any], key: str) -> None:
+def test_other_than_plain_lora_is_refused(settings: dict[str, Any], key: str) -> None:
     model = get_peft_model(network(), LoraConfig(r=2, target_modules=TARGETS, **settings))
     with pytest.raises(AdapterError, match=f"{key} = .*only plain LoRA"):
         from_peft_model(model, "nano", DIGEST)
@@ -157,9 +157,9 @@ def test_the_folder_is_bit_exact_and_peft_loads_it_without_a_warning(tmp_path: P
 def test_peft_s_own_folder_is_read_and_holds_the_same_bytes(tmp_path: Path) -> None:
     model = adapted(lora_dropout=0.25)
     model.save_pretrained(str(tmp_path / "peft"))
-    with pytest.raises(AdapterError, match="does not tell its backbone's name"):
+    with pytest.raises(AdapterError, match="does not contain its backbone's name"):
         load_peft_folder(tmp_path / "peft")
-    with pytest.raises(AdapterError, match="does not tell its backbone's digest"):
+    with pytest.raises(AdapterError, match="does not contain its backbone's digest"):
         load_peft_folder(tmp_path / "peft", backbone="nano")
     result = load_peft_folder(tmp_path / "peft", backbone="nano", backbone_digest=DIGEST)
     assert result == adapter()

@@ -1,4 +1,4 @@
-"""A model that carries a part against the same model with the part folded into its adapter."""
+"""A model with a residual against the same model with the residual folded into its adapter."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 
 from common.adapter.adapter import Adapter, tensor_name
 from common.adapter.peft_io import load_into
-from common.adapter.residual import folded
+from common.adapter.residual import fold_residual
 from common.backbones.base import weights_digest
 from common.backbones.catalog import CATALOG
 from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, add_adapter, lora_parameters
-from common.backbones.residual_hook import carrying
+from common.backbones.residual_hook import residual_added
 from common.config.run_config import LoraConfig
 from common.errors import AdapterError
 from tests.backbone_samples import windows
@@ -59,21 +59,21 @@ def forecast(adapted: AdaptedBackbone) -> torch.Tensor:
 
 def test_forecasts_as_the_folded_adapter(tiny_bolt: Path, adapted: AdaptedBackbone) -> None:
     trained = adapted.adapter()
-    carried = filled(trained, 3, 3.0, 5)
+    residual = filled(trained, 3, 3.0, 5)
     without = forecast(adapted)
-    whole = folded(trained, carried)
+    whole = fold_residual(trained, residual)
     other = adapt(tiny_bolt, rank=5, alpha=5.0)
     load_into(whole, other.model)
-    with carrying(adapted.model, carried):
+    with residual_added(adapted.model, residual):
         within = forecast(adapted)
     torch.testing.assert_close(within, forecast(other), rtol=1e-5, atol=1e-4)
     assert not torch.allclose(within, without, rtol=1e-3)
 
 
-def test_the_base_is_untouched_and_the_part_is_gone_afterwards(adapted: AdaptedBackbone) -> None:
-    carried = filled(adapted.adapter(), 3, 3.0, 5)
+def test_the_base_is_untouched_and_the_residual_is_removed(adapted: AdaptedBackbone) -> None:
+    residual = filled(adapted.adapter(), 3, 3.0, 5)
     before, parameters = forecast(adapted), [name for name, _ in lora_parameters(adapted.model)]
-    with pytest.raises(ValueError, match="stop"), carrying(adapted.model, carried):
+    with pytest.raises(ValueError, match="stop"), residual_added(adapted.model, residual):
         assert weights_digest(adapted.model) == adapted.digest
         assert [name for name, _ in lora_parameters(adapted.model)] == parameters
         assert not torch.equal(forecast(adapted), before)
@@ -83,15 +83,15 @@ def test_the_base_is_untouched_and_the_part_is_gone_afterwards(adapted: AdaptedB
 
 
 def test_gradients_are_those_of_the_folded_model(tiny_bolt: Path, adapted: AdaptedBackbone) -> None:
-    """What lies below a layer trains through its carried part too."""
+    """The layers below a layer train through its residual too."""
     trained = adapted.adapter()
-    carried = filled(trained, 3, 3.0, 5)
+    residual = filled(trained, 3, 3.0, 5)
     other = adapt(tiny_bolt, rank=5, alpha=5.0)
-    load_into(folded(trained, carried), other.model)
+    load_into(fold_residual(trained, residual), other.model)
     random = np.random.default_rng(2)
     values = (80 + random.normal(size=(4, 28)).cumsum(axis=1)).astype(np.float32)
     batch = adapted.backbone.collate(values[:, :24], values[:, 24:], np.zeros(4, np.int64))
-    with carrying(adapted.model, carried):
+    with residual_added(adapted.model, residual):
         adapted.backbone.window_loss(adapted.model, batch).sum().backward()  # type: ignore[no-untyped-call]
     other.backbone.window_loss(other.model, batch).sum().backward()  # type: ignore[no-untyped-call]
     expected = dict(lora_parameters(other.model))
@@ -105,46 +105,46 @@ def test_gradients_are_those_of_the_folded_model(tiny_bolt: Path, adapted: Adapt
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.packaged])
-def test_every_family_carries(name: str) -> None:
+def test_every_family_adds_a_residual(name: str) -> None:
     if CATALOG[name].missing_extra:
         pytest.skip(f"{name} needs the extra {CATALOG[name].missing_extra}")
     loaded, other = load_backbone(name), load_backbone(name)
     scope = LoraConfig(rank=2, alpha=2.0, scope="attention+feed-forward")
     model = add_adapter(loaded.model, loaded.backbone, scope)
     fresh = AdaptedBackbone(name, loaded.digest, loaded.backbone, model).adapter()
-    trained, carried = filled(fresh, 2, 2.0, 0, 0.1), filled(fresh, 3, 3.0, 1, 0.1)
+    trained, residual = filled(fresh, 2, 2.0, 0, 0.1), filled(fresh, 3, 3.0, 1, 0.1)
     load_into(trained, model)
     whole = add_adapter(other.model, other.backbone, replace(scope, rank=5, alpha=5.0))
-    load_into(folded(trained, carried), whole)
+    load_into(fold_residual(trained, residual), whole)
     batch = loaded.backbone.collate(*windows())
     with torch.inference_mode():
         without = loaded.backbone.window_loss(model, batch)
         expected = other.backbone.window_loss(whole, batch)
-        with carrying(model, carried):
+        with residual_added(model, residual):
             within = loaded.backbone.window_loss(model, batch)
     torch.testing.assert_close(within, expected, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(within, without, rtol=1e-3)
 
 
-def test_no_part_changes_nothing(adapted: AdaptedBackbone) -> None:
+def test_no_residual_changes_nothing(adapted: AdaptedBackbone) -> None:
     before = forecast(adapted)
-    with carrying(adapted.model, None):
+    with residual_added(adapted.model, None):
         assert torch.equal(forecast(adapted), before)
 
 
-def test_a_part_of_other_layers_or_sizes_is_refused_and_leaves_no_hook(
+def test_a_residual_of_other_layers_or_sizes_is_refused_and_leaves_no_hook(
     adapted: AdaptedBackbone,
 ) -> None:
-    carried = filled(adapted.adapter(), 3, 3.0, 5)
+    residual = filled(adapted.adapter(), 3, 3.0, 5)
     before = forecast(adapted)
-    module = carried.modules[-1]
-    strange = dict(carried.tensors)
+    module = residual.modules[-1]
+    strange = dict(residual.tensors)
     for factor in "AB":
         strange[tensor_name("elsewhere.q", factor)] = strange.pop(tensor_name(module, factor))
-    wide = dict(carried.tensors)
+    wide = dict(residual.tensors)
     wide[tensor_name(module, "A")] = np.zeros((3, 99), np.float32)
     for tensors, match in ((strange, "'elsewhere.q', the model has no"), (wide, "has 99 to 16")):
-        wrong = Adapter(tensors, 3, 3.0, "q", "b", carried.backbone_digest)
-        with pytest.raises(AdapterError, match=match), carrying(adapted.model, wrong):
+        wrong = Adapter(tensors, 3, 3.0, "q", "b", residual.backbone_digest)
+        with pytest.raises(AdapterError, match=match), residual_added(adapted.model, wrong):
             pass
         assert torch.equal(forecast(adapted), before)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.adapter.residual import folded
+from common.adapter.residual import fold_residual
 from common.config.run_config import AggregationConfig
 from tests.server.aggregation.samples import SITES, adapter, dense, dense_mean, run, same_product
 
@@ -49,8 +49,8 @@ def test_the_cap_reports_the_cut() -> None:
     for module in SIZES:
         s = np.linalg.svd(dense(free.residual, module), compute_uv=False)
         cut, total = cut + float(np.square(s[5:]).sum()), total + float(np.square(s).sum())
-        lost = dense(folded(free.adapter, free.residual), module) - dense(
-            folded(capped.adapter, capped.residual), module
+        lost = dense(fold_residual(free.adapter, free.residual), module) - dense(
+            fold_residual(capped.adapter, capped.residual), module
         )
         assert np.linalg.norm(lost) == pytest.approx(np.linalg.norm(s[5:]), rel=1e-4)
     assert capped.notes["cut"] == pytest.approx(cut / total, rel=1e-4)

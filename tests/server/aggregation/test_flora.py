@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.adapter.residual import folded
+from common.adapter.residual import fold_residual
 from common.config.run_config import AggregationConfig
 from server.aggregation.flora import fresh_pairs
 from tests.server.aggregation.samples import (
@@ -42,7 +42,7 @@ def test_rounds_add_up() -> None:
         result = run("flora", sites, previous=previous, residual=residual)
         previous, residual = result.adapter, result.residual
     for module in SIZES:
-        assert same_product(dense(folded(previous, residual), module), expected[module])
+        assert same_product(dense(fold_residual(previous, residual), module), expected[module])
 
 
 def test_the_cap_keeps_the_largest_directions_and_reports_the_cut() -> None:

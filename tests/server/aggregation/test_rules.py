@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.adapter.adapter import Adapter, Matrix, tensor_name
-from common.adapter.residual import folded
+from common.adapter.residual import fold_residual
 from common.adapter.serialization.message import decode, encode
 from common.config.run_config import AggregationConfig
 from common.config.sections import BY_NAME_RULES, RANK_MIXING_RULES, RULES
@@ -38,7 +38,7 @@ ONE_RANK = [rule for rule in RULES if rule not in RANK_MIXING_RULES]
 
 
 def whole(result: Aggregate) -> Adapter:
-    return folded(result.adapter, result.residual)
+    return fold_residual(result.adapter, result.residual)
 
 
 def sites_for(rule: str, count: int = 5) -> dict[str, Adapter]:
@@ -88,7 +88,10 @@ def test_an_unknown_rule_names_the_near_one_and_all() -> None:
 @given(rounds(mixed=True))
 def test_stacking_is_exact_for_unequal_ranks(given_: Given) -> None:
     adapters, weights, previous = given_
-    for residual in (None, folded(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous))):
+    for residual in (
+        None,
+        fold_residual(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous)),
+    ):
         result = run("flora", adapters, weights, previous, residual)
         assert result.notes["cut"] == 0
         for module in previous.modules:
@@ -101,7 +104,10 @@ def test_stacking_is_exact_for_unequal_ranks(given_: Given) -> None:
 @given(rounds())
 def test_fedex_is_exact(given_: Given) -> None:
     adapters, weights, previous = given_
-    for residual in (None, folded(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous))):
+    for residual in (
+        None,
+        fold_residual(adapter(7, rank=1, sizes=_sizes(previous)), _zero(previous)),
+    ):
         result = run("fedex", adapters, weights, previous, residual)
         for module in previous.modules:
             expected = dense_mean(adapters, weights, module)
@@ -137,7 +143,7 @@ def test_fedavg_is_not_exact() -> None:
 def test_the_order_of_the_sites_changes_no_bit(rule: str, order: list[str]) -> None:
     adapters = sites_for(rule)
     weights = {site: 1.0 / (3 + index) for index, site in enumerate(adapters)}
-    residual = folded(adapter(55), None)
+    residual = fold_residual(adapter(55), None)
     residual = replace(residual, alpha=float(residual.rank))
     expected = run(rule, adapters, weights, before(), residual)
     result = run(

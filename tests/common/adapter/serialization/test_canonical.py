@@ -78,9 +78,7 @@ def adapters(draw: st.DrawFn, dtype: str) -> Adapter:
 @pytest.mark.parametrize("dtype", DTYPES)
 @given(data=st.data())
 @settings(max_examples=100)
-def test_what_encode_writes_is_written_again_to_the_byte(
-    dtype: WireDtype, trained: str, data: st.DataObject
-) -> None:
+def test_the_encoded_form_is_canonical(dtype: WireDtype, trained: str, data: st.DataObject) -> None:
     adapter = data.draw(adapters(dtype))
     message = encode(adapter, dtype, trained)
     received = header(adapter, "float32", trained)
@@ -88,7 +86,7 @@ def test_what_encode_writes_is_written_again_to_the_byte(
     assert encode(decode(message, shared=adapter), dtype, trained) == message
 
 
-def test_every_scale_of_int8_is_found_again() -> None:
+def test_every_int8_scale_is_reproduced() -> None:
     """All largest magnitudes of one power of two; the other powers are the same, but the ends."""
     largest = np.arange(2**23, 2**24, dtype=np.uint32).astype(np.float32)
     scale = largest / np.float32(127)
@@ -96,7 +94,7 @@ def test_every_scale_of_int8_is_found_again() -> None:
 
 
 @pytest.mark.parametrize("power", [*range(-149, -116), *range(124, 128)])
-def test_a_scale_at_the_ends_of_float32_is_found_again(power: int) -> None:
+def test_a_scale_at_the_ends_of_float32_is_reproduced(power: int) -> None:
     for factor in (1.0, 1.0 + 2.0**-23, 1.98, 2.0 - 2.0**-22, 2.0 - 2.0**-23):
         adapter = small(factor * 2.0**power / 10)
         tensors = {name: tensor.copy() for name, tensor in adapter.tensors.items()}
@@ -126,14 +124,14 @@ def test_zero_has_no_sign_and_float32_no_subnormals() -> None:
 
 
 @pytest.mark.parametrize("down", ["float32", "float16"])
-def test_the_way_down_may_have_another_type(down: WireDtype) -> None:
+def test_the_received_message_may_have_another_type(down: WireDtype) -> None:
     for dtype in DTYPES:
         message = encode(small(), dtype)
         received = header(small(2.0), down)
         assert rewritten(message, received, dtype, max_bytes=MOST) == message
 
 
-def test_what_is_not_as_it_was_received_is_refused() -> None:
+def test_a_reply_unlike_the_received_message_is_refused() -> None:
     message, received = encode(small()), header(small())
     other = Adapter(small().tensors, rank=2, **{**SETTINGS, "alpha": 8.0})
     with pytest.raises(AdapterError, match="layers and settings are not those"):
@@ -153,7 +151,7 @@ def test_what_is_not_as_it_was_received_is_refused() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_is_refused(dtype: WireDtype, value: float) -> None:
+def test_numbers_that_are_not_finite_are_refused(dtype: WireDtype, value: float) -> None:
     tensors = {key: tensor.copy() for key, tensor in small().tensors.items()}
     tensors[tensor_name("b.q", "B")][0, 0] = value
     message = encode(made(tensors, 2), dtype)
@@ -162,7 +160,7 @@ def test_what_is_not_finite_is_refused(dtype: WireDtype, value: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_message_spoilt_anywhere_is_another_adapter_or_is_not_written_again(
+def test_a_changed_byte_is_another_adapter_or_is_not_canonical(
     dtype: WireDtype,
 ) -> None:
     rng = random.Random(5)
@@ -185,7 +183,7 @@ def test_a_message_spoilt_anywhere_is_another_adapter_or_is_not_written_again(
     assert passed > 100  # another number is a number
 
 
-def test_settings_that_no_bytes_stand_for_are_refused() -> None:
+def test_settings_without_an_encoding_are_refused() -> None:
     message, received = encode(small()), header(small())
     text = message.replace(b"chronos-bolt-nano", rb"\ud800-bolt-nano!")
     forged = read_header(text, MOST)

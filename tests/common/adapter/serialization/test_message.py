@@ -116,7 +116,7 @@ def adapters(draw: st.DrawFn) -> Adapter:
 
 @given(adapters())
 @settings(max_examples=100)
-def test_what_is_decoded_is_what_was_encoded(adapter: Adapter) -> None:
+def test_decoding_inverts_encoding(adapter: Adapter) -> None:
     data = encode(adapter)
     assert decode(data) == adapter
     assert encode(decode(data)) == data
@@ -153,7 +153,7 @@ def test_int8_keeps_zeros_and_quarters_the_bytes() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_b_travels_alone_and_meets_the_shared_a(dtype: WireDtype) -> None:
+def test_b_alone_is_sent_and_joined_with_the_shared_a(dtype: WireDtype) -> None:
     adapter = small()
     data = encode(adapter, dtype, "b")
     assert len(data) < len(encode(adapter, dtype))
@@ -178,7 +178,7 @@ def test_b_alone_needs_the_very_same_a() -> None:
 
 @pytest.mark.parametrize("trained", ["ab", "b"])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_message_tells_what_it_holds_without_the_shared_a(dtype: WireDtype, trained: str) -> None:
+def test_a_message_is_summarised_without_the_shared_a(dtype: WireDtype, trained: str) -> None:
     adapter = small()
     summary = inspect(encode(adapter, dtype, trained))
     assert (summary.rank, summary.alpha, summary.trained) == (1, 16.0, trained)
@@ -190,7 +190,7 @@ def test_a_message_tells_what_it_holds_without_the_shared_a(dtype: WireDtype, tr
     assert summary.norm == pytest.approx(np.linalg.norm(numbers.astype(np.float64)))
 
 
-def test_the_order_of_making_does_not_show() -> None:
+def test_the_order_of_construction_does_not_matter() -> None:
     adapter = small()
     backwards = {name: adapter.tensors[name] for name in sorted(adapter.tensors)[::-1]}
     assert encode(Adapter(backwards, rank=1, **SETTINGS)) == encode(adapter)
@@ -307,7 +307,7 @@ def test_a_record_holds_one_array_of_bytes(dtype: WireDtype) -> None:
     assert from_record(record) == decode(encode(small(), dtype))
 
 
-def test_a_record_s_limits_are_those_of_decode() -> None:
+def test_a_record_has_the_limits_of_decode() -> None:
     with pytest.raises(AdapterError, match="at most 100 are accepted"):
         from_record(to_record(small()), max_bytes=100)
     record = to_record(with_value(tensor_name("b.q", "A"), math.nan))

@@ -117,7 +117,7 @@ def margin(runs: int) -> float:
 
 
 @pytest.mark.slow
-def test_the_attack_gains_no_more_than_the_guarantee_allows_and_all_without_noise() -> None:
+def test_the_attack_is_within_the_guarantee_and_succeeds_without_noise() -> None:
     allowed = allowed_advantage(SIGMA)
     assert 0.2 < allowed < 0.4  # a bound that says something
     gained = advantage(updates(False, SIGMA, 1), updates(True, SIGMA, 2))
@@ -129,7 +129,7 @@ def test_the_attack_gains_no_more_than_the_guarantee_allows_and_all_without_nois
 
 
 @pytest.mark.slow
-def test_so_it_is_from_the_table_to_the_bytes_that_leave(tiny_bolt: Path) -> None:
+def test_the_same_holds_from_the_table_to_the_encoded_adapter(tiny_bolt: Path) -> None:
     """The whole path with sampling, over a table and the same table without one patient."""
     runs, patients = 160, 3
     settings = {

@@ -27,10 +27,10 @@ from client.config.site_facts import Site
 from client.egress.audit.audit_log import AuditLog, read_entries
 from client.egress.gate import Gate
 from client.egress.privacy_budget import plan_of
-from client.egress.request import read_question
+from client.egress.server_request import read_question
 from client.policy.policy import load_policy
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import RunFacts
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import WireDtype, encode, record_of
 from common.backbones.lora import adapted_backbone

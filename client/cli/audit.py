@@ -77,8 +77,8 @@ def verify(
     With --anchors also that every anchor which was shipped is signed and none is missing, and that
     the log still holds each. On another machine a copy of the log and node.pub are enough.
     """
+    from client.egress.audit.anchor_verification import check_shipped
     from client.egress.audit.audit_log import Anchor, verify
-    from client.egress.audit.shipped_anchors import check_shipped
 
     if anchors is None and key:
         raise UsageError("--key is for --anchors, which the key has signed")

@@ -39,10 +39,10 @@ from flwr.supernode.nodestate import NodeStateFactory
 from client.config.node_section import Address
 from client.dry_run.first_round import NODE_ID, RUN_ID
 from client.egress.gate import Gate
-from client.node.deadline import Deadline
 from client.node.gated_connection import Connection, GatedConnection
 from client.node.isolation.linux import hide_memory
 from client.node.local_api import serve_local_api
+from client.node.reply_deadline import Deadline
 from client.policy.app_bundle import BundleContents
 from common.errors import AuditError, NodeError
 

@@ -6,7 +6,7 @@ from client.config.site_facts import Site
 from client.egress.daily_limits import DailyLimits
 from client.egress.privacy_budget import PrivacyBudget, plan_of
 from client.egress.report_rules import check_guarantee, check_patients
-from client.egress.request import Question
+from client.egress.server_request import Question
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from client.policy.run_settings import refused_setting

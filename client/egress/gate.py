@@ -3,7 +3,7 @@
 It sits in the node's own process, where the app cannot reach it. `admit` decides, before an app is
 started, whether a run may ask at all: by its bundle, its settings, the privacy budget and the
 day's limits. `pass_on` judges the serialised answer. What may leave is rebuilt from checked values
-(`client.egress.rules`); in place of what may not, an error goes that says nothing of it. The audit
+(`client.egress.reply_rules`); in place of what may not, an error goes that says nothing of it. The audit
 log has the line before the message goes. Whatever goes wrong in here, the answer stays.
 """
 
@@ -25,7 +25,7 @@ from client.egress.daily_limits import ERROR, DailyLimits
 from client.egress.join_rules import own_join
 from client.egress.message_parser import MAX_OBJECT_BYTES, Read, take_inventory
 from client.egress.privacy_budget import PrivacyBudget
-from client.egress.replies import (
+from client.egress.reply_builder import (
     NO_ANSWER,
     REASONS,
     REFUSED,
@@ -35,8 +35,8 @@ from client.egress.replies import (
     release_facts,
     reply,
 )
-from client.egress.request import Question
-from client.egress.rules import Release, judge
+from client.egress.reply_rules import Release, judge
+from client.egress.server_request import Question
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.errors import AuditError, PolicyError

@@ -14,7 +14,7 @@ from typing import Any
 from client.config.site_config import MOST_STEP_MINUTES
 from client.config.site_facts import Site
 from client.egress.report_rules import check_patients, ranged, rounded
-from client.egress.request import Question
+from client.egress.server_request import Question
 from client.policy.policy import COUNT_FIELDS, TEXT_FIELDS, Policy
 from client.policy.refusal import RefusedError
 from common.adapter.adapter import shown

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from client.egress.request import Question
+from client.egress.server_request import Question
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from client.privacy.accountant import Epsilon, Steps, solve_noise_multiplier, spent

@@ -13,7 +13,7 @@ from typing import Any
 
 from client.config.site_facts import Site
 from client.egress.privacy_budget import RunPlan, plan_of
-from client.egress.request import Question
+from client.egress.server_request import Question
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.adapter.adapter import shown

@@ -25,9 +25,9 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from client.egress.gate import Gate
 from client.node.connection_errors import explain
-from client.node.deadline import Deadline
 from client.node.gated_connection import Connection, GatedConnection
 from client.node.health import Pulse
+from client.node.reply_deadline import Deadline
 from common.errors import AuditError, NodeError
 
 RELEASE = "1.41.0"

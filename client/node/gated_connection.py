@@ -25,10 +25,10 @@ from flwr.supercore.run import Run, RunNotRunningException
 
 from client.egress.gate import Gate
 from client.egress.message_parser import MAX_OBJECTS, Read
-from client.egress.request import MAX_BYTES, Question, read_question
-from client.node.deadline import Deadline
+from client.egress.server_request import MAX_BYTES, Question, read_question
+from client.node.reply_deadline import Deadline
 from client.policy.refusal import RefusedError
-from client.policy.run_info import RunFacts, bundle_digest, read_run
+from client.policy.submitted_run import RunFacts, bundle_digest, read_run
 from common.errors import AuditError
 
 WAIT_FOR_CONTENT_S = 120.0

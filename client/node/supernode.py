@@ -33,16 +33,16 @@ from client.config.node_key import read_node_key
 from client.config.site_config import SiteConfig
 from client.config.site_facts import site_of
 from client.egress.audit.anchor_shipping import Place, ship_anchor
+from client.egress.audit.anchor_thread import Anchoring
 from client.egress.audit.audit_log import AuditLog
-from client.egress.audit.automatic_anchors import Anchoring
 from client.egress.gate import Gate
-from client.node.deadline import Deadline
 from client.node.flower_patches import Trouble, check_release, gated
 from client.node.health import Pulse, serve_health
 from client.node.isolation.linux import hide_memory
 from client.node.local_api import serve_local_api
 from client.node.min_patients import check_patients
 from client.node.node_log import set_up_log
+from client.node.reply_deadline import Deadline
 from client.policy.file_ownership import check_own_file
 from client.policy.policy import PolicyFile
 from common.backbones.weights_store import install_packaged

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import SiteConfig
 from client.node.local_api import server_context
-from client.preflight.finding import Finding, fail, ok, warn
+from client.preflight.check_result import Finding, fail, ok, warn
 from common.errors import NodeError
 
 EXPIRES_SOON_DAYS = 30

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from client.config.site_config import SiteConfig
 from client.node.flower_patches import check_release
-from client.preflight.finding import Finding, fail, ok, warn
+from client.preflight.check_result import Finding, fail, ok, warn
 from common.errors import FedvitalsError
 
 DISK_FAIL_BYTES = 200 * 2**20

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 
 from client.config.site_config import ServerSection
 from client.node.connection_errors import explain_tls
-from client.preflight.finding import Finding, fail, ok, warn
+from client.preflight.check_result import Finding, fail, ok, warn
 
 TIMEOUT_S = 10.0
 EXPIRES_SOON_DAYS = 30

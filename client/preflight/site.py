@@ -23,7 +23,7 @@ from client.node.min_patients import training_patients
 from client.policy.file_ownership import find_fault
 from client.policy.policy import Policy, load_policy
 from client.policy.run_settings import unnamed_settings
-from client.preflight.finding import Finding, fail, ok, warn
+from client.preflight.check_result import Finding, fail, ok, warn
 from client.preflight.local_api import check_interface
 from client.privacy.budget_filter import BudgetFilter
 from common.data.site_table import SiteTableInfo, read_site_table

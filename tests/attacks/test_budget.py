@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-from client.egress.replies import NO_ANSWER, REFUSED
+from client.egress.reply_builder import NO_ANSWER, REFUSED
 from client.privacy.accountant import spent
 from client.privacy.ledger_schema import FILE_NAME
 from common.adapter.adapter import Adapter

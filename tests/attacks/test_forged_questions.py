@@ -24,15 +24,15 @@ from client.config.site_facts import Site
 from client.egress.audit.audit_log import AuditLog, read_entries
 from client.egress.gate import Gate
 from client.egress.message_parser import MAX_OBJECTS, take_inventory
-from client.egress.request import Question, read_question
-from client.node.deadline import Deadline
+from client.egress.server_request import Question, read_question
 from client.node.gated_connection import Connection, GatedConnection
+from client.node.reply_deadline import Deadline
 from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from client.policy.policy import PolicyFile
 from client.policy.refusal import RefusedError
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import RunFacts
 from common.errors import AuditError
 from tests.approval_samples import STUDY, UNTIL
 from tests.client.egress.gated_site import BUNDLE, GatedSite, Make, objects

@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Error, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
-from client.egress.replies import CLIENT_FAILED, NO_ANSWER, REASONS, REFUSED
+from client.egress.reply_builder import CLIENT_FAILED, NO_ANSWER, REASONS, REFUSED
 from client.privacy.allowlist import PRIVATE_NUMBERS
 from tests.client.egress.gated_site import POLICY, GatedSite, Make
 

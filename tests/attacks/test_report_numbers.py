@@ -10,7 +10,7 @@ from flwr.app import MetricRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.egress.replies import NO_ANSWER, REFUSED
+from client.egress.reply_builder import NO_ANSWER, REFUSED
 from client.egress.report_rules import RANGES, WHOLE, capacity_bits, ranged, rounded
 from client.policy.refusal import RefusedError
 from tests.client.egress.gated_site import OPEN, GatedSite, Make

@@ -22,10 +22,10 @@ from client.config.site_facts import site_of
 from client.dry_run.first_round import round_question, starting_adapter
 from client.egress.audit.audit_log import AuditLog, read_entries, verify
 from client.egress.gate import Gate
-from client.egress.request import read_question
+from client.egress.server_request import read_question
 from client.policy.policy import PolicyFile
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import RunFacts
 from client.privacy.budget_ledger import Ledger, Plan
 from common.adapter.serialization.message import decode
 from common.console import run

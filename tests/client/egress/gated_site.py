@@ -17,10 +17,10 @@ from client.app.client_app import app
 from client.config.site_facts import Site
 from client.egress.audit.audit_log import AuditLog, read_entries
 from client.egress.gate import Gate
-from client.egress.request import Question, read_question
+from client.egress.server_request import Question, read_question
 from client.policy.policy import PolicyFile
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import RunFacts
 from client.privacy.allowlist import parse_allow
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import to_record

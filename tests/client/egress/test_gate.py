@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
 from client.egress.audit.audit_log import verify
-from client.egress.replies import NO_ANSWER, REASONS, REFUSED
+from client.egress.reply_builder import NO_ANSWER, REASONS, REFUSED
 from tests.client.egress.gated_site import OPEN, POLICY, GatedSite, Make, make_gated_site
 
 NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}

@@ -17,9 +17,9 @@ from flwr.supercore import heartbeat
 from flwr.supernode import fleet_http_connection, start_client_internal
 
 from client.node import flower_patches
-from client.node.deadline import Deadline
 from client.node.flower_patches import PAUSES_AFTER_500_S, Trouble, check_release, gated
 from client.node.health import Pulse
+from client.node.reply_deadline import Deadline
 from common.errors import NodeError
 
 LONGEST_PAUSE_S = 20

@@ -27,9 +27,9 @@ from flwr.supernode.nodestate import NodeStateFactory
 from client.config.site_facts import Site
 from client.egress.audit.audit_log import AuditLog, read_entries
 from client.egress.gate import Gate
-from client.node.deadline import Deadline
 from client.node.flower_patches import _push_until_answered
 from client.node.gated_connection import MOST_DROPPED, Connection, GatedConnection
+from client.node.reply_deadline import Deadline
 from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from client.policy.policy import PolicyFile
@@ -208,7 +208,7 @@ def test_a_message_has_the_time_that_the_server_waits(
     connection: Connection, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("client.node.deadline.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("client.node.reply_deadline.time.monotonic", lambda: now[0])
     assert not deadline.passed
     connection.receive()
     now[0] += 29.0
@@ -227,7 +227,7 @@ def test_whatever_the_server_says_an_app_has_some_time_and_no_more_than_a_day(
     deadline: Deadline, monkeypatch: pytest.MonkeyPatch, said_s: float, given_s: float
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("client.node.deadline.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("client.node.reply_deadline.time.monotonic", lambda: now[0])
     deadline.set(said_s)
     now[0] += given_s
     assert not deadline.passed

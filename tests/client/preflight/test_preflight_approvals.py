@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.policy.policy import load_policy
-from client.preflight.finding import Finding
+from client.preflight.check_result import Finding
 from client.preflight.site import check_approvals
 from tests.approval_samples import NOW, UNTIL, approved
 

@@ -7,7 +7,7 @@ import pytest
 
 from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import SiteConfig, load_site_config
-from client.preflight.finding import Finding
+from client.preflight.check_result import Finding
 from client.preflight.local_api import check_interface
 from tests.integration.deployed import REPOSITORY, script
 

@@ -8,7 +8,7 @@ import pytest
 
 from client.config.node_section import Address
 from client.config.site_config import ServerSection
-from client.preflight.finding import Finding
+from client.preflight.check_result import Finding
 from client.preflight.network import check_network
 from tests.client.preflight.coordinator import coordinator
 from tests.integration.gate_setting import make_certificates

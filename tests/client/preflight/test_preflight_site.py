@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.config.site_config import SiteConfig, load_site_config
 from client.egress.audit.audit_log import AuditLog
-from client.preflight.finding import Finding
+from client.preflight.check_result import Finding
 from client.preflight.machine import check_machine
 from client.preflight.site import check_site
 from common.backbones.loading import load_backbone

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import client.egress.audit.anchor_shipping as ship_module
 from client.config.node_key import fingerprint, read_node_key, read_public_key
 from client.egress.audit.anchor_shipping import last_shipped, ship_anchor, shipped_before
+from client.egress.audit.anchor_thread import Anchoring
 from client.egress.audit.audit_log import BEGINNING, Anchor, AuditLog, verify
-from client.egress.audit.automatic_anchors import Anchoring
 from client.egress.audit.signed_anchor import SignedAnchor, check_anchors, sign_anchor
 from common.errors import AuditError, NodeError, UsageError
 from tests.client.egress.audit.receiver import receiver

@@ -19,7 +19,7 @@ from flwr.supercore.constant import HEAD_BODY_DIVIDER
 
 from client.egress.message_parser import Read, take_inventory
 from client.policy.refusal import RefusedError
-from client.policy.run_info import RunFacts
+from client.policy.submitted_run import RunFacts
 from common.adapter.serialization.header import Header, read_header
 from common.config.run_config import RunConfig
 

@@ -10,7 +10,7 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from client.egress.message_parser import Inventory
-from client.egress.rules import Release
+from client.egress.reply_rules import Release
 from common.adapter.serialization.message import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE
 
 CLIENT_FAILED = 1001

@@ -21,7 +21,7 @@ from client.egress.adapter_rules import judge_adapter
 from client.egress.join_rules import check_join
 from client.egress.message_parser import Inventory
 from client.egress.report_rules import check_report
-from client.egress.request import Question, RoundName
+from client.egress.server_request import Question, RoundName
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.adapter.adapter import shown

@@ -28,7 +28,7 @@ from flwr.app import Error, Message
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
 from client.egress.privacy_budget import plan_of
-from client.egress.report_rules import capacity_bits
+from client.egress.report_rules import report_capacity_bits
 from client.policy.policy import load_policy
 from client.policy.run_settings import guarded, refused_setting
 from client.privacy.accountant import Steps, spent
@@ -134,11 +134,11 @@ def at_the_gate(folder: Path) -> Iterator[Row]:
         "the numbers of a report, under privacy",
         "an app writes what it likes into each",
         "751 bits a round",
-        f"{capacity_bits(private):.0f} bits",
+        f"{report_capacity_bits(private):.0f} bits",
     )
     yield Row(
         "the same without privacy", "within ranges and decimals", "751 bits a round",
-        f"{capacity_bits(SHIPPED.metrics):.0f} bits",
+        f"{report_capacity_bits(SHIPPED.metrics):.0f} bits",
     )  # fmt: skip
     accepted, tried = settings_accepted()
     yield Row(
@@ -160,7 +160,7 @@ WINDOWS: tuple[Mapping[str, Any], ...] = (
 def answer(site: GatedSite, windows: Mapping[str, Any]) -> str:
     """All that a site says when it joins a run with such windows."""
     site.use(**windows)
-    said = site.gate._join(site.question(site.ask("query")), {"kind": "query"})
+    said = site.gate._send_node_join(site.question(site.ask("query")), {"kind": "query"})
     return str({name: dict(record) for name, record in said.content.config_records.items()})
 
 

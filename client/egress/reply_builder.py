@@ -1,4 +1,4 @@
-"""The messages that a node sends, made from checked values, and what the audit log says of them."""
+"""Messages that the node sends, built from checked values, and their facts for the audit log."""
 
 from __future__ import annotations
 
@@ -9,77 +9,73 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from flwr.common.constant import ErrorCode
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
-from client.egress.message_parser import Inventory
-from client.egress.reply_rules import Release
+from client.egress.message_parser import ParsedMessage
+from client.egress.reply_rules import CheckedReply
 from common.adapter.serialization.message import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE
 
-CLIENT_FAILED = 1001
+APP_FAILED = 1001
 REFUSED = 1002
-NO_ANSWER = 1003
-REASONS: dict[int, str] = {
+NO_REPLY = 1003
+ERROR_REASONS: dict[int, str] = {
     REFUSED: "refused by the site's policy",
-    CLIENT_FAILED: "the app failed at this site",
-    NO_ANSWER: "no answer leaves this site; its own log says why",
+    APP_FAILED: "the app failed at this site",
+    NO_REPLY: "no answer leaves this site; its own log says why",
     ErrorCode.INVALID_FAB: "the app bundle is not approved at this site",
     ErrorCode.CLIENT_APP_CRASHED: "the app stopped at this site",
 }
-"""All that an error can say, by its code; every other code becomes `CLIENT_FAILED`.
+"""Every error text that is ever sent, by code; any other code becomes `APP_FAILED`.
 
-Once an app has been started under privacy, `NO_ANSWER` alone is said: which error it is would be
-the app's to choose.
+Once an app has been started under privacy, only `NO_REPLY` is sent: the app could choose among
+the others.
 """
 
 
-def reply(release: Release, question: Message) -> Message:
-    """Return the answer that sends what was released."""
-    return Message(_content(release), reply_to=question)
+def build_reply(checked: CheckedReply, request: Message) -> Message:
+    """Return the message that sends the checked values of a reply."""
+    records: dict[str, Any] = {
+        name: ConfigRecord(dict(values)) for name, values in checked.configs.items()
+    }
+    if checked.report is not None:
+        records["report"] = MetricRecord(dict(checked.report))
+    if checked.adapter is not None:
+        data = checked.adapter
+        array = Array(dtype=ARRAY_DTYPE, shape=(len(data),), stype=ARRAY_STYPE, data=data)
+        records["adapter"] = ArrayRecord({ARRAY_KEY: array})
+    return Message(RecordDict(records), reply_to=request)
 
 
-def error_reply(code: int, question: Message) -> Message:
-    """Return the error that goes in an answer's place.
+def build_error(code: int, request: Message) -> Message:
+    """Return the error that is sent in place of a reply.
 
     Args:
-        code: a key of `REASONS`.
-        question: the server's message.
+        code: a key of `ERROR_REASONS`.
+        request: the server's message.
     """
-    return Message(Error(code=code, reason=REASONS[code]), reply_to=question)
+    return Message(Error(code=code, reason=ERROR_REASONS[code]), reply_to=request)
 
 
 def known_code(code: int) -> int:
-    """Return an app's error code if it is one of `REASONS`, else `CLIENT_FAILED`."""
-    return code if code in REASONS else CLIENT_FAILED
+    """Return an app's error code if it is in `ERROR_REASONS`, else `APP_FAILED`."""
+    return code if code in ERROR_REASONS else APP_FAILED
 
 
-def release_facts(release: Release, found: Inventory) -> dict[str, Any]:
-    """Return what the audit log says of a message that leaves."""
-    facts: dict[str, Any] = {"configs": {name: dict(of) for name, of in release.configs.items()}}
-    if release.report is not None:
-        facts |= {"metrics": dict(release.report), "epsilon": release.epsilon}
-    if release.adapter is not None:
+def reply_facts(checked: CheckedReply, parsed: ParsedMessage) -> dict[str, Any]:
+    """Return the audit log's fields about a reply that is sent."""
+    facts: dict[str, Any] = {"configs": {name: dict(of) for name, of in checked.configs.items()}}
+    if checked.report is not None:
+        facts |= {"metrics": dict(checked.report), "epsilon": checked.epsilon}
+    if checked.adapter is not None:
         facts["adapter"] = {
-            "tensors": [[name, dtype, list(shape)] for name, dtype, shape in release.tensors],
-            "rank": release.rank,
-            "norm": release.norm,
-            "bytes": len(release.adapter),
-            "sha256": hashlib.sha256(release.adapter).hexdigest(),
+            "tensors": [[name, dtype, list(shape)] for name, dtype, shape in checked.tensors],
+            "rank": checked.rank,
+            "norm": checked.norm,
+            "bytes": len(checked.adapter),
+            "sha256": hashlib.sha256(checked.adapter).hexdigest(),
         }
-    return facts | {"answer-bytes": found.size}
+    return facts | {"answer-bytes": parsed.size}
 
 
-def _content(release: Release) -> RecordDict:
-    records: dict[str, Any] = {
-        name: ConfigRecord(dict(values)) for name, values in release.configs.items()
-    }
-    if release.report is not None:
-        records["report"] = MetricRecord(dict(release.report))
-    if release.adapter is not None:
-        data = release.adapter
-        array = Array(dtype=ARRAY_DTYPE, shape=(len(data),), stype=ARRAY_STYPE, data=data)
-        records["adapter"] = ArrayRecord({ARRAY_KEY: array})
-    return RecordDict(records)
-
-
-def measure(message: Message) -> dict[str, Any]:
-    """Return a message's bytes as it leaves, and its digest, which is its id at the server too."""
+def message_facts(message: Message) -> dict[str, Any]:
+    """Return a sent message's size in bytes and its digest, which is also its id at the server."""
     objects = get_all_nested_objects(message).values()
     return {"bytes": sum(len(one.deflate()) for one in objects), "message": message.object_id}

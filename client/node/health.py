@@ -23,7 +23,7 @@ OFFLINE_AFTER_S = 90.0
 SERVICE = "fedvitals.node"
 
 
-class Pulse:
+class Heartbeat:
     """When the coordinator last answered; shared by the connection and the health endpoint."""
 
     def __init__(self) -> None:
@@ -44,8 +44,8 @@ class Pulse:
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     """Answers `grpc.health.v1.Health/Check`."""
 
-    def __init__(self, pulse: Pulse, offline_after_s: float = OFFLINE_AFTER_S) -> None:
-        self._pulse = pulse
+    def __init__(self, heartbeat: Heartbeat, offline_after_s: float = OFFLINE_AFTER_S) -> None:
+        self._heartbeat = heartbeat
         self._offline_after_s = offline_after_s
 
     def Check(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 (gRPC's name)
@@ -53,12 +53,12 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         status = health_pb2.HealthCheckResponse
         if request.service not in ("", SERVICE):
             context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
-        connected = self._pulse.age_s() <= self._offline_after_s
+        connected = self._heartbeat.age_s() <= self._offline_after_s
         return status(status=status.SERVING if connected else status.NOT_SERVING)
 
 
 def serve_health(
-    address: Address, pulse: Pulse, offline_after_s: float = OFFLINE_AFTER_S
+    address: Address, heartbeat: Heartbeat, offline_after_s: float = OFFLINE_AFTER_S
 ) -> grpc.Server:
     """Start the endpoint and return its server.
 
@@ -66,7 +66,7 @@ def serve_health(
         NodeError: where the address cannot be used.
     """
     server = grpc.server(ThreadPoolExecutor(max_workers=2, thread_name_prefix="health"))
-    service = HealthService(pulse, offline_after_s)
+    service = HealthService(heartbeat, offline_after_s)
     health_pb2_grpc.add_HealthServicer_to_server(service, server)
     try:
         server.add_insecure_port(str(address))

@@ -42,7 +42,7 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
 
 
-def allow_only(app: App) -> App:
+def allow_app_calls(app: App) -> App:
     """Return a web application that answers 403 to every other call."""
 
     async def guarded(scope: Scope, receive: Any, send: Any) -> None:
@@ -75,7 +75,7 @@ def serve_local_api(
         NodeError: where the address, the certificate or its key cannot be used.
     """
     config = uvicorn.Config(
-        app=allow_only(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
+        app=allow_app_calls(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
         host=address.host,
         port=address.port,
         access_log=False,

@@ -27,7 +27,7 @@ def training_patients(table: Path) -> int | None:
     return len(training["patient_id"].unique())
 
 
-def check_patients(config: SiteConfig, policy: Policy) -> int:
+def require_min_patients(config: SiteConfig, policy: Policy) -> int:
     """Return the number of training patients, from the table, or as the site declares it.
 
     Where privacy is required the declared number alone counts: whether the node starts must not

@@ -21,7 +21,7 @@ _ID = re.compile(r"[0-9a-fA-F]{16,64}|[0-9.]{1,24}|train|evaluate|query")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-class JsonLines(logging.Formatter):
+class JsonLinesFormatter(logging.Formatter):
     """One record a line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -38,14 +38,14 @@ class JsonLines(logging.Formatter):
 
 
 def set_up_log(section: LogSection) -> None:
-    """Send everything that is logged in this process through `JsonLines`."""
+    """Send everything that is logged in this process through `JsonLinesFormatter`."""
     handler: logging.Handler
     if section.file is None:
         handler = logging.StreamHandler(sys.stderr)
     else:
         section.file.parent.mkdir(parents=True, exist_ok=True)
         handler = WatchedFileHandler(section.file, encoding="utf-8")  # log rotation moves the file
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLinesFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(section.level.upper())

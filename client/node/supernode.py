@@ -31,18 +31,18 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.node_key import read_node_key
 from client.config.site_config import SiteConfig
-from client.config.site_facts import site_of
-from client.egress.audit.anchor_shipping import Place, ship_anchor
-from client.egress.audit.anchor_thread import Anchoring
+from client.config.site_facts import site_facts
+from client.egress.audit.anchor_shipping import AnchorDestination, ship_anchor
+from client.egress.audit.anchor_thread import AnchorThread
 from client.egress.audit.audit_log import AuditLog
 from client.egress.gate import Gate
-from client.node.flower_patches import Trouble, check_release, gated
-from client.node.health import Pulse, serve_health
+from client.node.flower_patches import LastConnectionError, check_flower_version, patched_flower
+from client.node.health import Heartbeat, serve_health
 from client.node.isolation.linux import hide_memory
 from client.node.local_api import serve_local_api
-from client.node.min_patients import check_patients
+from client.node.min_patients import require_min_patients
 from client.node.node_log import set_up_log
-from client.node.reply_deadline import Deadline
+from client.node.reply_deadline import ReplyDeadline
 from client.policy.file_ownership import check_own_file
 from client.policy.policy import PolicyFile
 from common.backbones.weights_store import install_packaged
@@ -67,25 +67,27 @@ def run_node(config: SiteConfig) -> NoReturn:
         NodeError: the key, the CA or an address cannot be used, or the coordinator does not
             accept this site.
     """
-    check_release()
+    check_flower_version()
     os.environ.update(flower_environment())
     policy = PolicyFile(config.site.policy, own=True)
-    patients = check_patients(config, policy.current())
+    patients = require_min_patients(config, policy.current())
     check_own_file(config.node.key, "node.key", NodeError)
     key, ca = read_node_key(config.node.key), _read(config.server.ca, "server.ca")
     anchoring = _anchoring(config, key)
-    audit = AuditLog(config.audit_log, None if anchoring is None else anchoring.wrote)
+    audit = AuditLog(config.audit_log, None if anchoring is None else anchoring.on_append)
     set_up_log(config.log)
     if anchoring is not None:
-        anchoring.begin()
-    pulse, trouble, deadline = Pulse(), Trouble(), Deadline()
-    threading.excepthook = lambda failure: _thread_died(failure, trouble)
-    health = serve_health(config.node.health, pulse)
+        anchoring.start()
+    heartbeat, connection_error, deadline = Heartbeat(), LastConnectionError(), ReplyDeadline()
+    threading.excepthook = lambda failure: _thread_died(failure, connection_error)
+    health = serve_health(config.node.health, heartbeat)
     objects = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=objects)
-    gate = Gate(site_of(config, patients), policy.current, audit)
+    gate = Gate(site_facts(config, patients), policy.current, audit)
     _watch_deadline(deadline)
-    hold = gated(gate, objects.store(), pulse, trouble, deadline, _without_audit_log)
+    hold = patched_flower(
+        gate, objects.store(), heartbeat, connection_error, deadline, _without_audit_log
+    )
     with _app_process(config, state), hold:
         log.info("site %s starts, %d app bundles may run", config.site.id, _approved(policy))
         try:
@@ -101,11 +103,11 @@ def run_node(config: SiteConfig) -> NoReturn:
                 trusted_entities={"policy": "the site's own"},
             )
         except SystemExit as stop:
-            if trouble.reason is None:
+            if connection_error.reason is None:
                 raise
-            raise NodeError(trouble.reason) from stop
+            raise NodeError(connection_error.reason) from stop
     health.stop(None)  # held until here: gRPC ends a server that nobody refers to
-    _end(trouble, "the connection to the coordinator is lost for good")
+    _end(connection_error, "the connection to the coordinator is lost for good")
 
 
 def _approved(policy: PolicyFile) -> int:
@@ -120,16 +122,16 @@ def _read(path: Path, what: str) -> bytes:
         raise NodeError(f"{what} = {path} cannot be read: {problem.strerror}") from problem
 
 
-def _anchoring(config: SiteConfig, key: ec.EllipticCurvePrivateKey) -> Anchoring | None:
+def _anchoring(config: SiteConfig, key: ec.EllipticCurvePrivateKey) -> AnchorThread | None:
     """What ships the audit log's anchors; None where site.toml names no place for them."""
     to, state = config.audit.anchor_to, config.site.state
     if not to:
         return None
-    Place.parse(to, state)  # a wrong place ends the start
+    AnchorDestination.parse(to, state)  # a wrong place ends the start
     ship = partial(
         ship_anchor, config.audit_log, config.site.id, key, to, ca=config.audit.anchor_ca
     )
-    return Anchoring(ship, config.audit.anchor_every)
+    return AnchorThread(ship, config.audit.anchor_every)
 
 
 @contextmanager
@@ -191,13 +193,13 @@ def _watch(process: subprocess.Popen[bytes]) -> None:
     os._exit(LOST)
 
 
-def _thread_died(failure: Any, trouble: Trouble) -> None:
+def _thread_died(failure: Any, connection_error: LastConnectionError) -> None:
     """A dead heartbeat leaves the site out of the run while everything else looks well."""
     log.error("a thread ended: %s", getattr(failure.exc_type, "__name__", "unknown"))
-    _end(trouble, "a part of the node has stopped")
+    _end(connection_error, "a part of the node has stopped")
 
 
-def _watch_deadline(deadline: Deadline) -> None:
+def _watch_deadline(deadline: ReplyDeadline) -> None:
     """End the node where the app hangs, or is not there, and the server waits no longer."""
 
     def watch() -> None:
@@ -218,8 +220,8 @@ def _without_audit_log(problem: AuditError) -> NoReturn:
     os._exit(problem.exit_code)
 
 
-def _end(trouble: Trouble, otherwise: str) -> NoReturn:
+def _end(connection_error: LastConnectionError, otherwise: str) -> NoReturn:
     """End the process at once: threads of Flower's would keep it alive."""
-    log.error("%s; the node ends, to be started again", trouble.reason or otherwise)
+    log.error("%s; the node ends, to be started again", connection_error.reason or otherwise)
     logging.shutdown()
-    os._exit(NodeError.exit_code if trouble.reason else LOST)
+    os._exit(NodeError.exit_code if connection_error.reason else LOST)

@@ -39,7 +39,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
-class Fault:
+class OwnershipProblem:
     """Why a file is not the site's own.
 
     Attributes:
@@ -54,10 +54,10 @@ class Fault:
 class _FaultError(Exception):
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
-        self.fault = Fault(what, remedy)
+        self.fault = OwnershipProblem(what, remedy)
 
 
-def find_fault(path: Path, what: str, also: Collection[int] = ()) -> Fault | None:
+def ownership_problem(path: Path, what: str, also: Collection[int] = ()) -> OwnershipProblem | None:
     """Return why a file is not the site's own; None where it is.
 
     Args:
@@ -83,7 +83,7 @@ def check_own_file(
         error: what to raise, in one line with the command that mends it.
         also: users who may own it beside root and the user of this process.
     """
-    fault = find_fault(path, what, also)
+    fault = ownership_problem(path, what, also)
     if fault is not None:
         raise error(f"{fault.what}; {fault.remedy}")
 

@@ -1,7 +1,7 @@
-"""What the node knows of a run: its app bundle by the bytes, and its resolved settings.
+"""A run as the coordinator submitted it: the app bundle's digest and the resolved settings.
 
-Both are read once, when the run's first message comes, and hold for all its messages: a coordinator
-that changes them later changes nothing here.
+Both are read once, with the run's first message, and apply to all its messages: if the coordinator
+changes them later, the node does not notice.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from common.errors import UsageError
 
 
 @dataclass(frozen=True)
-class RunFacts:
-    """A run, as far as the gate judges it.
+class SubmittedRun:
+    """The facts of a run that the gate judges.
 
     Attributes:
-        bundle: SHA-256 of the app bundle's bytes; empty where it brought none.
-        settings: the resolved settings; None where they have not been read, or cannot be.
-        problem: why the run is not one that a site takes part in; empty where it may be.
+        bundle: SHA-256 of the app bundle's bytes; empty without one.
+        settings: the resolved settings; None if they were not or could not be read.
+        problem: why no site takes part in the run; empty if a site may.
     """
 
     bundle: str
@@ -37,30 +37,31 @@ class RunFacts:
 
 
 def bundle_digest(fab: Fab) -> str:
-    """Return the SHA-256 of a bundle's bytes, which is taken here and not believed."""
+    """Return the SHA-256 of a bundle's bytes; the declared digest is not trusted."""
     return hashlib.sha256(fab.content).hexdigest()
 
 
-def read_run(run: Run, fab: Fab) -> RunFacts:
-    """Read a run's settings out of its approved bundle and the coordinator's overrides.
+def read_submitted_run(run: Run, fab: Fab) -> SubmittedRun:
+    """Read a run's settings from its approved bundle and the coordinator's overrides.
 
-    Flower hands the app the same two, put together by the same function.
+    Flower passes the app the same two, merged by the same function.
 
     Args:
-        run: as the coordinator describes it.
-        fab: its bundle, which the site has approved: a foreign zip file is not opened in the node.
+        run: the run as the coordinator describes it.
+        fab: its bundle, approved by the site: the node opens no other zip file.
     """
     digest = bundle_digest(fab)
     if run.primary_task_type == TaskType.AGENT_APP:
-        # An agent's run would be given tools and models on the internet by Flower's own processes.
-        return RunFacts(digest, problem="it is a run of agents, which no site takes part in")
+        # Flower's own processes would give an agent tools and models on the internet.
+        return SubmittedRun(digest, problem="it is a run of agents, which no site takes part in")
     try:
         check_run_bundle(run.fab_id, run.fab_version, run.fab_hash, fab.content)
         config = RunConfig.parse(get_fused_config_from_fab(fab.content, run))
     except RefusedError as problem:
-        return RunFacts(digest, problem=problem.detail)
+        return SubmittedRun(digest, problem=problem.detail)
     except UsageError as problem:
-        return RunFacts(digest, problem=f"its settings are not accepted: {problem}")
-    except Exception as problem:  # Flower's reader fails in as many ways as a zip file has
-        return RunFacts(digest, problem=f"its settings cannot be read: {type(problem).__name__}")
-    return RunFacts(digest, RunSettings(config))
+        return SubmittedRun(digest, problem=f"its settings are not accepted: {problem}")
+    except Exception as problem:  # Flower's reader raises whatever a zip file can cause
+        name = type(problem).__name__
+        return SubmittedRun(digest, problem=f"its settings cannot be read: {name}")
+    return SubmittedRun(digest, RunSettings(config))

@@ -9,7 +9,7 @@ Level = Literal["OK", "WARN", "FAIL"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """One result.
 
     Attributes:
@@ -25,16 +25,16 @@ class Finding:
     remedy: str = ""
 
 
-def ok(code: str, what: str) -> Finding:
+def ok(code: str, what: str) -> CheckResult:
     """Nothing is to be done."""
-    return Finding(code, "OK", what)
+    return CheckResult(code, "OK", what)
 
 
-def warn(code: str, what: str, remedy: str) -> Finding:
+def warn(code: str, what: str, remedy: str) -> CheckResult:
     """The node runs, but somebody should look."""
-    return Finding(code, "WARN", what, remedy)
+    return CheckResult(code, "WARN", what, remedy)
 
 
-def fail(code: str, what: str, remedy: str) -> Finding:
+def fail(code: str, what: str, remedy: str) -> CheckResult:
     """It will not work."""
-    return Finding(code, "FAIL", what, remedy)
+    return CheckResult(code, "FAIL", what, remedy)

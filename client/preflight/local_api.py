@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import SiteConfig
 from client.node.local_api import server_context
-from client.preflight.check_result import Finding, fail, ok, warn
+from client.preflight.check_result import CheckResult, fail, ok, warn
 from common.errors import NodeError
 
 EXPIRES_SOON_DAYS = 30
@@ -19,14 +19,14 @@ ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - looked for, not listened on
 _RENEW = "make a new pair with deploy/certs/local-api.sh; give its client-api.crt to the app too"
 
 
-def check_interface(config: SiteConfig) -> Iterator[Finding]:
+def check_interface(config: SiteConfig) -> Iterator[CheckResult]:
     """Give the finding; none where the interface is on loopback and not encrypted."""
     tls = config.node.client_api_tls
     if tls is not None:
         yield _certificate(tls, config.node.client_api)
 
 
-def _certificate(tls: ClientApiTls, address: Address) -> Finding:
+def _certificate(tls: ClientApiTls, address: Address) -> CheckResult:
     try:
         theirs = server_context(tls)
         mode = stat.S_IMODE(tls.key.stat().st_mode)

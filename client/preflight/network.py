@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 
 from client.config.site_config import ServerSection
 from client.node.connection_errors import explain_tls
-from client.preflight.check_result import Finding, fail, ok, warn
+from client.preflight.check_result import CheckResult, fail, ok, warn
 
 TIMEOUT_S = 10.0
 EXPIRES_SOON_DAYS = 30
@@ -38,7 +38,7 @@ _CLOSED = {
 _FIREWALL = "ask the network's administrators to allow this machine to reach it"
 
 
-def check_network(server: ServerSection) -> Iterator[Finding]:
+def check_network(server: ServerSection) -> Iterator[CheckResult]:
     """Give the findings, step by step, until one fails."""
     for step in (_check_name, _check_port, _check_tls):
         found = list(step(server))
@@ -47,7 +47,7 @@ def check_network(server: ServerSection) -> Iterator[Finding]:
             return
 
 
-def _check_name(server: ServerSection) -> Iterator[Finding]:
+def _check_name(server: ServerSection) -> Iterator[CheckResult]:
     host = server.address.host
     try:
         answers = socket.getaddrinfo(host, server.address.port, type=socket.SOCK_STREAM)
@@ -61,7 +61,7 @@ def _check_name(server: ServerSection) -> Iterator[Finding]:
     yield ok("dns", f"{host} is {', '.join(addresses)}")
 
 
-def _check_port(server: ServerSection) -> Iterator[Finding]:
+def _check_port(server: ServerSection) -> Iterator[CheckResult]:
     address = server.address
     try:
         socket.create_connection((address.host, address.port), TIMEOUT_S).close()
@@ -72,7 +72,7 @@ def _check_port(server: ServerSection) -> Iterator[Finding]:
     yield ok("tcp", f"{address} answers")
 
 
-def _check_tls(server: ServerSection) -> Iterator[Finding]:
+def _check_tls(server: ServerSection) -> Iterator[CheckResult]:
     address = server.address
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -99,7 +99,7 @@ def _check_tls(server: ServerSection) -> Iterator[Finding]:
     yield _clock(stated)
 
 
-def _expiry(until: str) -> Finding:
+def _expiry(until: str) -> CheckResult:
     days = (ssl.cert_time_to_seconds(until) - time.time()) / 86400
     what = f"the certificate of server.address is valid until {until}, {days:.0f} days"
     if days < EXPIRES_SOON_DAYS:
@@ -125,7 +125,7 @@ def _knock(server: ServerSection, context: ssl.SSLContext) -> tuple[int, float |
     return status, there
 
 
-def _clock(there: float | None) -> Finding:
+def _clock(there: float | None) -> CheckResult:
     """Compare with the Date that a web server states: to the second, less the way there."""
     if there is None:
         return warn("clock", "the coordinator states no time", "see that this machine uses NTP")

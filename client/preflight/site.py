@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from client.config.site_config import SiteConfig
 from client.egress.audit.anchor_shipping import shipped_before
-from client.egress.audit.audit_log import read_entries, verify
+from client.egress.audit.hash_chain import read_entries, verify_log
 from client.egress.privacy_budget import PrivacyBudget, share_spent
 from client.node.min_patients import training_patients
-from client.policy.file_ownership import find_fault
+from client.policy.file_ownership import ownership_problem
 from client.policy.policy import Policy, load_policy
 from client.policy.run_settings import unnamed_settings
-from client.preflight.check_result import Finding, fail, ok, warn
+from client.preflight.check_result import CheckResult, fail, ok, warn
 from client.preflight.local_api import check_interface
 from client.privacy.budget_filter import BudgetFilter
 from common.data.site_table import SiteTableInfo, read_site_table
@@ -33,7 +33,7 @@ SOON = timedelta(days=14)
 """So long before an approval ends, preflight warns."""
 
 
-def check_approvals(path: Path, policy: Policy, now: datetime) -> Finding:
+def check_approvals(path: Path, policy: Policy, now: datetime) -> CheckResult:
     """Give the finding about the bundles of a policy.
 
     Args:
@@ -57,7 +57,7 @@ def check_approvals(path: Path, policy: Policy, now: datetime) -> Finding:
 _NEW_KEY = "make one with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key, and have it registered"
 
 
-def check_site(config: SiteConfig, file: Path | None = None) -> Iterator[Finding]:
+def check_site(config: SiteConfig, file: Path | None = None) -> Iterator[CheckResult]:
     """Give the findings.
 
     Args:
@@ -80,13 +80,15 @@ def check_site(config: SiteConfig, file: Path | None = None) -> Iterator[Finding
     yield from check_interface(config)
 
 
-def _own(config: SiteConfig, file: Path | None) -> Iterator[Finding]:
+def _own(config: SiteConfig, file: Path | None) -> Iterator[CheckResult]:
     """Whether others could change or exchange what decides what leaves."""
     paths = {"site.policy": config.site.policy, "node.key": config.node.key}
     paths |= {} if file is None else {"site.toml": file}
     also = _nodes_user(config)
     # One that is not there has a finding of its own.
-    faults = [find_fault(path, what, also) for what, path in paths.items() if os.path.lexists(path)]
+    faults = [
+        ownership_problem(path, what, also) for what, path in paths.items() if os.path.lexists(path)
+    ]
     for fault in faults:
         if fault is not None:
             yield fail("files", fault.what, fault.remedy)
@@ -104,7 +106,7 @@ def _nodes_user(config: SiteConfig) -> list[int]:
         return []
 
 
-def _settings(config: SiteConfig, policy: Policy) -> Finding:
+def _settings(config: SiteConfig, policy: Policy) -> CheckResult:
     unnamed = unnamed_settings(policy.settings)
     if not unnamed:
         return ok("settings", "the policy names what a run may set")
@@ -115,7 +117,7 @@ def _settings(config: SiteConfig, policy: Policy) -> Finding:
     )
 
 
-def _budget(config: SiteConfig, policy: Policy) -> Finding:
+def _budget(config: SiteConfig, policy: Policy) -> CheckResult:
     if not policy.budget_epsilon:
         return warn(
             "budget",
@@ -137,7 +139,7 @@ def _budget(config: SiteConfig, policy: Policy) -> Finding:
     )
 
 
-def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
+def _table(config: SiteConfig, policy: Policy | None) -> Iterator[CheckResult]:
     path = config.site.table
     try:
         info = read_site_table(path).info
@@ -157,7 +159,7 @@ def _table(config: SiteConfig, policy: Policy | None) -> Iterator[Finding]:
         )
 
 
-def _patients(config: SiteConfig, policy: Policy | None, counted: int) -> Finding:
+def _patients(config: SiteConfig, policy: Policy | None, counted: int) -> CheckResult:
     declared, what = config.site.patients, f"{config.site.table}: {counted} training patients"
     if policy is not None and counted < policy.min_patients:
         return fail("table", f"{what}, the policy asks {policy.min_patients}", "it is too small")
@@ -177,7 +179,7 @@ def _patients(config: SiteConfig, policy: Policy | None, counted: int) -> Findin
     return ok("table", what)
 
 
-def _declared(config: SiteConfig, info: SiteTableInfo, required: bool) -> Finding:
+def _declared(config: SiteConfig, info: SiteTableInfo, required: bool) -> CheckResult:
     """What the node says of the table under privacy, held against the table."""
     own, stated = config.site, (info.source, info.cohort_rule, info.step_minutes)
     if (own.source, own.rule, own.step_minutes) == stated:
@@ -190,7 +192,7 @@ def _declared(config: SiteConfig, info: SiteTableInfo, required: bool) -> Findin
     )
 
 
-def _key(config: SiteConfig) -> Finding:
+def _key(config: SiteConfig) -> CheckResult:
     path = config.node.key
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -208,15 +210,15 @@ def _key(config: SiteConfig) -> Finding:
     return ok("key", f"{path}, ECDSA P-384, for its owner alone")
 
 
-def _state(config: SiteConfig) -> Finding:
+def _state(config: SiteConfig) -> CheckResult:
     try:
-        lines = verify(config.audit_log, *shipped_before(config.audit_log)).lines
+        lines = verify_log(config.audit_log, *shipped_before(config.audit_log)).lines
     except (FedvitalsError, OSError) as problem:
         return fail("audit", str(problem), "keep the log as it is and find out who changed it")
     return ok("audit", f"{config.audit_log}: {lines} lines, whole")
 
 
-def _work(config: SiteConfig) -> Finding:
+def _work(config: SiteConfig) -> CheckResult:
     node = config.node
     if node.isolation == "subprocess":
         return warn(

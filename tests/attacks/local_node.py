@@ -27,7 +27,7 @@ from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.site_config import load_site_config
-from client.dry_run.offline_node import NoCoordinator
+from client.dry_run.offline_node import OfflineConnection
 from client.node.local_api import serve_local_api
 from tests.integration.deployed import REPOSITORY, replaced
 from tests.ports import free_port
@@ -102,8 +102,8 @@ class LocalNode:
         run = Run.create_empty(self._runs)
         run.fab_id, run.fab_version = fab_id or own_id, fab_version or own_version
         run.fab_hash = hashlib.sha256(bundle).hexdigest()
-        outside = NoCoordinator(run, Fab(run.fab_hash, bundle, {}))
-        outside.ask(self._question())
+        outside = OfflineConnection(run, Fab(run.fab_hash, bundle, {}))
+        outside.enqueue(self._question())
         connection = outside.functions()
         worker._pull_and_store_message(
             state=self._state,

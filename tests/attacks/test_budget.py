@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-from client.egress.reply_builder import NO_ANSWER, REFUSED
+from client.egress.reply_builder import NO_REPLY, REFUSED
 from client.privacy.accountant import spent
 from client.privacy.ledger_schema import FILE_NAME
 from common.adapter.adapter import Adapter
@@ -87,7 +87,7 @@ def test_an_app_cannot_state_another_guarantee_than_the_settings_have(
     answer = site.answer(message)
     report = dict(answer.content.metric_records["report"])
     answer.content["report"] = MetricRecord({**report, name: value})
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert site.last["reason"] == "privacy"
 
 
@@ -159,7 +159,7 @@ def test_a_run_that_fills_the_budget_may_have_its_last_answer_again(make: Make) 
     assert site.admitted(message) is None
     other = site.answer(message)
     other.content["adapter"] = _changed(other, site.shared_adapter())
-    assert site.passed(message, other).error.code == NO_ANSWER
+    assert site.passed(message, other).error.code == NO_REPLY
     assert site.last["reason"] == "budget"
     assert _reserved(site) == len(runs)
 
@@ -207,7 +207,7 @@ def test_a_budget_that_was_lowered_meanwhile_holds_for_what_has_not_left(make: M
     assert site.admitted(message) is None
     answer = site.answer(message)
     site.change_policy("budget-epsilon = 12.0", "budget-epsilon = 0.5")
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert site.last["reason"] == "budget"
 
 

@@ -20,19 +20,20 @@ from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
-from client.config.site_facts import Site
-from client.egress.audit.audit_log import AuditLog, read_entries
+from client.config.site_facts import SiteFacts
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
-from client.egress.message_parser import MAX_OBJECTS, take_inventory
-from client.egress.server_request import Question, read_question
-from client.node.gated_connection import Connection, GatedConnection
-from client.node.reply_deadline import Deadline
+from client.egress.message_parser import MAX_OBJECTS, parse_message
+from client.egress.server_request import ServerRequest, parse_request
+from client.node.gated_connection import FlowerConnection, GatedConnection
+from client.node.reply_deadline import ReplyDeadline
 from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from client.policy.policy import PolicyFile
 from client.policy.refusal import RefusedError
 from client.policy.run_settings import RunSettings
-from client.policy.submitted_run import RunFacts
+from client.policy.submitted_run import SubmittedRun
 from common.errors import AuditError
 from tests.approval_samples import STUDY, UNTIL
 from tests.client.egress.gated_site import BUNDLE, GatedSite, Make, objects
@@ -69,13 +70,13 @@ class Node:
         self._store = objects.store()
         self.state: NodeState = NodeStateFactory(objectstore_factory=objects).state()
         self.state.set_node_id(2)
-        gate = Gate(Site("micu", 100), PolicyFile(path).current, AuditLog(self.log))
-        inner = Connection(
+        gate = Gate(SiteFacts("micu", 100), PolicyFile(path).current, AuditLog(self.log))
+        inner = FlowerConnection(
             *(2, self._receive, lambda *_: (set(), ""), self.runs.__getitem__),
             *(lambda digest, _run: Fab(digest, bundle, {}), self._pull),
             *(lambda *_: None, lambda *_: None),
         )
-        gated = GatedConnection(inner, gate, self._store, Deadline(), _end)
+        gated = GatedConnection(inner, gate, self._store, ReplyDeadline(), _end)
         self._connection = gated.functions()
 
     def describe(self, asked: int, **other: Any) -> Run:
@@ -207,7 +208,7 @@ def test_a_tree_is_that_of_the_message(node: Node) -> None:
     tree, _ = objects(message)
     tree.children.append(ObjectTree(object_id=tree.children[0].object_id))
     assert node.take(message, tree) is None
-    assert node.last["detail"] == "a tree that is not that of the message"
+    assert node.last["detail"] == "the tree differs from the message's objects"
 
 
 def test_a_tree_of_many_objects_is_not_fetched(node: Node) -> None:
@@ -235,7 +236,7 @@ def test_a_piece_that_is_named_often_is_not_joined() -> None:
     tree, contents = objects(question(7, content))
     tree = _changed(tree, contents, b"[0]", b"[" + b"0, " * 63 + b"0]")
     with pytest.raises(RefusedError, match="longer together"):
-        take_inventory(tree, contents.__getitem__, 2**21)
+        parse_message(tree, contents.__getitem__, 2**21)
 
 
 def _changed(tree: ObjectTree, contents: dict[str, bytes], old: bytes, new: bytes) -> ObjectTree:
@@ -269,13 +270,13 @@ def test_long_texts_do_not_fill_the_audit_log(node: Node) -> None:
     assert node.log.stat().st_size < 10_000
 
 
-def forged(site: GatedSite, message: Message, **metadata: str) -> Question:
+def forged(site: GatedSite, message: Message, **metadata: str) -> ServerRequest:
     """A question as the node reads it, sent under other metadata than it has."""
     tree, contents = objects(message)
     for name, value in metadata.items():
         message.metadata.__dict__[f"_{name}"] = value
-    facts = RunFacts(BUNDLE, RunSettings(site.config))
-    return read_question(message, tree, contents.__getitem__, facts)
+    facts = SubmittedRun(BUNDLE, RunSettings(site.config))
+    return parse_request(message, tree, contents.__getitem__, facts)
 
 
 @pytest.mark.parametrize(

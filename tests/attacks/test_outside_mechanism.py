@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Error, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
-from client.egress.reply_builder import CLIENT_FAILED, NO_ANSWER, REASONS, REFUSED
+from client.egress.reply_builder import APP_FAILED, ERROR_REASONS, NO_REPLY, REFUSED
 from client.privacy.allowlist import PRIVATE_NUMBERS
 from tests.client.egress.gated_site import POLICY, GatedSite, Make
 
@@ -51,7 +51,7 @@ def test_a_private_join_does_not_come_from_the_app(make: Make) -> None:
     """
     site = make(allow="patients,windows")
     message = site.ask("query")
-    assert site.passed(message, site.answer(message)).error.code == NO_ANSWER
+    assert site.passed(message, site.answer(message)).error.code == NO_REPLY
     assert site.last["reason"] == "join"
 
 
@@ -82,13 +82,13 @@ def test_under_privacy_no_number_leaves_that_the_site_does_not_name(
     answer = site.answer(message)
     report = dict(answer.content.metric_records["report"])
     answer.content["report"] = MetricRecord({**report, name: 1})
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert "site.toml's allow" in site.last["detail"]
 
 
 @pytest.mark.parametrize(
     "code",
-    [CLIENT_FAILED, REFUSED, ErrorCode.INVALID_FAB, ErrorCode.CLIENT_APP_CRASHED, 0, 5, 2**31],
+    [APP_FAILED, REFUSED, ErrorCode.INVALID_FAB, ErrorCode.CLIENT_APP_CRASHED, 0, 5, 2**31],
 )
 def test_under_privacy_every_failure_of_an_app_says_the_same(make: Make, code: int) -> None:
     """An app sends bits by the error that it chooses.
@@ -99,11 +99,11 @@ def test_under_privacy_every_failure_of_an_app_says_the_same(make: Make, code: i
     message = site.ask("train")
     error = Message(Error(code=code, reason="Meier, bed 7"), reply_to=message)
     sent = site.passed(message, error).error
-    assert (sent.code, sent.reason) == (NO_ANSWER, REASONS[NO_ANSWER])
+    assert (sent.code, sent.reason) == (NO_REPLY, ERROR_REASONS[NO_REPLY])
     refused = site.answer(message)
     refused.content["table"] = refused.content.array_records["adapter"]
     sent = site.passed(message, refused).error
-    assert (sent.code, sent.reason) == (NO_ANSWER, REASONS[NO_ANSWER])
+    assert (sent.code, sent.reason) == (NO_REPLY, ERROR_REASONS[NO_REPLY])
 
 
 def test_errors_are_counted_and_end_in_silence(make: Make) -> None:
@@ -115,7 +115,7 @@ def test_errors_are_counted_and_end_in_silence(make: Make) -> None:
 
     def fail() -> Message | None:
         message = site.ask("train")
-        return site.sent(message, Message(Error(code=CLIENT_FAILED), reply_to=message))
+        return site.sent(message, Message(Error(code=APP_FAILED), reply_to=message))
 
     assert [fail() is None for _ in range(4)] == [False, False, True, True]
     assert site.last["silent"]

@@ -10,8 +10,8 @@ from flwr.app import MetricRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.egress.reply_builder import NO_ANSWER, REFUSED
-from client.egress.report_rules import RANGES, WHOLE, capacity_bits, ranged, rounded
+from client.egress.reply_builder import NO_REPLY, REFUSED
+from client.egress.report_rules import RANGES, WHOLE, ranged, report_capacity_bits, rounded
 from client.policy.refusal import RefusedError
 from tests.client.egress.gated_site import OPEN, GatedSite, Make
 
@@ -24,7 +24,7 @@ def reported(site: GatedSite, **numbers: Any) -> str:
     answer = site.answer(message)
     answer.content["report"] = MetricRecord({"steps": 3, **numbers})
     sent = site.passed(message, answer)
-    assert not sent.has_error() or sent.error.code in (REFUSED, NO_ANSWER)
+    assert not sent.has_error() or sent.error.code in (REFUSED, NO_REPLY)
     return str(site.last["reason"]) if sent.has_error() else ""
 
 
@@ -89,7 +89,9 @@ def test_the_bits_of_a_report_are_counted() -> None:
 
     Before: 751 bits under the shipped policy.
     """
-    assert capacity_bits({}) == 0.0
-    assert capacity_bits({"patients": -1}) == pytest.approx(math.log2(10**6 + 1))
-    assert capacity_bits({"loss": 4}) == pytest.approx(math.log2(11_000_001))
-    assert capacity_bits({"privacy.epsilon": None, "unknown": 4}) == 0.0, "the node's own, or none"
+    assert report_capacity_bits({}) == 0.0
+    assert report_capacity_bits({"patients": -1}) == pytest.approx(math.log2(10**6 + 1))
+    assert report_capacity_bits({"loss": 4}) == pytest.approx(math.log2(11_000_001))
+    assert report_capacity_bits({"privacy.epsilon": None, "unknown": 4}) == 0.0, (
+        "the node's own, or none"
+    )

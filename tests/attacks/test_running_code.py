@@ -390,12 +390,12 @@ def test_a_dry_run_whose_keeper_was_killed_writes_no_page(
     killed.chmod(0o700)
     monkeypatch.setattr(sys, "executable", str(killed))
     assert hospital.call() == 22
-    assert "the keeper of the app's processes ended with -9" in capsys.readouterr().err
+    assert "the supervisor of the app's processes ended with -9" in capsys.readouterr().err
     assert not (tmp_path / "out/what-would-leave.md").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+@pytest.mark.skipif(landlock.landlock_version() == 0, reason="no Landlock on this machine")
 def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> None:
     """Neither the file, nor command line, environment or open file, nor a process's memory has it.
 
@@ -411,7 +411,7 @@ def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> N
     assert got.pop("table") == "rows"
     assert got.pop("own files") == []
     assert got.pop("environment") is False
-    if landlock.version() < 6:
+    if landlock.landlock_version() < 6:
         got = {name: value for name, value in got.items() if not name.startswith("signal")}
     assert len(got) >= 1 + 3 * 2
     assert set(got.values()) == {"PermissionError"}, got
@@ -419,7 +419,7 @@ def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+@pytest.mark.skipif(landlock.landlock_version() == 0, reason="no Landlock on this machine")
 def test_an_app_cannot_rename_the_secret_for_the_next_one_to_read(
     node: LocalNode, tmp_path: Path
 ) -> None:
@@ -440,7 +440,7 @@ def test_an_app_cannot_rename_the_secret_for_the_next_one_to_read(
     assert secret.read_text() == node.secret
 
 
-@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+@pytest.mark.skipif(landlock.landlock_version() == 0, reason="no Landlock on this machine")
 def test_a_dry_runs_app_cannot_read_or_exchange_the_sites_secrets(
     tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path
 ) -> None:

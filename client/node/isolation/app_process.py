@@ -29,7 +29,7 @@ from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExec
 from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
 from client.config.node_section import NodeSection
-from client.node.isolation.landlock import version
+from client.node.isolation.landlock import landlock_version
 from client.node.isolation.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
 from common.errors import UsageError
 from common.flower.environment import flower_environment
@@ -195,7 +195,7 @@ def serve(
     """
     hide_memory()
     adopt_orphans()
-    if not version():
+    if not landlock_version():
         log.warning(
             "this machine has no Landlock: an app can read %s and signal our processes; what it "
             "leaves running is killed with its message all the same",

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 from flwr.supernode.cli import flwr_clientapp
 from flwr.supernode.runtime import run_clientapp
 
-from client.node.isolation.landlock import fence_in, version
+from client.node.isolation.landlock import landlock_version, restrict_files
 from client.node.isolation.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
 from client.policy.bundle_identity import check_run_bundle
 
@@ -117,7 +117,7 @@ def _be_the_app(
         end_with_parent(keeper, signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         _take_nothing_along(folder)
-        if not fence_in(hidden) and version():
+        if not restrict_files(hidden) and landlock_version():
             log.warning("the app can read one of %s", ", ".join(map(str, hidden)))
         run_clientapp.pull_task_input = _checked(run_clientapp.pull_task_input)
         forget_own_modules()

@@ -14,13 +14,14 @@ from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
 from client.app.client_app import app
-from client.config.site_facts import Site
-from client.egress.audit.audit_log import AuditLog, read_entries
+from client.config.site_facts import SiteFacts
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
-from client.egress.server_request import Question, read_question
+from client.egress.server_request import ServerRequest, parse_request
 from client.policy.policy import PolicyFile
 from client.policy.run_settings import RunSettings
-from client.policy.submitted_run import RunFacts
+from client.policy.submitted_run import SubmittedRun
 from client.privacy.allowlist import parse_allow
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import to_record
@@ -131,7 +132,7 @@ class GatedSite:
     table: Path
     folder: Path
     allow: str
-    site: Site
+    site: SiteFacts
     gate: Gate
     answers: dict[tuple[str, ...], Message]
     asked: int = 0
@@ -155,12 +156,12 @@ class GatedSite:
         adapted = adapted_backbone(self.config.backbone, self.config.lora, torch.device("cpu"))
         return adapted.fresh_adapter(derive_seed(self.config.seed, "adapter"))
 
-    def question(self, message: Message, bundle: str = BUNDLE) -> Question:
+    def question(self, message: Message, bundle: str = BUNDLE) -> ServerRequest:
         """Return a message as the node reads it."""
         message.metadata.__dict__["_message_id"] = message.object_id  # its content may be another
         tree, contents = objects(message)
-        facts = RunFacts(bundle, RunSettings(self.config))
-        return read_question(message, tree, contents.__getitem__, facts)
+        facts = SubmittedRun(bundle, RunSettings(self.config))
+        return parse_request(message, tree, contents.__getitem__, facts)
 
     def answer(self, message: Message) -> Message:
         """Return what this release's app answers; it is asked once for each kind of answer."""
@@ -197,7 +198,9 @@ class GatedSite:
     def sent(self, message: Message, answer: Message, bundle: str = BUNDLE) -> Message | None:
         """Return what `passed` does; None where the gate is silent."""
         tree, contents = objects(answer)
-        return self.gate.pass_on(self.question(message, bundle), answer, tree, contents.__getitem__)
+        return self.gate.filter_reply(
+            self.question(message, bundle), answer, tree, contents.__getitem__
+        )
 
     def asked_and_answered(self, message: Message) -> Message:
         """Return what leaves where a message is admitted, answered and passed on."""
@@ -272,7 +275,7 @@ def make_gated_site(
     digest = adapted_backbone(config.backbone, config.lora, torch.device("cpu")).digest
     path = folder / "policy.toml"
     path.write_text(policy.replace("DIGEST", digest).replace("BACKBONE", config.backbone))
-    site = Site(
+    site = SiteFacts(
         name="micu",
         patients=patients,
         declared_patients=patients,

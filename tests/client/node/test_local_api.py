@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from client.config.node_section import ClientApiTls
-from client.node.local_api import ALLOWED, PREFIX, allow_only, server_context
+from client.node.local_api import ALLOWED, PREFIX, allow_app_calls, server_context
 from common.errors import NodeError
 from tests.integration.deployed import script
 
@@ -26,7 +26,7 @@ def ask(path: str, kind: str = "http") -> tuple[list[str], list[dict[str, Any]]]
     async def send(answer: dict[str, Any]) -> None:
         answers.append(answer)
 
-    asyncio.run(allow_only(flower)({"type": kind, "path": path}, receive, send))
+    asyncio.run(allow_app_calls(flower)({"type": kind, "path": path}, receive, send))
     return passed, answers
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 import client.policy.file_ownership as own_file
-from client.policy.file_ownership import check_own_file, find_fault, read_own_bytes, read_own_text
+from client.policy.file_ownership import (
+    check_own_file,
+    ownership_problem,
+    read_own_bytes,
+    read_own_text,
+)
 from common.errors import NodeError, PolicyError, UsageError
 
 FOREIGN = 4242
@@ -143,7 +148,7 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
     os.chown(file, FOREIGN, FOREIGN)
     message = refused(file)
     assert f"belongs to user {FOREIGN}" in message
-    assert find_fault(file, "site.policy", also=[FOREIGN]) is None
+    assert ownership_problem(file, "site.policy", also=[FOREIGN]) is None
     mended(message)
     check_own_file(file, "site.policy", PolicyError)
 
@@ -179,9 +184,9 @@ def test_another_user_reads_what_is_roots_and_his_own_and_no_thirds(tmp_path: Pa
     """As under systemd: the settings are root's, the key is the node's user's."""
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from client.policy.file_ownership import find_fault\n"
+        "from client.policy.file_ownership import ownership_problem\n"
         f"os.setgid({FOREIGN}); os.setuid({FOREIGN})\n"
-        "print([find_fault(Path(one), 'it') is None for one in sys.argv[1:]])"
+        "print([ownership_problem(Path(one), 'it') is None for one in sys.argv[1:]])"
     )
     folder = Path("/var/tmp") / f"fedvitals-own-{os.getpid()}"
     folder.mkdir(mode=0o755)

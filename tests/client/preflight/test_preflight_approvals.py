@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.policy.policy import load_policy
-from client.preflight.check_result import Finding
+from client.preflight.check_result import CheckResult
 from client.preflight.site import check_approvals
 from tests.approval_samples import NOW, UNTIL, approved
 
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 END = datetime.fromisoformat(f"{UNTIL}T00:00:00+00:00") + timedelta(days=1)
 
 
-def found(folder: Path, entries: str, now: datetime = NOW) -> Finding:
+def found(folder: Path, entries: str, now: datetime = NOW) -> CheckResult:
     path = folder / "policy.toml"
     path.write_text(f"{(REPOSITORY / 'deploy/site/policy.toml').read_text()}\n{entries}")
     return check_approvals(path, load_policy(path), now)

@@ -8,7 +8,7 @@ import pytest
 
 from client.config.node_section import Address
 from client.config.site_config import ServerSection
-from client.preflight.check_result import Finding
+from client.preflight.check_result import CheckResult
 from client.preflight.network import check_network
 from tests.client.preflight.coordinator import coordinator
 from tests.integration.gate_setting import make_certificates
@@ -19,7 +19,7 @@ def levels(server: ServerSection) -> list[tuple[str, str]]:
     return [(finding.code, finding.level) for finding in check_network(server)]
 
 
-def last(server: ServerSection) -> Finding:
+def last(server: ServerSection) -> CheckResult:
     """The last finding; what fails is the last, and what is not well has a remedy."""
     finding = list(check_network(server))[-1]
     assert finding.remedy

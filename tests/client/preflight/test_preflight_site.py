@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.config.site_config import SiteConfig, load_site_config
 from client.egress.audit.audit_log import AuditLog
-from client.preflight.check_result import Finding
+from client.preflight.check_result import CheckResult
 from client.preflight.machine import check_machine
 from client.preflight.site import check_site
 from common.backbones.loading import load_backbone
@@ -56,7 +56,7 @@ def write_settings(folder: Path, table: Path, address: str) -> None:
     )
 
 
-def found(config: SiteConfig) -> dict[str, Finding]:
+def found(config: SiteConfig) -> dict[str, CheckResult]:
     """The findings about the site by code; what is not OK has a remedy."""
     findings = {finding.code: finding for finding in check_site(config)}
     assert all(bool(one.remedy) == (one.level != "OK") for one in findings.values())
@@ -219,7 +219,7 @@ def test_the_room_on_the_disk(
 
 
 def test_the_backbone_and_its_declared_digest(config: SiteConfig, tiny_bolt: Path) -> None:
-    def backbone(name: str) -> Finding:
+    def backbone(name: str) -> CheckResult:
         return {one.code: one for one in check_machine(config, name)}["backbone"]
 
     name = str(tiny_bolt)

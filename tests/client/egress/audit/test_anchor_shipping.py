@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 import client.egress.audit.anchor_shipping as ship_module
 from client.config.node_key import fingerprint, read_node_key, read_public_key
 from client.egress.audit.anchor_shipping import last_shipped, ship_anchor, shipped_before
-from client.egress.audit.anchor_thread import Anchoring
-from client.egress.audit.audit_log import BEGINNING, Anchor, AuditLog, verify
-from client.egress.audit.signed_anchor import SignedAnchor, check_anchors, sign_anchor
+from client.egress.audit.anchor_thread import AnchorThread
+from client.egress.audit.anchor_verification import verify_anchors
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import BEGINNING, Anchor, verify_log
+from client.egress.audit.signed_anchor import SignedAnchor, sign_anchor
 from common.errors import AuditError, NodeError, UsageError
 from tests.client.egress.audit.receiver import receiver
 from tests.integration.gate_setting import make_node_key
@@ -56,8 +58,8 @@ def ship(log: Path, to: Path | str, ca: Path | None = None) -> SignedAnchor:
 def checked(log: Path, file: Path, key: ec.EllipticCurvePublicKey = PUBLIC) -> int:
     """Check as `audit verify` does elsewhere; return how many anchors there are."""
     lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
-    found = check_anchors(lines, [key], file.name)
-    verify(log, *(one.anchor for one in found))
+    found = verify_anchors(lines, [key], file.name)
+    verify_log(log, *(one.anchor for one in found))
     return len(found)
 
 
@@ -110,7 +112,7 @@ def rewrite(log: Path, lines: int) -> None:
     [
         (lambda log: rewrite(log, 5), "are of two logs"),
         (lambda log: rewrite(log, 2), "not the one|missing at the end"),
-        (lambda log: shutil.rmtree(log.parent), "is not there, but 5 lines of it are anchored"),
+        (lambda log: shutil.rmtree(log.parent), "is missing, but 5 lines of it are anchored"),
     ],
 )
 def test_a_log_rewritten_or_removed_with_its_anchor_is_found(
@@ -121,7 +123,7 @@ def test_a_log_rewritten_or_removed_with_its_anchor_is_found(
     ship(log, file)
     change(log)
     if log.exists():
-        verify(log)  # which sees nothing
+        verify_log(log)  # which sees nothing
     with pytest.raises(AuditError, match=match):
         checked(log, file)
 
@@ -131,7 +133,7 @@ def test_a_log_that_was_cut_is_found_though_its_anchor_fits(log: Path, file: Pat
     first, *_ = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(first)
     log.with_name("audit.jsonl.anchor").unlink()
-    assert verify(log).lines == 1
+    assert verify_log(log).lines == 1
     with pytest.raises(AuditError, match="2 lines are missing at the end, after 1"):
         checked(log, file)
     with pytest.raises(AuditError, match="2 lines are missing at the end"):
@@ -146,7 +148,7 @@ def test_a_forged_log_signed_with_the_stolen_key_contradicts_what_has_left(
     with pytest.raises(AuditError, match="not the one that the anchor was made for"):
         ship(log, file)
     forged = sign_anchor(
-        verify(log), "hosp1", KEY, SignedAnchor.parse(file.read_bytes()[:-1]).digest
+        verify_log(log), "hosp1", KEY, SignedAnchor.parse(file.read_bytes()[:-1]).digest
     )
     with file.open("ab") as more:
         more.write(forged.line + b"\n")
@@ -161,7 +163,7 @@ def test_what_was_done_to_the_anchors_is_found(log: Path, file: Path, change: st
         ship(log, file)
     lines = file.read_bytes().splitlines(keepends=True)
     other = ec.generate_private_key(ec.SECP384R1())
-    foreign = sign_anchor(verify(log), "hosp1", other, SignedAnchor.parse(lines[3][:-1]).digest)
+    foreign = sign_anchor(verify_log(log), "hosp1", other, SignedAnchor.parse(lines[3][:-1]).digest)
     altered = {
         "first": lines[1:],
         "middle": [lines[0], *lines[2:]],
@@ -181,10 +183,10 @@ def test_anchors_of_another_site_or_key_are_not_this_ones(log: Path, file: Path)
     lines = file.read_bytes().splitlines()
     other = ec.generate_private_key(ec.SECP384R1()).public_key()
     with pytest.raises(AuditError, match="is signed by 'SHA256:"):
-        check_anchors(lines, [other], "FILE")
-    assert check_anchors(lines, [other, PUBLIC], "FILE")  # of a site that has had two keys
+        verify_anchors(lines, [other], "FILE")
+    assert verify_anchors(lines, [other, PUBLIC], "FILE")  # of a site that has had two keys
     with pytest.raises(AuditError, match="is of the site 'hosp1'"):
-        check_anchors(lines, [PUBLIC], "FILE", "hosp2")
+        verify_anchors(lines, [PUBLIC], "FILE", "hosp2")
     with pytest.raises(AuditError, match="holds anchors of the site 'hosp1'"):
         ship_anchor(log, "hosp2", KEY, str(file))
 
@@ -245,7 +247,7 @@ def test_half_a_line_that_a_full_disk_took_is_passed_over(
         full.setattr(os, "write", lambda handle, data: append(handle, data[:100]))
         with pytest.raises(AuditError, match="half a line; is it full"):
             ship(log, file)
-    with pytest.raises(AuditError, match="only the half of an anchor"):
+    with pytest.raises(AuditError, match="only half an anchor"):
         checked(log, file)
     ship(log, file)
     assert len(file.read_bytes().splitlines()) == 4
@@ -260,10 +262,10 @@ def test_lost_state_goes_on_from_what_is_at_the_place(log: Path, file: Path) -> 
 
 
 def test_where_anchors_must_not_go(log: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="lies in the site's own state folder"):
+    with pytest.raises(UsageError, match="is in the site's own state folder"):
         ship(log, log.parent / "anchors.jsonl")
     (tmp_path / "link").symlink_to(log.parent)
-    with pytest.raises(UsageError, match="lies in the site's own state folder"):
+    with pytest.raises(UsageError, match="is in the site's own state folder"):
         ship(log, tmp_path / "link" / "anchors.jsonl")
     with pytest.raises(UsageError, match="is not encrypted"):
         ship(log, "http://auditor.example.org/anchors")
@@ -271,7 +273,7 @@ def test_where_anchors_must_not_go(log: Path, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="anchors go to a file or to https"):
             ship(log, to)
     (tmp_path / "notes.txt").write_text("not an anchor\n")
-    with pytest.raises(AuditError, match="holds something else than anchors"):
+    with pytest.raises(AuditError, match="holds no anchors but other data"):
         ship(log, tmp_path / "notes.txt")
     with pytest.raises(AuditError, match=r"was not shipped to .*: No such file"):
         ship(log, tmp_path / "absent" / "anchors.jsonl")
@@ -315,7 +317,7 @@ def test_a_server_that_refuses_gets_the_same_anchor_later(
 ) -> None:
     with receiver(tmp_path, tls=False) as server:
         server.status = status
-        with pytest.raises(AuditError, match=f"does not take the anchor: it answers {status}"):
+        with pytest.raises(AuditError, match=f"does not take the anchor: HTTP status {status}"):
             ship(log, server.url)
         write(log, 1)
         server.status = 200
@@ -349,10 +351,10 @@ def test_the_node_ships_by_itself_and_goes_on_where_it_cannot(
         finally:
             shipped.release()
 
-    anchoring = Anchoring(one, every=3)
-    audit = AuditLog(log, anchoring.wrote)
+    anchoring = AnchorThread(one, every=3)
+    audit = AuditLog(log, anchoring.on_append)
     with caplog.at_level(logging.INFO, "fedvitals.anchors"):
-        anchoring.begin()
+        anchoring.start()
         assert shipped.acquire(timeout=30)
         failing.set()
         for _ in range(3):

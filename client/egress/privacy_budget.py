@@ -155,7 +155,8 @@ class PrivacyBudget:
         if self._unbounded:
             raise RefusedError(
                 "budget",
-                f"run {min(self._unbounded)} had no privacy and cannot be counted in the budget; "
+                f"run {min(self._unbounded)} was made without privacy and cannot be "
+                "counted in the budget; "
                 "to start a new budget for other patients, move the audit log away",
             )
         if not budget.admits(self.history, more):

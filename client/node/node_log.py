@@ -1,7 +1,7 @@
-"""The node's log: JSON lines of fixed texts; no exception's text and nothing of a patient in it.
+"""The node's log: JSON lines of fixed texts, without exception texts or patient data.
 
-What other libraries log goes through the same form: the text that stands in their code, and of what
-they put into it only numbers, ids and our own words.
+Messages of other libraries are reduced to the format string in their code; of its arguments only
+numbers, ids and message kinds are kept.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 class JsonLinesFormatter(logging.Formatter):
-    """One record a line."""
+    """Formats each record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; of an exception only its type."""
+        """Return the line; of an exception only its type is kept."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -38,7 +38,7 @@ class JsonLinesFormatter(logging.Formatter):
 
 
 def set_up_log(section: LogSection) -> None:
-    """Send everything that is logged in this process through `JsonLinesFormatter`."""
+    """Route everything that is logged in this process through `JsonLinesFormatter`."""
     handler: logging.Handler
     if section.file is None:
         handler = logging.StreamHandler(sys.stderr)
@@ -67,7 +67,7 @@ def _text(record: logging.LogRecord) -> str:
         text = record.msg % tuple(_harmless(value) for value in given)
     except (TypeError, ValueError):
         text = record.msg
-    # Flower's own exit messages carry the text of exceptions behind the first line.
+    # Flower's exit messages have the text of exceptions after the first line.
     return _CONTROL.sub(" ", text.split("\n")[0])
 
 

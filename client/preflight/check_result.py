@@ -1,4 +1,4 @@
-"""What a check found."""
+"""Result of a preflight check."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Level = Literal["OK", "WARN", "FAIL"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One result.
+    """Result of one check.
 
     Attributes:
-        code: which check, the same in every release, for scripts and for the runbooks.
+        code: name of the check, the same in every release, for scripts and runbooks.
         level: OK; WARN: the node runs, but somebody should look; FAIL: it will not work.
         what: what was found.
-        remedy: what to do; empty where nothing is to be done.
+        remedy: what to do; empty for nothing.
     """
 
     code: str
@@ -26,15 +26,15 @@ class CheckResult:
 
 
 def ok(code: str, what: str) -> CheckResult:
-    """Nothing is to be done."""
+    """Return a result that needs no action."""
     return CheckResult(code, "OK", what)
 
 
 def warn(code: str, what: str, remedy: str) -> CheckResult:
-    """The node runs, but somebody should look."""
+    """Return a result with which the node runs, but that somebody should look at."""
     return CheckResult(code, "WARN", what, remedy)
 
 
 def fail(code: str, what: str, remedy: str) -> CheckResult:
-    """It will not work."""
+    """Return a result with which the node will not work."""
     return CheckResult(code, "FAIL", what, remedy)

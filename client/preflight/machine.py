@@ -1,4 +1,4 @@
-"""The machine: Flower's release, disk, GPU, and the backbone's weights."""
+"""Checks of the machine: Flower's release, disk, GPU, and the backbone's weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DISK_WARN_BYTES = 2 * 2**30
 
 
 def check_machine(config: SiteConfig, backbone: str) -> Iterator[CheckResult]:
-    """Give the findings.
+    """Yield the results.
 
     Args:
         config: the site's settings.
@@ -26,7 +26,7 @@ def check_machine(config: SiteConfig, backbone: str) -> Iterator[CheckResult]:
         check_flower_version()
         yield ok("flower", "Flower is the release that the gate is made for")
     except FedvitalsError as problem:
-        yield fail("flower", str(problem), "install fedvitals with the versions that it pins")
+        yield fail("flower", str(problem), "install fedvitals with its pinned versions")
     yield _disk(config.site.state)
     yield _gpu()
     yield _backbone(config, backbone)
@@ -63,9 +63,11 @@ def _backbone(config: SiteConfig, name: str) -> CheckResult:
     if declared == digest:
         return ok("backbone", what)
     if declared is not None:
-        return fail("backbone", f"{what}, site.toml declares {declared}", "find out which is right")
+        return fail(
+            "backbone", f"{what}, site.toml declares {declared}", "find out which one is right"
+        )
     return warn(
         "backbone",
-        f"{what}, which site.toml does not declare; no private run with it is accepted",
+        f"{what}, which site.toml does not declare; private runs with it are refused",
         f'if it may be used here, add to [backbones] of site.toml: "{name}" = "{digest}"',
     )

@@ -242,7 +242,7 @@ def test_a_run_says_of_its_bundle_what_the_bundle_says(bundle: bytes) -> None:
             said = [*own[:place], other, *own[place + 1 :]]
             with pytest.raises(RefusedError, match="the run gives"):
                 check_run_bundle(said[0], said[1], said[2], bundle)
-    with pytest.raises(RefusedError, match="is no app bundle"):
+    with pytest.raises(RefusedError, match="is not an app bundle"):
         check_run_bundle(own[0], own[1], hashlib.sha256(b"no zip").hexdigest(), b"no zip")
 
 

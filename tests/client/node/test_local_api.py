@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,16 @@ def ask(path: str, kind: str = "http") -> tuple[list[str], list[dict[str, Any]]]
     async def flower(scope: Any, _receive: Any, _send: Any) -> None:
         passed.append(str(scope.get("path")))
 
-    async def receive() -> dict[str, Any]:
+    async def receive() -> MutableMapping[str, Any]:
         return {}
 
-    async def send(answer: dict[str, Any]) -> None:
-        answers.append(answer)
+    async def send(answer: MutableMapping[str, Any]) -> None:
+        answers.append(dict(answer))
 
-    asyncio.run(allow_app_calls(flower)({"type": kind, "path": path}, receive, send))
+    async def call() -> None:
+        await allow_app_calls(flower)({"type": kind, "path": path}, receive, send)
+
+    asyncio.run(call())
     return passed, answers
 
 

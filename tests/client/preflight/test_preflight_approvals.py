@@ -23,7 +23,7 @@ def found(folder: Path, entries: str, now: datetime = NOW) -> CheckResult:
 def test_a_policy_that_lets_nothing_run(tmp_path: Path) -> None:
     finding = found(tmp_path, "")
     assert finding.level == "WARN"
-    assert "lets no app bundle run: none is in it" in finding.what
+    assert "lets no app bundle run: it has no approval" in finding.what
     ended = found(tmp_path, approved("ab" * 32), END)
     assert ended.level == "WARN"
     assert f"ended on {UNTIL}" in ended.what

@@ -88,7 +88,7 @@ def test_a_certificate_that_expires_soon_is_worth_a_word(tmp_path: Path) -> None
         (3600.0, "FAIL", "behind"),
         (-3600.0, "FAIL", "ahead of"),
         (120.0, "WARN", "behind"),
-        (None, "WARN", "states no time"),
+        (None, "WARN", "sends no time"),
     ],
 )
 def test_a_clock_that_differs(tmp_path: Path, off: float | None, level: str, words: str) -> None:

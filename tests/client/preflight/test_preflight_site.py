@@ -105,7 +105,7 @@ def test_a_policy_that_is_missing_or_approves_nothing(config: SiteConfig) -> Non
 
 def test_a_table_that_is_missing_or_too_small(config: SiteConfig, tmp_path: Path) -> None:
     policy(tmp_path, least=1000)
-    assert "the policy asks 1000" in found(config)["table"].what
+    assert "the policy requires 1000" in found(config)["table"].what
     assert found(config)["table"].level == "FAIL"
     write_settings(tmp_path, tmp_path / "absent.parquet", "localhost:443")
     assert found(load_site_config(tmp_path / "site.toml"))["table"].level == "FAIL"

@@ -371,9 +371,9 @@ def test_the_node_ships_by_itself_and_goes_on_where_it_cannot(
 
 def test_keys_that_are_none(tmp_path: Path) -> None:
     make_node_key(tmp_path / "node.key")
-    with pytest.raises(AuditError, match="no public key"):
+    with pytest.raises(AuditError, match="not a public key"):
         read_public_key(tmp_path / "node.key")
-    with pytest.raises(NodeError, match="no private key"):
+    with pytest.raises(NodeError, match="not a private key"):
         read_node_key(tmp_path / "node.key.pub")
     with pytest.raises(NodeError, match="cannot be read"):
         read_node_key(tmp_path / "absent")

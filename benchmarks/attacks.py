@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -191,7 +191,7 @@ def by_the_adapter() -> Iterator[Row]:
 
 TESTED: tuple[tuple[str, str, str, str], ...] = (
     ("the code that runs", "another bundle, an edited copy, a planted folder, a process that stays",
-     "all of them run", "test_running_code.py"),
+     "all of them run", "test_running_code.py test_bundle_identity.py test_app_secrets.py"),
     ("the approval", "an app whose study has ended, one person twice, another bundle's signature",
      "all answers leave", "test_approvals.py"),
     ("app and node", "a man in the middle, a client without the certificate",
@@ -205,18 +205,20 @@ TESTED: tuple[tuple[str, str, str, str], ...] = (
 
 def by_tests() -> Iterator[Row]:
     """Attacks that take processes, keys and files: the attack tests, run here."""
-    for kind, attack, before, file in TESTED:
-        yield Row(kind, attack, before, verdict(REPOSITORY / "tests" / "attacks" / file))
+    for kind, attack, before, names in TESTED:
+        files = [REPOSITORY / "tests" / "attacks" / name for name in names.split()]
+        yield Row(kind, attack, before, verdict(files))
 
 
-def verdict(file: Path) -> str:
-    """Run a file of attack tests; what it gained is nothing where all of them pass."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+def verdict(files: Sequence[Path]) -> str:
+    """Run files of attack tests; the attacks gain nothing if all tests pass."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     passed = re.search(r"(\d+) passed", done.stdout)
     if done.returncode or passed is None:
         return f"**fails**: {done.stdout.splitlines()[-1]}"
-    return f"nothing ({passed[1]} tests of `{file.name}`)"
+    names = ", ".join(f"`{file.name}`" for file in files)
+    return f"nothing ({passed[1]} tests of {names})"
 
 
 def bits(answers: int) -> str:

@@ -58,7 +58,7 @@ class DryRunReply:
 
     @property
     def leaves(self) -> bool:
-        """Whether the reply itself would be sent, rather than an error."""
+        """True if the reply itself would be sent, rather than an error."""
         return bool(self.entry["decision"] == "sent")
 
 

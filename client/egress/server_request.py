@@ -68,7 +68,7 @@ class ServerRequest:
 
     @property
     def private(self) -> bool:
-        """Whether the run has a privacy guarantee."""
+        """True if the run has a privacy guarantee."""
         return self.config is not None and self.config.privacy.on
 
 

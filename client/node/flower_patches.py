@@ -32,7 +32,7 @@ from common.errors import AuditError, NodeError
 
 FLOWER_VERSION = "1.41.0"
 INIT_CONNECTION, VERIFY_FAB = "_init_connection", "_verify_fab"
-PUSH_MESSAGES = "_push_messages"
+PUSH_REPLIES = "_push_messages"
 """In `start_client_internal`."""
 FLEET_CLIENT = "FleetHttpClient"
 """In `fleet_http_connection`."""
@@ -50,7 +50,7 @@ log = logging.getLogger("fedvitals.node")
 
 
 class LastConnectionError:
-    """Why the coordinator refuses this node; None if nobody has to fix anything."""
+    """Latest reason why the coordinator refuses this node; None if it needs no fix."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
@@ -69,7 +69,7 @@ def check_flower_version() -> None:
     for name, usage, source, consequence in (
         (INIT_CONNECTION, f"with {INIT_CONNECTION}(", worker, no_gate),
         (VERIFY_FAB, f"= {VERIFY_FAB}(fab, trusted_entities)", worker, no_gate),
-        (PUSH_MESSAGES, f"            {PUSH_MESSAGES}(\n", worker, "replies could be sent late"),
+        (PUSH_REPLIES, f"            {PUSH_REPLIES}(\n", worker, "replies could be sent late"),
         (
             FLEET_CLIENT,
             f"with {FLEET_CLIENT}.from_server_address(",
@@ -115,7 +115,7 @@ def patched_flower(
         for module, name, replacement in (
             (start_client_internal, INIT_CONNECTION, connection),
             (start_client_internal, VERIFY_FAB, _approved_by(gate)),
-            (start_client_internal, PUSH_MESSAGES, _push_until_replied(deadline)),
+            (start_client_internal, PUSH_REPLIES, _push_until_replied(deadline)),
             (fleet_http_connection, FLEET_CLIENT, _watched_client(heartbeat, connection_error)),
             (flower_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL_S),
         ):
@@ -151,7 +151,7 @@ def _push_until_replied(deadline: ReplyDeadline) -> Callable[..., None]:
     request that Flower did not store after all, because its app was faster than that news, would
     be taken for the next request's; from then on every reply would be one request late.
     """
-    original = getattr(start_client_internal, PUSH_MESSAGES)
+    original = getattr(start_client_internal, PUSH_REPLIES)
 
     def push(**settings: Any) -> None:
         original(**settings)

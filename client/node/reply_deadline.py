@@ -29,10 +29,10 @@ class ReplyDeadline:
 
     @property
     def runs(self) -> bool:
-        """Whether a request is in work."""
+        """True while a request is in work."""
         return self._until < math.inf
 
     @property
     def passed(self) -> bool:
-        """Whether a reply would be too late."""
+        """True if a reply would be too late."""
         return time.monotonic() > self._until

@@ -31,7 +31,7 @@ from pathlib import Path
 
 from common.errors import FedvitalsError
 
-MAX_FILE_BYTES = 2**20
+MAX_OWN_FILE_BYTES = 2**20
 """Larger than any such file; a wrong path must not be read into memory."""
 
 _MAX_LINKS = 40
@@ -97,13 +97,15 @@ def read_own_bytes(
             _opened(path, what, {0, os.geteuid(), *also}) as handle,
             os.fdopen(handle, "rb", closefd=False) as file,
         ):
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(MAX_OWN_FILE_BYTES + 1)
     except _OwnershipError as failed:
         raise error(f"{failed.problem.what}; {failed.problem.remedy}") from failed
     except OSError as problem:
         raise error(f"{what} = {path} cannot be read: {problem.strerror}") from problem
-    if len(data) > MAX_FILE_BYTES:
-        raise error(f"{what} = {path} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
+    if len(data) > MAX_OWN_FILE_BYTES:
+        raise error(
+            f"{what} = {path} is larger than {MAX_OWN_FILE_BYTES} bytes; is it the right file?"
+        )
     return data
 
 

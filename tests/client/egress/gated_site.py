@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, Metadata, RecordDict
 from flwr.proto.message_pb2 import ObjectTree
@@ -288,3 +289,21 @@ def make_gated_site(
     gate = Gate(site, PolicyFile(path).current, AuditLog(folder / "audit.jsonl"))
     table = cohort / "sites" / "micu.parquet"
     return GatedSite(config, table, folder, allow, site, gate, answers)
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[tuple[str, ...], Message]:
+    """The honest app's replies, shared by a module."""
+    return {}
+
+
+@pytest.fixture
+def make(
+    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path, answers: dict[tuple[str, ...], Message]
+) -> Make:
+    """A function that makes a gated site."""
+
+    def site(**options: Any) -> GatedSite:
+        return make_gated_site(tmp_path, tiny_bolt, tiny_cohort, answers, **options)
+
+    return site

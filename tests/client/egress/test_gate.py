@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,24 +12,9 @@ from flwr.common.constant import ErrorCode
 
 from client.egress.audit.hash_chain import verify_log
 from client.egress.reply_builder import ERROR_REASONS, NO_REPLY, REFUSED
-from tests.client.egress.gated_site import OPEN, POLICY, GatedSite, Make, make_gated_site
+from tests.client.egress.gated_site import OPEN, POLICY, Make
 
 NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
-
-
-@pytest.fixture(scope="module")
-def answers() -> dict[tuple[str, ...], Message]:
-    return {}
-
-
-@pytest.fixture
-def make(
-    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path, answers: dict[tuple[str, ...], Message]
-) -> Make:
-    def site(**options: Any) -> GatedSite:
-        return make_gated_site(tmp_path, tiny_bolt, tiny_cohort, answers, **options)
-
-    return site
 
 
 def test_under_privacy_the_node_says_the_sites_own_constants(make: Make) -> None:

@@ -31,7 +31,7 @@ LONGEST_PAUSE_S = 20
 IN_WORKER = (
     flower_patches.INIT_CONNECTION,
     flower_patches.VERIFY_FAB,
-    flower_patches.PUSH_MESSAGES,
+    flower_patches.PUSH_REPLIES,
 )
 
 

@@ -227,6 +227,6 @@ def test_what_cannot_be_such_a_file_is_refused(file: Path) -> None:
     file.write_bytes(b"\xff")
     with pytest.raises(UsageError, match="not UTF-8 text"):
         read_own_text(file, "site.toml", UsageError)
-    file.write_bytes(bytes(own_file.MAX_FILE_BYTES + 1))
+    file.write_bytes(bytes(own_file.MAX_OWN_FILE_BYTES + 1))
     with pytest.raises(UsageError, match="is larger than"):
         read_own_text(file, "site.toml", UsageError)

@@ -160,14 +160,14 @@ WINDOWS: tuple[Mapping[str, Any], ...] = (
 def answer(site: GatedSite, windows: Mapping[str, Any]) -> str:
     """All that a site says when it joins a run with such windows."""
     site.use(**windows)
-    said = site.gate._send_node_join(site.question(site.ask("query")), {"kind": "query"})
+    said = site.gate._send_node_join(site.request(site.ask("query")), {"kind": "query"})
     return str({name: dict(record) for name, record in said.content.config_records.items()})
 
 
 def failure(site: GatedSite, code: int) -> str:
     """Return the error that leaves in the place of an app's own."""
-    question = site.ask("train")
-    sent = site.passed(question, Message(Error(code=code, reason="x"), reply_to=question))
+    request = site.ask("train")
+    sent = site.passed(request, Message(Error(code=code, reason="x"), reply_to=request))
     return f"{sent.error.code} {sent.error.reason}"
 
 

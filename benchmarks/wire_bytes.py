@@ -233,8 +233,8 @@ class Door:
         if kind == "train":
             content["adapter"] = record_of(encode(self.adapter, dtype, config.trained))
         answer = Message(RecordDict(content), reply_to=asked)
-        question = parse_request(asked, *_stored(asked), SubmittedRun(BUNDLE, RunSettings(config)))
-        sent = self._gate.filter_reply(question, answer, *_stored(answer))
+        request = parse_request(asked, *_stored(asked), SubmittedRun(BUNDLE, RunSettings(config)))
+        sent = self._gate.filter_reply(request, answer, *_stored(answer))
         assert sent is not None
         (*_, line) = read_entries(self._log)
         assert line["decision"] == decision, line

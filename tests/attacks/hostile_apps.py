@@ -76,7 +76,7 @@ for hidden in map(Path, {hidden!r}.split(":")):
         except OSError:
             pass
 """
-"""Takes a hidden file's name away, by which the next message's fence would find it."""
+"""Renames and overwrites hidden files, which the next message's sandbox would find by name."""
 
 FIND = """
 from pathlib import Path

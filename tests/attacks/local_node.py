@@ -1,7 +1,7 @@
-"""A node with its local interface and the app's process as a site runs it; no coordinator, no gate.
+"""A node with its local interface and the app's process, without a coordinator or a gate.
 
-Whatever bundle it is given counts as approved: what is tried here is which code runs for it, and
-what is left of that afterwards.
+Every bundle counts as approved: the tests check which code runs for it, and what is left of it
+afterwards.
 """
 
 from __future__ import annotations
@@ -83,14 +83,14 @@ class LocalNode:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the app's process, which is told nothing about where code may come from."""
+        """Environment of the app's process, without settings about where code may come from."""
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
         own = {"FLWR_HOME": self.folder / "flower", "FEDVITALS_HOME": self.folder / "home"}
         paths = {name: str(path) for name, path in own.items()}
         return {**environment, "PYTHONPATH": str(REPOSITORY), **paths}
 
     def ask(self, bundle: bytes, fab_id: str = "", fab_version: str = "") -> None:
-        """Ask the app in a bundle one question, and return when its task has ended.
+        """Ask the app in a bundle one request, and return when its task has ended.
 
         Args:
             bundle: the app.
@@ -103,7 +103,7 @@ class LocalNode:
         run.fab_id, run.fab_version = fab_id or own_id, fab_version or own_version
         run.fab_hash = hashlib.sha256(bundle).hexdigest()
         outside = OfflineConnection(run, Fab(run.fab_hash, bundle, {}))
-        outside.enqueue(self._question())
+        outside.enqueue(self._join_request())
         connection = outside.functions()
         worker._pull_and_store_message(
             state=self._state,
@@ -121,7 +121,7 @@ class LocalNode:
             assert time.monotonic() < deadline, (self.folder / "app.log").read_text()[-3000:]
             time.sleep(0.05)
 
-    def _question(self) -> Message:
+    def _join_request(self) -> Message:
         kind = MessageType.QUERY
         metadata = Metadata(self._runs, "", COORDINATOR, NODE, "", "", time.time(), 600.0, kind)
         message: Message = Message(content=RecordDict(), metadata=metadata)  # type: ignore[call-overload]

@@ -65,7 +65,7 @@ def test_an_app_cannot_rename_the_secret_for_the_next_one_to_read(
 def test_a_dry_runs_app_cannot_read_or_exchange_the_sites_secrets(
     tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path
 ) -> None:
-    """A bundle on trial finds neither the app's secret nor a key that lies open to its user.
+    """A bundle in a dry run can read neither the app's secret nor a key that its user could read.
 
     Before: nothing was hidden from it: it could keep the secret for a process to come.
     """

@@ -123,7 +123,7 @@ def test_a_validation_without_privacy_is_entered_too(make: Make) -> None:
     assert site.reopened()._budget.unbounded == {"cafe"}
 
 
-def test_the_same_question_costs_nothing_only_where_the_same_bytes_leave(make: Make) -> None:
+def test_the_same_request_costs_nothing_only_where_the_same_bytes_leave(make: Make) -> None:
     """A coordinator asks for a round again, and the app trains it again.
 
     Before: each of the answers left, and the node counted none.
@@ -167,7 +167,7 @@ def test_a_run_that_fills_the_budget_may_have_its_last_answer_again(make: Make) 
 def test_a_run_that_is_resumed_does_not_pay_again_for_a_round_that_was_answered(make: Make) -> None:
     """A coordinator that was cut off resumes its run, and asks for the last round again.
 
-    Before: `resume` and `out` made it another question, so that the round was spent twice.
+    Before: `resume` and `out` made it another request, so that the round was spent twice.
     """
     site = make()
     first = site.ask("train")

@@ -68,7 +68,7 @@ def test_a_channel_beside_the_numbers_carries_no_bit(name: str) -> None:
 
 
 def test_what_is_sent_is_written_by_the_gate() -> None:
-    """The honest message leaves as it is, and says of itself what the audit log writes down.
+    """An honest message leaves unchanged, and the audit log records its facts.
 
     Before: the app's own bytes were sent.
     """
@@ -121,7 +121,7 @@ def test_the_keys_of_the_header_have_one_order() -> None:
 
 
 def test_a_rank_is_that_of_the_matrices() -> None:
-    """A question whose header says rank 1 and whose shapes are of rank 8 gets no answer.
+    """A request whose header declares rank 1 and whose shapes have rank 8 gets no reply.
 
     Before: the policy's largest rank was held against the header's word alone.
     """

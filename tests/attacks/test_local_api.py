@@ -1,4 +1,4 @@
-"""Whoever stands between a site's app and its node reads nothing, and gives the app nothing to run.
+"""A man in the middle between a site's app and its node can neither read tasks nor give any.
 
 A node's real local interface with its certificate, and the app's real process. The stranger has a
 certificate of the same names, made by the same script, but not the node's.

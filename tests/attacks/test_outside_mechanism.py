@@ -16,7 +16,7 @@ NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
 
 
 def said(message: Message | None) -> dict[str, object]:
-    """All that an answer says, without Flower's own numbers."""
+    """Return a reply's content, without Flower's own numbers."""
     assert message is not None
     return {name: dict(record) for name, record in message.content.config_records.items()}
 
@@ -35,7 +35,7 @@ def test_a_private_join_says_the_same_however_windows_are_cut(
 ) -> None:
     """A coordinator asks who has a window of other lengths, and reads `usable`.
 
-    Before: 12 questions gave the longest stay, 32 one patient's hours of measurement.
+    Before: 12 requests gave the longest stay, 32 one patient's hours of measurement.
     """
     site = make()
     due = said(site.admitted(site.ask("query")))
@@ -121,7 +121,7 @@ def test_errors_are_counted_and_end_in_silence(make: Make) -> None:
     assert site.last["silent"]
     site.reopened()
     assert fail() is None, "a restart of the node begins no new day"
-    assert site.gate.admit(site.question(site.ask("train"), "cd" * 32)) == (None,)
+    assert site.gate.admit(site.request(site.ask("train"), "cd" * 32)) == (None,)
 
 
 @pytest.mark.parametrize(("kind", "most"), [("query", 3), ("evaluate", 2)])

@@ -1,7 +1,7 @@
 """The code that runs is the code that was approved, and it ends with its message.
 
 A hostile coordinator and a hostile app against the processes of a site: its SuperExec, the process
-that forks, the keeper of a message and the app itself.
+that forks, the supervisor of a message and the app itself.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def test_it_is_gone_with_its_own_message_too(node: LocalNode, tmp_path: Path) ->
 def test_it_is_gone_before_a_dry_runs_page_is_written(
     tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a bundle leaves running cannot change the page that says what it did.
+    """A process that a bundle leaves running cannot change the report of the dry run.
 
     Before: it was there while the page was written, and after.
     """
@@ -193,14 +193,14 @@ def test_it_is_gone_before_a_dry_runs_page_is_written(
     assert alive == [False]
 
 
-def test_a_dry_run_whose_keeper_was_killed_writes_no_page(
+def test_a_dry_run_whose_supervisor_was_killed_writes_no_page(
     tmp_path: Path,
     tiny_bolt: Path,
     tiny_cohort: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Where nobody knows what a bundle has left running, nothing is said about what it would send.
+    """If processes of a bundle may still be running, the dry run reports nothing.
 
     Before: nobody asked what was left.
     """

@@ -1,4 +1,4 @@
-"""A dry run: what it says would leave is what would, and nothing leaves or is spent by it."""
+"""A dry run reports exactly what would leave; it sends and spends nothing."""
 
 from __future__ import annotations
 
@@ -64,16 +64,16 @@ def answered(make: Make, bundle: bytes) -> Hospital:
 
 
 def live(hospital: Hospital, bundle: str) -> dict[str, Any]:
-    """What a connected node's gate says of the same round, and writes into the audit log."""
+    """Return the decision of a connected node's gate on the same round, from its audit log."""
     config, policy = hospital.config, PolicyFile(hospital.config.site.policy)
-    question = round_request(hospital.settings, config.site.id, config.site.lora_rank)
+    request = round_request(hospital.settings, config.site.id, config.site.lora_rank)
     context = Context(1, 2, config.node_config(), RecordDict(), hospital.settings.flat())
-    answer = app(question, context)
+    answer = app(request, context)
     gate = Gate(site_facts(config, 24), policy.current, AuditLog(config.audit_log))
-    asked = {name: one.deflate() for name, one in get_all_nested_objects(question).items()}
+    asked = {name: one.deflate() for name, one in get_all_nested_objects(request).items()}
     told = {name: one.deflate() for name, one in get_all_nested_objects(answer).items()}
     facts = SubmittedRun(bundle, RunSettings(hospital.settings))
-    known = parse_request(question, get_object_tree(question), asked.__getitem__, facts)
+    known = parse_request(request, get_object_tree(request), asked.__getitem__, facts)
     assert gate.admit(known) is None
     gate.filter_reply(known, answer, get_object_tree(answer), told.__getitem__)
     return list(read_entries(config.audit_log))[-1]

@@ -1,4 +1,4 @@
-"""A site behind its gate, the run that asks it, and this release's app to answer."""
+"""A site behind its gate, its run, and this release's app to answer requests."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ PATIENTS = 10
 
 @dataclass
 class GatedSite:
-    """The site `micu` behind its gate, and the run that asks it.
+    """The site `micu` behind its gate, and its run.
 
     Attributes:
         config: the run's settings.
@@ -126,7 +126,7 @@ class GatedSite:
         allow: what may leave beside the guarantee.
         site: the site as the gate knows it.
         gate: the gate.
-        answers: what the app answered, by what it was asked.
+        answers: the app's replies, by request.
     """
 
     config: RunConfig
@@ -157,7 +157,7 @@ class GatedSite:
         adapted = adapted_backbone(self.config.backbone, self.config.lora, torch.device("cpu"))
         return adapted.fresh_adapter(derive_seed(self.config.seed, "adapter"))
 
-    def question(self, message: Message, bundle: str = BUNDLE) -> ServerRequest:
+    def request(self, message: Message, bundle: str = BUNDLE) -> ServerRequest:
         """Return a message as the node reads it."""
         message.metadata.__dict__["_message_id"] = message.object_id  # its content may be another
         tree, contents = objects(message)
@@ -186,12 +186,12 @@ class GatedSite:
         return app(message, Context(1, 2, node, RecordDict(), dict(self.config.flat())))
 
     def admitted(self, message: Message, bundle: str = BUNDLE) -> Message | None:
-        """Return the node's own answer to a message; None where the app is to be started."""
-        answer = self.gate.admit(self.question(message, bundle))
+        """Return the node's own reply to a message; None if the app may be started."""
+        answer = self.gate.admit(self.request(message, bundle))
         return None if answer is None else answer.message
 
     def passed(self, message: Message, answer: Message, bundle: str = BUNDLE) -> Message:
-        """Return what the gate sends in the app's answer's place, without asking `admit`."""
+        """Return what the gate sends for the app's reply, without a call of `admit`."""
         sent = self.sent(message, answer, bundle)
         assert sent is not None
         return sent
@@ -200,7 +200,7 @@ class GatedSite:
         """Return what `passed` does; None where the gate is silent."""
         tree, contents = objects(answer)
         return self.gate.filter_reply(
-            self.question(message, bundle), answer, tree, contents.__getitem__
+            self.request(message, bundle), answer, tree, contents.__getitem__
         )
 
     def asked_and_answered(self, message: Message) -> Message:
@@ -242,7 +242,7 @@ class GatedSite:
 
 
 def objects(message: Message) -> tuple[ObjectTree, dict[str, bytes]]:
-    """A message as it lies in a node: the tree of its objects, and their bytes."""
+    """Return a message as a node stores it: the tree of its objects, and their bytes."""
     contents = {name: one.deflate() for name, one in get_all_nested_objects(message).items()}
     return get_object_tree(message), contents
 

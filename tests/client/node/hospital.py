@@ -54,7 +54,7 @@ class Hospital:
 
     @property
     def config(self) -> SiteConfig:
-        """Its site.toml as it stands."""
+        """Its present site.toml."""
         return load_site_config(self.folder / "site.toml")
 
     def approve(self, bundle: bytes) -> Path:
@@ -80,7 +80,7 @@ class Hospital:
         return [*node, "--unconfined", "--out", str(self.folder / "out"), *settings, *more]
 
     def shut_in(self) -> list[str]:
-        """The command line of a dry run whose app is shut in."""
+        """The command line of a dry run whose app is sandboxed."""
         return [part for part in self.command() if part != "--unconfined"]
 
     def call(self, *more: str) -> int:

@@ -251,8 +251,8 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     assert earlier is not None
     assert awaited is not None
 
-    def answer(question: Message) -> None:
-        error = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=question)
+    def answer(request: Message) -> None:
+        error = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=request)
         start_client_internal._insert_message(error, state, store)
 
     answer(earlier)
@@ -271,7 +271,7 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     assert not deadline.runs
 
 
-def test_an_app_that_answers_no_question_is_not_waited_for(
+def test_an_app_that_answers_no_request_is_not_waited_for(
     coordinator: Coordinator, connection: FlowerConnection, deadline: ReplyDeadline
 ) -> None:
     connection.receive()

@@ -1,4 +1,4 @@
-"""The fence: hidden files cannot be read or changed, all others can; nobody outside is reached."""
+"""Hidden files cannot be read or changed, all others can; no process outside is reachable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks by questions that are not what they are sent as: other runs, kinds, ids and trees."""
+"""Attacks by forged requests: another run, kind, id or tree than the message's own."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ def node(tmp_path: Path, bundle: bytes) -> Node:
     return Node(tmp_path, bundle)
 
 
-def question(run: int, content: RecordDict | None = None, **other: Any) -> Message:
-    """A question that an app is to answer: what its site brings."""
+def join_request(run: int, content: RecordDict | None = None, **other: Any) -> Message:
+    """Return a join request that an app answers."""
     said = {"reply_to_message_id": "", "message_type": "query", **other}
     metadata = Metadata(run, "", 1, 2, group_id="", created_at=1.0, ttl=60.0, **said)
     message: Message = Message(content=content or RecordDict(), metadata=metadata)  # type: ignore[call-overload]
@@ -152,8 +152,8 @@ def test_runs_of_a_series_do_not_share_their_settings(node: Node) -> None:
     """
     node.describe(7, series_id=5, **{"windows.stride": 6})
     node.describe(8, series_id=5, **{"windows.stride": 24})
-    assert node.take(question(7)) == 7
-    assert node.take(question(8)) == 8
+    assert node.take(join_request(7)) == 7
+    assert node.take(join_request(8)) == 8
     assert node.handed(7)["windows.stride"] == 6
     assert node.handed(8)["windows.stride"] == 24
 
@@ -165,19 +165,19 @@ def test_a_run_is_not_described_under_another_s_number(node: Node) -> None:
     """
     node.describe(7, **{"windows.stride": 6})
     node.describe(8, run_id=7, **{"windows.stride": 24})
-    assert node.take(question(7)) == 7
-    assert node.take(question(8)) is None
+    assert node.take(join_request(7)) == 7
+    assert node.take(join_request(8)) is None
     assert node.handed(7)["windows.stride"] == 6
 
 
-def test_a_question_that_calls_itself_an_answer_is_refused(node: Node) -> None:
+def test_a_request_that_is_marked_as_a_reply_is_refused(node: Node) -> None:
     """A coordinator sends a message that answers itself.
 
     Before: Flower's loop took it for the app's answer, and the audit log had a line `sent` of what
     the coordinator had written.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     message.metadata.__dict__["_reply_to_message_id"] = message.metadata.message_id
     assert node.take(message) is None
     assert node.last["reason"] == "question"
@@ -190,7 +190,7 @@ def test_ids_that_are_none_end_no_node(node: Node) -> None:
     Before: Flower's store raised, which nothing caught, and the node ended.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     tree, _ = objects(message)
     tree.object_id = "x"
     message.metadata.__dict__["_message_id"] = "x"
@@ -204,7 +204,7 @@ def test_a_tree_is_that_of_the_message(node: Node) -> None:
     Before: Flower's store took it, and built 2^50 branches for the app, its lock held.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     tree, _ = objects(message)
     tree.children.append(ObjectTree(object_id=tree.children[0].object_id))
     assert node.take(message, tree) is None
@@ -217,7 +217,7 @@ def test_a_tree_of_many_objects_is_not_fetched(node: Node) -> None:
     Before: the node asked for each, which no limit of bytes ends.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     tree, _ = objects(message)
     names = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(10_000))
     tree.children.extend(ObjectTree(object_id=name) for name in names)
@@ -228,12 +228,12 @@ def test_a_tree_of_many_objects_is_not_fetched(node: Node) -> None:
 def test_a_piece_that_is_named_often_is_not_joined() -> None:
     """A coordinator names one piece of an array 64 times.
 
-    Before: 1 GiB, which a question may have, became 64 GiB in the node.
+    Before: 1 GiB, which a request may have, became 64 GiB in the node.
     """
     data = bytes(2**16)
     array = Array("uint8", (len(data),), "safetensors", data)
     content = RecordDict({"adapter": ArrayRecord({"adapter": array})})
-    tree, contents = objects(question(7, content))
+    tree, contents = objects(join_request(7, content))
     tree = _changed(tree, contents, b"[0]", b"[" + b"0, " * 63 + b"0]")
     with pytest.raises(RefusedError, match="longer together"):
         parse_message(tree, contents.__getitem__, 2**21)
@@ -262,16 +262,16 @@ def test_long_texts_do_not_fill_the_audit_log(node: Node) -> None:
     """
     for key in ("out", "federation.weights", "windows.vitals", "rounds"):
         node.describe(7, **{key: "x" * 1_000_000})
-        node.take(question(7))
+        node.take(join_request(7))
         assert node.last["decision"] == "refused"
     node.describe(9, **{"out": "x" * 10_000, "windows.stride": 1})
-    assert node.take(question(9)) is None
+    assert node.take(join_request(9)) is None
     assert node.last["settings"]["changed"]["out"].endswith("x… (10000 characters)")
     assert node.log.stat().st_size < 10_000
 
 
 def forged(site: GatedSite, message: Message, **metadata: str) -> ServerRequest:
-    """A question as the node reads it, sent under other metadata than it has."""
+    """Return a request as the node parses it, sent under other metadata than its own."""
     tree, contents = objects(message)
     for name, value in metadata.items():
         message.metadata.__dict__[f"_{name}"] = value
@@ -296,8 +296,8 @@ def test_a_message_is_of_the_kind_that_it_is_sent_as(
     Before: the gate judged the one, and the app did the other.
     """
     site = make()
-    question = forged(site, site.ask(sent_as), **metadata)
-    refusal = site.gate.admit(question)
+    request = forged(site, site.ask(sent_as), **metadata)
+    refusal = site.gate.admit(request)
     assert refusal is not None
     assert site.last["reason"] == "question"
     assert [entry["decision"] for entry in site.entries] == ["refused"]

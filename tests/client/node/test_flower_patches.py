@@ -44,7 +44,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @contextmanager
 def coordinator(statuses: list[int]) -> Iterator[str]:
-    """A web server on loopback that responds with these, one after the other; then always the last."""
+    """A loopback web server that responds with these in turn; then always with the last."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

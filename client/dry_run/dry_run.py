@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from client.config.site_config import SiteConfig
 from client.config.site_facts import site_facts
@@ -188,22 +188,13 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
         "round": round_request(settings, config.site.id, config.site.lora_rank),
     }
     _make_folder(out)
-    with tempfile.TemporaryDirectory(prefix="fedvitals-dry-run-") as scratch:
-        state, environment = Path(scratch) / "state", _environment(Path(scratch))
-        ledger = _copy_ledger(config.site.state, state)
-        node_config = {**config.node_config(), "state-path": str(state)}
+    with tempfile.TemporaryDirectory(prefix="fedvitals-dry-run-") as folder:
+        scratch = Path(folder)
+        ledger = _copy_ledger(config.site.state, scratch / "state")
         with (
             _quiet(),
             (out / APP_LOG).open("xb") as output,
-            OfflineNode(
-                gate,
-                bundle,
-                settings.flat(),
-                node_config,
-                environment,
-                output,
-                hidden=_hidden(config),
-            ).open() as node,
+            _offline_node(config, gate, bundle, settings, scratch, output).open() as node,
         ):
             captured = {name: node.ask(request) for name, request in requests.items()}
     decisions = [entry for entry in decision_log.entries if entry["decision"] != "reserved"]
@@ -223,6 +214,30 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
     )
 
 
+def _make_folder(out: Path) -> None:
+    """Create the dry run's folder, for its owner only: the app's output may name patients."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.mkdir(mode=0o700)
+    except OSError as problem:
+        raise UsageError(
+            f"{out} cannot be created ({problem.strerror}); give another folder with --out"
+        ) from problem
+
+
+def _copy_ledger(state: Path, scratch: Path) -> bool:
+    """Copy the site's privacy ledger; return whether there is one."""
+    scratch.mkdir()
+    if not (state / FILE_NAME).is_file():
+        return False
+    with (
+        connection(state / FILE_NAME, read_only=True) as ledger,
+        connection(scratch / FILE_NAME) as copy,
+    ):
+        ledger.backup(copy)
+    return True
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Suppress the node's own log lines, which report sending."""
@@ -237,24 +252,19 @@ def _quiet() -> Iterator[None]:
             one.setLevel(level)
 
 
-def _hidden(config: SiteConfig) -> list[Path]:
-    """Return the files to hide from the app, as in a real round, that this process can read.
-
-    A key that the network sandbox has already hidden is not readable here.
-    """
-    named = (config.node.secret, config.node.key)
-    return [path for path in named if path is not None and can_read(path)]
-
-
-def _make_folder(out: Path) -> None:
-    """Create the dry run's folder, for its owner only: the app's output may name patients."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.mkdir(mode=0o700)
-    except OSError as problem:
-        raise UsageError(
-            f"{out} cannot be created ({problem.strerror}); give another folder with --out"
-        ) from problem
+def _offline_node(
+    config: SiteConfig,
+    gate: Gate,
+    bundle: BundleContents,
+    settings: RunConfig,
+    scratch: Path,
+    output: IO[bytes],
+) -> OfflineNode:
+    """Return a node whose app has its state and its files below a temporary folder."""
+    node_config = {**config.node_config(), "state-path": str(scratch / "state")}
+    environment = _environment(scratch)
+    hidden = _hidden(config)
+    return OfflineNode(gate, bundle, settings.flat(), node_config, environment, output, hidden)
 
 
 def _environment(scratch: Path) -> dict[str, str]:
@@ -264,14 +274,10 @@ def _environment(scratch: Path) -> dict[str, str]:
     return {**flower_environment(), "HF_HUB_OFFLINE": "1", "FLWR_HOME": str(flower)}
 
 
-def _copy_ledger(state: Path, scratch: Path) -> bool:
-    """Copy the site's privacy ledger; return whether there is one."""
-    scratch.mkdir()
-    if not (state / FILE_NAME).is_file():
-        return False
-    with (
-        connection(state / FILE_NAME, read_only=True) as ledger,
-        connection(scratch / FILE_NAME) as copy,
-    ):
-        ledger.backup(copy)
-    return True
+def _hidden(config: SiteConfig) -> list[Path]:
+    """Return the files to hide from the app, as in a real round, that this process can read.
+
+    A key that the network sandbox has already hidden is not readable here.
+    """
+    named = (config.node.secret, config.node.key)
+    return [path for path in named if path is not None and can_read(path)]

@@ -86,7 +86,7 @@ def test_log_and_anchor_changed_together_are_found(site: Path, tmp_path: Path, a
     found = client("audit", "verify", "--log", log, "--anchors", shipped, "--key", key)
     assert found.returncode == 21, found.stdout
     assert found.stderr.count("\n") == 1
-    assert ("is not there" in found.stderr) == (attack == "deleted")
+    assert ("is missing, but" in found.stderr) == (attack == "deleted")
 
 
 @pytest.mark.parametrize("attack", ["writable", "linked", "exchangeable"])

@@ -16,7 +16,7 @@ DISK_WARN_BYTES = 2 * 2**30
 
 
 def check_machine(config: SiteConfig, backbone: str) -> Iterator[CheckResult]:
-    """Yield the results.
+    """Check the machine; yield the results.
 
     Args:
         config: the site's settings.

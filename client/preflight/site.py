@@ -55,7 +55,7 @@ _NEW_KEY = "make one with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key, and hav
 
 
 def check_site(config: SiteConfig, file: Path | None = None) -> Iterator[CheckResult]:
-    """Yield the results.
+    """Check the site's own files; yield the results.
 
     Args:
         config: the site's settings.

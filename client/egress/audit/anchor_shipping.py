@@ -38,7 +38,7 @@ _FOLDER = "anchors"
 
 @dataclass(frozen=True)
 class AnchorDestination:
-    """Where anchors are shipped.
+    """Destination of shipped anchors: a file or a URL.
 
     Attributes:
         name: as it was given; a file's path made absolute.

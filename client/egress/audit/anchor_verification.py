@@ -111,7 +111,7 @@ def _check_order(anchor: SignedAnchor, found: Sequence[SignedAnchor], site: str 
     if anchor.previous != (found[-1].digest if found else BEGINNING):
         raise AuditError(
             "it does not follow from the one before: anchors were removed, added or moved, or the "
-            "site lost its state"
+            "site started a new chain"
         )
     if found and anchor.lines < found[-1].lines:
         raise AuditError(f"the log has {anchor.lines} lines, and had {found[-1].lines} before")

@@ -91,7 +91,7 @@ Path({told!r}).write_text("\\n".join(found))
 
 
 def plant(folder: Path, told: Path) -> None:
-    """Lay packages of our names into a folder; they tell when they are imported."""
+    """Write packages of our names into a folder; they write a file when they are imported."""
     for package in ("client", "common", "server", "flwr", "torch"):
         (folder / package).mkdir(parents=True)
         (folder / package / "__init__.py").write_text(PLANTED.format(told=str(told)))

@@ -90,11 +90,11 @@ class LocalNode:
         return {**environment, "PYTHONPATH": str(REPOSITORY), **paths}
 
     def ask(self, bundle: bytes, fab_id: str = "", fab_version: str = "") -> None:
-        """Ask the app in a bundle one request, and return when its task has ended.
+        """Send the app in a bundle one request, and return when its task has ended.
 
         Args:
             bundle: the app.
-            fab_id: what the coordinator says that its id is; left out, what it is.
+            fab_id: the id that the coordinator gives; default: the bundle's own.
             fab_version: likewise.
         """
         self._runs += 1

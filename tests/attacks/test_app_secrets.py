@@ -18,7 +18,7 @@ from tests.federation_samples import tiny_run
 @pytest.mark.slow
 @pytest.mark.skipif(landlock.landlock_version() == 0, reason="no Landlock on this machine")
 def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> None:
-    """Neither the file, nor command line, environment or open file, nor a process's memory has it.
+    """It is not readable from file, command line, environment, open files or a process's memory.
 
     Before: the app could read app.secret, and a process that it left take the next bundle's task.
     """
@@ -44,7 +44,7 @@ def test_the_app_cannot_come_by_the_secret(node: LocalNode, tmp_path: Path) -> N
 def test_an_app_cannot_rename_the_secret_for_the_next_one_to_read(
     node: LocalNode, tmp_path: Path
 ) -> None:
-    """In the folder of a hidden file an app renames and writes nothing, though it is its user's.
+    """In a hidden file's folder an app can rename and write nothing, though its user owns it.
 
     Before: the first message renamed app.secret, and the second one read it.
     """

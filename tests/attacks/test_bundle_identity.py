@@ -46,9 +46,9 @@ def test_a_run_says_of_its_bundle_what_the_bundle_says(bundle: bytes) -> None:
 def test_a_bundle_cannot_name_a_folder_elsewhere_either(
     bundle: bytes, name: str, version: str
 ) -> None:
-    """What a bundle calls itself has to be safe too.
+    """The bundle's own id and version must be safe in a path too.
 
-    Before: it was made a path as it stood.
+    Before: they became a path unchecked.
     """
     changed = renamed(bundle, name, version)
     with pytest.raises(RefusedError):
@@ -57,7 +57,7 @@ def test_a_bundle_cannot_name_a_folder_elsewhere_either(
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_two_texts_make_a_run_of_a_bundle(bundle: bytes, fab_id: str, version: str) -> None:
-    """Whatever the coordinator writes, but the bundle's own, is refused.
+    """Any id and version other than the bundle's own are refused.
 
     Before: any text with one slash was taken.
     """

@@ -47,7 +47,7 @@ def bundle() -> bytes:
 
 
 class Node:
-    """A site's node from its gate to Flower's state, asked by a coordinator that describes runs.
+    """A site's node from its gate to Flower's state, with a coordinator that describes runs.
 
     Args:
         folder: for its files; with the shipped policy without privacy, whose joins the app answers.
@@ -105,7 +105,7 @@ class Node:
         )
 
     def handed(self, run_id: int) -> dict[str, Any]:
-        """The settings that an app is handed for a run, as Flower looks them up."""
+        """Return the settings that Flower gives an app for a run."""
         run = self.state.get_run(run_id)
         assert run is not None
         context = self.state.get_run_series_context(run.series_id)
@@ -145,9 +145,9 @@ def join_request(run: int, content: RecordDict | None = None, **other: Any) -> M
 
 
 def test_runs_of_a_series_do_not_share_their_settings(node: Node) -> None:
-    """A coordinator puts two runs into one series, and asks for the one by the other's settings.
+    """A coordinator puts two runs into one series, and requests one with the other's settings.
 
-    Before: Flower handed the app the settings of the run that came last, which were not those that
+    Before: Flower gave the app the settings of the latest run, which were not those that
     the gate had judged, charged and recorded.
     """
     node.describe(7, series_id=5, **{"windows.stride": 6})
@@ -199,9 +199,9 @@ def test_ids_that_are_none_end_no_node(node: Node) -> None:
 
 
 def test_a_tree_is_that_of_the_message(node: Node) -> None:
-    """A coordinator names each child twice, on fifty levels, of which it writes out one branch.
+    """A coordinator's tree names each child twice, on fifty levels, with one branch written out.
 
-    Before: Flower's store took it, and built 2^50 branches for the app, its lock held.
+    Before: Flower's store accepted it, and expanded 2^50 branches for the app, holding its lock.
     """
     node.describe(7)
     message = join_request(7)
@@ -214,7 +214,7 @@ def test_a_tree_is_that_of_the_message(node: Node) -> None:
 def test_a_tree_of_many_objects_is_not_fetched(node: Node) -> None:
     """A coordinator sends a tree of ten thousand objects of no bytes.
 
-    Before: the node asked for each, which no limit of bytes ends.
+    Before: the node fetched each, which no limit of bytes bounds.
     """
     node.describe(7)
     message = join_request(7)
@@ -291,7 +291,7 @@ def forged(site: GatedSite, message: Message, **metadata: str) -> ServerRequest:
 def test_a_message_is_of_the_kind_that_it_is_sent_as(
     make: Make, sent_as: str, metadata: dict[str, str]
 ) -> None:
-    """A coordinator sends an order to train as one to evaluate, which costs no budget.
+    """A coordinator sends a request to train as one to evaluate, which costs no budget.
 
     Before: the gate judged the one, and the app did the other.
     """

@@ -1,4 +1,4 @@
-"""The attack: read numbers of patients off what leaves, for windows of the attacker's choice."""
+"""Attack: infer numbers of patients from what leaves, for windows of the attacker's choice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flwr.app import Message
 
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
-from tests.attacks.neighbours import PRIVATE, Hospital, hospital, moved
+from tests.attacks.neighbouring_tables import PRIVATE, Hospital, hospital, moved
 
 LONG, SHORT = 60, 30
 DECLARED = 25
@@ -50,7 +50,7 @@ def test_the_strength_of_the_noise_tells_the_declared_number_and_no_other(
 ) -> None:
     """Twelve of twenty patients have a window of 48 hours of context, all have one of 24.
 
-    Before: 20 and 12 were read off; sixty such requests gave how many stayed longer than h hours.
+    Before: 20 and 12 were inferred; sixty such requests gave how many stayed longer than h hours.
     """
     site = hospital(tmp_path, "site", [LONG] * 12 + [SHORT] * 8, DECLARED)
     asked = changed(

@@ -1,4 +1,4 @@
-"""Attacks by the numbers of a report and of a join: a channel that hides bits in them."""
+"""Covert channels in the numbers of a report and of a join reply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
 
 
 def reported(site: GatedSite, **numbers: Any) -> str:
-    """Let the app report numbers beside its adapter; return why not, empty where they left."""
+    """Let the app report numbers beside its adapter; return the refusal, empty if they left."""
     message = site.ask("train")
     answer = site.answer(message)
     answer.content["report"] = MetricRecord({"steps": 3, **numbers})
@@ -50,7 +50,7 @@ def test_a_number_out_of_its_range_stays(make: Make, name: str, value: float) ->
 
 
 def test_a_negative_zero_and_digits_beyond_the_policys_do_not_leave(make: Make) -> None:
-    """An app hides a bit in a zero's sign, and more behind the decimals that are kept.
+    """An app hides a bit in a zero's sign, and more after the decimals that are kept.
 
     Before: the sign left.
     """
@@ -85,7 +85,7 @@ def test_rounding_is_final(value: float, decimals: int | None) -> None:
 
 
 def test_the_bits_of_a_report_are_counted() -> None:
-    """What an app could hide in the numbers that a policy lets out, at most.
+    """Upper bound of what an app could hide in the numbers that a policy allows.
 
     Before: 751 bits under the shipped policy.
     """

@@ -95,9 +95,9 @@ def test_what_an_app_changes_in_its_unpacked_copy_is_gone(node: LocalNode, tmp_p
 
 @pytest.mark.slow
 def test_a_run_cannot_name_a_folder_elsewhere(node: LocalNode, tmp_path: Path) -> None:
-    """The id and version of a run are held against the bundle's own, in the app's process too.
+    """The id and version of a run are compared with the bundle's own, in the app's process too.
 
-    Before: `fab_id="/"` and `fab_version="/../planted"` loaded what lay beside FLWR_HOME.
+    Before: `fab_id="/"` and `fab_version="/../planted"` loaded a folder beside FLWR_HOME.
     """
     told = tmp_path / "told"
     bundle = app(tmp_path / "b", TELL, told=told, word="approved")
@@ -113,9 +113,9 @@ def test_a_run_cannot_name_a_folder_elsewhere(node: LocalNode, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_nothing_is_imported_from_where_the_processes_run(node: LocalNode, tmp_path: Path) -> None:
-    """The working directory, in which an app may write, gives no code to any process of ours.
+    """No process of ours imports code from the working directory, in which an app may write.
 
-    Before: `python -m client` imported the `client/` that lay there.
+    Before: `python -m client` imported the `client/` there.
     """
     told = tmp_path / "told"
     node.ask(app(tmp_path / "b", TELL, told=told, word="approved"))
@@ -144,7 +144,7 @@ def test_nothing_is_imported_from_where_the_processes_run(node: LocalNode, tmp_p
 def test_what_an_app_leaves_running_is_gone_before_the_next_message(
     node: LocalNode, tmp_path: Path
 ) -> None:
-    """The next app finds no process of the one before, however that has detached itself.
+    """The next app finds no process of the one before, even a detached one.
 
     Before: a process that was forked twice, in a session of its own, lived on.
     """
@@ -202,7 +202,7 @@ def test_a_dry_run_whose_supervisor_was_killed_writes_no_page(
 ) -> None:
     """If processes of a bundle may still be running, the dry run reports nothing.
 
-    Before: nobody asked what was left.
+    Before: remaining processes were not checked.
     """
     config = tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run")
     hospital = make_hospital(tmp_path, tiny_cohort / "sites" / "micu.parquet", config)

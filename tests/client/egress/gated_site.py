@@ -139,7 +139,7 @@ class GatedSite:
     asked: int = 0
 
     def ask(self, kind: str, number: int = 1, site: str = "micu", run: str = "ab12") -> Message:
-        """Return a message of the server, with the run's first adapter where one is due."""
+        """Return a message of the server, with the run's first adapter if the kind has one."""
         content = RecordDict()
         if kind != "query":
             content["adapter"] = to_record(self.shared_adapter(), trained=self.config.trained)
@@ -158,14 +158,14 @@ class GatedSite:
         return adapted.fresh_adapter(derive_seed(self.config.seed, "adapter"))
 
     def request(self, message: Message, bundle: str = BUNDLE) -> ServerRequest:
-        """Return a message as the node reads it."""
+        """Return a message as the node parses it."""
         message.metadata.__dict__["_message_id"] = message.object_id  # its content may be another
         tree, contents = objects(message)
         facts = SubmittedRun(bundle, RunSettings(self.config))
         return parse_request(message, tree, contents.__getitem__, facts)
 
     def answer(self, message: Message) -> Message:
-        """Return what this release's app answers; it is asked once for each kind of answer."""
+        """Return the reply of this release's app, which runs once for each kind of request."""
         key = (message.metadata.message_type, self.allow, str(self.config))
         if key not in self.answers:
             self.answers[key] = self._answer(message)
@@ -197,14 +197,14 @@ class GatedSite:
         return sent
 
     def sent(self, message: Message, answer: Message, bundle: str = BUNDLE) -> Message | None:
-        """Return what `passed` does; None where the gate is silent."""
+        """Return what `passed` does; None if the gate sends nothing."""
         tree, contents = objects(answer)
         return self.gate.filter_reply(
             self.request(message, bundle), answer, tree, contents.__getitem__
         )
 
     def asked_and_answered(self, message: Message) -> Message:
-        """Return what leaves where a message is admitted, answered and passed on."""
+        """Return what leaves when a message is admitted, answered and filtered."""
         own = self.admitted(message)
         return self.passed(message, self.answer(message)) if own is None else own
 
@@ -266,7 +266,7 @@ def make_gated_site(
         folder: for its files.
         backbone: the run's.
         cohort: with the site's table.
-        answers: shared by the sites of a module, so that the app works once for each.
+        answers: replies shared by the sites of a module, so that the app runs once for each.
         allow: what may leave beside the guarantee.
         policy: policy.toml, in which DIGEST and BACKBONE stand for the run's.
         patients: as the site declares them.

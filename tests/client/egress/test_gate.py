@@ -1,4 +1,4 @@
-"""The gate with the answers of this release's own app, and with answers that were changed."""
+"""The gate with replies of this release's own app, and with altered replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site that has everything but a coordinator, and app bundles for it."""
+"""A site without a coordinator, and app bundles for it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Hospital:
         return load_site_config(self.folder / "site.toml")
 
     def approve(self, bundle: bytes) -> Path:
-        """Lay a bundle beside the policy and approve it."""
+        """Write a bundle beside the policy and approve it."""
         path = self.folder / "app.fab"
         path.write_bytes(bundle)
         grant = Grant("A. Meyer", STUDY, UNTIL)
@@ -122,7 +122,7 @@ def make_hospital(
 
 
 def other_bundle(folder: Path, query: str = ANSWER, train: str = ANSWER, first: str = "") -> bytes:
-    """A bundle whose client.app.client_app is another one than what is installed.
+    """A bundle whose client.app.client_app differs from the installed one.
 
     Args:
         folder: where it is put together.

@@ -1,4 +1,4 @@
-"""What a node does with a message before the app sees it, and when it cannot record an answer."""
+"""A node's handling of a message before the app sees it, and if a decision cannot be recorded."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Coordinator:
 
 
 class Ended(Exception):  # noqa: N818
-    """In the place of the process's end."""
+    """Raised instead of exiting."""
 
 
 def end(problem: AuditError) -> NoReturn:
@@ -155,7 +155,7 @@ def connection(gate: Gate, coordinator: Coordinator, deadline: ReplyDeadline) ->
 
 
 def withdraw(policy: Path) -> None:
-    """Take the approval of every bundle back."""
+    """Withdraw the approval of every bundle."""
     text = policy.read_text()
     policy.write_text(text[: text.index("[[bundles]]\nsha256")])
 
@@ -239,7 +239,7 @@ def test_whatever_the_server_says_an_app_has_some_time_and_no_more_than_a_day(
 def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     coordinator: Coordinator, gate: Gate, deadline: ReplyDeadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a message is not taken because its run was stopped, and its app answers it still."""
+    """A message is not stored because its run was stopped, but its app still answers it."""
     objects = ObjectStoreFactory()
     state, store = NodeStateFactory(objectstore_factory=objects).state(), objects.store()
     connection = GatedConnection(coordinator.functions(), gate, store, deadline, end).functions()

@@ -14,7 +14,7 @@ from tests.integration.deployed import script
 
 
 def ask(path: str, kind: str = "http") -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the paths that came through to Flower, and what was answered instead."""
+    """Return the paths that reached Flower, and the responses sent instead."""
     passed: list[str] = []
     answers: list[dict[str, Any]] = []
 

@@ -28,7 +28,7 @@ def ship(log: Path, to: Path | str, ca: Path | None = None) -> SignedAnchor:
 
 
 def checked(log: Path, file: Path, key: ec.EllipticCurvePublicKey = PUBLIC) -> int:
-    """Check as `audit verify` does elsewhere; return how many anchors there are."""
+    """Verify as `audit verify` does on another machine; return the number of anchors."""
     lines = file.read_bytes().removesuffix(b"\n").split(b"\n")
     found = verify_anchors(lines, [key], file.name)
     verify_log(log, *(one.anchor for one in found))
@@ -36,6 +36,6 @@ def checked(log: Path, file: Path, key: ec.EllipticCurvePublicKey = PUBLIC) -> i
 
 
 def rewrite(log: Path, lines: int) -> None:
-    """Do what whoever has the site's state folder can do: write a log and its anchor anew."""
+    """Rewrite the log and its anchor, as an attacker with the site's state folder can."""
     shutil.rmtree(log.parent)
     write(log, lines, word="forged")

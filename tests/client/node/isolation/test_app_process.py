@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 class Forks:
-    """Notes what would be forked."""
+    """Records the command lines that would be forked."""
 
     def __init__(self, error: OSError | None = None) -> None:
         self.lines: list[list[str]] = []

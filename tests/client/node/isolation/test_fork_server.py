@@ -1,4 +1,4 @@
-"""The warm process: libraries are there before the message, our own modules are not."""
+"""The fork server preloads libraries, but none of our own modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An approved app that hides bits in what the gate checks: nothing gets through beside the numbers.
+"""Covert channels of an approved app: no bit gets through the gate beside the numbers.
 
 The channels are in `adapter_channels`; the gate is the site's own, with the policy that is shipped.
 """
@@ -23,7 +23,7 @@ POLICY = load_policy(Path(__file__).parents[2] / "deploy" / "site" / "policy.tom
 
 
 def judged(message: bytes, dtype: str = "float32") -> CheckedAdapter:
-    """What the gate makes of an answer to the adapter as the server sent it."""
+    """Return the gate's decision on a reply to the adapter that the server sent."""
     down = "float32" if dtype == "float32" else "float16"
     received = read_header(encode(adapter(), down), MOST)  # type: ignore[arg-type]
     array = ParsedArray("uint8", (len(message),), "safetensors", message)

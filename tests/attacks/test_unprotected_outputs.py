@@ -1,4 +1,4 @@
-"""Attacks on what leaves beside the noised adapter: joins, numbers, errors, and how often."""
+"""Attacks on outputs beside the noised adapter: joins, numbers, errors, and their frequency."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def said(message: Message | None) -> dict[str, object]:
 def test_a_private_join_says_the_same_however_windows_are_cut(
     make: Make, windows: dict[str, Any]
 ) -> None:
-    """A coordinator asks who has a window of other lengths, and reads `usable`.
+    """A coordinator varies the windows of join requests, and reads `usable`.
 
     Before: 12 requests gave the longest stay, 32 one patient's hours of measurement.
     """
@@ -45,9 +45,9 @@ def test_a_private_join_says_the_same_however_windows_are_cut(
 
 
 def test_a_private_join_does_not_come_from_the_app(make: Make) -> None:
-    """An app answers a join of its own accord, with what it likes.
+    """An app answers a join request that it was not given, with arbitrary values.
 
-    Before: `usable`, and counts where `allow` named them, were the app's to say.
+    Before: the app reported `usable`, and counts that `allow` names.
     """
     site = make(allow="patients,windows")
     message = site.ask("query")
@@ -74,7 +74,7 @@ def test_under_privacy_no_number_leaves_that_the_site_does_not_name(
 ) -> None:
     """An app reports a loss, a count, a score or its seconds, though `allow` is empty.
 
-    Before: the gate passed them; the app alone honoured `allow`.
+    Before: the gate passed them; only the app applied `allow`.
     """
     every = "".join(f'"{one}" = 4\n' for one in PRIVATE_NUMBERS if one not in ("loss", "patients"))
     site = make(policy=POLICY.replace("loss = 3\n", f"loss = 3\n{every}"))
@@ -107,7 +107,7 @@ def test_under_privacy_every_failure_of_an_app_says_the_same(make: Make, code: i
 
 
 def test_errors_are_counted_and_end_in_silence(make: Make) -> None:
-    """An app fails, or does not, as often as it is asked: a bit a message, without end.
+    """An app signals by failing or not: a bit a message, without a limit.
 
     Before: `rounds-per-day` counted only what was sent.
     """
@@ -126,7 +126,7 @@ def test_errors_are_counted_and_end_in_silence(make: Make) -> None:
 
 @pytest.mark.parametrize(("kind", "most"), [("query", 3), ("evaluate", 2)])
 def test_every_kind_of_answer_has_a_limit_of_its_own(make: Make, kind: str, most: int) -> None:
-    """A coordinator asks what is not a round of training, again and again.
+    """A coordinator repeats requests other than to train.
 
     Before: joins were not limited at all, and an evaluation counted as a round.
     """

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,7 +28,7 @@ from flwr.app import Error, Message
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
 from client.egress.privacy_budget import plan_of
-from client.egress.report_rules import capacity_bits
+from client.egress.report_rules import report_capacity_bits
 from client.policy.policy import load_policy
 from client.policy.run_settings import guarded, refused_setting
 from client.privacy.accountant import Steps, spent
@@ -36,7 +36,7 @@ from client.privacy.budget_filter import BudgetFilter
 from client.training.clipping import clip_factors, clipped
 from common.config.run_config import PrivacyConfig, RunConfig, Value, key_types
 from tests.attacks.adapter_channels import CHANNELS, REFUSED_BEFORE
-from tests.attacks.test_hidden_room import told
+from tests.attacks.test_covert_channels import told
 from tests.client.egress.gated_site import GatedSite, make_gated_site
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -134,11 +134,11 @@ def at_the_gate(folder: Path) -> Iterator[Row]:
         "the numbers of a report, under privacy",
         "an app writes what it likes into each",
         "751 bits a round",
-        f"{capacity_bits(private):.0f} bits",
+        f"{report_capacity_bits(private):.0f} bits",
     )
     yield Row(
         "the same without privacy", "within ranges and decimals", "751 bits a round",
-        f"{capacity_bits(SHIPPED.metrics):.0f} bits",
+        f"{report_capacity_bits(SHIPPED.metrics):.0f} bits",
     )  # fmt: skip
     accepted, tried = settings_accepted()
     yield Row(
@@ -160,14 +160,14 @@ WINDOWS: tuple[Mapping[str, Any], ...] = (
 def answer(site: GatedSite, windows: Mapping[str, Any]) -> str:
     """All that a site says when it joins a run with such windows."""
     site.use(**windows)
-    said = site.gate._join(site.question(site.ask("query")), {"kind": "query"})
+    said = site.gate._send_node_join(site.request(site.ask("query")), {"kind": "query"})
     return str({name: dict(record) for name, record in said.content.config_records.items()})
 
 
 def failure(site: GatedSite, code: int) -> str:
     """Return the error that leaves in the place of an app's own."""
-    question = site.ask("train")
-    sent = site.passed(question, Message(Error(code=code, reason="x"), reply_to=question))
+    request = site.ask("train")
+    sent = site.passed(request, Message(Error(code=code, reason="x"), reply_to=request))
     return f"{sent.error.code} {sent.error.reason}"
 
 
@@ -191,7 +191,7 @@ def by_the_adapter() -> Iterator[Row]:
 
 TESTED: tuple[tuple[str, str, str, str], ...] = (
     ("the code that runs", "another bundle, an edited copy, a planted folder, a process that stays",
-     "all of them run", "test_running_code.py"),
+     "all of them run", "test_running_code.py test_bundle_identity.py test_app_secrets.py"),
     ("the approval", "an app whose study has ended, one person twice, another bundle's signature",
      "all answers leave", "test_approvals.py"),
     ("app and node", "a man in the middle, a client without the certificate",
@@ -205,18 +205,20 @@ TESTED: tuple[tuple[str, str, str, str], ...] = (
 
 def by_tests() -> Iterator[Row]:
     """Attacks that take processes, keys and files: the attack tests, run here."""
-    for kind, attack, before, file in TESTED:
-        yield Row(kind, attack, before, verdict(REPOSITORY / "tests" / "attacks" / file))
+    for kind, attack, before, names in TESTED:
+        files = [REPOSITORY / "tests" / "attacks" / name for name in names.split()]
+        yield Row(kind, attack, before, verdict(files))
 
 
-def verdict(file: Path) -> str:
-    """Run a file of attack tests; what it gained is nothing where all of them pass."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
+def verdict(files: Sequence[Path]) -> str:
+    """Run files of attack tests; the attacks gain nothing if all tests pass."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     passed = re.search(r"(\d+) passed", done.stdout)
     if done.returncode or passed is None:
         return f"**fails**: {done.stdout.splitlines()[-1]}"
-    return f"nothing ({passed[1]} tests of `{file.name}`)"
+    names = ", ".join(f"`{file.name}`" for file in files)
+    return f"nothing ({passed[1]} tests of {names})"
 
 
 def bits(answers: int) -> str:

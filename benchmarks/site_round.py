@@ -33,7 +33,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
 from client.config.site_config import load_site_config
-from client.node.isolation.app_process import authority
+from client.node.isolation.app_process import local_api_ca
 from common.config.run_config import FederationConfig, RunConfig
 from common.data.cohort_writer import write_cohort
 from common.data.site_table import read_site_table
@@ -109,7 +109,7 @@ def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dic
 def cold(site: Site, log: Path) -> Iterator[None]:
     """Run Flower's own process that asks the node for work."""
     node = load_site_config(site.config).node
-    ca = authority(node)
+    ca = local_api_ca(node)
     command = [str(executable("flower-superexec")), "--runtime-api-address", str(node.client_api)]
     command += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]
     command += ["--superexec-auth-secret-file", str(node.secret)]

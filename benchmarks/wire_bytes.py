@@ -23,14 +23,15 @@ from flwr.app import ConfigRecord, Message, Metadata, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
 from client.app.local_round import VALIDATION_METRICS, RoundReport
-from client.config.site_facts import Site
-from client.egress.audit.audit_log import AuditLog, read_entries
+from client.config.site_facts import SiteFacts
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
 from client.egress.privacy_budget import plan_of
-from client.egress.request import read_question
+from client.egress.server_request import parse_request
 from client.policy.policy import load_policy
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import SubmittedRun
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import WireDtype, encode, record_of
 from common.backbones.lora import adapted_backbone
@@ -185,7 +186,7 @@ class Door:
         policy = load_policy(path)
         self.max_norm = policy.max_norm
         self._log = self.folder / "audit.jsonl"
-        site = Site(SITE, PATIENTS, PATIENTS, step_minutes=60)
+        site = SiteFacts(SITE, PATIENTS, PATIENTS, step_minutes=60)
         self._gate = Gate(site, lambda: policy, AuditLog(self._log))
 
     def train(self, report: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
@@ -232,8 +233,8 @@ class Door:
         if kind == "train":
             content["adapter"] = record_of(encode(self.adapter, dtype, config.trained))
         answer = Message(RecordDict(content), reply_to=asked)
-        question = read_question(asked, *_stored(asked), RunFacts(BUNDLE, RunSettings(config)))
-        sent = self._gate.pass_on(question, answer, *_stored(answer))
+        request = parse_request(asked, *_stored(asked), SubmittedRun(BUNDLE, RunSettings(config)))
+        sent = self._gate.filter_reply(request, answer, *_stored(answer))
         assert sent is not None
         (*_, line) = read_entries(self._log)
         assert line["decision"] == decision, line

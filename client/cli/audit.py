@@ -77,15 +77,15 @@ def verify(
     With --anchors also that every anchor which was shipped is signed and none is missing, and that
     the log still holds each. On another machine a copy of the log and node.pub are enough.
     """
-    from client.egress.audit.audit_log import Anchor, verify
-    from client.egress.audit.shipped_anchors import check_shipped
+    from client.egress.audit.anchor_verification import verify_shipped
+    from client.egress.audit.hash_chain import Anchor, verify_log
 
     if anchors is None and key:
         raise UsageError("--key is for --anchors, which the key has signed")
-    shipped = check_shipped(anchors, key or [], config) if anchors is not None else []
+    shipped = verify_shipped(anchors, key or [], config) if anchors is not None else []
     path = _log_path(config, log, wanted=not shipped)
     kept = [Anchor.parse(text) for text in anchor or []]
-    now = verify(path, *kept, *(one.anchor for one in shipped))
+    now = verify_log(path, *kept, *(one.anchor for one in shipped))
     _say(f"{path}: {now.lines} lines, none changed, removed, added or moved")
     if shipped:
         newest = shipped[-1]
@@ -119,7 +119,7 @@ def anchor(config: SiteConfigFile, to: To, ca: Authority = None) -> None:
 @app.command()
 def show(config: Config = None, log: Log = None, last: Last = 20, as_json: AsJson = False) -> None:
     """Show the newest entries; `verify` says whether they can be trusted."""
-    from client.egress.audit.audit_log import read_entries
+    from client.egress.audit.hash_chain import read_entries
 
     entries = deque(read_entries(_log_path(config, log)), maxlen=last)
     if as_json:

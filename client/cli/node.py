@@ -76,13 +76,13 @@ def node(
         run_node(load_site_config(config))
     else:
         from client.config.site_config import load_site_config
-        from client.node.isolation.network_sandbox import run_shut_in, shut_in
+        from client.node.isolation.network_sandbox import in_network_sandbox, run_in_sandbox
 
-        if unconfined or shut_in():
-            _rehearse(config, bundle, out, settings or [])
+        if unconfined or in_network_sandbox():
+            _dry_run(config, bundle, out, settings or [])
         else:
             again = _arguments(config, bundle, out, settings or [])
-            raise typer.Exit(run_shut_in(again, load_site_config(config).node.key))
+            raise typer.Exit(run_in_sandbox(again, load_site_config(config).node.key))
 
 
 def _arguments(
@@ -95,11 +95,11 @@ def _arguments(
     return line + [part for setting in settings for part in ("-c", setting)]
 
 
-def _rehearse(config: Path, bundle: Path | None, out: Path | None, settings: list[str]) -> None:
+def _dry_run(config: Path, bundle: Path | None, out: Path | None, settings: list[str]) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"  # before the model hub's library is imported
     from client.config.site_config import load_site_config
     from client.dry_run.dry_run import approved_bundle, dry_run
-    from client.dry_run.egress_report import PAGE, write_dry_run
+    from client.dry_run.egress_report import PAGE_NAME, write_dry_run
     from common.config.run_config import parse_settings
 
     site, chosen = load_site_config(config), parse_settings(settings, {})
@@ -110,18 +110,18 @@ def _rehearse(config: Path, bundle: Path | None, out: Path | None, settings: lis
         write_dry_run(made, folder)
     console = output_console()
     console.print(_table(made))
-    console.print(f"With these settings: {folder / PAGE}", soft_wrap=True, highlight=False)
+    console.print(f"With these settings: {folder / PAGE_NAME}", soft_wrap=True, highlight=False)
     made.check(folder)
 
 
 def _table(made: DryRun) -> Table:
     table = narrow_table("", ("answer", "decision", "reason"), ("bytes", "norm", "ε"))
-    for outcome in made.outcomes:
-        entry = outcome.entry
+    for reply in made.replies:
+        entry = reply.entry
         norm, epsilon = entry.get("adapter", {}).get("norm"), entry.get("epsilon")
         table.add_row(
-            outcome.name,
-            "would leave" if outcome.leaves else "would stay",
+            reply.name,
+            "would leave" if reply.leaves else "would stay",
             escape(str(entry.get("detail") or entry["reason"])),
             f"{entry['bytes']:,}",
             "" if norm is None else f"{norm:.3g}",

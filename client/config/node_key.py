@@ -1,4 +1,4 @@
-"""The node's key, ECDSA P-384 in OpenSSH's format, and the public half of it."""
+"""Reader of the node's key pair: ECDSA P-384 in OpenSSH's format."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read the private key.
 
     Raises:
-        NodeError: it cannot be read, has a password, or is of another kind.
+        NodeError: if it cannot be read, has a password, or is of another kind.
     """
     name, make = f"node.key = {path}", "make one with: ssh-keygen -t ecdsa -b 384 -N '' -f node.key"
     try:
@@ -33,7 +33,7 @@ def read_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
         raise NodeError(f"{name} cannot be read: {problem.strerror}") from problem
     except (ValueError, TypeError, UnsupportedAlgorithm) as problem:
         raise NodeError(
-            f"{name} is no private key without a password in OpenSSH's format; {make}"
+            f"{name} is not a private key without a password in OpenSSH's format; {make}"
         ) from problem
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != _CURVE:
         raise NodeError(f"{name} is not ECDSA P-384; {make}")
@@ -44,7 +44,7 @@ def read_public_key(path: Path) -> ec.EllipticCurvePublicKey:
     """Read a public key as `ssh-keygen` writes it, e.g. node.pub of the site's request.
 
     Raises:
-        AuditError: it cannot be read, or is of another kind.
+        AuditError: if it cannot be read, or is of another kind.
     """
     try:
         key = load_ssh_public_key(path.read_bytes())
@@ -52,7 +52,7 @@ def read_public_key(path: Path) -> ec.EllipticCurvePublicKey:
         raise AuditError(f"the key {path} cannot be read: {problem.strerror}") from problem
     except (ValueError, UnsupportedAlgorithm) as problem:
         raise AuditError(
-            f"{path} is no public key in OpenSSH's format; the site's is node.pub"
+            f"{path} is not a public key in OpenSSH's format; the site's is node.pub"
         ) from problem
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != _CURVE:
         raise AuditError(f"{path} is not ECDSA P-384; the site's key is node.pub")

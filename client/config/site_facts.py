@@ -1,7 +1,7 @@
-"""The site itself as its node knows it: what the administrator wrote into site.toml.
+"""Facts of a site as its node knows them: what the administrator wrote into site.toml.
 
-Under privacy a site that is asked to join says these constants and nothing else: nothing in them
-depends on the patients, or on how the coordinator would cut windows.
+Under privacy a site answers a join request with these constants only: none of them depends on the
+patients, or on how the coordinator's settings cut windows.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from common.errors import PolicyError
 
 
 @dataclass(frozen=True)
-class Site:
-    """A site.
+class SiteFacts:
+    """Facts of a site.
 
     Attributes:
-        name: in runs.
-        patients: in its training split, by the table or as the site declares them.
-        declared_patients: as the site declares them; 0 = not declared.
-        allow: numbers that may leave though privacy is on.
-        rank: of its adapter; 0 = the run's.
-        source: where its rows come from.
+        name: the site's name in runs.
+        patients: training patients, counted in the table or declared.
+        declared_patients: training patients as declared; 0 = not declared.
+        allow: numbers that may leave although privacy is on.
+        rank: the rank of its adapter; 0 = the run's.
+        source: source of its data.
         rule: how its patients were chosen.
         step_minutes: length of its time steps; 0 = not declared.
         backbones: digests of the frozen backbones that it has, by name.
@@ -41,20 +41,20 @@ class Site:
     backbones: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def outside(self) -> str:
-        """The words for what it lets out beside a privacy guarantee."""
+    def unprotected_outputs(self) -> str:
+        """Names of the numbers that it sends outside the privacy guarantee, with commas."""
         return ", ".join(sorted(self.allow))
 
 
-def site_of(config: SiteConfig, patients: int) -> Site:
-    """Return the site as the gate knows it.
+def site_facts(config: SiteConfig, patients: int) -> SiteFacts:
+    """Return a site's facts.
 
     Args:
         config: the site's settings.
         patients: training patients.
     """
     own = config.site
-    return Site(
+    return SiteFacts(
         name=own.id,
         patients=patients,
         declared_patients=own.patients,
@@ -68,7 +68,7 @@ def site_of(config: SiteConfig, patients: int) -> Site:
 
 
 def check_declared(config: SiteConfig) -> None:
-    """Check that site.toml declares all that the site says when it joins a private run.
+    """Check that site.toml declares every fact in the reply to a private join request.
 
     Raises:
         PolicyError: naming what is missing.
@@ -84,7 +84,7 @@ def check_declared(config: SiteConfig) -> None:
     missing = [name for name, value in declared.items() if not value]
     if missing:
         raise PolicyError(
-            f"site.toml declares no {', '.join(missing)}: under privacy the node says these itself "
-            "and asks neither the table nor the app; `python -m client preflight` shows what the "
-            "table and the backbone have"
+            f"site.toml does not declare {', '.join(missing)}: under privacy the node sends these "
+            "itself and reads neither the table nor the app's reply; `python -m client preflight` "
+            "shows the values of the table and the backbone"
         )

@@ -1,13 +1,12 @@
-"""A dry run of a site's node: one round is trained and judged; what WOULD leave is written down.
+"""Dry run of a site's node: train and judge one round, and capture the replies instead of sending.
 
-The audit log says what left. Nothing leaves here, so it is read (for the rounds of the last day,
-and whether it is whole) and not written: with a line in it for what did not leave, every reader of
-it, and the count of rounds, would have to tell the two apart for ever. The gate's lines stand in
-the dry run's own folder instead. Nor is the privacy ledger spent: the app works on a copy of it, so
-that it finds the budget as it stands, and the copy is thrown away.
+The audit log records what left, so a dry run reads it (its integrity, and the replies of the last
+day) but writes nothing to it: otherwise every reader would have to distinguish real lines from dry
+ones. The gate's decisions are written to the dry run's own folder. The privacy ledger is not
+charged: the app works on a copy with the present balance, which is deleted afterwards.
 
-What cannot be known here are the coordinator's settings and, after round 1, its adapters: with
-other settings other things leave. The page says so.
+The coordinator's settings and, after round 1, its adapters are not known here. Other settings
+change what leaves; the page says so.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from client.config.site_config import SiteConfig
-from client.config.site_facts import site_of
-from client.dry_run.first_round import join_question, round_question
-from client.dry_run.offline_node import Kept, Rehearsal
-from client.egress.audit.audit_log import entries_since, verify
+from client.config.site_facts import site_facts
+from client.dry_run.first_round import join_request, round_request
+from client.dry_run.offline_node import CapturedMessage, OfflineNode
+from client.egress.audit.hash_chain import entries_since, verify_log
 from client.egress.gate import Gate
-from client.node.flower_patches import check_release
-from client.node.isolation.network_sandbox import can_read, shut_in
-from client.node.min_patients import check_patients
+from client.node.flower_patches import check_flower_version
+from client.node.isolation.network_sandbox import can_read, in_network_sandbox
+from client.node.min_patients import require_min_patients
 from client.policy.app_bundle import BundleContents, read_bundle
 from client.policy.policy import PolicyFile
 from client.privacy.ledger_schema import FILE_NAME, connection
@@ -40,42 +39,42 @@ from common.errors import NodeError, PolicyError, SiteTableError, UsageError
 from common.flower.environment import flower_environment
 
 APP_LOG = "app.log"
-QUIET = ("flwr", "fedvitals", "httpx", "uvicorn")
+_QUIET_LOGGERS = ("flwr", "fedvitals", "httpx", "uvicorn")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One answer of the app's, and what became of it.
+class DryRunReply:
+    """A reply of the dry run, and the gate's decision on it.
 
     Attributes:
-        name: ``join``, or ``round``.
-        entry: the gate's line: decision, reason, and all that it let through.
-        kept: what would have been sent.
+        name: ``join`` or ``round``.
+        entry: the gate's decision: decision, reason, and every value that it allows.
+        captured: the message that would have been sent.
     """
 
     name: str
     entry: Mapping[str, Any]
-    kept: Kept
+    captured: CapturedMessage
 
     @property
     def leaves(self) -> bool:
-        """Whether the answer itself would go, and not an error in its place."""
+        """True if the reply itself would be sent, rather than an error."""
         return bool(self.entry["decision"] == "sent")
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a dry run was made with, and what came of it.
+    """Inputs and results of a dry run.
 
     Attributes:
         site: the site's name.
         bundle: the app bundle.
-        settings: the run's.
+        settings: the run's settings.
         began: the time, UTC.
         ledger: whether the site had a ledger, of which a copy was used.
-        shut_in: whether the app had no network but a loopback interface.
-        saw_key: whether the app's user could have read the node's key.
-        outcomes: join first, then the round.
+        sandboxed: whether the app had no network except a loopback interface.
+        key_readable: whether the app's user could have read the node's key.
+        replies: the reply to the join request, then that to the round.
     """
 
     site: str
@@ -83,32 +82,32 @@ class DryRun:
     settings: RunConfig
     began: datetime
     ledger: bool
-    shut_in: bool
-    saw_key: bool
-    outcomes: Sequence[Outcome]
+    sandboxed: bool
+    key_readable: bool
+    replies: Sequence[DryRunReply]
 
     def check(self, out: Path) -> None:
-        """Say why nothing of a round would leave; nothing where it would.
+        """Raise an error if the round would not leave the site.
 
         Args:
-            out: where the app's output stands.
+            out: the folder with the app's output.
 
         Raises:
-            PolicyError: where the gate refuses, as a site that may not join is asked for no round.
-            NodeError: where the app failed.
+            PolicyError: if the gate refuses; a site that may not join gets no round.
+            NodeError: if the app failed.
         """
-        for outcome in self.outcomes:
-            entry = outcome.entry
+        for reply in self.replies:
+            entry = reply.entry
             if entry["decision"] == "error":
-                raise NodeError(f"{outcome.name}: {entry['reason']}; see {out / APP_LOG}")
-            if not outcome.leaves:
+                raise NodeError(f"{reply.name}: {entry['reason']}; see {out / APP_LOG}")
+            if not reply.leaves:
                 raise PolicyError(
-                    f"{outcome.name} would stay at the site: {entry['detail']} ({entry['reason']})"
+                    f"{reply.name} would stay at the site: {entry['detail']} ({entry['reason']})"
                 )
 
 
-class Transcript:
-    """Takes the gate's lines in the audit log's place, which is only read.
+class MemoryDecisionLog:
+    """Log of the gate's decisions in memory; the site's audit log is only read.
 
     Args:
         log: the site's audit log.
@@ -119,31 +118,31 @@ class Transcript:
         self.entries: list[dict[str, Any]] = []
 
     def append(self, entry: Mapping[str, Any]) -> int:
-        """Keep a line."""
+        """Record a decision."""
         self.entries.append(dict(entry))
         return len(self.entries)
 
     def since(self, moment: datetime) -> Iterable[dict[str, Any]]:
-        """Give the audit log's entries from a moment on."""
+        """Return the audit log's entries from a moment on."""
         return entries_since(self._log, moment)
 
 
 def approved_bundle(config: SiteConfig, path: Path | None) -> BundleContents:
-    """Read the app bundle and make sure that by the policy it may run now.
+    """Read the app bundle and check that the policy approves it now.
 
     Args:
         config: the site's settings.
         path: the bundle; None = the one approved .fab file in the policy's folder.
 
     Raises:
-        PolicyError: it may not run by now, or there is no policy that can be read.
-        UsageError: it cannot be read, or there is not exactly one.
+        PolicyError: if it is not approved, or the policy cannot be read.
+        UsageError: if it cannot be read, or there is not exactly one.
     """
     policy, now = PolicyFile(config.site.policy).current(), datetime.now(UTC)
     if path is None:
         folder = config.site.policy.parent
-        there = map(read_bundle, sorted(folder.glob("*.fab")))
-        found = [bundle for bundle in there if policy.refusal(bundle.sha256, now) is None]
+        bundles = map(read_bundle, sorted(folder.glob("*.fab")))
+        found = [bundle for bundle in bundles if policy.refusal(bundle.sha256, now) is None]
         if len(found) != 1:
             raise UsageError(f"{folder} holds {len(found)} approved bundles; name one: --bundle")
         return found[0]
@@ -151,8 +150,8 @@ def approved_bundle(config: SiteConfig, path: Path | None) -> BundleContents:
     reason = policy.refusal(bundle.sha256, now)
     if reason is not None:
         raise PolicyError(
-            f"{path} ({bundle.sha256[:12]}…) may not run by {config.site.policy}: {reason}; look "
-            f"into it with: python -m client approve {path} --policy {config.site.policy}"
+            f"{path} ({bundle.sha256[:12]}…) may not run by {config.site.policy}: {reason}; "
+            f"inspect it with: python -m client approve {path} --policy {config.site.policy}"
         )
     return bundle
 
@@ -161,55 +160,47 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
     """Train one round at the site and let the gate decide; nothing is sent.
 
     Args:
-        config: the site's settings; the coordinator in them is not asked.
+        config: the site's settings; their coordinator is not contacted.
         bundle: the app, approved.
         settings: the run's settings, as far as the site knows them.
-        out: a folder to make, in which the app's output is kept.
+        out: a new folder for the app's output.
 
     Raises:
-        PolicyError: where the node would not start: no policy, or too few patients.
-        AuditError: where the audit log has been changed.
-        UsageError: where the run would not take the site, the bundle does not fit the settings, or
-            the folder is there already.
-        SiteTableError: where the site table cannot be read.
+        PolicyError: if the node would not start: no policy, or too few patients.
+        AuditError: if the audit log has been changed.
+        UsageError: if the run would refuse the site, the bundle does not fit the settings, or the
+            folder exists.
+        SiteTableError: if the site table cannot be read.
     """
-    check_release()
+    check_flower_version()
     policy = PolicyFile(config.site.policy)
-    patients = check_patients(config, policy.current())
-    verify(config.audit_log)
+    patients = require_min_patients(config, policy.current())
+    verify_log(config.audit_log)
     if not os.access(config.site.table, os.R_OK):
         raise SiteTableError(
-            f"{config.site.table} cannot be read; start the dry run where the app has the table"
+            f"{config.site.table} cannot be read; start the dry run where the app can read it"
         )
     install_packaged()
-    began, transcript = datetime.now(UTC), Transcript(config.audit_log)
-    gate = Gate(site_of(config, patients), policy.current, transcript)
-    questions = {
-        "join": join_question(settings),
-        "round": round_question(settings, config.site.id, config.site.lora_rank),
+    began, decision_log = datetime.now(UTC), MemoryDecisionLog(config.audit_log)
+    gate = Gate(site_facts(config, patients), policy.current, decision_log)
+    requests = {
+        "join": join_request(settings),
+        "round": round_request(settings, config.site.id, config.site.lora_rank),
     }
     _make_folder(out)
-    with tempfile.TemporaryDirectory(prefix="fedvitals-dry-run-") as scratch:
-        state, environment = Path(scratch) / "state", _environment(Path(scratch))
-        ledger = _copy_ledger(config.site.state, state)
-        node_config = {**config.node_config(), "state-path": str(state)}
+    with tempfile.TemporaryDirectory(prefix="fedvitals-dry-run-") as folder:
+        scratch = Path(folder)
+        ledger = _copy_ledger(config.site.state, scratch / "state")
         with (
             _quiet(),
             (out / APP_LOG).open("xb") as output,
-            Rehearsal(
-                gate,
-                bundle,
-                settings.flat(),
-                node_config,
-                environment,
-                output,
-                hidden=_hidden(config),
-            ).open() as node,
+            _offline_node(config, gate, bundle, settings, scratch, output).open() as node,
         ):
-            kept = {name: node.ask(question) for name, question in questions.items()}
-    decisions = [entry for entry in transcript.entries if entry["decision"] != "reserved"]
-    outcomes = [
-        Outcome(name, entry, kept[name]) for name, entry in zip(questions, decisions, strict=True)
+            captured = {name: node.ask(request) for name, request in requests.items()}
+    decisions = [entry for entry in decision_log.entries if entry["decision"] != "reserved"]
+    replies = [
+        DryRunReply(name, entry, captured[name])
+        for name, entry in zip(requests, decisions, strict=True)
     ]
     return DryRun(
         site=config.site.id,
@@ -217,16 +208,40 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
         settings=settings,
         began=began,
         ledger=ledger,
-        shut_in=shut_in(),
-        saw_key=can_read(config.node.key),
-        outcomes=outcomes,
+        sandboxed=in_network_sandbox(),
+        key_readable=can_read(config.node.key),
+        replies=replies,
     )
+
+
+def _make_folder(out: Path) -> None:
+    """Create the dry run's folder, for its owner only: the app's output may name patients."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.mkdir(mode=0o700)
+    except OSError as problem:
+        raise UsageError(
+            f"{out} cannot be created ({problem.strerror}); give another folder with --out"
+        ) from problem
+
+
+def _copy_ledger(state: Path, scratch: Path) -> bool:
+    """Copy the site's privacy ledger; return whether there is one."""
+    scratch.mkdir()
+    if not (state / FILE_NAME).is_file():
+        return False
+    with (
+        connection(state / FILE_NAME, read_only=True) as ledger,
+        connection(scratch / FILE_NAME) as copy,
+    ):
+        ledger.backup(copy)
+    return True
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the node's own log lines, which speak of sending, out of a dry run."""
-    loggers = [logging.getLogger(name) for name in QUIET]
+    """Suppress the node's own log lines, which report sending."""
+    loggers = [logging.getLogger(name) for name in _QUIET_LOGGERS]
     levels = [one.level for one in loggers]
     try:
         for one in loggers:
@@ -237,41 +252,32 @@ def _quiet() -> Iterator[None]:
             one.setLevel(level)
 
 
-def _hidden(config: SiteConfig) -> list[Path]:
-    """The files that the app shall not see though this process can read them, as in a real round.
-
-    A key that is laid out of sight already is none of them: an empty device lies in its place.
-    """
-    named = (config.node.secret, config.node.key)
-    return [path for path in named if path is not None and can_read(path)]
-
-
-def _make_folder(out: Path) -> None:
-    """Make the folder of a dry run, for its owner alone: the app's output may name patients."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.mkdir(mode=0o700)
-    except OSError as problem:
-        raise UsageError(
-            f"{out} cannot be made ({problem.strerror}); give another folder with --out"
-        ) from problem
+def _offline_node(
+    config: SiteConfig,
+    gate: Gate,
+    bundle: BundleContents,
+    settings: RunConfig,
+    scratch: Path,
+    output: IO[bytes],
+) -> OfflineNode:
+    """Return a node whose app has its state and its files below a temporary folder."""
+    node_config = {**config.node_config(), "state-path": str(scratch / "state")}
+    environment = _environment(scratch)
+    hidden = _hidden(config)
+    return OfflineNode(gate, bundle, settings.flat(), node_config, environment, output, hidden)
 
 
 def _environment(scratch: Path) -> dict[str, str]:
-    """Of the app's process: nothing fetched or reported, the bundle unpacked for this run only."""
+    """Return the app's environment: no downloads or telemetry, and an unpack folder of its own."""
     flower = scratch / "flower"
     flower.mkdir()
     return {**flower_environment(), "HF_HUB_OFFLINE": "1", "FLWR_HOME": str(flower)}
 
 
-def _copy_ledger(state: Path, scratch: Path) -> bool:
-    """Copy the site's privacy ledger as it stands; return whether there is one."""
-    scratch.mkdir()
-    if not (state / FILE_NAME).is_file():
-        return False
-    with (
-        connection(state / FILE_NAME, read_only=True) as ledger,
-        connection(scratch / FILE_NAME) as copy,
-    ):
-        ledger.backup(copy)
-    return True
+def _hidden(config: SiteConfig) -> list[Path]:
+    """Return the files to hide from the app, as in a real round, that this process can read.
+
+    A key that the network sandbox has already hidden is not readable here.
+    """
+    named = (config.node.secret, config.node.key)
+    return [path for path in named if path is not None and can_read(path)]

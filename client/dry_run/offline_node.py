@@ -1,11 +1,11 @@
-"""A node without a coordinator: the same worker, app process and gate, and nothing beyond them.
+"""Node without a coordinator: the same worker, app process and gate as a connected node.
 
-Flower's own functions take each question in, start nothing over the network, and hand the app's
-answer to `send`, as in a node that is connected. Only the connection is another one: its questions
-come from this process, and what it is given to send it keeps. The app's process is Flower's own
-`flwr-clientapp`, which unpacks the bundle and runs the code in it; it reaches the node at a port of
-the loopback interface that is open for as long as the rehearsal lasts. A keeper waits for its end,
-and for that of all that it has started, before the answer is looked at.
+Flower's own functions store each request, start the app's process and pass its reply to `send`, as
+in a connected node. Only the connection differs: `OfflineConnection` takes its requests from this
+process and captures what it is given to send. The app's process is Flower's `flwr-clientapp`, which
+unpacks the bundle and runs its code. It reaches the node at a port of the loopback interface that
+is open only while the offline node is. A supervisor process ends the app and everything that it has
+started, before the reply is read (`client.node.isolation.message_process`).
 """
 
 from __future__ import annotations
@@ -37,97 +37,40 @@ from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.node_section import Address
-from client.dry_run.first_round import NODE_ID, RUN_ID
+from client.dry_run.first_round import DRY_RUN_ID, NODE_ID
 from client.egress.gate import Gate
-from client.node.deadline import Deadline
-from client.node.gated_connection import Connection, GatedConnection
+from client.node.gated_connection import FlowerConnection, GatedConnection
 from client.node.isolation.linux import hide_memory
 from client.node.local_api import serve_local_api
+from client.node.reply_deadline import ReplyDeadline
 from client.policy.app_bundle import BundleContents
 from common.errors import AuditError, NodeError
 
 
 @dataclass
-class Kept:
-    """What would have been sent as one answer.
+class CapturedMessage:
+    """A message that would have been sent.
 
     Attributes:
         announcement: Flower's request that announces it.
-        objects: the pieces that follow, by id, in the order of their going.
+        objects: its objects by id, in the order of sending.
     """
 
     announcement: bytes = b""
     objects: dict[str, bytes] = field(default_factory=dict)
 
 
-class NoCoordinator:
-    """The functions of a connection, without one.
+class OfflineNode:
+    """A node that takes its requests from this process.
 
     Args:
-        run: the run that questions belong to.
-        bundle: the app bundle that it brings.
-    """
-
-    def __init__(self, run: Run, bundle: Fab) -> None:
-        self._run = run
-        self._bundle = bundle
-        self._question: Message | None = None
-        self._contents: dict[str, bytes] = {}
-        self.kept = Kept()
-
-    def ask(self, question: Message) -> None:
-        """Lay a question ready to be received."""
-        self._question = question
-        self._contents = {
-            name: one.deflate() for name, one in get_all_nested_objects(question).items()
-        }
-        self.kept = Kept()
-
-    def functions(self) -> Connection:
-        """Return what the gate's connection wraps."""
-        return Connection(
-            NODE_ID,
-            self._receive,
-            self._send,
-            lambda _run: self._run,
-            lambda _digest, _run: self._bundle,
-            lambda _run, name: self._contents[name],
-            self._push_object,
-            lambda _run, _name: None,
-        )
-
-    def _receive(self) -> tuple[Message, ObjectTree] | None:
-        question, self._question = self._question, None
-        if question is None:
-            return None
-        return remove_content_from_message(question), get_object_tree(question)
-
-    def _send(self, message: Message, tree: ObjectTree, worked_s: float) -> tuple[set[str], str]:
-        bare = remove_content_from_message(message) if message.has_content() else message
-        request = PushMessagesRequest(
-            node=Node(node_id=NODE_ID),
-            messages_list=[message_to_proto(bare)],
-            message_object_trees=[tree],
-            clientapp_runtime_list=[worked_s],
-        )
-        self.kept = Kept(request.SerializeToString(deterministic=True))
-        return set(get_all_nested_objects(message)), ""
-
-    def _push_object(self, _run: int, _session: str, name: str, content: bytes) -> None:
-        self.kept.objects[name] = content
-
-
-class Rehearsal:
-    """A node that is asked by this process.
-
-    Args:
-        gate: decides about every answer.
+        gate: decides on every request and reply.
         bundle: the app.
         settings: the run's settings, as flat pairs.
-        node_config: the site's own settings, as the app is handed them.
-        environment: of the app's process.
-        output: takes what the app's process prints.
-        hidden: files that the app shall neither read nor change.
+        node_config: the site's own settings, which the app is given.
+        environment: environment of the app's process.
+        output: receives the output of the app's process.
+        hidden: files that the app may neither read nor change.
     """
 
     def __init__(
@@ -143,25 +86,25 @@ class Rehearsal:
         self._node_config = dict(node_config)
         self._environment = dict(environment)
         self._output = output
-        self._hidden = [str(path.absolute()) for path in hidden]  # its folder is another
+        self._hidden = [str(path.absolute()) for path in hidden]  # the app has another directory
         objects = ObjectStoreFactory()
         self._states = NodeStateFactory(objectstore_factory=objects)
         self._state, self._store = self._states.state(), objects.store()
         self._state.set_node_id(NODE_ID)
-        run = Run.create_empty(RUN_ID)
+        run = Run.create_empty(DRY_RUN_ID)
         run.fab_id, run.fab_version = get_fab_metadata(bundle.data)
         run.fab_hash, run.override_config = bundle.sha256, dict(settings)
-        self._outside = NoCoordinator(run, Fab(bundle.sha256, bundle.data, {}))
+        self._connection = OfflineConnection(run, Fab(bundle.sha256, bundle.data, {}))
         self._gated = GatedConnection(
-            self._outside.functions(), gate, self._store, Deadline(), _raise
+            self._connection.functions(), gate, self._store, ReplyDeadline(), _raise
         ).functions()
         self._address: Address | None = None
 
     @contextmanager
-    def open(self) -> Iterator[Rehearsal]:
+    def open(self) -> Iterator[OfflineNode]:
         """Serve the app's process for as long as the block lasts."""
-        hide_memory()  # on a kernel without Landlock the bundle could write its own page otherwise
-        # Nobody knows the secret: the one task is given out here, and to nobody who asks for one.
+        hide_memory()  # without Landlock the bundle could otherwise write the dry run's own page
+        # Nobody knows the secret: the one task is claimed here, and no other process can claim it.
         server, thread = serve_local_api(
             Address("127.0.0.1", 0), self._states, secrets.token_bytes(32)
         )
@@ -172,28 +115,28 @@ class Rehearsal:
             server.should_exit = True
             thread.join()
 
-    def ask(self, question: Message) -> Kept:
-        """Let the app answer a question and the gate decide; some the node answers itself.
+    def ask(self, request: Message) -> CapturedMessage:
+        """Let the app answer a request and the gate decide; the node answers some itself.
 
         Returns:
-            What would have been sent.
+            The message that would have been sent.
 
         Raises:
-            NodeError: where it is not known whether the app's processes have ended.
+            NodeError: if it is unknown whether the app's processes have ended.
         """
-        self._outside.ask(question)
-        if not self._take_in():
-            return self._outside.kept
-        self._work()
-        answer = self._answer(question)
-        ids = [answer.metadata.message_id, answer.metadata.reply_to_message_id]
+        self._connection.enqueue(request)
+        if not self._store_request():
+            return self._connection.captured
+        self._run_app()
+        reply = self._reply(request)
+        ids = [reply.metadata.message_id, reply.metadata.reply_to_message_id]
         tree = self._store.get_object_tree(ids[0])
-        self._gated.send(answer, tree, self._state.get_message_processing_duration(ids[1]))
+        self._gated.send(reply, tree, self._state.get_message_processing_duration(ids[1]))
         self._state.delete_messages(message_ids=ids)
-        return self._outside.kept
+        return self._connection.captured
 
-    def _take_in(self) -> bool:
-        """Let Flower's worker take the question; False where the gate does not admit it."""
+    def _store_request(self) -> bool:
+        """Let Flower's worker store the request; return False if the gate does not admit it."""
         run = worker._pull_and_store_message(
             state=self._state,
             object_store=self._store,
@@ -203,12 +146,13 @@ class Rehearsal:
             get_fab=self._gated.get_fab,
             pull_object=self._gated.pull_object,
             confirm_message_received=self._gated.confirm_message_received,
-            trusted_entities=None,  # approved before anything began, and asked for by the gate
+            trusted_entities=None,  # approved before the dry run began, and checked by the gate
         )
         return run is not None
 
-    def _work(self) -> None:
-        (task,) = self._state.get_tasks(run_ids=[RUN_ID], statuses=[Status.PENDING])
+    def _run_app(self) -> None:
+        """Run the app's process for the one pending task, until all its processes have ended."""
+        (task,) = self._state.get_tasks(run_ids=[DRY_RUN_ID], statuses=[Status.PENDING])
         token = str(self._state.claim_task(task.task_id))
         arguments = ["flwr-clientapp", "--insecure", "--runtime-api-address", str(self._address)]
         arguments += ["--token", token]
@@ -220,27 +164,84 @@ class Rehearsal:
             stderr=subprocess.STDOUT,
             env=self._environment,
             cwd=self._environment["FLWR_HOME"],
-            start_new_session=True,  # away from the terminal, into which it could type
+            start_new_session=True,  # detached from the terminal, into which it could type
         )
         try:
             process.communicate(json.dumps(order).encode())
-        finally:  # also where it is interrupted: the keeper ends the app first
+        finally:  # if interrupted, the supervisor ends the app first
             process.terminate()
             process.wait()
         if process.returncode:
             raise NodeError(
-                f"the keeper of the app's processes ended with {process.returncode}; what the "
-                "bundle has left running is not known, nor what it would still do"
+                f"the supervisor of the app's processes ended with {process.returncode}; processes "
+                "of the bundle may still be running"
             )
 
-    def _answer(self, question: Message) -> Message:
-        """The app's answer; where its process ended without, the error that Flower gives."""
-        answers = self._state.get_messages_legacy(is_reply=True)
-        if not answers:
+    def _reply(self, request: Message) -> Message:
+        """Return the app's reply, or Flower's error if its process ended without one."""
+        replies = self._state.get_messages_legacy(is_reply=True)
+        if not replies:
             stopped = Error(ErrorCode.CLIENT_APP_CRASHED, "the app's process ended")
-            worker._insert_message(Message(stopped, reply_to=question), self._state, self._store)
-            answers = self._state.get_messages_legacy(is_reply=True)
-        return answers[0]
+            worker._insert_message(Message(stopped, reply_to=request), self._state, self._store)
+            replies = self._state.get_messages_legacy(is_reply=True)
+        return replies[0]
+
+
+class OfflineConnection:
+    """The functions of Flower's connection, without a coordinator.
+
+    Args:
+        run: the run that the requests belong to.
+        bundle: its app bundle.
+    """
+
+    def __init__(self, run: Run, bundle: Fab) -> None:
+        self._run = run
+        self._bundle = bundle
+        self._request: Message | None = None
+        self._contents: dict[str, bytes] = {}
+        self.captured = CapturedMessage()
+
+    def enqueue(self, request: Message) -> None:
+        """Set the request that is received next."""
+        self._request = request
+        self._contents = {
+            name: one.deflate() for name, one in get_all_nested_objects(request).items()
+        }
+        self.captured = CapturedMessage()
+
+    def functions(self) -> FlowerConnection:
+        """Return the functions that `GatedConnection` wraps."""
+        return FlowerConnection(
+            NODE_ID,
+            self._receive,
+            self._send,
+            lambda _run: self._run,
+            lambda _digest, _run: self._bundle,
+            lambda _run, name: self._contents[name],
+            self._push_object,
+            lambda _run, _name: None,
+        )
+
+    def _receive(self) -> tuple[Message, ObjectTree] | None:
+        request, self._request = self._request, None
+        if request is None:
+            return None
+        return remove_content_from_message(request), get_object_tree(request)
+
+    def _send(self, message: Message, tree: ObjectTree, worked_s: float) -> tuple[set[str], str]:
+        bare = remove_content_from_message(message) if message.has_content() else message
+        announcement = PushMessagesRequest(
+            node=Node(node_id=NODE_ID),
+            messages_list=[message_to_proto(bare)],
+            message_object_trees=[tree],
+            clientapp_runtime_list=[worked_s],
+        )
+        self.captured = CapturedMessage(announcement.SerializeToString(deterministic=True))
+        return set(get_all_nested_objects(message)), ""
+
+    def _push_object(self, _run: int, _session: str, name: str, content: bytes) -> None:
+        self.captured.objects[name] = content
 
 
 def _raise(problem: AuditError) -> NoReturn:

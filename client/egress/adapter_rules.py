@@ -1,12 +1,12 @@
-"""The rules by which an adapter leaves: one message for its numbers, within the policy.
+"""Rules for an adapter in a reply: one canonical message for its numbers, within the policy.
 
-Of the app's bytes nothing enters what is sent but the numbers: names, shapes and settings are those
-of the adapter that came, the type of the numbers is the run's, and the gate writes the message
-itself. Bytes that differ from what it writes are refused rather than mended: the release's own app
-writes the same (`common.adapter.serialization.canonical`), so that one which does not has something
-else to say.
+Only the numbers are taken from the app's bytes. Names, shapes and settings are those of the adapter
+in the request, the type of the numbers is the run's, and the gate writes the message itself
+(`common.adapter.serialization.canonical`). An adapter whose bytes differ from that message is
+refused, not repaired: the release's own app writes the same bytes, so any difference could carry
+other data.
 
-What no rule can see is what the numbers mean. `simulation.attacks.adapter_capacity` tells how much
+No rule can see what the numbers mean; `simulation.attacks.adapter_capacity` computes how many bits
 they can hold.
 """
 
@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from client.egress.message_parser import ArrayItem
+from client.egress.message_parser import ParsedArray
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.adapter.adapter import MAX_NAME_LENGTH, shown
@@ -33,14 +33,14 @@ from common.errors import AdapterError
 
 
 @dataclass(frozen=True)
-class JudgedAdapter:
+class CheckedAdapter:
     """An adapter that may leave.
 
     Attributes:
-        data: its message.
+        data: its serialised bytes.
         tensors: name, type and shape of each tensor on the wire.
         norm: Euclidean norm of its numbers.
-        rank: of every pair.
+        rank: rank of every pair of matrices.
     """
 
     data: bytes
@@ -49,23 +49,23 @@ class JudgedAdapter:
     rank: int
 
 
-def judge_adapter(
-    record: Mapping[str, ArrayItem], received: Header | None, dtype: str | None, policy: Policy
-) -> JudgedAdapter:
-    """Return what may be sent of an answer's adapter.
+def check_adapter(
+    record: Mapping[str, ParsedArray], received: Header | None, dtype: str | None, policy: Policy
+) -> CheckedAdapter:
+    """Return the adapter of a reply as it may leave.
 
     Args:
-        record: the answer's arrays under ``adapter``.
-        received: the header of the adapter that the server sent; None where it sent none.
-        dtype: the run's numbers on the wire, ``wire.dtype``; None where that is not known.
+        record: the reply's arrays under ``adapter``.
+        received: header of the adapter in the request; None without one.
+        dtype: type of the run's numbers on the wire, ``wire.dtype``; None if unknown.
         policy: what may leave.
 
     Raises:
-        RefusedError: where anything is more, less or other than it may be.
+        RefusedError: if anything is missing, unexpected or not allowed.
     """
-    data = _array(record, policy)
+    data = _array_bytes(record, policy)
     if received is None:
-        raise RefusedError("question", "the server's message brings no adapter")
+        raise RefusedError("question", "the request has no adapter")
     if dtype is None:
         raise RefusedError("question", "the type of the run's numbers is not known")
     try:
@@ -74,15 +74,17 @@ def judge_adapter(
     except AdapterError as error:
         raise RefusedError("adapter", str(error)) from None
     if written != data:
-        raise RefusedError("adapter", "its bytes are not those that its numbers are written in")
-    _check_within(summary, policy)
-    sent = read_header(written, policy.max_bytes).tensors
-    tensors = tuple((name, tensor.dtype.name, tensor.shape) for name, tensor in sent.items())
-    return JudgedAdapter(written, tensors, summary.norm, summary.rank)
+        raise RefusedError("adapter", "its bytes differ from the canonical form of its numbers")
+    _check_limits(summary, policy)
+    header = read_header(written, policy.max_bytes)
+    tensors = tuple(
+        (name, tensor.dtype.name, tensor.shape) for name, tensor in header.tensors.items()
+    )
+    return CheckedAdapter(written, tensors, summary.norm, summary.rank)
 
 
-def _array(record: Mapping[str, ArrayItem], policy: Policy) -> bytes:
-    """The bytes of the one array that there may be, which calls itself as ours does."""
+def _array_bytes(record: Mapping[str, ParsedArray], policy: Policy) -> bytes:
+    """Return the bytes of the record's one array, which must have our key, type and shape."""
     if set(record) != {ARRAY_KEY}:
         raise RefusedError(
             "record", f"arrays in the adapter: {shown(sorted(record))}, expected one"
@@ -90,17 +92,17 @@ def _array(record: Mapping[str, ArrayItem], policy: Policy) -> bytes:
     array = record[ARRAY_KEY]
     if len(array.data) > policy.max_bytes:
         raise RefusedError("size", f"{len(array.data)} bytes, the policy allows {policy.max_bytes}")
-    said = (array.stype, array.dtype, array.shape)
-    if said != (ARRAY_STYPE, ARRAY_DTYPE, (len(array.data),)):
-        raise RefusedError("adapter", f"the array calls itself {shown(said)}, which no adapter is")
+    declared = (array.stype, array.dtype, array.shape)
+    if declared != (ARRAY_STYPE, ARRAY_DTYPE, (len(array.data),)):
+        raise RefusedError("adapter", f"the array declares {shown(declared)}; no adapter does")
     return array.data
 
 
-def _check_within(summary: WireSummary, policy: Policy) -> None:
+def _check_limits(summary: WireSummary, policy: Policy) -> None:
     for name, matrix in summary.matrices.items():
         if len(name) > MAX_NAME_LENGTH or not policy.tensor_name.fullmatch(name):
             raise RefusedError("tensor", f"{shown(name)} does not match the policy's tensor names")
-        # The rank that is stated came with the question, and so did the shapes: they must agree.
+        # The declared rank and the shapes both came with the request; they must agree.
         if (rank := matrix.shape[0 if ".lora_A." in name else 1]) != summary.rank:
             raise RefusedError("rank", f"{shown(name)} is of rank {rank}, not {summary.rank}")
     if summary.rank > policy.max_rank:

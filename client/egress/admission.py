@@ -1,73 +1,78 @@
-"""Admission of a question: all that can be judged before an app is started for it."""
+"""Admission of a request: every check that is possible before an app is started for it."""
 
 from __future__ import annotations
 
-from client.config.site_facts import Site
+from client.config.site_facts import SiteFacts
 from client.egress.daily_limits import DailyLimits
 from client.egress.privacy_budget import PrivacyBudget, plan_of
-from client.egress.report_rules import check_guarantee, check_patients
-from client.egress.request import Question
+from client.egress.report_rules import check_guarantee, check_min_patients
+from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from client.policy.run_settings import refused_setting
 from common.errors import PrivacyError
 
-KINDS = ("train", "evaluate", "query")
+REQUEST_KINDS = ("train", "evaluate", "query")
 
 
-def check_question(
-    site: Site, question: Question, policy: Policy, limits: DailyLimits, budget: PrivacyBudget
+def check_request(
+    site: SiteFacts,
+    request: ServerRequest,
+    policy: Policy,
+    limits: DailyLimits,
+    budget: PrivacyBudget,
 ) -> None:
-    """Refuse a question that no app is to see.
+    """Refuse a request that no app may see.
 
     Args:
-        site: the site itself.
-        question: what the server asks, of an approved bundle.
-        policy: as it stands.
-        limits: the answers of the day.
-        budget: what all runs have spent.
+        site: the site's facts.
+        request: the request, of an approved bundle.
+        policy: the policy in force.
+        limits: replies sent within a day.
+        budget: privacy spent by all runs.
 
     Raises:
-        RefusedError: where the kind, the settings, the round, the guarantee, the day's limits or
-            the budget stand against it.
+        RefusedError: if the kind, settings, round, guarantee, daily limits or budget forbid it.
     """
-    if question.kind not in KINDS:
-        raise RefusedError("kind", "nothing answers such a message")
-    if question.problem:
-        raise RefusedError("question", question.problem)
-    _check_settings(question, policy)
-    if question.kind != "query":
-        _check_round(question, site)
-    check_patients(site, None, policy)
-    limits.check(question.kind, policy)
+    if request.kind not in REQUEST_KINDS:
+        raise RefusedError("kind", "no app answers this kind of request")
+    if request.problem:
+        raise RefusedError("question", request.problem)
+    _check_settings(request, policy)
+    if request.kind != "query":
+        _check_round(request, site)
+    check_min_patients(site, None, policy)
+    limits.check(request.kind, policy)
     try:
-        if question.private and question.config is not None:
-            check_guarantee(plan_of(question.config), policy)
-        budget.check(question, policy)
+        if request.private and request.config is not None:
+            check_guarantee(plan_of(request.config), policy)
+        budget.check(request, policy)
     except PrivacyError as problem:
         raise RefusedError("privacy", str(problem)) from None
 
 
-def _check_settings(question: Question, policy: Policy) -> None:
-    settings = question.facts.settings
+def _check_settings(request: ServerRequest, policy: Policy) -> None:
+    settings = request.run.settings
     if settings is None:
-        raise RefusedError("run", question.facts.problem or "its settings have not been read")
+        raise RefusedError("run", request.run.problem or "its settings have not been read")
     if problem := refused_setting(settings.flat, policy.settings):
         raise RefusedError("settings", problem)
-    if question.private and settings.config.privacy.noise_seed >= 0:
-        raise RefusedError("settings", "privacy.noise-seed would let others take the noise off")
-    if policy.privacy_required and not question.private:
-        raise RefusedError("privacy", "the run promises no guarantee, and one is required")
+    if request.private and settings.config.privacy.noise_seed >= 0:
+        raise RefusedError(
+            "settings", "privacy.noise-seed is set: who knows the seed can subtract the noise"
+        )
+    if policy.privacy_required and not request.private:
+        raise RefusedError("privacy", "the run has no privacy guarantee; the policy requires one")
 
 
-def _check_round(question: Question, site: Site) -> None:
-    """A round is asked of this site, and brings the adapter that an answer is held against."""
-    if question.round is None or question.round.site != site.name:
-        raise RefusedError("question", "the server's message does not ask this site for a round")
-    if question.adapter is None:
-        raise RefusedError("question", "the server's message brings no adapter")
-    # The guarantee that is stated beside an answer is that of the run's rounds, and of no more.
-    if question.kind == "train" and question.config is not None:
-        number, last = question.round.number, question.config.rounds
+def _check_round(request: ServerRequest, site: SiteFacts) -> None:
+    """Check that a round is requested of this site, with the adapter that the reply must match."""
+    if request.round is None or request.round.site != site.name:
+        raise RefusedError("question", "the request names no round of this site")
+    if request.adapter is None:
+        raise RefusedError("question", "the request has no adapter")
+    # The guarantee reported with a reply covers the run's own rounds only.
+    if request.kind == "train" and request.config is not None:
+        number, last = request.round.number, request.config.rounds
         if not 1 <= number <= last:
-            raise RefusedError("question", f"round {number} is to be trained, of 1 to {last}")
+            raise RefusedError("question", f"round {number} is requested, the run has 1 to {last}")

@@ -1,7 +1,7 @@
-"""How often a site answers within a day: a limit of its own for every kind of message that leaves.
+"""Daily limits: how many messages of each kind a site sends within 24 hours.
 
-Errors count too. Which error is sent, and that one is sent, tells something; so there are only so
-many, and after them the site is silent.
+Errors are limited too: an error, and which one it is, reveals something. Once their limit is
+reached the site sends nothing.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _DAY = timedelta(days=1)
 
 
 class DailyLimits:
-    """The answers of the last 24 hours, by kind.
+    """Counts the messages sent in the last 24 hours, by kind.
 
     Args:
-        policy: as it stands.
+        policy: the policy in force.
         entries: the audit log's lines of the last day, the oldest first.
     """
 
@@ -37,34 +37,34 @@ class DailyLimits:
                 self._times[ERROR].append(moment)
 
     def note_policy(self, policy: Policy) -> None:
-        """Take the limit of errors over: it holds also while no policy can be read."""
+        """Take over the limit of errors, which also applies while no policy can be read."""
         self._errors_per_day = policy.errors_per_day
 
     def check(self, kind: str, policy: Policy) -> None:
-        """Refuse an answer of a kind of which there were enough.
+        """Refuse a reply of a kind whose limit is reached.
 
         Args:
             kind: ``train``, ``evaluate`` or ``query``.
-            policy: with the limits.
+            policy: the policy in force, with the limits.
 
         Raises:
-            RefusedError: where the day's answers of the kind have all been given.
+            RefusedError: if the limit of this kind is reached.
         """
         most = {
             "train": policy.rounds_per_day,
             "evaluate": policy.evaluations_per_day,
             "query": policy.joins_per_day,
         }[kind]
-        given = self._count(kind)
-        if given >= most:
-            raise RefusedError("rate", f"{given} answers to {kind} within a day, the policy's most")
+        sent = self._count(kind)
+        if sent >= most:
+            raise RefusedError("rate", f"{sent} replies to {kind} in 24 hours, the policy's limit")
 
-    def may_say_error(self) -> bool:
-        """Whether an error may still be sent today."""
+    def may_send_error(self) -> bool:
+        """Return whether an error may still be sent within the limit."""
         return self._count(ERROR) < self._errors_per_day
 
     def count(self, kind: str) -> None:
-        """Note an answer that is sent now."""
+        """Count a message that is sent now."""
         self._times[kind].append(datetime.now(UTC))
 
     def _count(self, kind: str) -> int:

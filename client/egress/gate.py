@@ -1,10 +1,15 @@
-"""The gate: every question passes here before an app sees it, every answer before it can leave.
+"""The egress gate: decides on every request to a site and every reply from it.
 
-It sits in the node's own process, where the app cannot reach it. `admit` decides, before an app is
-started, whether a run may ask at all: by its bundle, its settings, the privacy budget and the
-day's limits. `pass_on` judges the serialised answer. What may leave is rebuilt from checked values
-(`client.egress.rules`); in place of what may not, an error goes that says nothing of it. The audit
-log has the line before the message goes. Whatever goes wrong in here, the answer stays.
+The gate runs in the node's own process, where the app cannot reach it.
+
+1. `Gate.admit` decides on a request before an app is started for it: by its app bundle, its
+   settings, the day's limits and the privacy budget (`client.egress.admission`).
+2. `Gate.filter_reply` checks the app's serialised reply (`client.egress.reply_rules`) and returns
+   a message rebuilt from the checked values (`client.egress.reply_builder`). A reply that fails a
+   check is replaced by an error with a fixed text.
+
+Each decision is in the audit log before its message is sent. If the gate itself fails, the app is
+not started and its reply is not sent.
 """
 
 from __future__ import annotations
@@ -19,24 +24,24 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
 
-from client.config.site_facts import Site
-from client.egress.admission import KINDS, check_question
+from client.config.site_facts import SiteFacts
+from client.egress.admission import REQUEST_KINDS, check_request
 from client.egress.daily_limits import ERROR, DailyLimits
-from client.egress.join_rules import own_join
-from client.egress.message_parser import MAX_OBJECT_BYTES, Read, take_inventory
+from client.egress.join_rules import node_join
+from client.egress.message_parser import MAX_OBJECT_BYTES, ReadObject, parse_message
 from client.egress.privacy_budget import PrivacyBudget
-from client.egress.replies import (
-    NO_ANSWER,
-    REASONS,
+from client.egress.reply_builder import (
+    ERROR_REASONS,
+    NO_REPLY,
     REFUSED,
-    error_reply,
+    build_error,
+    build_reply,
     known_code,
-    measure,
-    release_facts,
-    reply,
+    message_facts,
+    reply_facts,
 )
-from client.egress.request import Question
-from client.egress.rules import Release, judge
+from client.egress.reply_rules import CheckedReply, check_reply
+from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.errors import AuditError, PolicyError
@@ -44,37 +49,37 @@ from common.errors import AuditError, PolicyError
 log = logging.getLogger("fedvitals.gate")
 
 
-class Record(Protocol):
-    """Where decisions are recorded: the audit log, or what stands for it in a dry run."""
+class DecisionLog(Protocol):
+    """Log of the gate's decisions: the audit log, or a dry run's copy in memory."""
 
     def append(self, entry: Mapping[str, Any]) -> int:
-        """Take a decision; return its number."""
+        """Record a decision; return its number."""
         ...
 
     def since(self, moment: datetime) -> Iterable[dict[str, Any]]:
-        """Give the decisions from a moment on, the oldest first."""
+        """Yield the decisions from a moment on, the oldest first."""
         ...
 
 
-class Answer(NamedTuple):
-    """The node's own answer to a question; None where nothing at all is sent."""
+class NodeReply(NamedTuple):
+    """The node's own reply to a request, in place of the app's; None = send nothing."""
 
     message: Message | None
 
 
 class Gate:
-    """Decides about every question to a site and every answer of it.
+    """Decides on every request to a site and every reply from it.
 
     Args:
-        site: the site itself.
-        policy: gives what may leave at this moment.
-        audit: where every decision is recorded.
+        site: the site's facts.
+        policy: returns the policy in force.
+        audit: records every decision.
 
     Raises:
-        PolicyError: where there is no policy that can be read.
+        PolicyError: if the policy cannot be read.
     """
 
-    def __init__(self, site: Site, policy: Callable[[], Policy], audit: Record) -> None:
+    def __init__(self, site: SiteFacts, policy: Callable[[], Policy], audit: DecisionLog) -> None:
         self._site = site
         self._policy = policy
         self._audit = audit
@@ -83,179 +88,190 @@ class Gate:
         self._limits = DailyLimits(policy(), audit.since(day))
         self._repeated: dict[str, str] = {}
 
-    def admit(self, question: Question) -> Answer | None:
-        """Decide about a question before an app sees it.
+    def admit(self, request: ServerRequest) -> NodeReply | None:
+        """Decide on a request before an app is started for it.
 
         Args:
-            question: what the server asks.
+            request: the server's request.
 
         Returns:
-            None where the app is to be started; otherwise the node's own answer.
+            None if the app may be started; otherwise the node's own reply.
 
         Raises:
-            AuditError: where the decision cannot be recorded; then nothing may be sent at all.
+            AuditError: if the decision cannot be recorded; then nothing may be sent.
         """
-        entry = self._entry(question)
+        entry = self._entry(request)
         try:
-            policy = self._current()
-            reason = policy.refusal(question.facts.bundle, datetime.now(UTC))
+            policy = self._current_policy()
+            reason = policy.refusal(request.run.bundle, datetime.now(UTC))
             if reason is not None:
                 detail = f"{reason}; it was not started"
                 entry |= {"decision": "refused", "reason": "bundle", "detail": detail}
-                return Answer(self._say_error(ErrorCode.INVALID_FAB, question, entry))
-            check_question(self._site, question, policy, self._limits, self._budget)
-            if question.kind == "query" and (policy.privacy_required or question.private):
-                return Answer(self._join(question, entry))
-            # The scores of a validation are the patients' too, where no privacy covers them.
-            if question.kind == "train" or (question.kind == "evaluate" and not question.private):
-                self._reserve(question, entry)
-        except RefusedError as refusal:
-            entry |= {"decision": "refused", "reason": refusal.code, "detail": refusal.detail}
-            return Answer(self._say_error(REFUSED, question, entry))
-        except PolicyError:
-            entry |= {"decision": "refused", "reason": "policy", "detail": "no policy can be read"}
-            return Answer(self._say_error(REFUSED, question, entry))
+                return NodeReply(self._send_error(ErrorCode.INVALID_FAB, request, entry))
+            check_request(self._site, request, policy, self._limits, self._budget)
+            if request.kind == "query" and (policy.privacy_required or request.private):
+                return NodeReply(self._send_node_join(request, entry))
+            # Validation scores depend on the patients too, and need budget unless they are private.
+            if request.kind == "train" or (request.kind == "evaluate" and not request.private):
+                self._reserve(request, entry)
         except AuditError:
             raise
-        except Exception as problem:  # no app is started because the gate itself fails
-            detail = f"{type(problem).__name__} in the gate"
-            entry |= {"decision": "refused", "reason": "gate-failed", "detail": detail}
-            return Answer(self._say_error(REFUSED, question, entry))
+        except Exception as problem:  # a fault in the gate starts no app
+            entry |= _refusal_fields(problem)
+            return NodeReply(self._send_error(REFUSED, request, entry))
         return None
 
-    def pass_on(
-        self, question: Question, answer: Message, tree: ObjectTree, read: Read
-    ) -> Message | None:
-        """Return what is to be sent in an answer's place.
+    def _send_node_join(self, request: ServerRequest, entry: dict[str, Any]) -> Message:
+        """Reply to a private join request with the site's constants; the app is not started."""
+        if request.config is None:
+            raise RefusedError("run", "its settings have not been read")
+        checked = CheckedReply(node_join(self._site, request.config))
+        entry |= {"configs": {name: dict(of) for name, of in checked.configs.items()}}
+        return self._send(checked, request, entry)
 
-        Args:
-            question: what the server asked; `admit` let it through.
-            answer: the answer as it lies in the node, without its content; not trusted.
-            tree: the ids of its content.
-            read: gives the content's bytes.
+    def _reserve(self, request: ServerRequest, entry: Mapping[str, Any]) -> None:
+        """Record a round's privacy cost before the round begins.
 
-        Returns:
-            A message made here; None where nothing is sent.
-
-        Raises:
-            AuditError: as `admit`.
+        A repeated request costs nothing if the reply has the same bytes as before, which
+        `_check_paid` verifies once the reply is there.
         """
-        entry = self._entry(question)
-        code = REFUSED
-        try:
-            policy = self._current()
-            if answer.has_error():
-                code = known_code(answer.error.code)
-                entry |= {"decision": "error", "reason": REASONS[code]}
-            else:
-                release = self._judge(question, tree, read, policy, entry)
-                return self._say(release, question, entry)
-        except RefusedError as refusal:
-            entry |= {"decision": "refused", "reason": refusal.code, "detail": refusal.detail}
-        except PolicyError:
-            entry |= {"decision": "refused", "reason": "policy", "detail": "no policy can be read"}
-        except AuditError:
-            raise
-        except Exception as problem:  # nothing may slip through because the gate itself fails
-            detail = f"{type(problem).__name__} in the gate"
-            entry |= {"decision": "refused", "reason": "gate-failed", "detail": detail}
-        return self._say_error(NO_ANSWER if self._is_private(question) else code, question, entry)
-
-    def approves(self, bundle: str) -> bool:
-        """Return whether a bundle, by its SHA-256, may run at this moment."""
-        try:
-            return self._policy().refusal(bundle, datetime.now(UTC)) is None
-        except PolicyError:
-            return False
-
-    def drop(self, reason: str) -> None:
-        """Record an answer that nobody asked for; nothing is sent in its place."""
-        self._audit.append({"decision": "dropped", "reason": reason})
-        log.warning("an answer was dropped: %s", reason)
-
-    def _reserve(self, question: Question, entry: Mapping[str, Any]) -> None:
-        """Enter what a round spends, before it begins.
-
-        The same question has the same answer at no cost, where the same bytes leave again: that is
-        known when the answer is there.
-        """
-        sent = self._budget.sent_before(entry) if question.private else ""
-        self._repeated = {question.message.metadata.message_id: sent} if sent else {}
+        sent = self._budget.sent_before(entry) if request.private else ""
+        self._repeated = {request.message.metadata.message_id: sent} if sent else {}
         if not sent:
-            self._append_reservation(question, entry)
+            self._append_reservation(request, entry)
 
-    def _append_reservation(self, question: Question, entry: Mapping[str, Any]) -> None:
-        privacy = self._budget.reservation(question)
+    def _append_reservation(self, request: ServerRequest, entry: Mapping[str, Any]) -> None:
+        privacy = self._budget.reservation(request)
         if privacy is None:
             return
         line = {**entry, "decision": "reserved", "reason": "budget", "privacy": privacy}
         self._audit.append(line)
         self._budget.note(line)
 
-    def _judge(
+    def filter_reply(
+        self, request: ServerRequest, reply: Message, tree: ObjectTree, read: ReadObject
+    ) -> Message | None:
+        """Return the message to send in place of the app's reply.
+
+        Args:
+            request: the request, admitted by `admit`.
+            reply: the app's reply without its content; not trusted.
+            tree: the object ids of its content.
+            read: returns an object's bytes.
+
+        Returns:
+            A message built by the gate; None = send nothing.
+
+        Raises:
+            AuditError: if the decision cannot be recorded; then nothing may be sent.
+        """
+        entry = self._entry(request)
+        code = REFUSED
+        try:
+            policy = self._current_policy()
+            if reply.has_error():
+                code = known_code(reply.error.code)
+                entry |= {"decision": "error", "reason": ERROR_REASONS[code]}
+            else:
+                checked = self._check(request, tree, read, policy, entry)
+                return self._send(checked, request, entry)
+        except AuditError:
+            raise
+        except Exception as problem:  # a fault in the gate lets nothing through
+            entry |= _refusal_fields(problem)
+        return self._send_error(NO_REPLY if self._is_private(request) else code, request, entry)
+
+    def _check(
         self,
-        question: Question,
+        request: ServerRequest,
         tree: ObjectTree,
-        read: Read,
+        read: ReadObject,
         policy: Policy,
         entry: dict[str, Any],
-    ) -> Release:
-        reason = policy.refusal(question.facts.bundle, datetime.now(UTC))
+    ) -> CheckedReply:
+        reason = policy.refusal(request.run.bundle, datetime.now(UTC))
         if reason is not None:
             raise RefusedError("bundle", reason)
-        found = take_inventory(tree, read, policy.max_bytes + 4 * MAX_OBJECT_BYTES)
-        if found.has_error:
-            raise RefusedError("damaged", "an error that does not say that it is one")
-        release = judge(self._site, question, found, policy)
-        self._limits.check(question.kind, policy)
-        self._check_paid(question, release, policy, entry)
-        entry |= release_facts(release, found)
-        return release
+        parsed = parse_message(tree, read, policy.max_bytes + 4 * MAX_OBJECT_BYTES)
+        if parsed.has_error:
+            raise RefusedError("damaged", "an error reply that is not marked as one")
+        checked = check_reply(self._site, request, parsed, policy)
+        self._limits.check(request.kind, policy)
+        self._check_paid(request, checked, policy, entry)
+        entry |= reply_facts(checked, parsed)
+        return checked
 
     def _check_paid(
-        self, question: Question, release: Release, policy: Policy, entry: Mapping[str, Any]
+        self,
+        request: ServerRequest,
+        checked: CheckedReply,
+        policy: Policy,
+        entry: Mapping[str, Any],
     ) -> None:
-        """Once more before an answer leaves: its round is entered, and within the budget."""
-        if question.kind != "train" or not question.private:
+        """Check again before a private round leaves that its cost is recorded and in budget."""
+        if request.kind != "train" or not request.private:
             return
-        sent = self._repeated.pop(question.message.metadata.message_id, "")
-        if sent and sent != hashlib.sha256(release.adapter or b"").hexdigest():
-            self._budget.check(question, policy, anew=True)  # trained anew, so it is spent anew
-            self._append_reservation(question, entry)
+        sent = self._repeated.pop(request.message.metadata.message_id, "")
+        if sent and sent != hashlib.sha256(checked.adapter or b"").hexdigest():
+            self._budget.check(request, policy, anew=True)  # trained anew, so it is spent anew
+            self._append_reservation(request, entry)
         self._budget.check_spent(policy)
 
-    def _join(self, question: Question, entry: dict[str, Any]) -> Message:
-        if question.config is None:
-            raise RefusedError("run", "its settings have not been read")
-        release = Release(own_join(self._site, question.config))
-        entry |= {"configs": {name: dict(of) for name, of in release.configs.items()}}
-        return self._say(release, question, entry)
+    def _is_private(self, request: ServerRequest) -> bool:
+        """Return whether the reply is under a privacy guarantee; True if that is unknown."""
+        try:
+            return request.private or self._policy().privacy_required
+        except PolicyError:
+            return True
 
-    def _current(self) -> Policy:
+    def approves(self, bundle: str) -> bool:
+        """Return whether the policy approves a bundle now, by its SHA-256."""
+        try:
+            return self._policy().refusal(bundle, datetime.now(UTC)) is None
+        except PolicyError:
+            return False
+
+    def drop(self, reason: str) -> None:
+        """Record a reply to no open request; nothing is sent."""
+        self._audit.append({"decision": "dropped", "reason": reason})
+        log.warning("a reply was dropped: %s", reason)
+
+    def _current_policy(self) -> Policy:
         policy = self._policy()
         self._limits.note_policy(policy)
         return policy
 
-    def _is_private(self, question: Question) -> bool:
-        """Whether an app's answer is covered by privacy; also where that cannot be known."""
-        try:
-            return question.private or self._policy().privacy_required
-        except PolicyError:
-            return True
+    def _entry(self, request: ServerRequest) -> dict[str, Any]:
+        """Return the audit log's fields about a request."""
+        round_id, settings = request.round, request.run.settings
+        entry = {
+            "kind": request.kind if request.kind in REQUEST_KINDS else "other",
+            "flower-run": request.message.metadata.run_id,
+            "run": None if round_id is None else round_id.run,
+            "round": None if round_id is None else round_id.number,
+            "bundle": request.run.bundle or None,
+            "settings": None if settings is None else settings.record(),
+        }
+        return entry | ({"received": request.adapter_sha256} if request.adapter_sha256 else {})
 
-    def _say(self, release: Release, question: Question, entry: dict[str, Any]) -> Message:
+    def _send(
+        self, checked: CheckedReply, request: ServerRequest, entry: dict[str, Any]
+    ) -> Message:
+        """Build and record the message that is sent."""
         entry |= {"decision": "sent", "reason": "allowed"}
-        message = reply(release, question.message)
+        message = build_reply(checked, request.message)
         self._record(entry, message)
-        self._limits.count(question.kind)
+        self._limits.count(request.kind)
         self._budget.note(entry)
         return message
 
-    def _say_error(self, code: int, question: Question, entry: dict[str, Any]) -> Message | None:
-        """Record an error and return it; None where the day's errors have all been said."""
+    def _send_error(
+        self, code: int, request: ServerRequest, entry: dict[str, Any]
+    ) -> Message | None:
+        """Build and record an error; None once the day's limit of errors is reached."""
         message = None
-        if self._limits.may_say_error():
-            message = error_reply(code, question.message)
+        if self._limits.may_send_error():
+            message = build_error(code, request.message)
         else:
             entry |= {"silent": True}
         self._record(entry, message)
@@ -264,24 +280,23 @@ class Gate:
         return message
 
     def _record(self, entry: Mapping[str, Any], message: Message | None) -> None:
-        number = self._audit.append({**entry, **({} if message is None else measure(message))})
+        facts = {} if message is None else message_facts(message)
+        number = self._audit.append({**entry, **facts})
         log.info(
-            "answer %s: %s %s, line %d of the audit log",
+            "reply to %s: %s (%s), line %d of the audit log",
             entry["kind"],
             entry["decision"],
             entry["reason"],
             number,
         )
 
-    def _entry(self, question: Question) -> dict[str, Any]:
-        """All that a line of the audit log says of a question."""
-        name, settings = question.round, question.facts.settings
-        entry = {
-            "kind": question.kind if question.kind in KINDS else "other",
-            "flower-run": question.message.metadata.run_id,
-            "run": None if name is None else name.run,
-            "round": None if name is None else name.number,
-            "bundle": question.facts.bundle or None,
-            "settings": None if settings is None else settings.record(),
-        }
-        return entry | ({"received": question.received} if question.received else {})
+
+def _refusal_fields(problem: Exception) -> dict[str, str]:
+    """Return the audit log's fields about a refusal; of an unexpected error only its type."""
+    if isinstance(problem, RefusedError):
+        reason, detail = problem.code, problem.detail
+    elif isinstance(problem, PolicyError):
+        reason, detail = "policy", "the policy cannot be read"
+    else:
+        reason, detail = "gate-failed", f"{type(problem).__name__} in the gate"
+    return {"decision": "refused", "reason": reason, "detail": detail}

@@ -1,11 +1,11 @@
-"""The hospital's privacy budget, counted by the node from its own audit log.
+"""The hospital's privacy budget over all runs, counted by the node from its own audit log.
 
-Before a private round starts, the node computes from the run's settings what the round costs, and
-writes a line ``reserved`` into the audit log; from then on the round is spent, whatever becomes of
-it. A run without privacy is entered once, as unbounded. The sum of all lines is held against the
-policy's budget by a filter that is proved for runs chosen one after the other
-(`client.privacy.budget_filter`). Neither the app, the run's name nor the site's name plays a part:
-all that the node ever answered for is one hospital's.
+Before a private round starts, the node computes the round's cost from the run's settings and
+writes a line ``reserved`` into the audit log. From then on the round is spent, even if it fails. A
+run without privacy is recorded once, as unbounded. A Rényi filter, which is valid for adaptively
+chosen runs (`client.privacy.budget_filter`), checks the sum of all lines against the policy's
+budget. App, run and site names play no part: everything that this node replied to counts towards
+the one hospital's budget.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from client.egress.request import Question
+from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from client.privacy.accountant import Epsilon, Steps, solve_noise_multiplier, spent
@@ -26,20 +26,20 @@ from common.config.run_config import PrivacyConfig, RunConfig
 
 log = logging.getLogger("fedvitals.gate")
 
-_COORDINATORS_OWN = frozenset({"data", "out", "resume"})
-"""Settings that no site reads. A run that goes on has another `resume` than when it began."""
+_COORDINATOR_SETTINGS = frozenset({"data", "out", "resume"})
+"""Settings that no site reads. A resumed run has another `resume` than when it began."""
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Privacy of a run as its settings decide it.
+    """Privacy cost of a run, as its settings determine it.
 
     Attributes:
-        round_steps: the noisy steps of one round.
-        rounds: of the whole run.
-        delta: of the run's guarantee.
+        round_steps: noisy steps of one round.
+        rounds: number of rounds of the run.
+        delta: delta of the run's guarantee.
         clip_norm: largest norm of a patient's gradient in a step.
-        epsilon: of the whole run at `delta`.
+        epsilon: epsilon of the whole run at `delta`.
     """
 
     round_steps: Steps
@@ -49,7 +49,7 @@ class RunPlan:
     epsilon: Epsilon
 
     def facts(self) -> dict[str, float | int]:
-        """Return the guarantee by the names that a report states it by, without ``privacy.``."""
+        """Return the guarantee by its names in a report, without the prefix ``privacy.``."""
         return {
             "epsilon": self.epsilon.prv,
             "epsilon-rdp": self.epsilon.rdp,
@@ -61,23 +61,23 @@ class RunPlan:
         }
 
     def remaining(self, round_number: int, *, answered: bool = False) -> Steps:
-        """Return the steps from a round on, this round's included unless it is answered."""
+        """Return the noisy steps from a round to the run's end, without the round if answered."""
         one = self.round_steps
         rounds = max(0, self.rounds - round_number) + (0 if answered else 1)
         return Steps(one.sample_rate, one.noise_multiplier, rounds * one.steps)
 
 
 def plan_of(config: RunConfig) -> RunPlan:
-    """Compute a private run's plan; where the noise has to be solved for, that takes seconds.
+    """Compute a private run's plan; solving for the noise multiplier takes seconds.
 
     Raises:
-        PrivacyError: where no noise is enough for the epsilon that the settings ask for.
+        PrivacyError: if no noise multiplier reaches the requested epsilon.
     """
     return _plan(config.privacy, config.rounds, config.private_steps)
 
 
 class PrivacyBudget:
-    """What the audit log says that all runs have spent.
+    """Privacy spent by all runs, as the audit log records it.
 
     Args:
         entries: the lines of the audit log, the oldest first.
@@ -85,7 +85,7 @@ class PrivacyBudget:
 
     def __init__(self, entries: Iterable[Mapping[str, Any]]) -> None:
         self._steps: Counter[tuple[float, float]] = Counter()
-        self._of_run: Counter[str] = Counter()
+        self._steps_of_run: Counter[str] = Counter()
         self._unbounded: set[str] = set()
         self._sent: dict[tuple[object, ...], str] = {}
         self._plans: dict[object, Steps] = {}
@@ -94,12 +94,12 @@ class PrivacyBudget:
 
     @property
     def history(self) -> list[Steps]:
-        """All noisy steps that are spent, those of a kind added up."""
+        """All noisy steps spent, summed by sample rate and noise multiplier."""
         return [Steps(q, sigma, steps) for (q, sigma), steps in self._steps.items()]
 
     @property
     def unbounded(self) -> frozenset[str]:
-        """The runs that were made without privacy."""
+        """The runs without privacy."""
         return frozenset(self._unbounded)
 
     def note(self, entry: Mapping[str, Any]) -> None:
@@ -110,53 +110,54 @@ class PrivacyBudget:
             if "received" in entry:
                 self._sent[_key(entry)] = entry["adapter"]["sha256"]
             else:
-                self._note_former(entry)
+                self._note_without_reservation(entry)
 
-    def check(self, question: Question, policy: Policy, *, anew: bool = False) -> None:
-        """Refuse a run that the budget cannot carry.
+    def check(self, request: ServerRequest, policy: Policy, *, anew: bool = False) -> None:
+        """Refuse a request whose run would exceed the budget.
 
-        A round to train has to leave room for the run's rounds after it, so that no run begins that
-        could not end by itself. A round that was answered before needs none of its own: the same
-        bytes cost nothing. A question to join has to leave room for one round: it does not say
-        whether the run begins or goes on.
+        A round to train must leave room for the run's rounds after it, so that no run begins that
+        cannot finish. A round that was answered before costs nothing itself: the same bytes are
+        sent again. A join request must leave room for one round: it does not say whether the run
+        begins or resumes.
 
         Args:
-            question: of the run; the rounds before it are spent already.
-            policy: with the budget.
-            anew: that a round which was answered before has been trained again.
+            request: the request; the run's earlier rounds are spent already.
+            policy: the policy in force, with the budget.
+            anew: a round that was answered before has been trained again.
 
         Raises:
-            RefusedError: where the run is not private, or would exceed the budget.
+            RefusedError: if the run is not private, or would exceed the budget.
         """
         if not policy.budget_epsilon:
             return
-        if not question.private or question.config is None:
-            raise RefusedError("budget", "a run without privacy, which no budget covers")
-        if question.kind == "evaluate":
-            return  # validates, trains nothing
-        plan = plan_of(question.config)
-        if question.kind == "train" and question.round is not None:
-            answered = not anew and bool(self._sent.get(_key_of(question)))
-            self._admit(plan.remaining(question.round.number, answered=answered), policy)
+        if not request.private or request.config is None:
+            raise RefusedError("budget", "a run without privacy cannot be counted in the budget")
+        if request.kind == "evaluate":
+            return  # a validation trains nothing
+        plan = plan_of(request.config)
+        if request.kind == "train" and request.round is not None:
+            answered = not anew and bool(self._sent.get(_key_of(request)))
+            self._check_fits(plan.remaining(request.round.number, answered=answered), policy)
         else:
-            self._admit(plan.round_steps, policy)
+            self._check_fits(plan.round_steps, policy)
 
     def check_spent(self, policy: Policy) -> None:
-        """Refuse an answer where more is spent than the policy now allows.
+        """Refuse a reply if more is spent than the policy now allows.
 
         Raises:
-            RefusedError: where the budget is exceeded.
+            RefusedError: if the budget is exceeded.
         """
         if policy.budget_epsilon:
-            self._admit(Steps(0.0, 1.0, 0), policy)
+            self._check_fits(Steps(0.0, 1.0, 0), policy)
 
-    def _admit(self, more: Steps, policy: Policy) -> None:
+    def _check_fits(self, more: Steps, policy: Policy) -> None:
         budget = BudgetFilter(policy.budget_epsilon, policy.budget_delta)
         if self._unbounded:
             raise RefusedError(
                 "budget",
-                f"run {min(self._unbounded)} was made without privacy, and no budget covers it; "
-                "to begin anew, for other patients, put the audit log away",
+                f"run {min(self._unbounded)} was made without privacy and cannot be "
+                "counted in the budget; "
+                "to start a new budget for other patients, move the audit log away",
             )
         if not budget.admits(self.history, more):
             raise RefusedError(
@@ -166,20 +167,20 @@ class PrivacyBudget:
                 f"{policy.budget_epsilon:g} at delta {policy.budget_delta:g}",
             )
 
-    def reservation(self, question: Question) -> dict[str, Any] | None:
-        """Return what a round spends, for its line in the audit log; None where it spends nothing.
+    def reservation(self, request: ServerRequest) -> dict[str, Any] | None:
+        """Return a round's cost for its line in the audit log; None if it costs nothing.
 
-        A run without privacy is entered once.
+        A run without privacy is recorded once.
 
         Raises:
-            RefusedError: where the run has taken all its steps. The epsilon that is stated of it,
-                and that the policy allows one run, is that of these.
+            RefusedError: if the run has spent all its steps: its reported epsilon, which the
+                policy limits, covers these only.
         """
-        run = "" if question.round is None else question.round.run
-        if question.private and question.config is not None:
-            plan = plan_of(question.config)
+        run = "" if request.round is None else request.round.run
+        if request.private and request.config is not None:
+            plan = plan_of(request.config)
             steps, most = plan.round_steps, plan.rounds * plan.round_steps.steps
-            if self._of_run[run] + steps.steps > most:
+            if self._steps_of_run[run] + steps.steps > most:
                 raise RefusedError("privacy", f"run {run} has spent its {most} steps")
             return {
                 "sample-rate": steps.sample_rate,
@@ -189,10 +190,10 @@ class PrivacyBudget:
         return None if run in self._unbounded else {}
 
     def sent_before(self, entry: Mapping[str, Any]) -> str:
-        """Return the SHA-256 of the adapter that the same question was answered with, if it was.
+        """Return the SHA-256 of the adapter sent for the same request before; empty if none was.
 
         Args:
-            entry: the line of the question, which names all that an answer depends on.
+            entry: the request's fields in the audit log, on which a reply depends.
         """
         return self._sent.get(_key(entry), "")
 
@@ -202,47 +203,47 @@ class PrivacyBudget:
             return
         q, sigma = float(privacy["sample-rate"]), float(privacy["noise-multiplier"])
         self._steps[q, sigma] += int(privacy["steps"])
-        self._of_run[run] += int(privacy["steps"])
+        self._steps_of_run[run] += int(privacy["steps"])
 
-    def _note_former(self, entry: Mapping[str, Any]) -> None:
-        """A line of a release that reserved nothing: the run's whole plan counts, once."""
-        run, said = str(entry.get("run")), entry.get("metrics") or {}
+    def _note_without_reservation(self, entry: Mapping[str, Any]) -> None:
+        """Count a line of a release that reserved nothing: the run's whole plan, once."""
+        run, reported = str(entry.get("run")), entry.get("metrics") or {}
         names = ("privacy.sample-rate", "privacy.noise-multiplier", "privacy.steps")
-        if not all(name in said for name in names):
+        if not all(name in reported for name in names):
             self._unbounded.add(run)
         elif run not in self._plans:
-            q, sigma, steps = (said[name] for name in names)
+            q, sigma, steps = (reported[name] for name in names)
             self._plans[run] = Steps(q, sigma, steps)
             self._steps[q, sigma] += steps
 
 
 def share_spent(budget: BudgetFilter, history: Iterable[Steps]) -> float:
-    """Return the share of a budget that some steps spend: costs at the filter's order add up."""
+    """Return the share of a budget that the steps spend; costs at the filter's order add up."""
     return budget.spent(history) / budget.budget
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[object, ...]:
-    """All that the answer to a round depends on, as the audit log has it."""
+    """Return everything that a round's reply depends on, from its line in the audit log."""
     changed = (entry.get("settings") or {}).get("changed") or {}
-    settings = frozenset(item for item in changed.items() if item[0] not in _COORDINATORS_OWN)
+    settings = frozenset(item for item in changed.items() if item[0] not in _COORDINATOR_SETTINGS)
     names = ("run", "round", "bundle", "received")
     return (*(entry.get(name) for name in names), settings)
 
 
-def _key_of(question: Question) -> tuple[object, ...]:
-    """The same of a question."""
-    name, settings = question.round, question.facts.settings
+def _key_of(request: ServerRequest) -> tuple[object, ...]:
+    """Return the same key from a request."""
+    round_id, settings = request.round, request.run.settings
     entry = {
-        "run": None if name is None else name.run,
-        "round": None if name is None else name.number,
-        "bundle": question.facts.bundle or None,
-        "received": question.received,
+        "run": None if round_id is None else round_id.run,
+        "round": None if round_id is None else round_id.number,
+        "bundle": request.run.bundle or None,
+        "received": request.adapter_sha256,
         "settings": None if settings is None else settings.record(),
     }
     return _key(entry)
 
 
-# Solving the noise takes seconds; a run asks for the same plan with each of its messages.
+# Solving for the noise takes seconds; each message of a run needs the same plan.
 @lru_cache(maxsize=256)
 def _plan(privacy: PrivacyConfig, rounds: int, round_steps: int) -> RunPlan:
     steps = rounds * round_steps

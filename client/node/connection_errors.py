@@ -1,4 +1,4 @@
-"""What is wrong between a site and the coordinator, in one line, from what httpx raises."""
+"""Explanations, in one line each, of errors between a site and the coordinator."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ CLOCK = (
     "set it, and let NTP keep it"
 )
 TOLERATED = dt.timedelta(minutes=5)
-"""How old the time may be that a node signs with each call, by Flower's interceptor."""
+"""Largest age of the signed time in a node's call that Flower's interceptor accepts."""
 NOT_ACTIVATED = (
-    "the coordinator does not take this node: its key is not registered or was withdrawn, or a "
-    "node with this key was there less than a minute ago, which passes by itself; if it does not, "
-    "ask the coordinator for the key's state"
+    "the coordinator does not accept this node: its key is not registered or was withdrawn, or a "
+    "node with this key was connected less than a minute ago, which resolves itself; if it does "
+    "not, ask the coordinator for the key's state"
 )
 NO_CERTIFICATE = (
-    "the coordinator's proxy does not take this site's certificate: it has expired, was revoked or "
-    "is of another federation; see with deploy/certs/verify.sh, make a new one with request.sh"
+    "the coordinator's proxy does not accept this site's certificate: it has expired, was revoked "
+    "or is of another federation; check it with deploy/certs/verify.sh, make a new one with "
+    "request.sh"
 )
 
 _TLS = (
@@ -49,7 +50,7 @@ _TLS = (
     ),
     (
         "certificate required",
-        "the coordinator's proxy asks for a certificate of this site, which it does not have",
+        "the coordinator's proxy requires a client certificate, which this site does not have",
     ),
     ("certificate", "the coordinator's certificate cannot be trusted; run preflight for details"),
     ("wrong version number", "there is no TLS at server.address; compare address and port"),
@@ -58,12 +59,12 @@ _TLS = (
 
 
 def explain(error: httpx.HTTPError) -> str | None:
-    """Return what has to be mended by somebody; None for what passes by itself."""
+    """Return what somebody has to fix; None for an error that resolves itself."""
     if not isinstance(error, httpx.HTTPStatusError):
         return explain_tls(str(error))
-    # 412 is what Flower answers to an unknown key, and to a node that it still counts as there.
+    # Flower answers 412 to an unknown key, and to a node that it still counts as connected.
     match error.response.status_code:
-        case 400 if "SSL certificate" in error.response.text:  # nginx's own words
+        case 400 if "SSL certificate" in error.response.text:  # nginx's text
             return NO_CERTIFICATE
         case 401:
             return explain_clock(error.response.headers.get("date")) or UNAUTHORIZED
@@ -73,9 +74,9 @@ def explain(error: httpx.HTTPError) -> str | None:
 
 
 def explain_clock(stated: str | None) -> str | None:
-    """Return by how much this clock is off, from the `Date` of an answer that just came.
+    """Return by how much this clock is off, by the `Date` header of a response that just came.
 
-    None where the two agree well enough, or the coordinator states no time.
+    None if the two agree within `TOLERATED`, or the coordinator sends no time.
     """
     try:
         ahead = dt.datetime.now(dt.UTC) - parsedate_to_datetime(stated or "")
@@ -88,6 +89,6 @@ def explain_clock(stated: str | None) -> str | None:
 
 
 def explain_tls(text: str) -> str | None:
-    """Return what a failed handshake means; None where the text is of something else."""
+    """Return the meaning of a failed TLS handshake's text; None if it is another error."""
     lower = text.lower()
     return next((meaning for sign, meaning in _TLS if sign in lower), None)

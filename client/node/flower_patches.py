@@ -1,7 +1,7 @@
-"""Where this package takes hold of Flower's SuperNode, and what it puts there.
+"""Patches of Flower's SuperNode: the gate, bundle approval, heartbeats and retries.
 
-The names are internal to Flower 1.41.0, which is pinned exactly. A node does not start where the
-release is another one or a name is gone: it would run without its gate, or be lost to its rounds.
+The patched names are internal to Flower 1.41.0, which is pinned exactly. A node refuses to start if
+the release differs or a name is missing: it would run without its gate, or drop out of rounds.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import flwr
 import httpx
-from flwr.supercore import heartbeat
+from flwr.supercore import heartbeat as flower_heartbeat
 from flwr.supercore.fab import Fab
 from flwr.supercore.object_store import ObjectStore
 from flwr.supernode import fleet_http_connection, start_client_internal
@@ -25,115 +25,116 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from client.egress.gate import Gate
 from client.node.connection_errors import explain
-from client.node.deadline import Deadline
-from client.node.gated_connection import Connection, GatedConnection
-from client.node.health import Pulse
+from client.node.gated_connection import FlowerConnection, GatedConnection
+from client.node.health import Heartbeat
+from client.node.reply_deadline import ReplyDeadline
 from common.errors import AuditError, NodeError
 
-RELEASE = "1.41.0"
-CONNECTION, VERIFY, PUSH = "_init_connection", "_verify_fab", "_push_messages"
+FLOWER_VERSION = "1.41.0"
+INIT_CONNECTION, VERIFY_FAB = "_init_connection", "_verify_fab"
+PUSH_REPLIES = "_push_messages"
 """In `start_client_internal`."""
-CLIENT = "FleetHttpClient"
+FLEET_CLIENT = "FleetHttpClient"
 """In `fleet_http_connection`."""
-RHYTHM = "HEARTBEAT_DEFAULT_INTERVAL"
-"""In `heartbeat`: the next is due after this less five seconds, and four fifths of that."""
-RHYTHM_S = 10
-"""A heartbeat every 4 s. The SuperLink gives a node up 60 s after its last one, and with it the
-message in work: Flower's own 20 s, a connection that is gone for 30 and the pause until it is tried
-again can be more than that. Announced are Flower's 30 s, of which the SuperLink waits for two."""
+HEARTBEAT_INTERVAL = "HEARTBEAT_DEFAULT_INTERVAL"
+"""In `heartbeat`; Flower subtracts five seconds from it and waits four fifths of the rest."""
+HEARTBEAT_INTERVAL_S = 10
+"""Gives a heartbeat every 4 s. The SuperLink declares a node lost 60 s after its last one, and with
+it the request in work. With Flower's own 20 s, a connection that is down for 30 s and the pause
+before the next retry can exceed that. The interval that is announced stays Flower's 30 s, of which
+the SuperLink waits for two."""
 PAUSES_AFTER_500_S = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Then the node ends, and is started again."""
+"""Pauses before each retry; after the last one the node exits and is restarted."""
 
 log = logging.getLogger("fedvitals.node")
 
 
-class Trouble:
-    """Why the coordinator cannot be talked to, in words, if it is for somebody to mend."""
+class LastConnectionError:
+    """Latest reason why the coordinator refuses this node; None if it needs no fix."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
 
 
-def check_release() -> None:
-    """Raise `NodeError` where Flower is not the one that this package takes hold of."""
-    if flwr.__version__ != RELEASE:
-        raise NodeError(f"flwr {flwr.__version__} is installed, the gate is made for {RELEASE}")
+def check_flower_version() -> None:
+    """Raise `NodeError` if the installed Flower is not the one that these patches are made for."""
+    if flwr.__version__ != FLOWER_VERSION:
+        raise NodeError(
+            f"flwr {flwr.__version__} is installed, the gate is made for {FLOWER_VERSION}"
+        )
     worker = inspect.getsource(start_client_internal)
     connection = inspect.getsource(fleet_http_connection)
-    sender = inspect.getsource(heartbeat)
-    unasked = "the gate would not be asked"
-    for name, calls, module, otherwise in (
-        (CONNECTION, f"with {CONNECTION}(", worker, unasked),
-        (VERIFY, f"= {VERIFY}(fab, trusted_entities)", worker, unasked),
-        (PUSH, f"            {PUSH}(\n", worker, "answers could come a message late"),
-        (CLIENT, f"with {CLIENT}.from_server_address(", connection, "health would be unknown"),
-        (RHYTHM, f"next_interval: float = {RHYTHM} - ", sender, "a short drop could cost a round"),
+    sender = inspect.getsource(flower_heartbeat)
+    no_gate = "the gate would not be called"
+    for name, usage, source, consequence in (
+        (INIT_CONNECTION, f"with {INIT_CONNECTION}(", worker, no_gate),
+        (VERIFY_FAB, f"= {VERIFY_FAB}(fab, trusted_entities)", worker, no_gate),
+        (PUSH_REPLIES, f"            {PUSH_REPLIES}(\n", worker, "replies could be sent late"),
+        (
+            FLEET_CLIENT,
+            f"with {FLEET_CLIENT}.from_server_address(",
+            connection,
+            "health would be unknown",
+        ),
+        (
+            HEARTBEAT_INTERVAL,
+            f"next_interval: float = {HEARTBEAT_INTERVAL} - ",
+            sender,
+            "a short loss of the connection could cost a round",
+        ),
     ):
-        if calls not in module:
-            raise NodeError(f"Flower's {name} is not where it was; {otherwise}")
+        if usage not in source:
+            raise NodeError(f"Flower's {name} is not where it was; {consequence}")
 
 
 @contextmanager
-def gated(
+def patched_flower(
     gate: Gate,
     store: ObjectStore,
-    pulse: Pulse,
-    trouble: Trouble,
-    deadline: Deadline,
+    heartbeat: Heartbeat,
+    connection_error: LastConnectionError,
+    deadline: ReplyDeadline,
     on_audit_error: Callable[[AuditError], NoReturn],
 ) -> Iterator[None]:
-    """Put the gate, the list of approved bundles, the pulse and its rhythm into Flower's SuperNode.
+    """Patch Flower's SuperNode for as long as the block lasts.
 
     Args:
         gate: decides what leaves, and which bundles run.
         store: the node's object store.
-        pulse: notes each answer of the coordinator.
-        trouble: notes why there is none.
-        deadline: of the message in work.
-        on_audit_error: ends the node where a decision cannot be recorded.
+        heartbeat: records each response of the coordinator.
+        connection_error: records why there is none.
+        deadline: the deadline of the request in work.
+        on_audit_error: ends the node if a decision cannot be recorded.
 
     Raises:
-        NodeError: as `check_release`.
+        NodeError: as `check_flower_version`.
     """
-    check_release()
+    check_flower_version()
+    connection = _gated_connection(gate, store, deadline, on_audit_error)
     with ExitStack() as stack:
         for module, name, replacement in (
-            (
-                start_client_internal,
-                CONNECTION,
-                _gated_connection(gate, store, deadline, on_audit_error),
-            ),
-            (start_client_internal, VERIFY, _approved_by(gate)),
-            (start_client_internal, PUSH, _push_until_answered(deadline)),
-            (fleet_http_connection, CLIENT, _watched_client(pulse, trouble)),
-            (heartbeat, RHYTHM, RHYTHM_S),
+            (start_client_internal, INIT_CONNECTION, connection),
+            (start_client_internal, VERIFY_FAB, _approved_by(gate)),
+            (start_client_internal, PUSH_REPLIES, _push_until_replied(deadline)),
+            (fleet_http_connection, FLEET_CLIENT, _watched_client(heartbeat, connection_error)),
+            (flower_heartbeat, HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL_S),
         ):
             stack.enter_context(_replaced(module, name, replacement))
         yield
 
 
-@contextmanager
-def _replaced(module: ModuleType, name: str, replacement: Any) -> Iterator[None]:
-    original = getattr(module, name)
-    setattr(module, name, replacement)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
-
-
 def _gated_connection(
     gate: Gate,
     store: ObjectStore,
-    deadline: Deadline,
+    deadline: ReplyDeadline,
     on_audit_error: Callable[[AuditError], NoReturn],
 ) -> Callable[..., Any]:
-    original = getattr(start_client_internal, CONNECTION)
+    original = getattr(start_client_internal, INIT_CONNECTION)
 
     @contextmanager
-    def connect(**settings: Any) -> Iterator[Connection]:
+    def connect(**settings: Any) -> Iterator[FlowerConnection]:
         with original(**settings) as functions:
-            inner = Connection(*functions)
+            inner = FlowerConnection(*functions)
             yield GatedConnection(inner, gate, store, deadline, on_audit_error).functions()
 
     return connect
@@ -143,14 +144,14 @@ def _approved_by(gate: Gate) -> Callable[[Fab, Any], bool]:
     return lambda fab, _trusted: gate.approves(hashlib.sha256(fab.content).hexdigest())
 
 
-def _push_until_answered(deadline: Deadline) -> Callable[..., None]:
-    """Return Flower's wait for an answer, gone on with until the message in work has its own.
+def _push_until_replied(deadline: ReplyDeadline) -> Callable[..., None]:
+    """Return Flower's push function, repeated until the request in work has its own reply.
 
-    Flower pushes whatever answer is there. That to a message which was not taken after all, its app
-    having been quicker than the news, would be taken for the next one's; from then on each answer
-    would lie until the message after it comes: always too late.
+    Flower pushes whatever reply is there and takes it for the present request's. A reply to a
+    request that Flower did not store after all, because its app was faster than that news, would
+    be taken for the next request's; from then on every reply would be one request late.
     """
-    original = getattr(start_client_internal, PUSH)
+    original = getattr(start_client_internal, PUSH_REPLIES)
 
     def push(**settings: Any) -> None:
         original(**settings)
@@ -160,13 +161,14 @@ def _push_until_answered(deadline: Deadline) -> Callable[..., None]:
     return push
 
 
-def _watched_client(pulse: Pulse, trouble: Trouble) -> type[FleetHttpClient]:
+def _watched_client(
+    heartbeat: Heartbeat, connection_error: LastConnectionError
+) -> type[FleetHttpClient]:
     class WatchedClient(FleetHttpClient):
-        """Flower's client, noting each answer of the coordinator and each lasting refusal.
+        """Flower's client, which records the coordinator's responses and retries after HTTP 500.
 
-        Flower calls again after 502 to 504 and where the connection breaks, for as long as it
-        takes. After a 500 it would never ask again; here it does a few times, so that one passing
-        fault costs no round.
+        Flower itself retries without a limit after 502 to 504 and a lost connection, but gives up
+        after a 500. Retrying a few times keeps one transient fault from costing a round.
         """
 
         def _unary_unary(self, **call: Any) -> Any:
@@ -175,15 +177,15 @@ def _watched_client(pulse: Pulse, trouble: Trouble) -> type[FleetHttpClient]:
                 try:
                     response = super()._unary_unary(**call)
                 except httpx.HTTPError as error:
-                    trouble.reason = explain(error)
+                    connection_error.reason = explain(error)
                     pause = next(pauses, None) if _internal_error(error) else None
                     if pause is None:
                         raise
-                    log.warning("the coordinator answers HTTP 500; asking again in %.0f s", pause)
+                    log.warning("the coordinator returned HTTP 500; retrying in %.0f s", pause)
                     time.sleep(pause)
                 else:
-                    pulse.beat()
-                    trouble.reason = None
+                    heartbeat.beat()
+                    connection_error.reason = None
                     return response
 
     return WatchedClient
@@ -194,3 +196,13 @@ def _internal_error(error: httpx.HTTPError) -> bool:
         isinstance(error, httpx.HTTPStatusError)
         and error.response.status_code == httpx.codes.INTERNAL_SERVER_ERROR
     )
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, replacement: Any) -> Iterator[None]:
+    original = getattr(module, name)
+    setattr(module, name, replacement)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)

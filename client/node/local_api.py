@@ -1,7 +1,7 @@
-"""The node's local interface, at which the app's process asks for work and hands in its answer.
+"""The node's local HTTP interface, where the app's process pulls its task and pushes its reply.
 
 Flower serves more there than a training app needs: creating tasks that call models on the internet,
-connectors, logs. Only the calls of a training app are let through; the app gets no other way out.
+connectors, logs. Only the calls of a training app are allowed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import uvicorn
@@ -18,7 +17,7 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.node_section import Address, ClientApiTls
 from common.errors import NodeError
-from common.flower.request_size_limit import bounded
+from common.flower.request_size_limit import App, Scope, bounded
 
 PREFIX = "/v1/runtime/"
 ALLOWED = frozenset(
@@ -34,16 +33,13 @@ ALLOWED = frozenset(
         "send-task-heartbeat",
     }
 )
-"""What `flower-superexec` and `flwr-clientapp` call for a training app."""
+"""Calls that `flower-superexec` and `flwr-clientapp` make for a training app."""
 
 START_S = 30.0
 
-Scope = MutableMapping[str, Any]
-App = Callable[[Scope, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Any]
 
-
-def allow_only(app: App) -> App:
-    """Return a web application that answers 403 to every other call."""
+def allow_app_calls(app: App) -> App:
+    """Return a web application (ASGI) that answers 403 to all calls except `ALLOWED`."""
 
     async def guarded(scope: Scope, receive: Any, send: Any) -> None:
         path = str(scope.get("path", ""))
@@ -63,19 +59,19 @@ def serve_local_api(
     secret: bytes | None,
     tls: ClientApiTls | None = None,
 ) -> tuple[uvicorn.Server, threading.Thread]:
-    """Start the interface in a thread of its own.
+    """Start the interface in a new thread.
 
     Args:
-        address: where to listen.
+        address: the address to listen on.
         state: the node's state.
-        secret: what the app's process proves to know before it is given work; None = nothing.
-        tls: the certificate that the app's process checks before it takes any; None = plain HTTP.
+        secret: secret that the app's process must prove to know for a task; None = none.
+        tls: certificate that the app's process checks first; None = plain HTTP.
 
     Raises:
-        NodeError: where the address, the certificate or its key cannot be used.
+        NodeError: if the address, the certificate or its key cannot be used.
     """
     config = uvicorn.Config(
-        app=allow_only(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
+        app=allow_app_calls(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
         host=address.host,
         port=address.port,
         access_log=False,
@@ -98,16 +94,16 @@ def serve_local_api(
 
 
 def server_context(tls: ClientApiTls) -> ssl.SSLContext:
-    """Return what the node's side of the interface needs; TLS 1.3, since both sides are ours.
+    """Return the TLS context of the node's side; TLS 1.3 only, since both sides are ours.
 
     Raises:
-        NodeError: where the certificate or its key cannot be read, or do not belong together.
+        NodeError: if the certificate or its key cannot be read, or do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     try:
         context.load_cert_chain(tls.certificate, tls.key)
-    except OSError as problem:  # an SSLError is one
+    except OSError as problem:  # includes ssl.SSLError
         raise NodeError(
             f"node.client-api-certificate = {tls.certificate} and node.client-api-key = {tls.key} "
             f"cannot be used: {problem.strerror or problem}; make a new pair with "
@@ -119,5 +115,5 @@ def server_context(tls: ClientApiTls) -> ssl.SSLContext:
 def _run(server: uvicorn.Server) -> None:
     try:
         server.run()
-    except SystemExit:  # uvicorn's way to say that the port is taken
+    except SystemExit:  # uvicorn exits if the port is in use
         return

@@ -1,4 +1,4 @@
-"""What the node itself knows of the site table, if it may read it: the rest is the app's."""
+"""Minimum number of training patients, checked before a node starts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from common.errors import PolicyError
 
 
 def training_patients(table: Path) -> int | None:
-    """Return the number of training patients; None where the table is not there or not readable.
+    """Return the number of training patients; None if the table is missing or not readable.
 
-    In the deployment files the data are mounted for the app's process alone.
+    In the deployment files only the app's process can read the table.
     """
     try:
         rows = pq.read_table(table, columns=["patient_id", "split"])
@@ -27,18 +27,18 @@ def training_patients(table: Path) -> int | None:
     return len(training["patient_id"].unique())
 
 
-def check_patients(config: SiteConfig, policy: Policy) -> int:
-    """Return the number of training patients, from the table, or as the site declares it.
+def require_min_patients(config: SiteConfig, policy: Policy) -> int:
+    """Return the number of training patients, counted in the table or declared by the site.
 
-    Where privacy is required the declared number alone counts: whether the node starts must not
-    follow from who is in the table.
+    If the policy requires privacy, only the declared number counts: whether the node starts must
+    not depend on who is in the table.
 
     Args:
         config: the site's settings, which name the table.
-        policy: of how many patients at least something may leave.
+        policy: the policy, with its minimum of patients.
 
     Raises:
-        PolicyError: where the site is too small, or nobody can tell whether it is.
+        PolicyError: if the site is too small, or its size is unknown.
     """
     if policy.privacy_required:
         check_declared(config)
@@ -48,7 +48,7 @@ def check_patients(config: SiteConfig, policy: Policy) -> int:
         return patients
     if counted is None and not patients:
         raise PolicyError(
-            f"the node cannot read {config.site.table}, and so not judge limits.min-patients = "
+            f"the node cannot read {config.site.table} to check limits.min-patients = "
             f"{policy.min_patients}; set site.patients in site.toml to the training patients that "
             "`python -m client check` counts"
         )

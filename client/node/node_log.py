@@ -1,7 +1,7 @@
-"""The node's log: JSON lines of fixed texts; no exception's text and nothing of a patient in it.
+"""The node's log: JSON lines of fixed texts, without exception texts or patient data.
 
-What other libraries log goes through the same form: the text that stands in their code, and of what
-they put into it only numbers, ids and our own words.
+Messages of other libraries are reduced to the format string in their code; of its arguments only
+numbers, ids and message kinds are kept.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _ID = re.compile(r"[0-9a-fA-F]{16,64}|[0-9.]{1,24}|train|evaluate|query")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 
 
-class JsonLines(logging.Formatter):
-    """One record a line."""
+class JsonLinesFormatter(logging.Formatter):
+    """Formats each record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line; of an exception only its type."""
+        """Return the line; of an exception only its type is kept."""
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -38,14 +38,14 @@ class JsonLines(logging.Formatter):
 
 
 def set_up_log(section: LogSection) -> None:
-    """Send everything that is logged in this process through `JsonLines`."""
+    """Route everything that is logged in this process through `JsonLinesFormatter`."""
     handler: logging.Handler
     if section.file is None:
         handler = logging.StreamHandler(sys.stderr)
     else:
         section.file.parent.mkdir(parents=True, exist_ok=True)
         handler = WatchedFileHandler(section.file, encoding="utf-8")  # log rotation moves the file
-    handler.setFormatter(JsonLines())
+    handler.setFormatter(JsonLinesFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(section.level.upper())
@@ -67,7 +67,7 @@ def _text(record: logging.LogRecord) -> str:
         text = record.msg % tuple(_harmless(value) for value in given)
     except (TypeError, ValueError):
         text = record.msg
-    # Flower's own exit messages carry the text of exceptions behind the first line.
+    # Flower's exit messages have the text of exceptions after the first line.
     return _CONTROL.sub(" ", text.split("\n")[0])
 
 

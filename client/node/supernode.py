@@ -1,11 +1,11 @@
-"""A site's node: Flower's SuperNode with the gate in it, ending rather than hanging.
+"""A site's node: Flower's SuperNode with the gate, which exits rather than hangs.
 
-One process holds the connection, the gate and the audit log. The app runs in another one, started
-by the site's service manager (``isolation = "process"``) or by this node (``"subprocess"``), and
-has no way to the coordinator but the node's local interface.
+One process holds the connection, the gate and the audit log. The app runs in another process, which
+the site's service manager starts (``isolation = "process"``) or this node (``"subprocess"``). The
+app can reach only the node's local interface.
 
-Exit codes: 0 after a signal; `NodeError.exit_code` where somebody has to mend something;
-`LOST` where Flower has given up, so that systemd or a container engine starts the node again.
+Exit codes: 0 after a signal; `NodeError.exit_code` if somebody has to fix something; `LOST` if
+Flower has given up, so that systemd or a container engine restarts the node.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.node_key import read_node_key
 from client.config.site_config import SiteConfig
-from client.config.site_facts import site_of
-from client.egress.audit.anchor_shipping import Place, ship_anchor
+from client.config.site_facts import site_facts
+from client.egress.audit.anchor_shipping import AnchorDestination, ship_anchor
+from client.egress.audit.anchor_thread import AnchorThread
 from client.egress.audit.audit_log import AuditLog
-from client.egress.audit.automatic_anchors import Anchoring
 from client.egress.gate import Gate
-from client.node.deadline import Deadline
-from client.node.flower_patches import Trouble, check_release, gated
-from client.node.health import Pulse, serve_health
+from client.node.flower_patches import LastConnectionError, check_flower_version, patched_flower
+from client.node.health import Heartbeat, serve_health
 from client.node.isolation.linux import hide_memory
 from client.node.local_api import serve_local_api
-from client.node.min_patients import check_patients
+from client.node.min_patients import require_min_patients
 from client.node.node_log import set_up_log
+from client.node.reply_deadline import ReplyDeadline
 from client.policy.file_ownership import check_own_file
 from client.policy.policy import PolicyFile
 from common.backbones.weights_store import install_packaged
@@ -50,43 +50,44 @@ from common.errors import AuditError, NodeError
 from common.flower.environment import flower_environment
 
 LOST = 70
-"""Exit code where the connection is lost for good: start the node again."""
+"""Exit code if the connection is lost for good: restart the node."""
 
-_LOOK_S = 1.0
+_POLL_S = 1.0
 
 log = logging.getLogger("fedvitals.node")
 
 
 def run_node(config: SiteConfig) -> NoReturn:
-    """Run a site's node until it is told to stop.
+    """Run a site's node until it receives a signal to stop.
 
     Raises:
-        PolicyError: there is no policy that can be read, or others can change it; nothing is
-            started.
-        AuditError: the audit log cannot be written, or has been changed.
-        NodeError: the key, the CA or an address cannot be used, or the coordinator does not
+        PolicyError: if the policy cannot be read, or other users can change it.
+        AuditError: if the audit log cannot be written, or has been changed.
+        NodeError: if the key, the CA or an address cannot be used, or the coordinator does not
             accept this site.
     """
-    check_release()
+    check_flower_version()
     os.environ.update(flower_environment())
     policy = PolicyFile(config.site.policy, own=True)
-    patients = check_patients(config, policy.current())
+    patients = require_min_patients(config, policy.current())
     check_own_file(config.node.key, "node.key", NodeError)
     key, ca = read_node_key(config.node.key), _read(config.server.ca, "server.ca")
-    anchoring = _anchoring(config, key)
-    audit = AuditLog(config.audit_log, None if anchoring is None else anchoring.wrote)
+    anchors = _anchor_thread(config, key)
+    audit = AuditLog(config.audit_log, None if anchors is None else anchors.on_append)
     set_up_log(config.log)
-    if anchoring is not None:
-        anchoring.begin()
-    pulse, trouble, deadline = Pulse(), Trouble(), Deadline()
-    threading.excepthook = lambda failure: _thread_died(failure, trouble)
-    health = serve_health(config.node.health, pulse)
+    if anchors is not None:
+        anchors.start()
+    heartbeat, connection_error, deadline = Heartbeat(), LastConnectionError(), ReplyDeadline()
+    threading.excepthook = lambda failure: _thread_died(failure, connection_error)
+    health = serve_health(config.node.health, heartbeat)
     objects = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=objects)
-    gate = Gate(site_of(config, patients), policy.current, audit)
+    gate = Gate(site_facts(config, patients), policy.current, audit)
     _watch_deadline(deadline)
-    hold = gated(gate, objects.store(), pulse, trouble, deadline, _without_audit_log)
-    with _app_process(config, state), hold:
+    patches = patched_flower(
+        gate, objects.store(), heartbeat, connection_error, deadline, _without_audit_log
+    )
+    with _app_process(config, state), patches:
         log.info("site %s starts, %d app bundles may run", config.site.id, _approved(policy))
         try:
             start_client_internal.start_client_internal(
@@ -97,46 +98,53 @@ def run_node(config: SiteConfig) -> NoReturn:
                 insecure=False,
                 authentication_keys=(key, key.public_key()),
                 isolation="process",  # Flower starts no process of its own
-                # Not empty, so that Flower asks `_verify_fab`, which is the site's policy.
+                # Not empty, so that Flower calls `_verify_fab`, which applies the site's policy.
                 trusted_entities={"policy": "the site's own"},
             )
         except SystemExit as stop:
-            if trouble.reason is None:
+            if connection_error.reason is None:
                 raise
-            raise NodeError(trouble.reason) from stop
-    health.stop(None)  # held until here: gRPC ends a server that nobody refers to
-    _end(trouble, "the connection to the coordinator is lost for good")
+            raise NodeError(connection_error.reason) from stop
+    health.stop(None)  # referenced until here: gRPC ends a server without references
+    _end(connection_error, "the connection to the coordinator is lost for good")
 
 
-def _approved(policy: PolicyFile) -> int:
-    current, now = policy.current(), datetime.now(UTC)
-    return sum(current.refusal(bundle, now) is None for bundle in current.bundles)
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as problem:
-        raise NodeError(f"{what} = {path} cannot be read: {problem.strerror}") from problem
-
-
-def _anchoring(config: SiteConfig, key: ec.EllipticCurvePrivateKey) -> Anchoring | None:
-    """What ships the audit log's anchors; None where site.toml names no place for them."""
+def _anchor_thread(config: SiteConfig, key: ec.EllipticCurvePrivateKey) -> AnchorThread | None:
+    """Return the thread that ships the audit log's anchors; None without a destination."""
     to, state = config.audit.anchor_to, config.site.state
     if not to:
         return None
-    Place.parse(to, state)  # a wrong place ends the start
+    AnchorDestination.parse(to, state)  # an invalid destination stops the start
     ship = partial(
         ship_anchor, config.audit_log, config.site.id, key, to, ca=config.audit.anchor_ca
     )
-    return Anchoring(ship, config.audit.anchor_every)
+    return AnchorThread(ship, config.audit.anchor_every)
+
+
+def _thread_died(failure: Any, connection_error: LastConnectionError) -> None:
+    """Exit if a thread dies: without its heartbeat a node looks healthy but takes no part."""
+    log.error("a thread ended: %s", getattr(failure.exc_type, "__name__", "unknown"))
+    _end(connection_error, "a part of the node has stopped")
+
+
+def _watch_deadline(deadline: ReplyDeadline) -> None:
+    """Exit if the app hangs or is missing, and the server no longer waits for its reply."""
+
+    def watch() -> None:
+        while not deadline.passed:
+            time.sleep(_POLL_S)
+        log.error("the app did not reply before the deadline; the node exits, to be restarted")
+        logging.shutdown()
+        os._exit(LOST)
+
+    threading.Thread(target=watch, name="deadline", daemon=True).start()
 
 
 @contextmanager
 def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
-    """Serve the local interface, and start the app's process where nobody else does."""
+    """Serve the local interface, and start the app's process if no service manager does."""
     node = config.node
-    hide_memory()  # the key is in it
+    hide_memory()  # it holds the key
     if node.isolation == "process":
         secret = _read(node.secret, "node.secret") if node.secret is not None else None
         serve_local_api(node.client_api, state, secret, node.client_api_tls)
@@ -154,8 +162,8 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
             stderr=subprocess.STDOUT,
             env=flower_environment(),
         )
-    _tell(process, secret)
-    threading.Thread(target=_watch, args=(process,), name="app-watch", daemon=True).start()
+    _send_secret(process, secret)
+    threading.Thread(target=_exit_with, args=(process,), name="app-watch", daemon=True).start()
     try:
         yield
     finally:
@@ -163,7 +171,7 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
 
 
 def _app_command(config: SiteConfig) -> list[str]:
-    # The app has this user's rights: what it may neither read nor change is named here.
+    # The app runs as this user: these files must be hidden from it.
     hidden = (config.node.key, config.site.policy)
     return [
         *(sys.executable, "-P", "-m", "client.node.isolation.app_process"),
@@ -171,55 +179,48 @@ def _app_command(config: SiteConfig) -> list[str]:
     ]
 
 
-def _tell(process: subprocess.Popen[bytes], secret: bytes) -> None:
-    """Give the secret to the app's process: it lies in no file that the app could read."""
+def _send_secret(process: subprocess.Popen[bytes], secret: bytes) -> None:
+    """Send the secret to the app's process by a pipe: the app could read a file."""
     if process.stdin is None:
-        raise NodeError("the app's process takes no secret")
+        raise NodeError("the app's process has no standard input for the secret")
     with process.stdin as pipe:
         pipe.write(secret)
 
 
 def _private(path: Path) -> IO[bytes]:
-    """Open a new file that its owner alone may read: the app's output may name patients."""
+    """Create a file that only its owner may read: the app's output may name patients."""
     path.unlink(missing_ok=True)
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
 
-def _watch(process: subprocess.Popen[bytes]) -> None:
+def _exit_with(process: subprocess.Popen[bytes]) -> None:
     code = process.wait()
-    log.error("the app's process has ended with code %d; the node ends too", code)
+    log.error("the app's process ended with code %d; the node exits too", code)
     os._exit(LOST)
 
 
-def _thread_died(failure: Any, trouble: Trouble) -> None:
-    """A dead heartbeat leaves the site out of the run while everything else looks well."""
-    log.error("a thread ended: %s", getattr(failure.exc_type, "__name__", "unknown"))
-    _end(trouble, "a part of the node has stopped")
-
-
-def _watch_deadline(deadline: Deadline) -> None:
-    """End the node where the app hangs, or is not there, and the server waits no longer."""
-
-    def watch() -> None:
-        while not deadline.passed:
-            time.sleep(_LOOK_S)
-        log.error("the app gave no answer within the message's time; the node ends, to be started")
-        logging.shutdown()
-        os._exit(LOST)
-
-    threading.Thread(target=watch, name="deadline", daemon=True).start()
+def _approved(policy: PolicyFile) -> int:
+    current, now = policy.current(), datetime.now(UTC)
+    return sum(current.refusal(bundle, now) is None for bundle in current.bundles)
 
 
 def _without_audit_log(problem: AuditError) -> NoReturn:
-    """End the process: Flower would take the exception for a failed transfer, and go on."""
-    log.error("%s; the node ends", problem)
+    """Exit: Flower would treat the exception as a failed transfer, and continue."""
+    log.error("%s; the node exits", problem)
     print(f"error: {problem}", file=sys.stderr, flush=True)
     logging.shutdown()
     os._exit(problem.exit_code)
 
 
-def _end(trouble: Trouble, otherwise: str) -> NoReturn:
-    """End the process at once: threads of Flower's would keep it alive."""
-    log.error("%s; the node ends, to be started again", trouble.reason or otherwise)
+def _end(connection_error: LastConnectionError, otherwise: str) -> NoReturn:
+    """Exit at once: Flower's threads would keep the process alive."""
+    log.error("%s; the node exits, to be restarted", connection_error.reason or otherwise)
     logging.shutdown()
-    os._exit(NodeError.exit_code if trouble.reason else LOST)
+    os._exit(NodeError.exit_code if connection_error.reason else LOST)
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as problem:
+        raise NodeError(f"{what} = {path} cannot be read: {problem.strerror}") from problem

@@ -1,7 +1,7 @@
-"""App bundles: what is in one. `client.policy.approval_editor` writes its approval.
+"""Reader of app bundles; `client.policy.approval_editor` writes their approvals.
 
-A bundle is the zip file that `flwr build` makes and the coordinator's run ships to the site. Its
-SHA-256 is what is approved: one changed character in one file, and it is another bundle.
+A bundle is the zip file that `flwr build` creates and the coordinator ships to the site. It is
+approved by its SHA-256: any change to any file makes it another bundle.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from common.errors import UsageError
 from common.flower.bundle_signature import bundle_name
 
 MAX_BUNDLE_BYTES = 10 * 2**20
-"""Flower's own limit of the zip file."""
+"""Flower's limit for the zip file."""
 MAX_UNPACKED_BYTES = 100 * 2**20
 MAX_FILES = 2000
 
@@ -39,15 +39,15 @@ class BundleFile:
 
 @dataclass(frozen=True)
 class BundleContents:
-    """What is in a bundle.
+    """Contents of a bundle.
 
     Attributes:
-        sha256: of the whole file.
-        name: publisher, name and version, as the bundle calls itself.
+        sha256: SHA-256 of the whole file.
+        name: publisher, name and version, from its pyproject.toml.
         client_app: the object that runs at the site, e.g. ``client.app.client_app:app``.
         files: all files, by path.
-        remarks: what the administrator should look at before approving.
-        data: the whole file.
+        remarks: findings for the administrator to consider before approving.
+        data: the bytes of the whole file.
     """
 
     sha256: str
@@ -59,10 +59,10 @@ class BundleContents:
 
 
 def read_bundle(path: Path) -> BundleContents:
-    """Look into a bundle; nothing of it is run.
+    """Read a bundle; none of its code is run.
 
     Raises:
-        UsageError: it is absent, too large, or no bundle, or a name in it cannot be shown.
+        UsageError: if it is missing, too large or no bundle, or a name in it is not printable.
     """
     try:
         with path.open("rb") as file:
@@ -70,7 +70,7 @@ def read_bundle(path: Path) -> BundleContents:
     except OSError as problem:
         raise UsageError(f"{path} cannot be read: {problem.strerror}") from problem
     if len(data) > MAX_BUNDLE_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_BUNDLE_BYTES} bytes, as no bundle is")
+        raise UsageError(f"{path} is larger than {MAX_BUNDLE_BYTES} bytes, the limit of a bundle")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as bundle:
             _check_size(path, bundle)
@@ -79,7 +79,7 @@ def read_bundle(path: Path) -> BundleContents:
         name = bundle_name(project)
         client_app = str(project["tool"]["flwr"]["app"]["components"]["clientapp"])
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, OSError) as problem:
-        raise UsageError(f"{path} is no app bundle; make one with `flwr build`") from problem
+        raise UsageError(f"{path} is not an app bundle; make one with `flwr build`") from problem
     _check_names(path, (name, client_app, *contents))
     files = tuple(
         BundleFile(one, len(content), hashlib.sha256(content).hexdigest())
@@ -90,15 +90,15 @@ def read_bundle(path: Path) -> BundleContents:
 
 
 def unpack_bundle(bundle: BundleContents, folder: Path) -> None:
-    """Write a bundle's files below a folder.
+    """Write a bundle's files into a folder.
 
     Raises:
-        UsageError: where a path leads out of the folder.
+        UsageError: if a path leads out of the folder.
     """
     with zipfile.ZipFile(io.BytesIO(bundle.data)) as archive:
         for file in bundle.files:
             if not _inside(file.path):
-                raise UsageError(f"the bundle holds {file.path!r}, which leads out of its folder")
+                raise UsageError(f"the bundle has a file {file.path!r} outside its own folder")
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(archive.read(file.path))
@@ -109,14 +109,17 @@ def _check_size(path: Path, bundle: zipfile.ZipFile) -> None:
     names = {member.filename for member in members}
     size = sum(member.file_size for member in members)
     if len(members) > MAX_FILES or len(names) != len(members) or size > MAX_UNPACKED_BYTES:
-        raise UsageError(f"{path} holds {len(members)} files of {size} bytes, as no bundle does")
+        raise UsageError(
+            f"{path} holds {len(members)} files of {size} bytes; a bundle has at most {MAX_FILES} "
+            f"of {MAX_UNPACKED_BYTES}, each name once"
+        )
 
 
 def _check_names(path: Path, names: Iterable[str]) -> None:
-    """Refuse what would write over the very list by which somebody judges the bundle."""
+    """Refuse names with control characters, which could overwrite the list of files on screen."""
     for name in names:
         if not name.isprintable():  # !a: no control character reaches the terminal
-            raise UsageError(f"{path} holds a name with control characters, {name!a}; no app does")
+            raise UsageError(f"{path} holds a name with control characters, {name!a}")
 
 
 def _remarks(files: tuple[BundleFile, ...]) -> tuple[str, ...]:

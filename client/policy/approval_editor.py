@@ -1,7 +1,7 @@
-"""Writing approvals into policy.toml, by `python -m client approve`.
+"""Editor of the approvals in policy.toml, for `python -m client approve`.
 
-All other bytes of the file, comments too, stay as they are, and what was written is read back
-before it takes the file's place.
+All other bytes of the file, including comments, are kept. The new file is parsed before it replaces
+the old one.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _SECOND = ("second-approved-by", "second-approved-at")
 
 @dataclass(frozen=True)
 class Grant:
-    """What one person grants to a bundle.
+    """One person's approval of a bundle.
 
     Attributes:
         by: the person's name.
-        study: what the bundle may run for.
-        until: ISO 8601; a date means the end of that day in UTC.
-        signature: the author's, if there is one; it must hold for the bundle.
+        study: the study that the bundle may run for.
+        until: end of the approval, ISO 8601; a date means the end of that day in UTC.
+        signature: the author's signature of the bundle; None without one.
     """
 
     by: str
@@ -54,19 +54,19 @@ def approve_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: date
 
     Args:
         policy: the file.
-        bundle: what is approved.
-        grant: by whom, for which study, until when.
+        bundle: the approved bundle.
+        grant: the approval: by whom, for which study, until when.
         now: the time, with its offset.
 
     Raises:
-        PolicyError: the policy cannot be read or written, has the bundle already, or asks for
-            something that the grant has not: a shorter time, the author's signature.
-        UsageError: a name or a date cannot be, or the signature does not hold.
+        PolicyError: if the policy cannot be read or written, has the bundle already, or requires
+            what the grant lacks: an earlier end, the author's signature.
+        UsageError: if a name, a date or the signature is invalid.
     """
     before = load_policy(policy)
     if bundle.sha256 in before.bundles:
         raise PolicyError(
-            f"{policy} has the bundle {bundle.sha256[:12]} already; to change its time give --renew"
+            f"{policy} has the bundle {bundle.sha256[:12]} already; to change its end give --renew"
         )
     entry = {"sha256": bundle.sha256, "name": bundle.name}
     entry["study"] = _checked("study", grant.study)
@@ -81,22 +81,24 @@ def approve_second(policy: Path, bundle: BundleContents, by: str, now: datetime)
 
     Args:
         policy: the file.
-        bundle: what is approved.
+        bundle: the approved bundle.
         by: the second person.
         now: the time, with its offset.
 
     Raises:
-        PolicyError: the policy cannot be read or written, has no approval of this bundle that could
-            be seconded, or has it from the same person.
-        UsageError: the name cannot be.
+        PolicyError: if the policy cannot be read or written, has no first approval of this bundle
+            in force, or has it from the same person.
+        UsageError: if the name is invalid.
     """
     known = _entry(load_policy(policy), bundle)
     by, first = _checked("name", by), known.approvals[0].by
     if len(known.approvals) > 1:
-        raise PolicyError(f"{bundle.name} is approved by two already; {known.approvals[1].by} too")
+        raise PolicyError(
+            f"{bundle.name} has two approvals already, the second by {known.approvals[1].by}"
+        )
     if same_person(first, by):
         raise PolicyError(
-            f"{first} approved {bundle.name} already, and a second approval is another person's"
+            f"{first} approved {bundle.name} already; a second approval must be another person's"
         )
     if now >= known.end:
         raise PolicyError(f"the approval of {bundle.name} ended on {known.last}; give --renew")
@@ -104,16 +106,16 @@ def approve_second(policy: Path, bundle: BundleContents, by: str, now: datetime)
 
 
 def renew_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: datetime) -> None:
-    """Approve a bundle anew in its entry of policy.toml; a second approval has to come anew too.
+    """Renew a bundle's approval in policy.toml; a second approval must be given again too.
 
     Args:
         policy: the file.
-        bundle: what is approved.
-        grant: by whom, for which study, until when; without a signature the entry's stays.
+        bundle: the approved bundle.
+        grant: the new approval; without a signature the entry's own is kept.
         now: the time, with its offset.
 
     Raises:
-        PolicyError: as `approve_bundle`, but the entry has to be there.
+        PolicyError: as `approve_bundle`, but the bundle must have an entry.
         UsageError: as `approve_bundle`.
     """
     before = load_policy(policy)
@@ -133,16 +135,16 @@ def renew_bundle(policy: Path, bundle: BundleContents, grant: Grant, now: dateti
 
 
 def check_until(policy: Policy, until: str, now: datetime) -> str:
-    """Return the end of an approval as it is written; refuse one that is past or too far.
+    """Return the end of an approval in its written form; refuse one that is past or too late.
 
     Args:
-        policy: that it is for.
+        policy: the policy with the longest time allowed.
         until: ISO 8601, as in `client.policy.approvals.parse_end`.
-        now: when it begins.
+        now: the beginning of the approval.
 
     Raises:
-        PolicyError: it is longer than the policy allows.
-        UsageError: it is no date, or past.
+        PolicyError: if it is longer than the policy allows.
+        UsageError: if it is not a date, or past.
     """
     try:
         end = parse_end(until.strip())
@@ -158,11 +160,11 @@ def check_until(policy: Policy, until: str, now: datetime) -> str:
 def check_signature(
     policy: Policy, bundle: BundleContents, signature: BundleSignature | None
 ) -> dict[str, str]:
-    """Return the keys that record an author's signature; none where it is neither given nor asked.
+    """Return the keys that record an author's signature; none without a signature.
 
     Raises:
-        PolicyError: the policy asks for a signature that is not there, or for another author's.
-        UsageError: it does not hold for this bundle.
+        PolicyError: if the policy requires a signature that is missing, or another author's.
+        UsageError: if it is not valid for this bundle.
     """
     signed = None
     if signature is not None:
@@ -177,7 +179,7 @@ def check_signature(
 
 
 def _entry(policy: Policy, bundle: BundleContents) -> Bundle:
-    """Return what the policy says of a bundle."""
+    """Return a bundle's entry in the policy."""
     known = policy.bundles.get(bundle.sha256)
     if known is None:
         raise PolicyError(
@@ -201,19 +203,19 @@ def _stated(now: datetime) -> str:
 
 
 def _edit(policy: Path, sha256: str, changes: Changes) -> None:
-    """Change the entry of a bundle, or add one where the changes begin with its SHA-256."""
+    """Change a bundle's entry, or add one if the changes have its SHA-256."""
     try:
         text = policy.read_bytes().decode()
         digests = [entry["sha256"] for entry in tomllib.loads(text).get("bundles", [])]
         if (sha256 in digests) == ("sha256" in changes):
-            raise PolicyError(f"{policy} was changed meanwhile; look at it and try again")
+            raise PolicyError(f"{policy} was changed meanwhile; check it and try again")
         index = digests.index(sha256) if sha256 in digests else len(digests)
         edited = change_table(text, "bundles", index, changes)
         if edited is None:
             lines = "; ".join(toml_line(key, value) for key, value in changes.items() if value)
             raise PolicyError(
-                f"{policy} is not laid out so that this command can change it; write into the "
-                f"bundle's [[bundles]] by hand: {lines}"
+                f"{policy} has a layout that this command cannot edit; write into the bundle's "
+                f"[[bundles]] by hand: {lines}"
             )
         with atomic_file(policy) as partial:
             partial.touch(0o600)

@@ -1,21 +1,22 @@
-"""Why a message does not leave."""
+"""Error that keeps a message at the site."""
 
 from __future__ import annotations
 
-MOST_CHARACTERS = 500
-"""Of a detail: it may quote what came, and stands in a log that only grows."""
+MAX_DETAIL_CHARACTERS = 500
+"""Limit of a detail: it may quote what was received, and is kept in a log that only grows."""
 
 
 class RefusedError(Exception):
-    """A message that stays at the site.
+    """Refusal of a request or a reply.
 
     Args:
-        code: the kind of reason, one word; it stands in the node's log.
-        detail: the reason in words. It may quote names from the message, shortened, and stands in
-            the audit log, which stays at the site. Neither is ever sent.
+        code: the kind of reason, one word, for the node's log.
+        detail: the reason in words, for the audit log. It may quote names from the message,
+            shortened. Neither code nor detail is ever sent.
     """
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(f"{code}: {detail}")
         self.code = code
-        self.detail = detail if len(detail) <= MOST_CHARACTERS else f"{detail[:MOST_CHARACTERS]}…"
+        most = MAX_DETAIL_CHARACTERS
+        self.detail = detail if len(detail) <= most else f"{detail[:most]}…"

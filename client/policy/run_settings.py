@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from client.policy.refusal import MOST_CHARACTERS
+from client.policy.refusal import MAX_DETAIL_CHARACTERS
 from common.config.run_config import RunConfig, Value, key_types
 from common.config.toml import TomlTable
 from common.names import check_name
@@ -86,8 +86,8 @@ class RunSettings:
 
 
 def _cut(value: Value) -> Value:
-    if isinstance(value, str) and len(value) > MOST_CHARACTERS:
-        return f"{value[:MOST_CHARACTERS]}… ({len(value)} characters)"
+    if isinstance(value, str) and len(value) > MAX_DETAIL_CHARACTERS:
+        return f"{value[:MAX_DETAIL_CHARACTERS]}… ({len(value)} characters)"
     return value
 
 

@@ -1,7 +1,7 @@
-"""A change to one table of an array in a TOML file, `[[name]]`; all its other bytes stay.
+"""Editor of one table in an array of a TOML file, `[[name]]`, that keeps all other bytes.
 
-Lines are looked at, not TOML's whole grammar, so that comments and layout survive. Whether the
-change did what it should, and nothing else, TOML's own reader then says.
+It works on lines, not TOML's whole grammar, to keep comments and layout. The TOML parser then
+verifies that the edit changed what it should, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Changes = Mapping[str, str | None]
-"""Keys with their new texts; None takes a key away."""
+"""Keys with their new texts; None removes a key."""
 
 _ANY_HEADER = re.compile(r"[ \t]*\[")
 _NO_KEY = re.compile(r"[ \t]*(#.*)?\r?$")
@@ -21,16 +21,16 @@ _VALUE = r"""("(?:[^"\\]|\\.)*"|'[^']*'|[^#'"]*[^#'"\s])"""
 
 
 def change_table(text: str, name: str, index: int, changes: Changes) -> str | None:
-    """Set or take away keys of one table.
+    """Set or remove keys of one table.
 
     Args:
-        text: the file.
-        name: of the array.
-        index: of the table; one more than there are appends a new one to the file.
-        changes: what is changed.
+        text: the file's text.
+        name: name of the array.
+        index: index of the table; the array's length appends a new table to the file.
+        changes: the keys to set or remove.
 
     Returns:
-        The file with the change; None where it is laid out so that it has to be changed by hand.
+        The edited text; None if its layout is not supported and must be edited by hand.
     """
     edited = _edited(text, name, index, changes)
     try:
@@ -41,7 +41,7 @@ def change_table(text: str, name: str, index: int, changes: Changes) -> str | No
 
 
 def toml_line(key: str, value: str) -> str:
-    """Return the line that sets a key to a text, without its end."""
+    """Return the line that sets a key to a text, without a line break."""
     # A JSON string without control characters beyond its escapes is a basic string of TOML.
     quoted = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return f"{key} = {quoted}"
@@ -76,13 +76,13 @@ def _edited(text: str, name: str, index: int, changes: Changes) -> str:
     while end < len(lines) and not _ANY_HEADER.match(lines[end]):
         end += 1
     while end > begin and _NO_KEY.match(lines[end - 1]):
-        end -= 1  # what stands above the next header is said of that
+        end -= 1  # comments directly above the next header belong to it
     changed = _changed(lines[begin:end], changes, end_of_line)
     return "\n".join([*lines[:begin], *changed, *lines[end:]])
 
 
 def _changed(lines: list[str], changes: Changes, end_of_line: str) -> list[str]:
-    """Return one table's lines with each key set where it stands, or at the end."""
+    """Return one table's lines with each key set in place, or at the end if it is new."""
     for key, value in changes.items():
         pattern = re.compile(rf"[ \t]*{re.escape(key)}[ \t]*=[ \t]*{_VALUE}")
         found = next((match for line in lines if (match := pattern.match(line))), None)

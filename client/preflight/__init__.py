@@ -1,5 +1,5 @@
 """Checks before a site's node is started (`client preflight`).
 
-Begin with `site`; `machine`, `network` and `local_api` check what is around it.
-Each `finding` has a code, a level and a remedy.
+Begin with `site`; `machine`, `network` and `local_api` check its surroundings.
+Each `check_result` has a code, a level and a remedy.
 """

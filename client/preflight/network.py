@@ -1,7 +1,7 @@
-"""The way to the coordinator: name, port, TLS, the certificate's life, the door, and the clocks.
+"""Checks of the connection to the coordinator: DNS, port, TLS, certificate, proxy and clock.
 
-Each step needs the one before; the first that fails is the last that is reported. Where a gateway
-stands between, name, port and certificate are the gateway's; what it answers tells of the rest.
+Each step needs the one before, and the first failure is the last result. With a gateway in between,
+name, port and certificate are the gateway's, and its HTTP status shows the state beyond it.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from email.utils import parsedate_to_datetime
 
 from client.config.site_config import ServerSection
 from client.node.connection_errors import explain_tls
-from client.preflight.finding import Finding, fail, ok, warn
+from client.preflight.check_result import CheckResult, fail, ok, warn
 
-TIMEOUT_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 EXPIRES_SOON_DAYS = 30
 CLOCK_FAIL_S = 300.0
-"""Flower refuses a node whose signed time is further off."""
+"""Flower refuses a node whose signed time differs by more."""
 CLOCK_WARN_S = 60.0
-_CLOSED = {
+_PROXY_ERRORS = {
     400: (
         "this site's certificate is not accepted",
-        "see with deploy/certs/verify.sh whether tls.crt has run out, else ask the coordinator "
+        "check with deploy/certs/verify.sh whether tls.crt has expired, else ask the coordinator "
         "whether it was revoked",
     ),
     502: (
@@ -34,12 +34,12 @@ _CLOSED = {
     ),
     504: ("the coordinator does not answer the gateway", "ask the coordinator"),
 }
-"""What a proxy answers for itself. A coordinator's own answer to such a question is 403 or 404."""
+"""HTTP status codes of a proxy itself; the coordinator answers `_probe` with 403 or 404."""
 _FIREWALL = "ask the network's administrators to allow this machine to reach it"
 
 
-def check_network(server: ServerSection) -> Iterator[Finding]:
-    """Give the findings, step by step, until one fails."""
+def check_network(server: ServerSection) -> Iterator[CheckResult]:
+    """Yield the results, step by step, until one fails."""
     for step in (_check_name, _check_port, _check_tls):
         found = list(step(server))
         yield from found
@@ -47,24 +47,26 @@ def check_network(server: ServerSection) -> Iterator[Finding]:
             return
 
 
-def _check_name(server: ServerSection) -> Iterator[Finding]:
+def _check_name(server: ServerSection) -> Iterator[CheckResult]:
     host = server.address.host
     try:
         answers = socket.getaddrinfo(host, server.address.port, type=socket.SOCK_STREAM)
     except OSError as problem:
         reason = problem.strerror or str(problem)
         yield fail(
-            "dns", f"{host} has no address ({reason})", "compare server.address, ask for DNS"
+            "dns",
+            f"{host} has no address ({reason})",
+            "check server.address, or ask the network's administrators for a DNS entry",
         )
         return
     addresses = sorted({str(answer[4][0]) for answer in answers})
     yield ok("dns", f"{host} is {', '.join(addresses)}")
 
 
-def _check_port(server: ServerSection) -> Iterator[Finding]:
+def _check_port(server: ServerSection) -> Iterator[CheckResult]:
     address = server.address
     try:
-        socket.create_connection((address.host, address.port), TIMEOUT_S).close()
+        socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S).close()
     except OSError as problem:
         reason = problem.strerror or str(problem)
         yield fail("tcp", f"{address} does not answer ({reason})", _FIREWALL)
@@ -72,17 +74,17 @@ def _check_port(server: ServerSection) -> Iterator[Finding]:
     yield ok("tcp", f"{address} answers")
 
 
-def _check_tls(server: ServerSection) -> Iterator[Finding]:
+def _check_tls(server: ServerSection) -> Iterator[CheckResult]:
     address = server.address
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cafile=str(server.ca))
-    except OSError as problem:  # an SSLError is one
+    except OSError as problem:  # includes ssl.SSLError
         reason = problem.strerror or str(problem)
         yield fail("tls", f"server.ca = {server.ca}: {reason}", "put the coordinator's CA there")
         return
     try:
-        raw = socket.create_connection((address.host, address.port), TIMEOUT_S)
+        raw = socket.create_connection((address.host, address.port), CONNECT_TIMEOUT_S)
         with context.wrap_socket(raw, server_hostname=address.host) as channel:
             certificate = channel.getpeercert() or {}
             yield ok("tls", f"{channel.version()}, signed by {server.ca.name}")
@@ -91,15 +93,15 @@ def _check_tls(server: ServerSection) -> Iterator[Finding]:
         yield fail("tls", str(problem.strerror or problem)[:200], meaning)
         return
     yield _expiry(str(certificate.get("notAfter", "")))
-    status, stated = _knock(server, context)
-    if status in _CLOSED:
-        what, remedy = _CLOSED[status]
+    status, stated = _probe(server, context)
+    if status in _PROXY_ERRORS:
+        what, remedy = _PROXY_ERRORS[status]
         yield fail("door", f"{address} answers with {status}: {what}", remedy)
         return
     yield _clock(stated)
 
 
-def _expiry(until: str) -> Finding:
+def _expiry(until: str) -> CheckResult:
     days = (ssl.cert_time_to_seconds(until) - time.time()) / 86400
     what = f"the certificate of server.address is valid until {until}, {days:.0f} days"
     if days < EXPIRES_SOON_DAYS:
@@ -107,11 +109,11 @@ def _expiry(until: str) -> Finding:
     return ok("certificate", what)
 
 
-def _knock(server: ServerSection, context: ssl.SSLContext) -> tuple[int, float | None]:
-    """Ask for nothing; return the answer's status, 0 for none, and the time that it states."""
+def _probe(server: ServerSection, context: ssl.SSLContext) -> tuple[int, float | None]:
+    """Send a HEAD request; return the response's status, 0 without one, and its time."""
     status, there, address = 0, None, server.address
     connection = http.client.HTTPSConnection(
-        address.host, address.port, timeout=TIMEOUT_S, context=context
+        address.host, address.port, timeout=CONNECT_TIMEOUT_S, context=context
     )
     try:
         connection.request("HEAD", "/v1/fleet/")
@@ -125,10 +127,10 @@ def _knock(server: ServerSection, context: ssl.SSLContext) -> tuple[int, float |
     return status, there
 
 
-def _clock(there: float | None) -> Finding:
-    """Compare with the Date that a web server states: to the second, less the way there."""
+def _clock(there: float | None) -> CheckResult:
+    """Compare this clock with the response's Date header, which is in whole seconds."""
     if there is None:
-        return warn("clock", "the coordinator states no time", "see that this machine uses NTP")
+        return warn("clock", "the coordinator sends no time", "check that this machine uses NTP")
     off = time.time() - there
     what = f"this clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the coordinator's"
     if abs(off) > CLOCK_FAIL_S:

@@ -1,4 +1,4 @@
-"""Ways to hide bits in an adapter's message beside its numbers: each writes them, and reads them.
+"""Covert channels in an adapter's message beside its numbers; each can write and read bits.
 
 In every channel the payload 0 is the message that the release's own app writes.
 """
@@ -26,13 +26,13 @@ NAN = 0x7FC00000
 
 @dataclass(frozen=True)
 class Channel:
-    """One way to hide bits.
+    """A covert channel.
 
     Attributes:
         dtype: the numbers of the run on the wire.
         bits: how many the channel holds in a message of `adapter`.
         hide: writes a payload below 2^bits into the honest message.
-        find: reads it again, as a coordinator would that knows of it.
+        find: reads it, as a coordinator that knows of it would.
     """
 
     dtype: WireDtype

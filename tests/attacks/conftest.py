@@ -1,27 +1,22 @@
-"""A site behind its gate, as a hostile coordinator or app meets it."""
+"""A site behind its gate, and a site's processes, as a hostile coordinator or app meets them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from flwr.app import Message
 
-from tests.client.egress.gated_site import GatedSite, Make, make_gated_site
+from tests.attacks.hostile_apps import plant
+from tests.attacks.local_node import LocalNode
+from tests.client.egress.gated_site import answers, make
+
+__all__ = ["answers", "make", "node"]
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[tuple[str, ...], Message]:
-    """The honest app's answers, shared by a module."""
-    return {}
-
-
-@pytest.fixture
-def make(
-    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path, answers: dict[tuple[str, ...], Message]
-) -> Make:
-    def site(**options: Any) -> GatedSite:
-        return make_gated_site(tmp_path, tiny_bolt, tiny_cohort, answers, **options)
-
-    return site
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNode]:
+    """A site whose processes run in a folder into which an app has written."""
+    made = LocalNode(tmp_path_factory.mktemp("site"))
+    plant(made.folder / "state", made.folder / "imported")
+    with made.open(made.folder / "state"):
+        yield made

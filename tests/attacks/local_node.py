@@ -1,7 +1,7 @@
-"""A node with its local interface and the app's process as a site runs it; no coordinator, no gate.
+"""A node with its local interface and the app's process, without a coordinator or a gate.
 
-Whatever bundle it is given counts as approved: what is tried here is which code runs for it, and
-what is left of that afterwards.
+Every bundle counts as approved: the tests check which code runs for it, and what is left of it
+afterwards.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.site_config import load_site_config
-from client.dry_run.offline_node import NoCoordinator
+from client.dry_run.offline_node import OfflineConnection
 from client.node.local_api import serve_local_api
 from tests.integration.deployed import REPOSITORY, replaced
 from tests.ports import free_port
@@ -83,18 +83,18 @@ class LocalNode:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the app's process, which is told nothing about where code may come from."""
+        """Environment of the app's process, without settings about where code may come from."""
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
         own = {"FLWR_HOME": self.folder / "flower", "FEDVITALS_HOME": self.folder / "home"}
         paths = {name: str(path) for name, path in own.items()}
         return {**environment, "PYTHONPATH": str(REPOSITORY), **paths}
 
     def ask(self, bundle: bytes, fab_id: str = "", fab_version: str = "") -> None:
-        """Ask the app in a bundle one question, and return when its task has ended.
+        """Send the app in a bundle one request, and return when its task has ended.
 
         Args:
             bundle: the app.
-            fab_id: what the coordinator says that its id is; left out, what it is.
+            fab_id: the id that the coordinator gives; default: the bundle's own.
             fab_version: likewise.
         """
         self._runs += 1
@@ -102,8 +102,8 @@ class LocalNode:
         run = Run.create_empty(self._runs)
         run.fab_id, run.fab_version = fab_id or own_id, fab_version or own_version
         run.fab_hash = hashlib.sha256(bundle).hexdigest()
-        outside = NoCoordinator(run, Fab(run.fab_hash, bundle, {}))
-        outside.ask(self._question())
+        outside = OfflineConnection(run, Fab(run.fab_hash, bundle, {}))
+        outside.enqueue(self._join_request())
         connection = outside.functions()
         worker._pull_and_store_message(
             state=self._state,
@@ -121,7 +121,7 @@ class LocalNode:
             assert time.monotonic() < deadline, (self.folder / "app.log").read_text()[-3000:]
             time.sleep(0.05)
 
-    def _question(self) -> Message:
+    def _join_request(self) -> Message:
         kind = MessageType.QUERY
         metadata = Metadata(self._runs, "", COORDINATOR, NODE, "", "", time.time(), 600.0, kind)
         message: Message = Message(content=RecordDict(), metadata=metadata)  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""A bundle runs only by an approval that holds at that moment, of as many people as are asked."""
+"""A bundle runs only with an approval in force, by as many people as the policy requires."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRANTED = ("--by", "A. Meyer", "--study", STUDY, "--until", UNTIL, "--yes")
 
 
 class Clock(datetime):
-    """The gate's clock, which can be set forward."""
+    """The gate's clock, which tests can set forward."""
 
     ahead = timedelta(0)
 
@@ -74,7 +74,7 @@ def may_run(policy: Path, bundle: Path) -> bool:
 
 
 def refused(site: GatedSite, message: Message | None) -> str:
-    """Make sure that an error went in the answer's place; return the audit log's words."""
+    """Assert that an error was sent instead of a reply; return the audit log's detail."""
     assert message is not None
     assert message.has_error()
     assert (site.last["decision"], site.last["reason"]) == ("refused", "bundle")
@@ -82,7 +82,7 @@ def refused(site: GatedSite, message: Message | None) -> str:
 
 
 def test_an_expired_app_is_not_started(site: GatedSite, clock: type[Clock]) -> None:
-    """A coordinator that runs an app after its study has ended.
+    """A coordinator runs an app after its study has ended.
 
     Before: an approval had no end, and the app ran for as long as the site was connected.
     """
@@ -99,7 +99,7 @@ def test_an_expired_app_is_not_started(site: GatedSite, clock: type[Clock]) -> N
 def test_an_approval_that_ends_while_the_app_trains_keeps_its_answer(
     site: GatedSite, clock: type[Clock]
 ) -> None:
-    """A round that began before the end of the approval and is answered after it.
+    """A round begins before the end of the approval and is answered after it.
 
     Before: an approval had no end, and 100 % of such answers left.
     """
@@ -116,7 +116,7 @@ def test_an_approval_that_ends_while_the_app_trains_keeps_its_answer(
 def test_the_same_answer_leaves_while_the_approval_holds(
     site: GatedSite, clock: type[Clock]
 ) -> None:
-    """The control: what keeps the answer in the test before is the end and nothing else.
+    """Control: only the approval's end refuses the reply in the test before.
 
     Before: as now.
     """
@@ -175,7 +175,7 @@ def test_an_app_of_one_approver_is_not_started(site: GatedSite) -> None:
 
 
 def test_an_unsigned_app_is_not_started(site: GatedSite) -> None:
-    """A bundle that the site approved by its digest, and that no author vouches for.
+    """A bundle that the site approved by its digest, without its author's signature.
 
     Before: it ran, and no signature could be asked for.
     """
@@ -247,7 +247,7 @@ def test_a_bundle_is_not_approved_with_the_signature_of_another(
 def test_an_approval_without_an_end_is_none(site: GatedSite) -> None:
     """An entry as it was written until now, with neither study nor end.
 
-    Before: it let the bundle run for ever.
+    Before: it let the bundle run without an end.
     """
     site.change_policy(f'until = "{UNTIL}"\n', "")
     message = site.admitted(site.ask("train"))

@@ -1,4 +1,4 @@
-"""Attacks on the privacy budget: more runs, other names, a ledger that the app may write."""
+"""Attacks on the privacy budget: more runs, other names, a ledger that the app can write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-from client.egress.replies import NO_ANSWER, REFUSED
+from client.egress.reply_builder import NO_REPLY, REFUSED
 from client.privacy.accountant import spent
 from client.privacy.ledger_schema import FILE_NAME
 from common.adapter.adapter import Adapter
@@ -20,7 +20,7 @@ STRONG: dict[str, Any] = {"privacy.noise-multiplier": 2.2, "privacy.sample-rate"
 
 
 def trained(site: GatedSite, run: str, number: int = 1) -> str:
-    """Ask for a round and let the app answer it; return why not, empty where it left."""
+    """Request a round and let the app answer; return the refusal, empty if the reply was sent."""
     message = site.ask("train", number, run=run)
     refusal = site.admitted(message)
     if refusal is None:
@@ -49,7 +49,7 @@ def test_runs_compose_whatever_they_are_called(make: Make) -> None:
 def test_neither_a_restart_nor_a_new_name_nor_an_empty_ledger_begins_anew(make: Make) -> None:
     """A site is renamed, its node restarted, and the app deletes the ledger that it keeps.
 
-    Before: the ledger was the app's, and went by the site's name.
+    Before: the app kept the ledger, by the site's name.
     """
     site = make(policy=POLICY.replace("rounds-per-day = 3", "rounds-per-day = 100"), **STRONG)
     while not trained(site, f"{len(site.entries):x}"):
@@ -77,7 +77,7 @@ def test_neither_a_restart_nor_a_new_name_nor_an_empty_ledger_begins_anew(make: 
 def test_an_app_cannot_state_another_guarantee_than_the_settings_have(
     make: Make, name: str, value: float
 ) -> None:
-    """An app states an epsilon that it did not keep.
+    """An app reports an epsilon other than the settings'.
 
     Before: 40 messages that stated 7.997 each left, and a noise multiplier of -9.9e-123.
     """
@@ -87,7 +87,7 @@ def test_an_app_cannot_state_another_guarantee_than_the_settings_have(
     answer = site.answer(message)
     report = dict(answer.content.metric_records["report"])
     answer.content["report"] = MetricRecord({**report, name: value})
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert site.last["reason"] == "privacy"
 
 
@@ -113,7 +113,7 @@ def test_a_run_without_privacy_is_entered_as_unbounded(make: Make) -> None:
 
 
 def test_a_validation_without_privacy_is_entered_too(make: Make) -> None:
-    """A coordinator has adapters of its own making scored, and never trains.
+    """A coordinator has its own adapters scored, and never trains.
 
     Before: the run was not entered, and a budget that was set later began at zero.
     """
@@ -123,7 +123,7 @@ def test_a_validation_without_privacy_is_entered_too(make: Make) -> None:
     assert site.reopened()._budget.unbounded == {"cafe"}
 
 
-def test_the_same_question_costs_nothing_only_where_the_same_bytes_leave(make: Make) -> None:
+def test_the_same_request_costs_nothing_only_where_the_same_bytes_leave(make: Make) -> None:
     """A coordinator asks for a round again, and the app trains it again.
 
     Before: each of the answers left, and the node counted none.
@@ -146,9 +146,9 @@ def test_the_same_question_costs_nothing_only_where_the_same_bytes_leave(make: M
 
 
 def test_a_run_that_fills_the_budget_may_have_its_last_answer_again(make: Make) -> None:
-    """A server loses an answer and asks for it again; an app that trains anew has nothing left.
+    """A server loses a reply and requests it again; an app that trains anew has no budget left.
 
-    Before: a spent budget kept back the same bytes too, though they tell nothing new.
+    Before: a spent budget refused the same bytes too, though they reveal nothing new.
     """
     site = make(policy=POLICY.replace("rounds-per-day = 3", "rounds-per-day = 100"), **STRONG)
     runs = ["aa", "bb", "cc"]
@@ -159,15 +159,15 @@ def test_a_run_that_fills_the_budget_may_have_its_last_answer_again(make: Make) 
     assert site.admitted(message) is None
     other = site.answer(message)
     other.content["adapter"] = _changed(other, site.shared_adapter())
-    assert site.passed(message, other).error.code == NO_ANSWER
+    assert site.passed(message, other).error.code == NO_REPLY
     assert site.last["reason"] == "budget"
     assert _reserved(site) == len(runs)
 
 
 def test_a_run_that_is_resumed_does_not_pay_again_for_a_round_that_was_answered(make: Make) -> None:
-    """A coordinator that was cut off resumes its run, and asks for the last round again.
+    """A disconnected coordinator resumes its run, and requests the last round again.
 
-    Before: `resume` and `out` made it another question, so that the round was spent twice.
+    Before: `resume` and `out` made it another request, so that the round was spent twice.
     """
     site = make()
     first = site.ask("train")
@@ -200,14 +200,14 @@ def test_a_run_spends_the_steps_of_its_rounds_and_no_more(make: Make) -> None:
 def test_a_budget_that_was_lowered_meanwhile_holds_for_what_has_not_left(make: Make) -> None:
     """The site lowers its budget while an app is training.
 
-    Before: nothing was asked again before an answer left.
+    Before: the budget was not checked again before a reply left.
     """
     site = make()
     message = site.ask("train")
     assert site.admitted(message) is None
     answer = site.answer(message)
     site.change_policy("budget-epsilon = 12.0", "budget-epsilon = 0.5")
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert site.last["reason"] == "budget"
 
 

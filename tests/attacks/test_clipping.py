@@ -1,4 +1,4 @@
-"""The attack: settings at the ends of floating point, so that clipping lets a raw gradient out."""
+"""Attack on clipping: extreme floating-point settings that would let a raw gradient out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged and not en
 
 
 def within(parts: list[float], clip_norm: float) -> bool:
-    """Whether the norm of some numbers is at most C: as fractions, without any rounding."""
+    """Return whether the norm is at most C, in exact fractions."""
     return sum(Fraction(part) ** 2 for part in parts) <= Fraction(clip_norm) ** 2
 
 

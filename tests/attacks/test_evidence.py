@@ -1,4 +1,4 @@
-"""Attacks on what a site can show afterwards, and on the files and weights that it starts from."""
+"""Attacks on a site's audit log, on its configuration files and on a checkpoint."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ def left(folder: Path, answer: str, lines: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ["deleted", "rewritten", "shortened"])
 def test_log_and_anchor_changed_together_are_found(site: Path, tmp_path: Path, attack: str) -> None:
-    """Whoever has the site's machine writes a log, and the anchor beside it, as they like.
+    """An attacker with the site's machine rewrites the log and the anchor beside it.
 
-    What was shipped before says otherwise, checked on another machine by the public key alone.
-    Before: nothing but an anchor that somebody had copied by hand told of it.
+    The shipped anchors contradict it, verified on another machine with the public key alone.
+    Before: only an anchor that somebody had copied by hand revealed it.
     """
     shipped, key = tmp_path / "shipped.jsonl", tmp_path / "node.pub"
     shutil.copy(site / "node.key.pub", key)
@@ -86,7 +86,7 @@ def test_log_and_anchor_changed_together_are_found(site: Path, tmp_path: Path, a
     found = client("audit", "verify", "--log", log, "--anchors", shipped, "--key", key)
     assert found.returncode == 21, found.stdout
     assert found.stderr.count("\n") == 1
-    assert ("is not there" in found.stderr) == (attack == "deleted")
+    assert ("is missing, but" in found.stderr) == (attack == "deleted")
 
 
 @pytest.mark.parametrize("attack", ["writable", "linked", "exchangeable"])
@@ -95,7 +95,7 @@ def test_a_policy_that_others_can_change_is_refused(
 ) -> None:
     """Another user of the machine decides what leaves: by writing, by a link, by the folder.
 
-    Before: the node read whatever lay there, and preflight said OK.
+    Before: the node read the file, and preflight reported OK.
     """
     if attack == "writable":
         (site / "policy.toml").chmod(0o666)
@@ -116,7 +116,7 @@ def test_a_policy_that_others_can_change_is_refused(
 
 
 def _little() -> None:
-    """Take memory and time from a process that is about to begin: enough to load torch."""
+    """Limit a new process's memory and time; it is enough to load torch."""
     resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
     resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 
@@ -126,7 +126,7 @@ def _little() -> None:
 def test_a_tuple_nested_in_itself_as_a_key_ends_at_once(tmp_path: Path, how: str) -> None:
     """A checkpoint of a few hundred bytes whose one key takes 2^54 steps to hash.
 
-    Before: the converter hung until somebody ended it.
+    Before: the converter hung.
     """
     key = b")" + b"2\x86" * 54 if how == "duplicated" else doubled(54, b"%\x86")
     bomb = tmp_path / "bomb.ckpt"

@@ -1,4 +1,4 @@
-"""Whoever stands between a site's app and its node reads nothing, and gives the app nothing to run.
+"""A man in the middle between a site's app and its node can neither read tasks nor give any.
 
 A node's real local interface with its certificate, and the app's real process. The stranger has a
 certificate of the same names, made by the same script, but not the node's.
@@ -115,7 +115,7 @@ def node(pair: ClientApiTls) -> Iterator[Node]:
 
 @dataclass
 class Stranger:
-    """Who listens in the node's place, and notes how each call ended."""
+    """An attacker that listens in the node's place, and records how each call ended."""
 
     port: int
     received: list[bytes] = field(default_factory=list)
@@ -164,7 +164,7 @@ def app_process(folder: Path, address: str, ca: Path) -> Iterator[None]:
 def test_an_interface_that_others_reach_is_not_served_in_the_clear(
     tmp_path: Path, address: str
 ) -> None:
-    """Before: `node.secret` was enough, and tokens, bundles and answers went in the clear."""
+    """Before: `node.secret` was enough, and tokens, bundles and replies were not encrypted."""
     file = tmp_path / "site.toml"
     file.write_text(SITE.format(address=address))
     with pytest.raises(UsageError, match=r"deploy/certs/local-api\.sh and set node\.client-api-c"):
@@ -176,7 +176,7 @@ def test_an_interface_that_others_reach_is_not_served_in_the_clear(
 def test_who_does_not_know_the_nodes_certificate_takes_no_task(
     node: Node, pair: ClientApiTls, strangers: ClientApiTls
 ) -> None:
-    """Before: there was none to know, so the app believed whoever answered."""
+    """Before: there was no certificate, so the app trusted any server."""
     for ca in (strangers.ca, None):
         with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
             node.ask(ca)
@@ -217,7 +217,7 @@ def test_the_apps_process_takes_its_nodes_task(
 def test_the_apps_process_tells_a_stranger_nothing(
     pair: ClientApiTls, strangers: ClientApiTls, tmp_path: Path
 ) -> None:
-    """Before: it asked in the clear, and ran on the site table the app that the answer named."""
+    """Before: it asked without TLS, and ran any app that it was given on the site table."""
     with (
         in_the_nodes_place(strangers) as stranger,
         app_process(tmp_path, f"127.0.0.1:{stranger.port}", pair.ca),

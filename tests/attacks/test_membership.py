@@ -1,4 +1,4 @@
-"""The attack: was this patient in the table or not, told from what the site sent."""
+"""Membership inference: was this patient in the table, judged from what the site sent."""
 
 from __future__ import annotations
 

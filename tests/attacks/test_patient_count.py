@@ -1,4 +1,4 @@
-"""The attack: read numbers of patients off what leaves, for windows of the attacker's choice."""
+"""Attack: infer numbers of patients from what leaves, for windows of the attacker's choice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flwr.app import Message
 
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
-from tests.attacks.neighbours import PRIVATE, Hospital, hospital, moved
+from tests.attacks.neighbouring_tables import PRIVATE, Hospital, hospital, moved
 
 LONG, SHORT = 60, 30
 DECLARED = 25
@@ -50,7 +50,7 @@ def test_the_strength_of_the_noise_tells_the_declared_number_and_no_other(
 ) -> None:
     """Twelve of twenty patients have a window of 48 hours of context, all have one of 24.
 
-    Before: 20 and 12 were read off; sixty such questions gave how many stayed longer than h hours.
+    Before: 20 and 12 were inferred; sixty such requests gave how many stayed longer than h hours.
     """
     site = hospital(tmp_path, "site", [LONG] * 12 + [SHORT] * 8, DECLARED)
     asked = changed(
@@ -79,7 +79,7 @@ def test_the_strength_of_the_noise_tells_the_declared_number_and_no_other(
 def test_a_join_says_the_same_whatever_the_table_holds(
     config: RunConfig, tmp_path: Path, windows: dict[str, Any]
 ) -> None:
-    """Before: `usable` was exact; twelve questions gave the longest stay."""
+    """Before: `usable` was exact; twelve requests gave the longest stay."""
     hours = {"whole": [LONG] * 4 + [SHORT] * 3, "less-one": [LONG] * 3 + [SHORT] * 3, "one": [2]}
     answers = [
         said(hospital(tmp_path, name, stays, DECLARED).ask("query", changed(config, **windows)))
@@ -91,7 +91,7 @@ def test_a_join_says_the_same_whatever_the_table_holds(
 
 
 def test_a_site_with_nothing_to_train_sends_noise_alone(config: RunConfig, tmp_path: Path) -> None:
-    """Before: its training failed, and the error told that it has no such stay."""
+    """Before: its training failed, and the error revealed that it has no such stay."""
     site = hospital(tmp_path, "site", [5, 5, 5], DECLARED)
     numbers, answer = site.train(config)
     other, _ = hospital(tmp_path, "other", [LONG] * 3, DECLARED).train(config)

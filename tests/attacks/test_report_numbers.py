@@ -1,4 +1,4 @@
-"""Attacks by the numbers of a report and of a join: a channel that hides bits in them."""
+"""Covert channels in the numbers of a report and of a join reply."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from flwr.app import MetricRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.egress.replies import NO_ANSWER, REFUSED
-from client.egress.report_rules import RANGES, WHOLE, capacity_bits, ranged, rounded
+from client.egress.reply_builder import NO_REPLY, REFUSED
+from client.egress.report_rules import RANGES, WHOLE, ranged, report_capacity_bits, rounded
 from client.policy.refusal import RefusedError
 from tests.client.egress.gated_site import OPEN, GatedSite, Make
 
@@ -19,12 +19,12 @@ NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
 
 
 def reported(site: GatedSite, **numbers: Any) -> str:
-    """Let the app report numbers beside its adapter; return why not, empty where they left."""
+    """Let the app report numbers beside its adapter; return the refusal, empty if they left."""
     message = site.ask("train")
     answer = site.answer(message)
     answer.content["report"] = MetricRecord({"steps": 3, **numbers})
     sent = site.passed(message, answer)
-    assert not sent.has_error() or sent.error.code in (REFUSED, NO_ANSWER)
+    assert not sent.has_error() or sent.error.code in (REFUSED, NO_REPLY)
     return str(site.last["reason"]) if sent.has_error() else ""
 
 
@@ -50,7 +50,7 @@ def test_a_number_out_of_its_range_stays(make: Make, name: str, value: float) ->
 
 
 def test_a_negative_zero_and_digits_beyond_the_policys_do_not_leave(make: Make) -> None:
-    """An app hides a bit in a zero's sign, and more behind the decimals that are kept.
+    """An app hides a bit in a zero's sign, and more after the decimals that are kept.
 
     Before: the sign left.
     """
@@ -85,11 +85,13 @@ def test_rounding_is_final(value: float, decimals: int | None) -> None:
 
 
 def test_the_bits_of_a_report_are_counted() -> None:
-    """What an app could hide in the numbers that a policy lets out, at most.
+    """Upper bound of what an app could hide in the numbers that a policy allows.
 
     Before: 751 bits under the shipped policy.
     """
-    assert capacity_bits({}) == 0.0
-    assert capacity_bits({"patients": -1}) == pytest.approx(math.log2(10**6 + 1))
-    assert capacity_bits({"loss": 4}) == pytest.approx(math.log2(11_000_001))
-    assert capacity_bits({"privacy.epsilon": None, "unknown": 4}) == 0.0, "the node's own, or none"
+    assert report_capacity_bits({}) == 0.0
+    assert report_capacity_bits({"patients": -1}) == pytest.approx(math.log2(10**6 + 1))
+    assert report_capacity_bits({"loss": 4}) == pytest.approx(math.log2(11_000_001))
+    assert report_capacity_bits({"privacy.epsilon": None, "unknown": 4}) == 0.0, (
+        "the node's own, or none"
+    )

@@ -1,4 +1,4 @@
-"""Attacks by a run's settings: the coordinator chooses them, and they shape what the app does."""
+"""Attacks by a run's settings, which the coordinator chooses and the app follows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.egress.replies import REFUSED
+from client.egress.reply_builder import REFUSED
 from client.policy.run_settings import Accepted, guarded, refused_setting, unnamed_settings
 from common.config.run_config import RunConfig, key_types
 from tests.client.egress.gated_site import POLICY, GatedSite, Make
@@ -34,7 +34,7 @@ GUARDED = [key for key in key_types() if guarded(key)]
 def test_a_setting_that_the_policy_does_not_accept_starts_no_app(
     make: Make, key: str, value: Any
 ) -> None:
-    """A coordinator overrides a setting that decides what is asked of the patients.
+    """A coordinator overrides a setting that changes what is computed from the patients.
 
     Before: every value reached the app, and the audit log did not hold it.
     """
@@ -50,7 +50,7 @@ def test_a_setting_that_the_policy_does_not_accept_starts_no_app(
 
 @pytest.mark.parametrize("key", GUARDED)
 def test_a_guarded_setting_that_the_policy_does_not_name_is_refused(make: Make, key: str) -> None:
-    """A policy is silent on a setting, since it is newer than the policy.
+    """A policy does not name a setting, since the setting is newer than the policy.
 
     Before: what no policy named was accepted.
     """

@@ -15,7 +15,7 @@ from client.cli import app as client
 from client.config.node_section import Address
 from client.egress.audit.audit_log import AuditLog
 from client.ingest.pseudonyms import default_secret
-from client.node.health import Pulse, serve_health
+from client.node.health import Heartbeat, serve_health
 from common.console import run
 from server.cli import app as server
 from simulation.cli import app as simulation
@@ -35,7 +35,7 @@ UNITS = {"1|0": 12, "0|1": 12, "NaN|NaN": 12}
 """Patients of the 2019 archive by the columns Unit1 and Unit2."""
 
 
-class Beating(Pulse):
+class Beating(Heartbeat):
     """Of a node whose coordinator has just answered."""
 
     def age_s(self) -> float:

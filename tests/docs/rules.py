@@ -95,7 +95,7 @@ _DRY_RUN = "tests/client/dry_run/test_dry_run.py"
 _FILES = "tests/deploy/test_documents.py"
 _DEPLOYED = "tests/integration/deployed.py"
 _DEPLOYMENT = "tests/integration/test_deployment.py"
-_PREFLIGHT = "tests/client/preflight/test_preflight_site.py"
+_PREFLIGHT = "tests/client/preflight/test_site.py"
 _FLOWER = "tests/integration/test_flower.py"
 
 ELSEWHERE = (

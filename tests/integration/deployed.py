@@ -203,8 +203,8 @@ class Site:
         return [child for process in superexec for child in children_of(process)]
 
     def _apps(self) -> list[int]:
-        keepers = [child for server in self._fork_servers() for child in children_of(server)]
-        return [child for keeper in keepers for child in children_of(keeper)]
+        supervisors = [child for server in self._fork_servers() for child in children_of(server)]
+        return [child for supervisor in supervisors for child in children_of(supervisor)]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from client.egress.audit.audit_log import read_entries
+from client.egress.audit.hash_chain import read_entries
 from common.adapter.peft_io import load_peft_folder
 from common.config.run_config import RunConfig
 from server.deployment.supervisor import running

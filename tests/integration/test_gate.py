@@ -22,7 +22,7 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 
 from client.config.node_section import Address
 from client.config.site_config import load_site_config
-from client.egress.audit.audit_log import read_entries, verify
+from client.egress.audit.hash_chain import read_entries, verify_log
 from client.node.health import ask_health
 from client.policy.policy import load_policy
 from tests.approval_samples import STUDY, UNTIL
@@ -240,7 +240,7 @@ def test_nothing_of_it_is_on_the_wire(setting: Setting, outcome: dict[str, Any])
 
 
 def test_the_audit_log_is_whole_afterwards(setting: Setting, outcome: dict[str, Any]) -> None:
-    assert verify(setting.audit).lines >= len(CASES)
+    assert verify_log(setting.audit).lines >= len(CASES)
 
 
 def test_a_bundle_that_is_not_approved_never_starts(

@@ -90,7 +90,7 @@ def test_a_run_through_both_proxies_until_the_certificate_is_revoked(
         script("revoke.sh", coordinator.authority, "micu")
         subprocess.run([*command_of(config), "-s", "reload"], check=True)
         refused = site.client("node", "--config", str(site.config), code=NodeError.exit_code)
-        assert "the coordinator's proxy does not take this site's certificate" in refused
+        assert "the coordinator's proxy does not accept this site's certificate" in refused
 
 
 def test_a_site_whose_certificate_has_expired(
@@ -103,4 +103,4 @@ def test_a_site_whose_certificate_has_expired(
     admit(coordinator, site)
     with door(coordinator, outside), gateway(site, inside, outside):
         refused = site.client("node", "--config", str(site.config), code=NodeError.exit_code)
-    assert "the coordinator's proxy does not take this site's certificate" in refused
+    assert "the coordinator's proxy does not accept this site's certificate" in refused

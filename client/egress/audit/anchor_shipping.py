@@ -1,10 +1,10 @@
-"""Anchors of the audit log, signed and shipped to where the site's own machine cannot change them.
+"""Signing and shipping of the audit log's anchors, to where the site's machine cannot change them.
 
-`FILE` gets a line at its end: a file of another machine, or of a mount that is written once. `URL`
-gets the line by POST, over https; http is for this machine alone, where something passes it on.
+A destination is a file, which is on another machine or a write-once mount and gets a line appended,
+or a URL, which gets the line by POST over https (http only to this machine, for a local relay).
 
-What was made and not yet shipped waits below `site.state`, and goes first the next time, as it
-was: an answer that got lost does not break the chain of anchors. Each place has a chain of its own.
+An anchor that was signed but not delivered is kept below `site.state` and sent again unchanged,
+before any new one: a lost response does not break the chain. Each destination has its own chain.
 """
 
 from __future__ import annotations
@@ -24,47 +24,48 @@ from urllib.parse import SplitResult, urlsplit
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from client.config.node_section import LOOPBACK
-from client.egress.audit.audit_log import BEGINNING, Anchor, anchor_now
+from client.egress.audit.audit_log import anchor_now
+from client.egress.audit.hash_chain import BEGINNING, Anchor
 from client.egress.audit.signed_anchor import MAX_LINE, SignedAnchor, sign_anchor
 from common.atomic_io import write_text
 from common.errors import AuditError, UsageError
 
-TIMEOUT_S = 20.0
-"""How long a receiver may be silent."""
+RECEIVER_TIMEOUT_S = 20.0
+"""Time without a response after which a receiver has timed out."""
 
 _FOLDER = "anchors"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where anchors go.
+class AnchorDestination:
+    """Destination of shipped anchors: a file or a URL.
 
     Attributes:
-        to: as it was given; a file's path made absolute.
-        url: taken apart; None for a file.
+        name: as it was given; a file's path made absolute.
+        url: the parsed URL; None for a file.
     """
 
-    to: str
+    name: str
     url: SplitResult | None
 
     @classmethod
-    def parse(cls, to: str, state: Path) -> Place:
-        """Read what `--to` or a setting says.
+    def parse(cls, to: str, state: Path) -> AnchorDestination:
+        """Parse the value of `--to` or of the setting.
 
         Args:
             to: a path, or an http or https URL.
-            state: the site's state folder, in which it must not lie.
+            state: the site's state folder, which must not contain the path.
 
         Raises:
-            UsageError: it is no such place.
+            UsageError: if it is no valid destination.
         """
         if "://" not in to:
             path = Path(to).absolute()
             if path.resolve().is_relative_to(state.resolve()):
                 raise UsageError(
-                    f"{path} lies in the site's own state folder {state}: whoever changes the log "
-                    "there changes its anchors too; give a file on another machine or a write-once "
-                    "mount"
+                    f"{path} is in the site's own state folder {state}: whoever changes the log "
+                    "there can change its anchors too; give a file on another machine or a "
+                    "write-once mount"
                 )
             return cls(str(path), None)
         url = urlsplit(to)
@@ -76,8 +77,8 @@ class Place:
             raise UsageError(f"anchors go to a file or to https://HOST[:PORT]/PATH, got {to!r}")
         if url.scheme == "http" and url.hostname not in LOOPBACK:
             raise UsageError(
-                f"{to} is not encrypted, and whoever is on the way could swallow anchors unseen; "
-                "use https, or http to this machine alone (127.0.0.1)"
+                f"{to} is not encrypted, and anchors could be dropped on the way unnoticed; use "
+                "https, or http to this machine only (127.0.0.1)"
             )
         return cls(to, url)
 
@@ -89,38 +90,38 @@ def ship_anchor(
     to: str,
     *,
     ca: Path | None = None,
-    timeout_s: float = TIMEOUT_S,
+    timeout_s: float = RECEIVER_TIMEOUT_S,
     now: datetime | None = None,
 ) -> SignedAnchor:
-    """Sign what the audit log holds, and ship it out.
+    """Sign the audit log's state, and ship it.
 
     Args:
         log: the audit log; its folder is the site's state.
         site: the site's name.
         key: the node's private key.
-        to: a file or a URL, see `Place`.
-        ca: the authorities that a server's certificate is checked against; the system's where None.
-        timeout_s: how long the server may be silent.
-        now: the time; the clock's where None.
+        to: a file or a URL, see `AnchorDestination`.
+        ca: authorities that a server's certificate is checked against; None = the system's.
+        timeout_s: time without a response after which the server has timed out.
+        now: the time; None = the clock's.
 
     Returns:
-        The anchor; once it is returned it is at the place, and on the disk where that is a file.
+        The anchor, once it is delivered; on the disk if the destination is a file.
 
     Raises:
-        UsageError: the place cannot be one.
-        AuditError: the log was changed, or does not hold what was shipped before; or the place does
-            not take the anchor, which then waits.
+        UsageError: if the destination is invalid.
+        AuditError: if the log was changed or does not match what was shipped before, or the
+            destination does not take the anchor, which is then kept for the next time.
     """
-    place = Place.parse(to, log.parent)
-    deliver = _delivery(place, ca, timeout_s)
-    name = hashlib.sha256(place.to.encode()).hexdigest()[:16]
-    last, waiting = (log.parent / _FOLDER / f"{name}.{kind}" for kind in ("last", "waiting"))
+    destination = AnchorDestination.parse(to, log.parent)
+    deliver = _delivery(destination, ca, timeout_s)
+    folder, name = log.parent / _FOLDER, _short_name(destination)
+    last, waiting = (folder / f"{name}.{kind}" for kind in ("last", "waiting"))
     try:
-        with _held(log.parent / _FOLDER / f"{name}.lock", log):
+        with _locked(folder / f"{name}.lock", log):
             if waiting.exists():
                 deliver(_read(waiting), _read(last))
                 waiting.replace(last)
-            before = _read(last) or _at_the_place(place)
+            before = _read(last) or _last_at(destination)
             if before is not None and before.site != site:
                 raise AuditError(f"{to} holds anchors of the site {before.site!r}; give another")
             anchor = anchor_now(log, *([] if before is None else [before.anchor]))
@@ -131,48 +132,53 @@ def ship_anchor(
             waiting.replace(last)
     except OSError as problem:
         raise AuditError(
-            f"the audit log's anchor was not shipped to {place.to}: {problem.strerror or problem}"
+            f"the audit log's anchor was not shipped to {destination.name}: "
+            f"{problem.strerror or problem}"
         ) from problem
     return made
 
 
 def last_shipped(log: Path, to: str) -> SignedAnchor | None:
-    """Return the last anchor that this site has shipped to a place; None where it knows of none."""
-    name = hashlib.sha256(Place.parse(to, log.parent).to.encode()).hexdigest()[:16]
+    """Return the last anchor that this site has shipped to a destination; None if unknown."""
+    name = _short_name(AnchorDestination.parse(to, log.parent))
     return _read(log.parent / _FOLDER / f"{name}.last")
 
 
 def shipped_before(log: Path) -> list[Anchor]:
-    """Return what the log held when anchors were shipped last, to every place there is."""
+    """Return the log's state in the last anchor shipped to each destination."""
     shipped = (_read(path) for path in sorted((log.parent / _FOLDER).glob("*.last")))
     return [one.anchor for one in shipped if one is not None]
+
+
+def _short_name(destination: AnchorDestination) -> str:
+    return hashlib.sha256(destination.name.encode()).hexdigest()[:16]
 
 
 _Deliver = Callable[[SignedAnchor | None, SignedAnchor | None], None]
 
 
-def _delivery(place: Place, ca: Path | None, timeout_s: float) -> _Deliver:
-    """Return what brings an anchor to a place, given the one that should be its last."""
-    url = place.url
+def _delivery(destination: AnchorDestination, ca: Path | None, timeout_s: float) -> _Deliver:
+    """Return a function that delivers an anchor, given the last one at the destination."""
+    url = destination.url
     if url is None:
-        return lambda anchor, before: _append(Path(place.to), anchor, before)
+        return lambda anchor, before: _append(Path(destination.name), anchor, before)
     context = None
     if url.scheme == "https":
         try:
             context = ssl.create_default_context(cafile=None if ca is None else str(ca))
-        except OSError as problem:  # ssl.SSLError is one
+        except OSError as problem:  # includes ssl.SSLError
             raise UsageError(f"--ca {ca} cannot be read as certificates: {problem}") from problem
     return lambda anchor, _before: _post(url, anchor, context, timeout_s)
 
 
 def _append(path: Path, anchor: SignedAnchor | None, before: SignedAnchor | None) -> None:
-    """Add an anchor to a file, and wait until the disk has it."""
+    """Append an anchor to a file, and wait until the disk has it."""
     if anchor is None:
         return
-    ends, torn = _ends(path)
-    if ends == anchor:  # shipped, but a crash came before that was written down
+    last, torn = _last_in_file(path)
+    if last == anchor:  # delivered, but a crash came before this was recorded
         return
-    if before is not None and ends != before:
+    if before is not None and last != before:
         raise AuditError(
             f"{path} does not end with the anchor that was shipped there last, of "
             f"{before.lines} lines at {before.time}; is its mount there? If it was changed, keep "
@@ -191,8 +197,12 @@ def _append(path: Path, anchor: SignedAnchor | None, before: SignedAnchor | None
         _sync_folder(path.parent)
 
 
-def _ends(path: Path) -> tuple[SignedAnchor | None, bool]:
-    """Return the last whole anchor of a file, and whether half a line comes behind it."""
+def _last_at(destination: AnchorDestination) -> SignedAnchor | None:
+    return _last_in_file(Path(destination.name))[0] if destination.url is None else None
+
+
+def _last_in_file(path: Path) -> tuple[SignedAnchor | None, bool]:
+    """Return the last whole anchor of a file, and whether half a line follows it."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -204,18 +214,23 @@ def _ends(path: Path) -> tuple[SignedAnchor | None, bool]:
         with suppress(AuditError):
             return SignedAnchor.parse(line), bool(rest)
     if size and not rest:
-        raise AuditError(f"{path} holds something else than anchors; give another file")
+        raise AuditError(f"{path} holds no anchors but other data; give another file")
     return None, bool(rest)
 
 
-def _at_the_place(place: Place) -> SignedAnchor | None:
-    return _ends(Path(place.to))[0] if place.url is None else None
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some network file systems do not support it
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _post(
     url: SplitResult, anchor: SignedAnchor | None, context: ssl.SSLContext | None, timeout_s: float
 ) -> None:
-    """Send an anchor; redirections are not followed."""
+    """Send an anchor to a server; redirections are not followed."""
     if anchor is None:
         return
     host, shown = url.hostname or "", url.geturl()
@@ -239,7 +254,7 @@ def _post(
     finally:
         connection.close()
     if not 200 <= status < 300:
-        raise AuditError(f"{shown} does not take the anchor: it answers {status}")
+        raise AuditError(f"{shown} does not take the anchor: HTTP status {status}")
 
 
 def _read(path: Path) -> SignedAnchor | None:
@@ -252,8 +267,8 @@ def _read(path: Path) -> SignedAnchor | None:
 
 
 @contextmanager
-def _held(path: Path, log: Path) -> Iterator[None]:
-    """Hold a place against other processes; what root makes meanwhile is the log's owner's."""
+def _locked(path: Path, log: Path) -> Iterator[None]:
+    """Lock a destination against other processes; files that root creates get the log's owner."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -264,13 +279,4 @@ def _held(path: Path, log: Path) -> Iterator[None]:
             owner = log.stat()
             for made in (path.parent, *path.parent.iterdir()):
                 os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=False)
-        os.close(handle)
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # some file systems of other machines have no such call
-            os.fsync(handle)
-    finally:
         os.close(handle)

@@ -1,14 +1,14 @@
-"""Signed anchors of the audit log: what it held at a time, said so that it cannot be taken back.
+"""Signed anchors of the audit log: statements of its state at a time, which cannot be denied later.
 
     {"head": "<SHA-256 of line 3>", "key": "SHA256:…", "kind": "fedvitals-audit-anchor-1",
      "lines": 3, "previous": "<SHA-256 of the anchor before>", "signature": "<base64>",
      "site": "hosp1", "time": "2026-03-02T09:30:00+00:00"}
 
-One line of JSON with sorted keys and no spaces. The node's key signs the same without `signature`,
-by ECDSA P-384 with SHA-384 (FIPS 186-5). Each anchor names the one before, so that none can be
-taken out of where they are kept. They are shipped out (`client.egress.audit.anchor_shipping`):
-whoever rewrites the log, and even signs new anchors with the stolen key, still contradicts those
-that have left.
+An anchor is one line of JSON with sorted keys and no spaces. The node's key signs the same line
+without `signature`, by ECDSA P-384 with SHA-384 (FIPS 186-5). Each anchor holds the hash of the one
+before, so that none can be removed from where they are kept. They are shipped off the machine
+(`client.egress.audit.anchor_shipping`): whoever rewrites the log, and even signs new anchors with
+the stolen key, contradicts those that were shipped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,12 +28,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
 
 from client.config.node_key import fingerprint
-from client.egress.audit.audit_log import BEGINNING, Anchor
+from client.egress.audit.hash_chain import BEGINNING, Anchor
 from common.errors import AuditError
 
 KIND = "fedvitals-audit-anchor-1"
 MAX_LINE = 4096
-"""Bytes, more than any anchor has."""
+"""In bytes; every anchor is shorter."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TYPES = {
@@ -50,17 +50,17 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class SignedAnchor:
-    """One line of those that were shipped.
+    """A signed anchor.
 
     Attributes:
         head: SHA-256 of the log's last line.
-        key: the fingerprint of the key that signed.
+        key: fingerprint of the signing key.
         kind: `KIND`.
-        lines: how many the log had.
-        previous: SHA-256 of the anchor before, as a line; `BEGINNING` where there was none.
-        signature: in base64.
-        site: whose log it is.
-        time: when, in UTC.
+        lines: number of lines of the log.
+        previous: SHA-256 of the previous anchor's line; `BEGINNING` for the first.
+        signature: the signature in base64.
+        site: name of the site.
+        time: time of signing, in UTC.
     """
 
     head: str
@@ -79,17 +79,17 @@ class SignedAnchor:
 
     @property
     def digest(self) -> str:
-        """What the next anchor calls this one."""
+        """SHA-256 of the line, which the next anchor holds as `previous`."""
         return hashlib.sha256(self.line).hexdigest()
 
     @property
     def anchor(self) -> Anchor:
-        """What the log has to hold."""
+        """The signed state of the log."""
         return Anchor(self.lines, self.head)
 
     @classmethod
     def parse(cls, line: bytes) -> SignedAnchor:
-        """Read a line; `AuditError` where it is not exactly as an anchor is written."""
+        """Parse a line; `AuditError` if it is not exactly an anchor's canonical form."""
         try:
             values = json.loads(line) if len(line) <= MAX_LINE else None
         except (ValueError, RecursionError):
@@ -99,15 +99,15 @@ class SignedAnchor:
             or values.keys() != _TYPES.keys()
             or any(type(values[name]) is not kind for name, kind in _TYPES.items())
         ):
-            raise AuditError("it is no anchor")
+            raise AuditError("it is not an anchor")
         made = cls(**values)
         hashes = _HASH.fullmatch(made.head) and _HASH.fullmatch(made.previous)
         if made.line != line or made.kind != KIND or not hashes or made.lines < 0:
-            raise AuditError("it is not written as an anchor is")
+            raise AuditError("it is not an anchor's canonical form")
         return made
 
     def check_signature(self, keys: Mapping[str, ec.EllipticCurvePublicKey]) -> None:
-        """Raise `AuditError` where none of the keys, by fingerprint, has signed it."""
+        """Raise `AuditError` if none of the keys, by fingerprint, has signed it."""
         key = keys.get(self.key)
         if key is None:
             raise AuditError(f"it is signed by {self.key!r}, not by {' or '.join(keys)}")
@@ -115,7 +115,7 @@ class SignedAnchor:
             signature = base64.b64decode(self.signature, validate=True)
             key.verify(signature, _signed(asdict(self)), ec.ECDSA(SHA384()))
         except (InvalidSignature, binascii.Error, ValueError):
-            raise AuditError("its signature is not the key's") from None
+            raise AuditError("its signature does not match its key") from None
 
 
 def sign_anchor(
@@ -125,14 +125,14 @@ def sign_anchor(
     previous: str = BEGINNING,
     now: datetime | None = None,
 ) -> SignedAnchor:
-    """Sign what a log holds.
+    """Sign the state of a log.
 
     Args:
-        anchor: its lines and the hash of the last.
-        site: whose log it is.
-        key: the node's.
-        previous: the digest of the anchor that was shipped before to the same place.
-        now: the time; the clock's where None.
+        anchor: number of lines and hash of the last.
+        site: name of the site.
+        key: the node's private key.
+        previous: digest of the anchor that was shipped to the same destination before.
+        now: the time; None = the clock's.
     """
     moment = datetime.now(UTC) if now is None else now.astimezone(UTC)
     values = {
@@ -146,73 +146,6 @@ def sign_anchor(
     }
     signature = key.sign(_signed(values), ec.ECDSA(SHA384()))
     return SignedAnchor(**values, signature=base64.b64encode(signature).decode("ascii"))  # type: ignore[arg-type]
-
-
-def check_anchors(
-    lines: Iterable[bytes],
-    keys: Sequence[ec.EllipticCurvePublicKey],
-    name: str,
-    site: str | None = None,
-) -> list[SignedAnchor]:
-    """Check the anchors that were shipped to one place, from the first to the last.
-
-    A line that stands there twice in a row was sent again after an answer had been lost; half a
-    line before the whole one was cut off by a crash. Both are passed over.
-
-    Args:
-        lines: without line breaks.
-        keys: the node's public keys; several where it has had several.
-        name: how messages call the place.
-        site: whose they have to be; None: whoever's, but of one site.
-
-    Raises:
-        AuditError: naming the line where one was changed, removed, added or moved, or is of
-            another key or site; or where there is none.
-    """
-    known = {fingerprint(key): key for key in keys}
-    found: list[SignedAnchor] = []
-    torn = b""
-    for number, line in enumerate(lines, start=1):
-        try:
-            anchor = SignedAnchor.parse(line)
-            if not line.startswith(torn):
-                raise AuditError(f"line {number - 1} is no anchor")
-            torn = b""
-            if found and anchor == found[-1]:
-                continue
-            anchor.check_signature(known)
-            _check_order(anchor, found, site)
-        except AuditError as problem:
-            if not torn and line and _could_be_torn(line):
-                torn = line
-                continue
-            raise AuditError(f"{name}: line {number}: {problem}") from None
-        found.append(anchor)
-    if torn:
-        raise AuditError(f"{name}: its last line is only the half of an anchor; ship another")
-    if not found:
-        raise AuditError(f"{name} holds no anchor; was it removed?")
-    return found
-
-
-def _could_be_torn(line: bytes) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return len(line) <= MAX_LINE and line.startswith(b'{"head":"'[: len(line)])
-    return False
-
-
-def _check_order(anchor: SignedAnchor, found: Sequence[SignedAnchor], site: str | None) -> None:
-    if anchor.site != (found[0].site if found else site or anchor.site):
-        raise AuditError(f"it is of the site {anchor.site!r}")
-    if anchor.previous != (found[-1].digest if found else BEGINNING):
-        raise AuditError(
-            "it does not follow from the one before: anchors were removed, added or moved, or the "
-            "site began anew"
-        )
-    if found and anchor.lines < found[-1].lines:
-        raise AuditError(f"the log has {anchor.lines} lines, and had {found[-1].lines} before")
 
 
 def _signed(values: Mapping[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
-"""The process at a site in which the researcher's app runs, apart from the node and its keys.
+"""The processes in which the researcher's app runs, separated from the node and its keys.
 
-Begin with `app_process`; `fork_server` forks it for each message, `message_process` ends it.
-`landlock` hides the site's files, `network_sandbox` any network.
+Begin with `app_process`; `fork_server` forks a supervisor for each message (`message_process`),
+which runs the app and kills all its processes. `landlock` hides the site's files,
+`network_sandbox` the network of a dry run.
 """

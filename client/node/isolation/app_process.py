@@ -1,12 +1,12 @@
-"""Flower's SuperExec at a site: asks the node for work and starts the app for it, forked warm.
+"""Flower's SuperExec at a site: requests tasks from the node and forks the app for each.
 
-It alone knows the secret by which the node gives out work. The secret is in no command line and no
-environment, in no file that is open, and the app's processes can read neither the file in which it
-lies nor this process's memory: what an app leaves running cannot take the next bundle's message.
+Only this process knows the secret that the node requires for a task. The secret is in no command
+line, environment or open file, and the app's processes can read neither its file nor this process's
+memory: a process that an app leaves running cannot take the next bundle's message.
 
     python -P -m client.node.isolation.app_process ADDRESS PARENT [HIDDEN...] < SECRET
 
-is what a node with ``isolation = "subprocess"`` starts.
+is started by a node with ``isolation = "subprocess"``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from flwr.supercore.superexec.executor.subprocess_executor import SubprocessExec
 from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResult
 
 from client.config.node_section import NodeSection
-from client.node.isolation.landlock import version
+from client.node.isolation.landlock import landlock_version
 from client.node.isolation.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
 from common.errors import UsageError
 from common.flower.environment import flower_environment
@@ -38,10 +38,10 @@ log = logging.getLogger("flwr.fedvitals.client")
 
 
 class ForkServer:
-    """The process that forks; started anew where it has died.
+    """Client of the fork server's process, which it restarts if that has died.
 
     Args:
-        hidden: files that no app shall read.
+        hidden: files to hide from the app.
     """
 
     def __init__(self, hidden: Sequence[Path]) -> None:
@@ -50,26 +50,26 @@ class ForkServer:
         self._process, self._lines = self._start()
 
     def fork(self, arguments: list[str]) -> None:
-        """Start the app once.
+        """Start the app for one message.
 
         Args:
             arguments: the command line of `flwr-clientapp`.
 
         Raises:
-            OSError: where the process cannot be had, for want of memory perhaps.
+            OSError: if the process cannot be started, e.g. for lack of memory.
         """
-        self.mend()
+        self.restart_if_dead()
         self._lines.write(f"{json.dumps(arguments)}\n".encode())
 
-    def mend(self) -> None:
-        """Start the process anew where it has died, once nothing is left of what it started.
+    def restart_if_dead(self) -> None:
+        """Restart the process if it has died, after ending all its descendants.
 
         Raises:
-            OSError: where it cannot be had.
+            OSError: if it cannot be started.
         """
         if self._process.poll() is None:
             return
-        log.warning("the warm process ended (%s); starting anew", self._process.returncode)
+        log.warning("the fork server ended (%s); restarting it", self._process.returncode)
         self._lines.close()
         end_descendants()
         for left in self._folder.iterdir():
@@ -77,7 +77,7 @@ class ForkServer:
         self._process, self._lines = self._start()
 
     def close(self) -> None:
-        """End it, and the message in work."""
+        """End the process and the message in work."""
         self._lines.close()
         end_descendants()
         self._process.poll()
@@ -100,17 +100,17 @@ class ForkServer:
 
 
 class WarmExecutor(SubprocessExecutor):
-    """Does what Flower's executor does, by a fork instead of a new process.
+    """Flower's executor, with a fork in place of a new process.
 
     Args:
-        server: the process that forks.
+        server: the fork server.
     """
 
     def __init__(self, server: ForkServer) -> None:
         self._server = server
 
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
-        """Start the app for a message; a task of another kind is none of a site's."""
+        """Start the app for a message; tasks of other kinds are refused."""
         if spec.task_type != TaskType.CLIENT_APP:
             return LaunchResult.failed(f"a site runs no {spec.task_type}")
         arguments = ["flwr-clientapp", "--runtime-api-address", spec.runtime_api_address]
@@ -122,83 +122,81 @@ class WarmExecutor(SubprocessExecutor):
         try:
             self._server.fork(arguments)
         except OSError as error:
-            return LaunchResult.failed(f"no process for the app: {error}")
+            return LaunchResult.failed(f"the app's process cannot be started: {error}")
         return LaunchResult.accepted()
 
     def reconcile(self) -> None:
-        """Between messages: see to the process that forks."""
+        """Restart the fork server between messages if it has died."""
         try:
-            self._server.mend()
+            self._server.restart_if_dead()
         except OSError as error:
-            log.warning("no warm process: %s", error)
+            log.warning("the fork server cannot be started: %s", error)
 
     def close(self) -> None:
-        """End what was started."""
+        """End the fork server."""
         self._server.close()
 
 
-def authority(node: NodeSection) -> Path | None:
-    """Return who has signed the node's local interface; None where it is in the clear.
+def local_api_ca(node: NodeSection) -> Path | None:
+    """Return the CA certificate of the node's local interface; None without TLS.
 
     Raises:
-        UsageError: where the certificate that `node.client-api-ca` names is not there.
+        UsageError: if the file that `node.client-api-ca` names is missing.
     """
     if node.client_api_tls is None:  # `client.config.site_config` allows it on loopback alone
         return None
     ca = node.client_api_tls.ca
     if not ca.is_file():
-        raise UsageError(f"node.client-api-ca names {ca}, which is not there")
+        raise UsageError(f"node.client-api-ca = {ca} is missing")
     return ca
 
 
 def run_app_process(node: NodeSection, state: Path) -> None:
-    """Serve a node until ended.
+    """Run the app's process for a node until it is stopped.
 
     Args:
-        node: the node's section of site.toml: where it is asked for work, and the secret.
-        state: the site's folder of state, which is made: an app could not read what lies in a
-            folder that is made beside the secret while it runs.
+        node: the node's section of site.toml, with its address and the secret.
+        state: the site's state folder. It is created here, before the sandbox: an app cannot read
+            a folder that is created beside the secret while it runs.
 
     Raises:
-        UsageError: where the node starts the app itself, or its secret or the certificate that it
-            trusts is not there.
+        UsageError: if the node starts the app itself, or the secret or CA certificate is missing.
     """
     if node.isolation != "process":
         raise UsageError(
             "site.toml has node.isolation = subprocess: the node starts the app itself; set "
-            'isolation = "process" to run it apart'
+            'isolation = "process" to run it separately'
         )
-    ca, secret = authority(node), None
+    ca, secret = local_api_ca(node), None
     if node.secret is not None:
         try:
             secret = node.secret.read_bytes()
         except OSError as problem:
             raise UsageError(
-                f"node.secret names {node.secret}, which is not there or cannot be read "
-                f"({problem.strerror})"
+                f"node.secret = {node.secret} is missing or cannot be read ({problem.strerror})"
             ) from problem
     state.mkdir(parents=True, exist_ok=True)
     hidden = [path for path in (node.secret, node.key) if path is not None]
-    serve(str(node.client_api), secret, hidden, ca)
+    serve_node(str(node.client_api), secret, hidden, ca)
 
 
-def serve(
+def serve_node(
     address: str, secret: bytes | None, hidden: Sequence[Path], ca: Path | None = None
 ) -> None:
-    """Ask a node for work and start the app for it until ended.
+    """Request tasks from a node and start the app for each, until stopped.
 
     Args:
-        address: the node's local interface.
-        secret: what it asks for; None = nothing.
-        hidden: files that no app shall read.
-        ca: who has signed the interface's certificate; None = it has none.
+        address: address of the node's local interface.
+        secret: the secret that the node requires; None = none.
+        hidden: files to hide from the app.
+        ca: CA certificate of the interface; None = no TLS.
     """
     hide_memory()
     adopt_orphans()
-    if not version():
+    if not landlock_version():
         log.warning(
-            "this machine has no Landlock: an app can read %s and signal our processes; what it "
-            "leaves running is killed with its message all the same",
+            "this machine has no Landlock: an app can read %s and signal our processes; processes "
+            "that it leaves running are still killed with its message",
             ", ".join(map(str, hidden)) or "what this user can read",
         )
     os.environ.update(flower_environment())
@@ -213,10 +211,10 @@ def serve(
 
 
 def main() -> None:
-    """Serve the node that has started this process."""
+    """Run the app's process for the node that has started this one."""
     address, parent, *hidden = sys.argv[1:]
     end_with_parent(int(parent), signal.SIGTERM)
-    serve(address, sys.stdin.buffer.read(), [Path(name) for name in hidden])
+    serve_node(address, sys.stdin.buffer.read(), [Path(name) for name in hidden])
 
 
 if __name__ == "__main__":

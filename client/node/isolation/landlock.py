@@ -1,13 +1,13 @@
-"""A fence around the app's processes, made with Linux' Landlock, which needs no rights.
+"""Landlock sandbox of the app's processes; it needs no privileges.
 
-Processes inside can read and write every file but those that are hidden from them. They can neither
-look into a process outside nor, on newer kernels, send it a signal: not the one that waits for
-their end, nor the one that knows the secret of this site's node.
+Processes in it can read and write every file except the hidden ones. They cannot inspect a process
+outside nor, on newer kernels, send it a signal: neither their supervisor nor the process that knows
+the node's secret.
 
-Landlock has no "all but this": what may be done is given folder by folder. From the root down to a
-hidden file, all that lies beside the way is given. A file that is made later in a folder of that
-way cannot be read either, until the next message. Within such a folder nothing is made, removed or
-renamed: the next message's fence finds a hidden file by its name.
+Landlock has no deny rules; access is granted folder by folder. For each hidden file, everything
+beside the path from the root to the file is granted. A file that is created later in a folder of
+that path cannot be read either, until the next message. In such a folder nothing can be created,
+removed or renamed: the next message's sandbox finds a hidden file by its name.
 
 Source: https://docs.kernel.org/userspace-api/landlock.html
 """
@@ -21,16 +21,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from client.node.isolation.linux import ON_LINUX, give_up_rights
+from client.node.isolation.linux import ON_LINUX, set_no_new_privileges
 
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # the same on every architecture
 _VERSION, _PATH_BENEATH = 1, 1
 _WRITE_FILE, _READ_FILE, _REFER, _TRUNCATE = 1 << 1, 1 << 2, 1 << 13, 1 << 14
 _CHANGE_FOLDER = sum(1 << bit for bit in range(4, 13))
-"""To remove from a folder a file or a folder, and to make one there, of whatever kind."""
+"""Rights to remove from a folder, and to create in it, files and folders of any kind."""
 _NO_ABSTRACT_SOCKETS, _NO_SIGNALS = 1 << 0, 1 << 1
 _MOVES_SINCE, _TRUNCATE_SINCE, _SCOPES_SINCE = 2, 3, 6
-"""The versions that know `_REFER` (to move files between folders), `_TRUNCATE`, the two scopes."""
+"""First versions with `_REFER` (moving files between folders), `_TRUNCATE` and the two scopes."""
 
 
 class _Ruleset(ctypes.Structure):
@@ -46,26 +46,26 @@ class _PathBeneath(ctypes.Structure):
     _fields_ = (("allowed_access", ctypes.c_uint64), ("parent_fd", ctypes.c_int32))
 
 
-def version() -> int:
-    """The kernel's Landlock version; 0 where there is none, or it may not be used."""
+def landlock_version() -> int:
+    """Return the kernel's Landlock version; 0 without Landlock, or if it may not be used."""
     if not ON_LINUX:
         return 0
     return max(0, _call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_VERSION)))
 
 
-def fence_in(hidden: Iterable[Path]) -> bool:
-    """Put this process and all that it will start behind the fence, for good.
+def restrict_files(hidden: Iterable[Path]) -> bool:
+    """Restrict this process and its descendants to files that are not hidden, permanently.
 
-    Whether there is a fence or not, it gains no rights any more by starting a program.
+    With or without Landlock, it can no longer gain privileges by starting a program.
 
     Args:
-        hidden: files that cannot be opened any more; those that could not be are passed over.
+        hidden: files to hide; those that cannot be opened anyway are skipped.
 
     Returns:
-        Whether the fence stands, and every hidden file behind it.
+        Whether the sandbox is active, and every hidden file unreadable.
     """
-    given_up, known = give_up_rights(), version()
-    if not known or not given_up:
+    no_privileges, known = set_no_new_privileges(), landlock_version()
+    if not known or not no_privileges:
         return False
     files = [path.resolve() for path in hidden if _can_open(path)]
     of_files, of_folders = _rights(known)
@@ -81,7 +81,7 @@ def fence_in(hidden: Iterable[Path]) -> bool:
         return False
     try:
         for path in _beside(files):
-            _give(rules, path, of_files, of_folders)
+            _grant(rules, path, of_files, of_folders)
         if _call(_RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0)) != 0:
             return False
     finally:
@@ -90,27 +90,30 @@ def fence_in(hidden: Iterable[Path]) -> bool:
 
 
 def _rights(known: int) -> tuple[int, int]:
-    """What a Landlock version can forbid: to do with a file, and to do with a folder."""
+    """Return the rights that a Landlock version can control: on files, and on folders."""
     truncate = _TRUNCATE if known >= _TRUNCATE_SINCE else 0
     moves = _REFER if known >= _MOVES_SINCE else 0
     return _READ_FILE | _WRITE_FILE | truncate, _CHANGE_FOLDER | moves
 
 
 def _beside(hidden: list[Path]) -> Iterator[Path]:
-    """All that lies beside the ways from the root to the hidden files; the root, without any."""
+    """Yield everything beside the paths from the root to the hidden files; the root without any."""
     if not hidden:
         yield Path("/")
     way = {folder for path in hidden for folder in path.parents}
     inodes = {_inode(path.stat()) for path in hidden}
     for folder in way:
-        with suppress(OSError), os.scandir(folder) as entries:  # who cannot list it gives nothing
+        with (
+            suppress(OSError),
+            os.scandir(folder) as entries,
+        ):  # an unlistable folder grants nothing
             for entry in entries:
                 if Path(entry.path) not in way and _is_another(entry, inodes):
                     yield Path(entry.path)
 
 
 def _is_another(entry: os.DirEntry[str], hidden: set[tuple[int, int]]) -> bool:
-    """Whether it is no second name of a hidden file, and no link, whose goal is given by itself."""
+    """Return whether an entry is neither a hidden file by another name nor a symbolic link."""
     try:
         return not entry.is_symlink() and _inode(entry.stat(follow_symlinks=False)) not in hidden
     except OSError:  # gone meanwhile
@@ -121,7 +124,7 @@ def _inode(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def _give(rules: int, path: Path, of_files: int, of_folders: int) -> None:
+def _grant(rules: int, path: Path, of_files: int, of_folders: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:  # gone meanwhile

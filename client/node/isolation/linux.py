@@ -1,7 +1,7 @@
-"""Calls of the Linux kernel that hold a message's processes together and apart from ours.
+"""Linux system calls that control a message's processes and separate them from ours.
 
-Each returns whether the kernel has done it. Elsewhere than on Linux none of them is there: then a
-message ends with its process group alone, and the log says so.
+Each returns whether the kernel did it. On other systems none is available: then a message ends with
+its process group only, and the log says so.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ ON_LINUX = sys.platform.startswith("linux")
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every descendant whose own parent ends (a "child subreaper")."""
+    """Become a "child subreaper": the parent of every descendant whose own parent ends."""
     return _prctl(_SUBREAPER, 1)
 
 
 def hide_memory() -> bool:
-    """Keep other processes of this user out of this one's memory, environment and open files.
+    """Hide this process's memory, environment and open files from the user's other processes.
 
-    Children that are forked stay hidden as well; a program that they start is not.
+    Forked children are hidden too; a program that they start is not.
     """
     return _prctl(_DUMPABLE, 0)
 
 
-def give_up_rights() -> bool:
-    """Gain no rights by starting a program, for good: the kernel asks for it before a sandbox."""
+def set_no_new_privileges() -> bool:
+    """Give up gaining privileges by starting a program; the kernel requires it for a sandbox."""
     return _prctl(_NO_NEW_PRIVILEGES, 1)
 
 
 def end_with_parent(parent: int, number: signal.Signals) -> bool:
-    """Get a signal when the parent ends; end at once where it has ended already.
+    """Receive a signal when the parent ends; exit at once if it has ended already.
 
     Args:
-        parent: its process id, read before this process was made.
+        parent: its process id, read before this process was forked.
         number: the signal.
     """
     done = _prctl(_PARENT_DEATH_SIGNAL, number)
@@ -51,31 +51,31 @@ def end_with_parent(parent: int, number: signal.Signals) -> bool:
 
 
 def end_descendants() -> None:
-    """Kill every process below this one, and return when there is none.
+    """Kill every descendant of this process, and return when there is none.
 
-    This process must have called `adopt_orphans` and have no child that shall live. Whoever loses
-    its parent becomes a child of this process, however it had left the group or the session, so
-    that no child means no descendant. Children are read from the kernel's own list: one that is
-    hidden from `/proc` stands in it too.
+    This process must have called `adopt_orphans`, and no child of it may have to survive. A process
+    that loses its parent becomes a child of this one, even if it left the group or the session, so
+    no child means no descendant. Children are read from the kernel's list, which includes those
+    that are hidden from `/proc`.
     """
     before: list[int] = []
     while not _reaped():
         children = _children()
         for child in children:
-            os.kill(child, signal.SIGKILL)  # no other's: its number is kept until it is reaped
+            os.kill(child, signal.SIGKILL)  # safe: its id is not reused until it is reaped
         if children == before:
-            time.sleep(_PAUSE_S)  # they are dying; else new ones come, and no time is to be lost
+            time.sleep(_PAUSE_S)  # they are dying; while new ones appear, kill without a pause
         before = children
 
 
 def _reaped() -> bool:
-    """Take the dead children away; whether there are no others."""
+    """Reap the dead children; return whether there are no others."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
         return True
-    return not ON_LINUX  # where the living cannot be listed
+    return not ON_LINUX  # elsewhere living children cannot be listed
 
 
 def _children() -> list[int]:
@@ -90,9 +90,9 @@ def _children_by_search() -> list[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             state = (entry / "stat").read_text()
-        except OSError:  # it has ended meanwhile
+        except OSError:  # ended meanwhile
             continue
-        if state.rpartition(")")[2].split()[1] == own:  # behind the name, which may hold anything
+        if state.rpartition(")")[2].split()[1] == own:  # after the name, which may hold anything
             found.append(int(entry.name))
     return found
 

@@ -1,14 +1,14 @@
-"""A process without a way into any network: one of its own, with nothing but a loopback interface.
+"""Network sandbox of a dry run: a Linux network namespace with only a loopback interface.
 
-A bundle may be tried before it is trusted. On Linux a user may make a network of his own, in a user
-namespace of its own, and starts the dry run in it; there the services of this machine's loopback
-interface do not listen either. What such a namespace does not cover: files, and sockets that lie in
-files. The node's key alone is laid out of sight, beneath an empty file. Before anything is run, all
-rights over the namespace are given up for good.
+A bundle may be tried before it is trusted. On Linux an unprivileged user can create a network
+namespace inside a user namespace; the dry run starts in it. The services of the machine's own
+loopback interface are not reachable there either. The sandbox does not cover files and Unix
+sockets; only the node's key is hidden, by an empty file mounted over it. All privileges over the
+namespace are dropped before anything runs.
 
     python -P -m client.node.isolation.network_sandbox KEY node --config site.toml --dry-run
 
-runs a command of `python -m client` so.
+runs a command of `python -m client` in the sandbox.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 from common.errors import UsageError
 
 FAILED = 75
-"""Exit code where the namespace could not be made, and nothing was run."""
+"""Exit code if the namespace could not be created, and nothing was run."""
 
 _NEW_MOUNTS, _NEW_USER, _NEW_NETWORK = 0x0002_0000, 0x1000_0000, 0x4000_0000  # linux/sched.h
 _BIND = 0x1000  # linux/mount.h
@@ -36,8 +36,8 @@ _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 0x1  # linux/sockios.h, linux/if.h
 _LOOPBACK = "lo"
 
 
-def shut_in() -> bool:
-    """Whether this process has no network but a loopback interface."""
+def in_network_sandbox() -> bool:
+    """Return whether this process has no network except a loopback interface."""
     if not sys.platform.startswith("linux"):
         return False
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
@@ -46,7 +46,7 @@ def shut_in() -> bool:
 
 
 def can_read(path: Path) -> bool:
-    """Whether this process could read anything in a file."""
+    """Return whether this process can read a file that is not empty."""
     try:
         with path.open("rb") as file:
             return bool(file.read(1))
@@ -54,23 +54,23 @@ def can_read(path: Path) -> bool:
         return False
 
 
-def run_shut_in(arguments: Sequence[str], key: Path) -> int:
-    """Run a command of `python -m client` in a network of its own.
+def run_in_sandbox(arguments: Sequence[str], key: Path) -> int:
+    """Run a command of `python -m client` in a network sandbox.
 
     Args:
-        arguments: what stands behind ``python -m client``.
-        key: a file that the command shall not see.
+        arguments: the arguments of ``python -m client``.
+        key: a file to hide from the command.
 
     Returns:
         Its exit code.
 
     Raises:
-        UsageError: where it would run as root, or this machine does not allow a network of its own.
+        UsageError: if it would run as root, or this machine allows no network namespace.
     """
     if os.geteuid() == 0:
         raise UsageError(
-            "the bundle would run as root, whom nothing here shuts in; start the dry run as the "
-            "app's user, or give --unconfined if you trust the bundle"
+            "the bundle would run as root, which the sandbox cannot confine; start the dry run as "
+            "the app's user, or give --unconfined if you trust the bundle"
         )
     command = [
         sys.executable,
@@ -83,18 +83,18 @@ def run_shut_in(arguments: Sequence[str], key: Path) -> int:
     code = subprocess.run(command, check=False).returncode  # noqa: S603 (our own interpreter)
     if code == FAILED:
         raise UsageError(
-            "the bundle cannot be shut in: this machine allows no network namespace; start the dry "
-            "run without a network (docker run --network none, systemd-run -p PrivateNetwork=yes), "
-            "or give --unconfined if you trust the bundle"
+            "the bundle cannot be sandboxed: this machine allows no network namespace; start the "
+            "dry run without a network (docker run --network none, systemd-run -p "
+            "PrivateNetwork=yes), or give --unconfined if you trust the bundle"
         )
     return code
 
 
 def _enter(key: Path) -> None:
-    """Move this process, which has one thread, into namespaces of its own.
+    """Move this process, which has one thread, into new namespaces.
 
     Raises:
-        OSError: where that is not allowed.
+        OSError: if that is not allowed.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.geteuid(), os.getegid()
@@ -110,7 +110,7 @@ def _enter(key: Path) -> None:
         _check(libc.mount(empty, hidden, None, ctypes.c_ulong(_BIND), None))
     _check(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
     for capability in range(_LAST_CAPABILITY + 1):
-        libc.prctl(_DROP_BOUND, capability, 0, 0, 0)  # fails for those that this kernel has not
+        libc.prctl(_DROP_BOUND, capability, 0, 0, 0)  # fails for those that the kernel lacks
 
 
 def _flags(one: socket.socket, name: str) -> int:
@@ -129,7 +129,7 @@ def _main(key: Path, command: Sequence[str]) -> None:
         _enter(key)
     except (OSError, AttributeError):  # AttributeError: a system without these calls
         sys.exit(FAILED)
-    if not shut_in() or can_read(key):
+    if not in_network_sandbox() or can_read(key):
         sys.exit(FAILED)
     again = [sys.executable, "-P", "-m", "client", *command]
     os.execv(sys.executable, again)  # noqa: S606 (no shell)

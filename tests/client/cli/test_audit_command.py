@@ -71,7 +71,7 @@ def test_what_is_found_ends_with_one_line_and_the_code_of_the_log(
     shutil.rmtree(site / "state")
     assert audit("verify", *config, "--anchors", anchors) == 21
     message = capsys.readouterr().err
-    assert "is not there, but 2 lines of it are anchored" in message
+    assert "is missing, but 2 lines of it are anchored" in message
     assert message.count("\n") == 1
     assert audit("verify", *config) == 21
     assert audit("anchor", *config, "--to", anchors) == 21
@@ -91,7 +91,7 @@ def test_an_anchor_is_shipped_to_a_server(
         capsys.readouterr()
         assert audit("anchor", *config, *to, "--ca", tmp_path / "server" / "ca.crt") == 21
         message = capsys.readouterr().err
-    assert "does not take the anchor: it answers 500" in message
+    assert "does not take the anchor: HTTP status 500" in message
     assert message.count("\n") == 1
 
 

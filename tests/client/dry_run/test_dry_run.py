@@ -1,4 +1,4 @@
-"""A dry run: what it says would leave is what would, and nothing leaves or is spent by it."""
+"""A dry run reports exactly what would leave; it sends and spends nothing."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 
 from client.app.client_app import app
 from client.cli import app as commands
-from client.config.site_facts import site_of
-from client.dry_run.first_round import round_question, starting_adapter
-from client.egress.audit.audit_log import AuditLog, read_entries, verify
+from client.config.site_facts import site_facts
+from client.dry_run.first_round import round_request, starting_adapter
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import read_entries, verify_log
 from client.egress.gate import Gate
-from client.egress.request import read_question
+from client.egress.server_request import parse_request
 from client.policy.policy import PolicyFile
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import SubmittedRun
 from client.privacy.budget_ledger import Ledger, Plan
 from common.adapter.serialization.message import decode
 from common.console import run
@@ -63,18 +64,18 @@ def answered(make: Make, bundle: bytes) -> Hospital:
 
 
 def live(hospital: Hospital, bundle: str) -> dict[str, Any]:
-    """What a connected node's gate says of the same round, and writes into the audit log."""
+    """Return the decision of a connected node's gate on the same round, from its audit log."""
     config, policy = hospital.config, PolicyFile(hospital.config.site.policy)
-    question = round_question(hospital.settings, config.site.id, config.site.lora_rank)
+    request = round_request(hospital.settings, config.site.id, config.site.lora_rank)
     context = Context(1, 2, config.node_config(), RecordDict(), hospital.settings.flat())
-    answer = app(question, context)
-    gate = Gate(site_of(config, 24), policy.current, AuditLog(config.audit_log))
-    asked = {name: one.deflate() for name, one in get_all_nested_objects(question).items()}
+    answer = app(request, context)
+    gate = Gate(site_facts(config, 24), policy.current, AuditLog(config.audit_log))
+    asked = {name: one.deflate() for name, one in get_all_nested_objects(request).items()}
     told = {name: one.deflate() for name, one in get_all_nested_objects(answer).items()}
-    facts = RunFacts(bundle, RunSettings(hospital.settings))
-    known = read_question(question, get_object_tree(question), asked.__getitem__, facts)
+    facts = SubmittedRun(bundle, RunSettings(hospital.settings))
+    known = parse_request(request, get_object_tree(request), asked.__getitem__, facts)
     assert gate.admit(known) is None
-    gate.pass_on(known, answer, get_object_tree(answer), told.__getitem__)
+    gate.filter_reply(known, answer, get_object_tree(answer), told.__getitem__)
     return list(read_entries(config.audit_log))[-1]
 
 
@@ -116,7 +117,7 @@ def test_neither_ledger_nor_audit_log_is_touched(make: Make, bundle: bytes) -> N
     before = contents(state)
     assert hospital.call() == 0
     assert contents(state) == before
-    assert verify(hospital.config.audit_log).lines == 1
+    assert verify_log(hospital.config.audit_log).lines == 1
     assert hospital.record["copied-ledger"]
     assert hospital.record["answers"]["round"]["epsilon"] > 0
 
@@ -257,4 +258,4 @@ def test_a_rank_that_the_run_does_not_allow(
 ) -> None:
     config = tiny_run(tiny_bolt, tiny_cohort, tmp_path)
     with pytest.raises(UsageError, match="lora-rank is 4, a run with these settings allows 2"):
-        round_question(config, "micu", 4)
+        round_request(config, "micu", 4)

@@ -1,4 +1,4 @@
-"""A site behind its gate, the run that asks it, and this release's app to answer."""
+"""A site behind its gate, its run, and this release's app to answer requests."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Message, Metadata, RecordDict
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
 from client.app.client_app import app
-from client.config.site_facts import Site
-from client.egress.audit.audit_log import AuditLog, read_entries
+from client.config.site_facts import SiteFacts
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
-from client.egress.request import Question, read_question
+from client.egress.server_request import ServerRequest, parse_request
 from client.policy.policy import PolicyFile
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import SubmittedRun
 from client.privacy.allowlist import parse_allow
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import to_record
@@ -115,7 +117,7 @@ PATIENTS = 10
 
 @dataclass
 class GatedSite:
-    """The site `micu` behind its gate, and the run that asks it.
+    """The site `micu` behind its gate, and its run.
 
     Attributes:
         config: the run's settings.
@@ -124,20 +126,20 @@ class GatedSite:
         allow: what may leave beside the guarantee.
         site: the site as the gate knows it.
         gate: the gate.
-        answers: what the app answered, by what it was asked.
+        answers: the app's replies, by request.
     """
 
     config: RunConfig
     table: Path
     folder: Path
     allow: str
-    site: Site
+    site: SiteFacts
     gate: Gate
     answers: dict[tuple[str, ...], Message]
     asked: int = 0
 
     def ask(self, kind: str, number: int = 1, site: str = "micu", run: str = "ab12") -> Message:
-        """Return a message of the server, with the run's first adapter where one is due."""
+        """Return a message of the server, with the run's first adapter if the kind has one."""
         content = RecordDict()
         if kind != "query":
             content["adapter"] = to_record(self.shared_adapter(), trained=self.config.trained)
@@ -155,15 +157,15 @@ class GatedSite:
         adapted = adapted_backbone(self.config.backbone, self.config.lora, torch.device("cpu"))
         return adapted.fresh_adapter(derive_seed(self.config.seed, "adapter"))
 
-    def question(self, message: Message, bundle: str = BUNDLE) -> Question:
-        """Return a message as the node reads it."""
+    def request(self, message: Message, bundle: str = BUNDLE) -> ServerRequest:
+        """Return a message as the node parses it."""
         message.metadata.__dict__["_message_id"] = message.object_id  # its content may be another
         tree, contents = objects(message)
-        facts = RunFacts(bundle, RunSettings(self.config))
-        return read_question(message, tree, contents.__getitem__, facts)
+        facts = SubmittedRun(bundle, RunSettings(self.config))
+        return parse_request(message, tree, contents.__getitem__, facts)
 
     def answer(self, message: Message) -> Message:
-        """Return what this release's app answers; it is asked once for each kind of answer."""
+        """Return the reply of this release's app, which runs once for each kind of request."""
         key = (message.metadata.message_type, self.allow, str(self.config))
         if key not in self.answers:
             self.answers[key] = self._answer(message)
@@ -184,23 +186,25 @@ class GatedSite:
         return app(message, Context(1, 2, node, RecordDict(), dict(self.config.flat())))
 
     def admitted(self, message: Message, bundle: str = BUNDLE) -> Message | None:
-        """Return the node's own answer to a message; None where the app is to be started."""
-        answer = self.gate.admit(self.question(message, bundle))
+        """Return the node's own reply to a message; None if the app may be started."""
+        answer = self.gate.admit(self.request(message, bundle))
         return None if answer is None else answer.message
 
     def passed(self, message: Message, answer: Message, bundle: str = BUNDLE) -> Message:
-        """Return what the gate sends in the app's answer's place, without asking `admit`."""
+        """Return what the gate sends for the app's reply, without a call of `admit`."""
         sent = self.sent(message, answer, bundle)
         assert sent is not None
         return sent
 
     def sent(self, message: Message, answer: Message, bundle: str = BUNDLE) -> Message | None:
-        """Return what `passed` does; None where the gate is silent."""
+        """Return what `passed` does; None if the gate sends nothing."""
         tree, contents = objects(answer)
-        return self.gate.pass_on(self.question(message, bundle), answer, tree, contents.__getitem__)
+        return self.gate.filter_reply(
+            self.request(message, bundle), answer, tree, contents.__getitem__
+        )
 
     def asked_and_answered(self, message: Message) -> Message:
-        """Return what leaves where a message is admitted, answered and passed on."""
+        """Return what leaves when a message is admitted, answered and filtered."""
         own = self.admitted(message)
         return self.passed(message, self.answer(message)) if own is None else own
 
@@ -238,7 +242,7 @@ class GatedSite:
 
 
 def objects(message: Message) -> tuple[ObjectTree, dict[str, bytes]]:
-    """A message as it lies in a node: the tree of its objects, and their bytes."""
+    """Return a message as a node stores it: the tree of its objects, and their bytes."""
     contents = {name: one.deflate() for name, one in get_all_nested_objects(message).items()}
     return get_object_tree(message), contents
 
@@ -262,7 +266,7 @@ def make_gated_site(
         folder: for its files.
         backbone: the run's.
         cohort: with the site's table.
-        answers: shared by the sites of a module, so that the app works once for each.
+        answers: replies shared by the sites of a module, so that the app runs once for each.
         allow: what may leave beside the guarantee.
         policy: policy.toml, in which DIGEST and BACKBONE stand for the run's.
         patients: as the site declares them.
@@ -272,7 +276,7 @@ def make_gated_site(
     digest = adapted_backbone(config.backbone, config.lora, torch.device("cpu")).digest
     path = folder / "policy.toml"
     path.write_text(policy.replace("DIGEST", digest).replace("BACKBONE", config.backbone))
-    site = Site(
+    site = SiteFacts(
         name="micu",
         patients=patients,
         declared_patients=patients,
@@ -285,3 +289,21 @@ def make_gated_site(
     gate = Gate(site, PolicyFile(path).current, AuditLog(folder / "audit.jsonl"))
     table = cohort / "sites" / "micu.parquet"
     return GatedSite(config, table, folder, allow, site, gate, answers)
+
+
+@pytest.fixture(scope="module")
+def answers() -> dict[tuple[str, ...], Message]:
+    """The honest app's replies, shared by a module."""
+    return {}
+
+
+@pytest.fixture
+def make(
+    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path, answers: dict[tuple[str, ...], Message]
+) -> Make:
+    """A function that makes a gated site."""
+
+    def site(**options: Any) -> GatedSite:
+        return make_gated_site(tmp_path, tiny_bolt, tiny_cohort, answers, **options)
+
+    return site

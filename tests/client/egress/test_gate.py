@@ -1,36 +1,20 @@
-"""The gate with the answers of this release's own app, and with answers that were changed."""
+"""The gate with replies of this release's own app, and with altered replies."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
-from client.egress.audit.audit_log import verify
-from client.egress.replies import NO_ANSWER, REASONS, REFUSED
-from tests.client.egress.gated_site import OPEN, POLICY, GatedSite, Make, make_gated_site
+from client.egress.audit.hash_chain import verify_log
+from client.egress.reply_builder import ERROR_REASONS, NO_REPLY, REFUSED
+from tests.client.egress.gated_site import OPEN, POLICY, Make
 
 NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
-
-
-@pytest.fixture(scope="module")
-def answers() -> dict[tuple[str, ...], Message]:
-    return {}
-
-
-@pytest.fixture
-def make(
-    tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path, answers: dict[tuple[str, ...], Message]
-) -> Make:
-    def site(**options: Any) -> GatedSite:
-        return make_gated_site(tmp_path, tiny_bolt, tiny_cohort, answers, **options)
-
-    return site
 
 
 def test_under_privacy_the_node_says_the_sites_own_constants(make: Make) -> None:
@@ -71,7 +55,7 @@ def test_a_private_round_may_leave_with_its_guarantee(make: Make) -> None:
     assert sent.array_records["adapter"]["adapter"].data == given.data
     assert site.last["epsilon"] == report["privacy.epsilon"]
     assert [entry["decision"] for entry in site.entries] == ["reserved", "sent"]
-    assert verify(site.log).lines == 2
+    assert verify_log(site.log).lines == 2
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
@@ -100,7 +84,7 @@ def test_another_type_of_number_than_the_run_s_stays(make: Make) -> None:
     assert site.admitted(message) is None
     answer = site.answer(message)
     site.use(**{"wire.dtype": "float16"})
-    assert site.passed(message, answer).error.code in (REFUSED, NO_ANSWER)
+    assert site.passed(message, answer).error.code in (REFUSED, NO_REPLY)
     assert site.last["reason"] == "adapter"
 
 
@@ -113,7 +97,7 @@ def test_a_round_without_a_guarantee_is_not_started_and_would_stay(make: Make) -
     assert site.last["reason"] == "privacy"
     answer = site.answer(message)
     answer.content["report"] = MetricRecord({"steps": 3})
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert site.last["reason"] == "privacy"
 
 
@@ -180,7 +164,7 @@ def test_a_changed_answer_stays(make: Make, change: Change, reason: str) -> None
     change(answer)
     sent = site.passed(message, answer)
     assert not sent.has_content()
-    assert sent.error.reason == REASONS[NO_ANSWER]
+    assert sent.error.reason == ERROR_REASONS[NO_REPLY]
     assert (site.last["decision"], site.last["reason"]) == ("refused", reason)
 
 
@@ -219,7 +203,7 @@ def test_each_limit_of_the_policy_holds(make: Make, old: str, new: str, reason: 
     assert old in POLICY
     site = make(policy=POLICY.replace(old, new))
     message = site.ask("train")
-    assert site.passed(message, site.answer(message)).error.code == NO_ANSWER
+    assert site.passed(message, site.answer(message)).error.code == NO_REPLY
     assert site.last["reason"] == reason
 
 
@@ -229,14 +213,14 @@ def test_a_bundle_that_is_not_approved_and_another_sites_round(make: Make) -> No
     refusal = site.admitted(message, bundle="cd" * 32)
     assert refusal is not None
     assert refusal.error.code == ErrorCode.INVALID_FAB
-    assert site.passed(message, site.answer(message), bundle="cd" * 32).error.code == NO_ANSWER
+    assert site.passed(message, site.answer(message), bundle="cd" * 32).error.code == NO_REPLY
     assert site.last["reason"] == "bundle"
     elsewhere = site.ask("train", site="sicu")
     refusal = site.admitted(elsewhere)
     assert refusal is not None
     assert refusal.error.code == REFUSED
     assert site.last["reason"] == "question"
-    assert site.passed(elsewhere, site.answer(elsewhere)).error.code == NO_ANSWER
+    assert site.passed(elsewhere, site.answer(elsewhere)).error.code == NO_REPLY
     assert site.last["reason"] == "question"
 
 
@@ -261,7 +245,7 @@ def test_a_policy_that_has_gone_lets_nothing_out(make: Make) -> None:
     message = site.ask("train")
     answer = site.answer(message)
     (site.folder / "policy.toml").unlink()
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert site.last["reason"] == "policy"
     refusal = site.admitted(message)
     assert refusal is not None

@@ -1,4 +1,4 @@
-"""A site that has everything but a coordinator, and app bundles for it."""
+"""A site without a coordinator, and app bundles for it."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Hospital:
 
     @property
     def config(self) -> SiteConfig:
-        """Its site.toml as it stands."""
+        """Its present site.toml."""
         return load_site_config(self.folder / "site.toml")
 
     def approve(self, bundle: bytes) -> Path:
-        """Lay a bundle beside the policy and approve it."""
+        """Write a bundle beside the policy and approve it."""
         path = self.folder / "app.fab"
         path.write_bytes(bundle)
         grant = Grant("A. Meyer", STUDY, UNTIL)
@@ -80,7 +80,7 @@ class Hospital:
         return [*node, "--unconfined", "--out", str(self.folder / "out"), *settings, *more]
 
     def shut_in(self) -> list[str]:
-        """The command line of a dry run whose app is shut in."""
+        """The command line of a dry run whose app is sandboxed."""
         return [part for part in self.command() if part != "--unconfined"]
 
     def call(self, *more: str) -> int:
@@ -122,7 +122,7 @@ def make_hospital(
 
 
 def other_bundle(folder: Path, query: str = ANSWER, train: str = ANSWER, first: str = "") -> bytes:
-    """A bundle whose client.app.client_app is another one than what is installed.
+    """A bundle whose client.app.client_app differs from the installed one.
 
     Args:
         folder: where it is put together.

@@ -10,7 +10,7 @@ from client.node.connection_errors import NO_CERTIFICATE, NOT_ACTIVATED, UNAUTHO
 
 
 def answered(status: int, ahead: dt.timedelta | None = None) -> httpx.HTTPStatusError:
-    """What httpx raises where the coordinator's clock is behind ours by `ahead`."""
+    """Return what httpx raises if the coordinator's clock is behind ours by `ahead`."""
     headers = {}
     if ahead is not None:
         headers["date"] = format_datetime(dt.datetime.now(dt.UTC) - ahead, usegmt=True)

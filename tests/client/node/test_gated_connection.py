@@ -1,4 +1,4 @@
-"""What a node does with a message before the app sees it, and when it cannot record an answer."""
+"""A node's handling of a message before the app sees it, and if a decision cannot be recorded."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ from flwr.supercore.run import Run, RunNotRunningException
 from flwr.supernode import start_client_internal
 from flwr.supernode.nodestate import NodeStateFactory
 
-from client.config.site_facts import Site
-from client.egress.audit.audit_log import AuditLog, read_entries
+from client.config.site_facts import SiteFacts
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
-from client.node.deadline import Deadline
-from client.node.flower_patches import _push_until_answered
-from client.node.gated_connection import MOST_DROPPED, Connection, GatedConnection
+from client.node.flower_patches import _push_until_replied
+from client.node.gated_connection import MAX_RECORDED_DROPS, FlowerConnection, GatedConnection
+from client.node.reply_deadline import ReplyDeadline
 from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from client.policy.policy import PolicyFile
@@ -54,8 +55,8 @@ class Coordinator:
         self.asked: list[str] = []
         self._objects: dict[str, bytes] = {}
 
-    def functions(self) -> Connection:
-        return Connection(
+    def functions(self) -> FlowerConnection:
+        return FlowerConnection(
             1,
             self.pull,
             self.send,
@@ -107,7 +108,7 @@ class Coordinator:
 
 
 class Ended(Exception):  # noqa: N818
-    """In the place of the process's end."""
+    """Raised instead of exiting."""
 
 
 def end(problem: AuditError) -> NoReturn:
@@ -126,8 +127,8 @@ def coordinator(bundle: bytes) -> Coordinator:
 
 
 @pytest.fixture
-def deadline() -> Deadline:
-    return Deadline()
+def deadline() -> ReplyDeadline:
+    return ReplyDeadline()
 
 
 @pytest.fixture
@@ -143,24 +144,24 @@ def policy(tmp_path: Path, bundle: bytes) -> Path:
 
 @pytest.fixture
 def gate(tmp_path: Path, policy: Path) -> Gate:
-    site = Site("micu", 100)
+    site = SiteFacts("micu", 100)
     return Gate(site, PolicyFile(policy).current, AuditLog(tmp_path / "audit.jsonl"))
 
 
 @pytest.fixture
-def connection(gate: Gate, coordinator: Coordinator, deadline: Deadline) -> Connection:
+def connection(gate: Gate, coordinator: Coordinator, deadline: ReplyDeadline) -> FlowerConnection:
     store = cast(ObjectStore, None)
     return GatedConnection(coordinator.functions(), gate, store, deadline, end).functions()
 
 
 def withdraw(policy: Path) -> None:
-    """Take the approval of every bundle back."""
+    """Withdraw the approval of every bundle."""
     text = policy.read_text()
     policy.write_text(text[: text.index("[[bundles]]\nsha256")])
 
 
 def test_an_app_whose_approval_was_withdrawn_gets_no_more_messages(
-    connection: Connection, coordinator: Coordinator, tmp_path: Path, policy: Path
+    connection: FlowerConnection, coordinator: Coordinator, tmp_path: Path, policy: Path
 ) -> None:
     assert connection.receive() is not None
     withdraw(policy)
@@ -173,7 +174,7 @@ def test_an_app_whose_approval_was_withdrawn_gets_no_more_messages(
 
 
 def test_flower_is_given_what_was_judged_and_nothing_that_is_fetched_anew(
-    connection: Connection, coordinator: Coordinator, bundle: bytes
+    connection: FlowerConnection, coordinator: Coordinator, bundle: bytes
 ) -> None:
     assert connection.receive() is not None
     coordinator.settings = {"windows.stride": 1}
@@ -184,14 +185,14 @@ def test_flower_is_given_what_was_judged_and_nothing_that_is_fetched_anew(
 
 
 def test_a_piece_that_the_server_has_not_yet_is_asked_for_again(
-    connection: Connection, coordinator: Coordinator
+    connection: FlowerConnection, coordinator: Coordinator
 ) -> None:
     coordinator.late = 2
     assert connection.receive() is not None
 
 
 def test_a_run_whose_settings_the_policy_does_not_accept_starts_no_app(
-    connection: Connection, coordinator: Coordinator, tmp_path: Path
+    connection: FlowerConnection, coordinator: Coordinator, tmp_path: Path
 ) -> None:
     coordinator.settings = {"windows.stride": 1}
     assert connection.receive() is None
@@ -205,10 +206,10 @@ def test_a_run_whose_settings_the_policy_does_not_accept_starts_no_app(
 
 
 def test_a_message_has_the_time_that_the_server_waits(
-    connection: Connection, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+    connection: FlowerConnection, deadline: ReplyDeadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("client.node.deadline.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("client.node.reply_deadline.time.monotonic", lambda: now[0])
     assert not deadline.passed
     connection.receive()
     now[0] += 29.0
@@ -224,10 +225,10 @@ def test_a_message_has_the_time_that_the_server_waits(
     [(-1.0, 10.0), (0.0, 10.0), (1e300, 86_400.0), (float("nan"), 86_400.0)],
 )
 def test_whatever_the_server_says_an_app_has_some_time_and_no_more_than_a_day(
-    deadline: Deadline, monkeypatch: pytest.MonkeyPatch, said_s: float, given_s: float
+    deadline: ReplyDeadline, monkeypatch: pytest.MonkeyPatch, said_s: float, given_s: float
 ) -> None:
     now = [1000.0]
-    monkeypatch.setattr("client.node.deadline.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("client.node.reply_deadline.time.monotonic", lambda: now[0])
     deadline.set(said_s)
     now[0] += given_s
     assert not deadline.passed
@@ -236,13 +237,13 @@ def test_whatever_the_server_says_an_app_has_some_time_and_no_more_than_a_day(
 
 
 def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
-    coordinator: Coordinator, gate: Gate, deadline: Deadline, monkeypatch: pytest.MonkeyPatch
+    coordinator: Coordinator, gate: Gate, deadline: ReplyDeadline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a message is not taken because its run was stopped, and its app answers it still."""
+    """A message is not stored because its run was stopped, but its app still answers it."""
     objects = ObjectStoreFactory()
     state, store = NodeStateFactory(objectstore_factory=objects).state(), objects.store()
     connection = GatedConnection(coordinator.functions(), gate, store, deadline, end).functions()
-    push = _push_until_answered(deadline)
+    push = _push_until_replied(deadline)
     coordinator.name = "earlier"
     earlier, _ = connection.receive() or (None, None)
     coordinator.name = "question"
@@ -250,8 +251,8 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     assert earlier is not None
     assert awaited is not None
 
-    def answer(question: Message) -> None:
-        error = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=question)
+    def answer(request: Message) -> None:
+        error = Message(Error(ErrorCode.CLIENT_APP_CRASHED), reply_to=request)
         start_client_internal._insert_message(error, state, store)
 
     answer(earlier)
@@ -270,8 +271,8 @@ def test_an_answer_to_a_stopped_run_does_not_take_the_place_of_the_next(
     assert not deadline.runs
 
 
-def test_an_app_that_answers_no_question_is_not_waited_for(
-    coordinator: Coordinator, connection: Connection, deadline: Deadline
+def test_an_app_that_answers_no_request_is_not_waited_for(
+    coordinator: Coordinator, connection: FlowerConnection, deadline: ReplyDeadline
 ) -> None:
     connection.receive()
     other, tree = coordinator.receive()
@@ -282,7 +283,7 @@ def test_an_app_that_answers_no_question_is_not_waited_for(
 
 
 def test_an_app_fills_no_audit_log_with_answers_to_nothing(
-    coordinator: Coordinator, connection: Connection, tmp_path: Path
+    coordinator: Coordinator, connection: FlowerConnection, tmp_path: Path
 ) -> None:
     connection.receive()
     other, tree = coordinator.receive()
@@ -291,11 +292,11 @@ def test_an_app_fills_no_audit_log_with_answers_to_nothing(
     for _ in range(1000):
         connection.send(stray, tree, 0.0)
     dropped = [entry["decision"] for entry in read_entries(tmp_path / "audit.jsonl")]
-    assert dropped == ["dropped"] * MOST_DROPPED
+    assert dropped == ["dropped"] * MAX_RECORDED_DROPS
 
 
 def test_a_message_whose_run_is_stopped_while_it_comes_in_is_forgotten(
-    coordinator: Coordinator, connection: Connection
+    coordinator: Coordinator, connection: FlowerConnection
 ) -> None:
     coordinator.stopped = True
     assert connection.receive() is None
@@ -305,7 +306,7 @@ def test_a_message_whose_run_is_stopped_while_it_comes_in_is_forgotten(
 
 
 def test_a_message_that_was_not_taken_is_not_waited_for(
-    coordinator: Coordinator, connection: Connection, deadline: Deadline
+    coordinator: Coordinator, connection: FlowerConnection, deadline: ReplyDeadline
 ) -> None:
     connection.receive()
     assert deadline.runs
@@ -315,7 +316,7 @@ def test_a_message_that_was_not_taken_is_not_waited_for(
 
 
 def test_where_nothing_can_be_recorded_the_node_ends_and_nothing_goes(
-    connection: Connection,
+    connection: FlowerConnection,
     coordinator: Coordinator,
     tmp_path: Path,
     policy: Path,

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from client.config.node_section import Address
-from client.node.health import Pulse, ask_health, serve_health
+from client.node.health import Heartbeat, ask_health, serve_health
 from tests.ports import free_port
 
 
 def test_it_serves_only_once_the_coordinator_has_answered() -> None:
-    address, pulse = Address("127.0.0.1", free_port()), Pulse()
+    address, pulse = Address("127.0.0.1", free_port()), Heartbeat()
     server = serve_health(address, pulse)
     try:
         assert not ask_health(address)
@@ -20,7 +20,7 @@ def test_it_serves_only_once_the_coordinator_has_answered() -> None:
 
 
 def test_a_coordinator_that_has_fallen_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    address, pulse = Address("127.0.0.1", free_port()), Pulse()
+    address, pulse = Address("127.0.0.1", free_port()), Heartbeat()
     pulse.beat()
     monkeypatch.setattr(pulse, "age_s", lambda: 91.0)
     server = serve_health(address, pulse)

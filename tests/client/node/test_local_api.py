@@ -1,32 +1,36 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from client.config.node_section import ClientApiTls
-from client.node.local_api import ALLOWED, PREFIX, allow_only, server_context
+from client.node.local_api import ALLOWED, PREFIX, allow_app_calls, server_context
 from common.errors import NodeError
 from tests.integration.deployed import script
 
 
 def ask(path: str, kind: str = "http") -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the paths that came through to Flower, and what was answered instead."""
+    """Return the paths that reached Flower, and the responses sent instead."""
     passed: list[str] = []
     answers: list[dict[str, Any]] = []
 
     async def flower(scope: Any, _receive: Any, _send: Any) -> None:
         passed.append(str(scope.get("path")))
 
-    async def receive() -> dict[str, Any]:
+    async def receive() -> MutableMapping[str, Any]:
         return {}
 
-    async def send(answer: dict[str, Any]) -> None:
-        answers.append(answer)
+    async def send(answer: MutableMapping[str, Any]) -> None:
+        answers.append(dict(answer))
 
-    asyncio.run(allow_only(flower)({"type": kind, "path": path}, receive, send))
+    async def call() -> None:
+        await allow_app_calls(flower)({"type": kind, "path": path}, receive, send)
+
+    asyncio.run(call())
     return passed, answers
 
 

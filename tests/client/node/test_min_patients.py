@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.config.site_config import SiteConfig, load_site_config
-from client.node.min_patients import check_patients, training_patients
+from client.node.min_patients import require_min_patients, training_patients
 from client.policy.policy import Policy, load_policy
 from common.errors import PolicyError
 
@@ -36,17 +36,17 @@ def test_the_table_is_counted_where_it_can_be_read(
     assert counted is not None
     assert 0 < counted < policy.min_patients
     with pytest.raises(PolicyError, match=f"has {counted} training patients.*not take part"):
-        check_patients(at(config, table, patients=1000), policy)
-    check_patients(at(config, table), replace(policy, min_patients=counted))
+        require_min_patients(at(config, table, patients=1000), policy)
+    require_min_patients(at(config, table), replace(policy, min_patients=counted))
 
 
 def test_what_the_site_states_is_judged_where_it_cannot(
     config: SiteConfig, policy: Policy, tmp_path: Path
 ) -> None:
     absent = tmp_path / "absent.parquet"
-    check_patients(at(config, absent, patients=policy.min_patients), policy)
+    require_min_patients(at(config, absent, patients=policy.min_patients), policy)
     with pytest.raises(PolicyError, match="has 49 training patients"):
-        check_patients(at(config, absent, patients=policy.min_patients - 1), policy)
+        require_min_patients(at(config, absent, patients=policy.min_patients - 1), policy)
 
 
 def test_where_nothing_is_stated_either_the_node_does_not_start(
@@ -54,8 +54,8 @@ def test_where_nothing_is_stated_either_the_node_does_not_start(
 ) -> None:
     absent = at(config, tmp_path / "absent.parquet")
     with pytest.raises(PolicyError, match=r"set site\.patients in site\.toml"):
-        check_patients(absent, policy)
-    check_patients(absent, replace(policy, min_patients=0))
+        require_min_patients(absent, policy)
+    require_min_patients(absent, replace(policy, min_patients=0))
 
 
 def test_under_privacy_the_site_declares_all_and_no_table_is_read(
@@ -63,8 +63,8 @@ def test_under_privacy_the_site_declares_all_and_no_table_is_read(
 ) -> None:
     required = replace(policy, privacy_required=True)
     small = at(config, tiny_cohort / "sites" / "ccu.parquet", patients=1000)
-    with pytest.raises(PolicyError, match=r"declares no site\.source, site\.rule, backbones"):
-        check_patients(small, required)
+    with pytest.raises(PolicyError, match=r"does not declare site\.source, site\.rule, backbones"):
+        require_min_patients(small, required)
     own = replace(small.site, source="own data", rule="explicit")
     declared = replace(small, site=own, backbones={"chronos-bolt-nano": "ab" * 32})
-    assert check_patients(declared, required) == 1000
+    assert require_min_patients(declared, required) == 1000

@@ -118,7 +118,7 @@ def test_a_second_person_agrees(policy: Path, bundle: BundleContents, tmp_path: 
     lines = policy.read_text().splitlines()
     added = [line for line in lines if line.startswith("second-approved")]
     assert [line for line in lines if line not in added] == once.splitlines()
-    with pytest.raises(PolicyError, match="by two already"):
+    with pytest.raises(PolicyError, match="has two approvals already"):
         approve_second(policy, bundle, "C. Ito", NOW)
 
 

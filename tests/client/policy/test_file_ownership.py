@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 import client.policy.file_ownership as own_file
-from client.policy.file_ownership import check_own_file, find_fault, read_own_bytes, read_own_text
+from client.policy.file_ownership import (
+    check_own_file,
+    ownership_problem,
+    read_own_bytes,
+    read_own_text,
+)
 from common.errors import NodeError, PolicyError, UsageError
 
 FOREIGN = 4242
@@ -89,10 +94,10 @@ def test_what_is_no_file_is_refused_at_once(file: Path, monkeypatch: pytest.Monk
     file.unlink()
     assert "No such file" in refused(file)
     os.mkfifo(file)
-    assert "no regular file" in refused(file)  # and does not wait for who writes into it
+    assert "not a regular file" in refused(file)  # and does not wait for who writes into it
     file.unlink()
     file.mkdir()
-    assert "no regular file" in refused(file)
+    assert "not a regular file" in refused(file)
     file.rmdir()
     monkeypatch.chdir(file.parent)  # a socket's name is short
     with socket.socket(socket.AF_UNIX) as one:
@@ -108,7 +113,7 @@ def test_a_folder_in_which_others_can_exchange_it_is_refused(
     folder = file.parents[level]
     folder.chmod(mode)
     message = refused(file)
-    assert f"lies in {folder}, which can be written by" in message
+    assert f"is in {folder}, which can be written by" in message
     mended(message)
     check_own_file(file, "site.policy", PolicyError)
 
@@ -123,7 +128,7 @@ def test_links_between_folders_are_judged_where_they_lead(file: Path, tmp_path: 
     link.symlink_to("etc/../etc/fedvitals")
     check_own_file(link / file.name, "site.policy", PolicyError)
     file.parent.parent.chmod(0o777)
-    assert f"lies in {file.parent.parent}" in refused(link / file.name)
+    assert f"is in {file.parent.parent}" in refused(link / file.name)
     link.unlink()
     link.symlink_to(link)
     assert "Too many links" in refused(link / file.name)
@@ -135,7 +140,7 @@ def test_a_relative_path_is_judged_from_the_root_on(
     monkeypatch.chdir(file.parent)
     check_own_file(Path(file.name), "site.policy", PolicyError)
     file.parent.parent.chmod(0o777)
-    assert f"lies in {file.parent.parent}" in refused(Path(file.name))
+    assert f"is in {file.parent.parent}" in refused(Path(file.name))
 
 
 @needs_root
@@ -143,7 +148,7 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
     os.chown(file, FOREIGN, FOREIGN)
     message = refused(file)
     assert f"belongs to user {FOREIGN}" in message
-    assert find_fault(file, "site.policy", also=[FOREIGN]) is None
+    assert ownership_problem(file, "site.policy", also=[FOREIGN]) is None
     mended(message)
     check_own_file(file, "site.policy", PolicyError)
 
@@ -152,7 +157,7 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
 def test_a_folder_or_a_link_of_another_user_is_refused(file: Path, tmp_path: Path) -> None:
     os.chown(file.parent, FOREIGN, FOREIGN)
     message = refused(file)
-    assert f"lies behind {file.parent}, which belongs to user {FOREIGN}" in message
+    assert f"is reached through {file.parent}, which belongs to user {FOREIGN}" in message
     mended(message)
     check_own_file(file, "site.policy", PolicyError)
     shared = tmp_path / "shared"
@@ -162,7 +167,7 @@ def test_a_folder_or_a_link_of_another_user_is_refused(file: Path, tmp_path: Pat
     link.symlink_to(file.parent)
     check_own_file(link / file.name, "site.policy", PolicyError)
     os.chown(link, FOREIGN, FOREIGN, follow_symlinks=False)
-    assert f"lies behind {link}" in refused(link / file.name)
+    assert f"is reached through {link}" in refused(link / file.name)
 
 
 @needs_root
@@ -171,7 +176,7 @@ def test_the_user_whom_a_container_shows_for_all_others_is_nobody_in_particular(
 ) -> None:
     overflow = own_file._overflow()
     os.chown(file, overflow, overflow)
-    assert "whom a container shows for everybody outside" in refused(file)
+    assert "which in a container stands for every user outside" in refused(file)
 
 
 @needs_root
@@ -179,9 +184,9 @@ def test_another_user_reads_what_is_roots_and_his_own_and_no_thirds(tmp_path: Pa
     """As under systemd: the settings are root's, the key is the node's user's."""
     code = (
         "import os, sys; from pathlib import Path\n"
-        "from client.policy.file_ownership import find_fault\n"
+        "from client.policy.file_ownership import ownership_problem\n"
         f"os.setgid({FOREIGN}); os.setuid({FOREIGN})\n"
-        "print([find_fault(Path(one), 'it') is None for one in sys.argv[1:]])"
+        "print([ownership_problem(Path(one), 'it') is None for one in sys.argv[1:]])"
     )
     folder = Path("/var/tmp") / f"fedvitals-own-{os.getpid()}"
     folder.mkdir(mode=0o755)
@@ -207,21 +212,21 @@ def test_another_user_reads_what_is_roots_and_his_own_and_no_thirds(tmp_path: Pa
 def test_a_file_that_is_exchanged_after_it_was_judged_is_not_what_is_read(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = own_file._judge_file
+    judge = own_file._check_file
 
     def exchange(*arguments: object) -> None:
         judge(*arguments)  # type: ignore[arg-type]
         file.unlink()
         file.write_text("b = 2\n")
 
-    monkeypatch.setattr(own_file, "_judge_file", exchange)
+    monkeypatch.setattr(own_file, "_check_file", exchange)
     assert read_own_text(file, "site.policy", PolicyError) == "a = 1\n"
 
 
 def test_what_cannot_be_such_a_file_is_refused(file: Path) -> None:
     file.write_bytes(b"\xff")
-    with pytest.raises(UsageError, match="no text in UTF-8"):
+    with pytest.raises(UsageError, match="not UTF-8 text"):
         read_own_text(file, "site.toml", UsageError)
-    file.write_bytes(bytes(own_file.MAX_BYTES + 1))
+    file.write_bytes(bytes(own_file.MAX_OWN_FILE_BYTES + 1))
     with pytest.raises(UsageError, match="is larger than"):
         read_own_text(file, "site.toml", UsageError)

@@ -1,4 +1,4 @@
-"""A receiver of anchors on loopback, with TLS or without, that can refuse or lose what it gets."""
+"""A receiver of anchors on loopback, with TLS or without, that can refuse or lose them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.integration.gate_setting import make_certificates
 
 @dataclass
 class Receiver:
-    """What was received, and how the next anchors are answered.
+    """Received anchors, and the response to the next ones.
 
     Attributes:
-        url: where it listens.
+        url: its address.
         got: the bodies it has kept.
-        status: what it answers; 0: it breaks the connection off after it has kept the body.
+        status: HTTP status of its responses; 0 = break the connection off after keeping the body.
     """
 
     url: str = ""

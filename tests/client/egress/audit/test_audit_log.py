@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from client.egress.audit.audit_log import Anchor, AuditLog, read_entries, verify
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import Anchor, read_entries, verify_log
 from common.errors import AuditError
 
 
@@ -22,11 +23,11 @@ def lines(path: Path) -> list[str]:
 
 
 def test_a_whole_log_is_read_back_and_goes_on(log: Path) -> None:
-    before = verify(log)
+    before = verify_log(log)
     assert before.lines == 4
     assert [entry["round"] for entry in read_entries(log)] == [0, 1, 2, 3]
     AuditLog(log).append({"decision": "refused", "round": 4})
-    assert verify(log, before).lines == 5
+    assert verify_log(log, before).lines == 5
 
 
 @pytest.mark.parametrize("change", ["changed", "removed", "moved", "cut off", "added"])
@@ -42,19 +43,19 @@ def test_what_was_done_to_a_log_is_found(log: Path, change: str) -> None:
     assert altered != kept
     log.write_text("".join(altered))
     with pytest.raises(AuditError):
-        verify(log)
+        verify_log(log)
 
 
 def test_a_chain_written_anew_is_found_by_an_anchor_kept_elsewhere(
     log: Path, tmp_path: Path
 ) -> None:
-    kept = verify(log)
+    kept = verify_log(log)
     other = tmp_path / "other.jsonl"
     audit = AuditLog(other)
     for number in range(4):
         audit.append({"decision": "sent", "round": number + 10})
-    assert verify(other).lines == kept.lines
+    assert verify_log(other).lines == kept.lines
     with pytest.raises(AuditError):
-        verify(other, kept)
+        verify_log(other, kept)
     with pytest.raises(AuditError):
-        verify(log, Anchor(5, kept.head))
+        verify_log(log, Anchor(5, kept.head))

@@ -10,14 +10,19 @@ from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResultStatus
 
 from client.config.site_config import load_site_config
-from client.node.isolation.app_process import ForkServer, WarmExecutor, authority, run_app_process
+from client.node.isolation.app_process import (
+    ForkServer,
+    WarmExecutor,
+    local_api_ca,
+    run_app_process,
+)
 from common.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 
 
 class Forks:
-    """Notes what would be forked."""
+    """Records the command lines that would be forked."""
 
     def __init__(self, error: OSError | None = None) -> None:
         self.lines: list[list[str]] = []
@@ -96,17 +101,17 @@ def test_a_node_that_starts_the_app_itself_needs_no_second_process(tmp_path: Pat
 
 def test_it_takes_work_from_none_but_the_node_that_it_is_told(tmp_path: Path) -> None:
     node = load_site_config(site_toml(tmp_path)).node
-    with pytest.raises(UsageError, match=r"node\.client-api-ca names .*which is not there"):
+    with pytest.raises(UsageError, match=r"node\.client-api-ca = .*is missing"):
         run_app_process(node, tmp_path)
     certificate = tmp_path / "private" / "client-api.crt"
     certificate.parent.mkdir()
     certificate.touch()
-    assert authority(node) == certificate
-    assert authority(replace(node, client_api_tls=None)) is None
+    assert local_api_ca(node) == certificate
+    assert local_api_ca(replace(node, client_api_tls=None)) is None
 
 
 def test_without_its_secret_it_gets_no_work(tmp_path: Path) -> None:
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "client-api.crt").touch()
-    with pytest.raises(UsageError, match=r"node\.secret names .*which is not there"):
+    with pytest.raises(UsageError, match=r"node\.secret = .*is missing"):
         run_app_process(load_site_config(site_toml(tmp_path)).node, tmp_path)

@@ -1,4 +1,4 @@
-"""The warm process: libraries are there before the message, our own modules are not."""
+"""The fork server preloads libraries, but none of our own modules."""
 
 from __future__ import annotations
 
@@ -93,16 +93,16 @@ def test_an_app_that_hangs_is_killed_before_the_next_message(tmp_path: Path) -> 
         server.stdin.close()
 
 
-def test_what_the_keeper_left_is_ended_where_it_was_killed(tmp_path: Path) -> None:
+def test_what_the_supervisor_left_is_ended_where_it_was_killed(tmp_path: Path) -> None:
     folder = tmp_path / "messages"
     folder.mkdir()
     killing = """
 import signal
 def app():
-    keeper = os.getppid()
+    supervisor = os.getppid()
     if os.fork() == 0:
         os.setsid()
-        os.write(1, f"{keeper} {os.getpid()}\\n".encode())
+        os.write(1, f"{supervisor} {os.getpid()}\\n".encode())
         time.sleep(600)
     time.sleep(600)
 """
@@ -114,8 +114,8 @@ def app():
         assert server.stdout is not None
         server.stdin.write('["app"]\n')
         server.stdin.flush()
-        keeper, left = map(int, server.stdout.readline().split())
-        subprocess.run(["kill", "-KILL", str(keeper)], check=True)
+        supervisor, left = map(int, server.stdout.readline().split())
+        subprocess.run(["kill", "-KILL", str(supervisor)], check=True)
         deadline = time.monotonic() + 20
         while Path(f"/proc/{left}").exists() or list(folder.iterdir()):
             assert time.monotonic() < deadline

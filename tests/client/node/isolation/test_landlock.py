@@ -1,4 +1,4 @@
-"""The fence: hidden files cannot be read or changed, all others can; nobody outside is reached."""
+"""Hidden files cannot be read or changed, all others can; no process outside is reachable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from client.node.isolation import landlock
 PROGRAM = """
 import json, os, sys
 from pathlib import Path
-from client.node.isolation.landlock import fence_in, version
+from client.node.isolation.landlock import landlock_version, restrict_files
 
 root, outside = Path(sys.argv[1]), int(sys.argv[2])
 tried = {}
@@ -27,7 +27,7 @@ def attempt(name, does):
         tried[name] = type(problem).__name__
 
 secret = root / "private" / "secret"
-assert fence_in([root / "link", root / "absent"])
+assert restrict_files([root / "link", root / "absent"])
 attempt("secret", lambda: secret.read_text())
 attempt("link", lambda: (root / "link").read_text())
 attempt("second name", lambda: (root / "second").read_text())
@@ -67,7 +67,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.skipif(landlock.version() == 0, reason="no Landlock on this machine")
+@pytest.mark.skipif(landlock.landlock_version() == 0, reason="no Landlock on this machine")
 def test_what_is_hidden_cannot_be_read_and_all_else_can(folder: Path) -> None:
     command = [sys.executable, "-c", PROGRAM, str(folder), str(os.getpid())]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -78,19 +78,19 @@ def test_what_is_hidden_cannot_be_read_and_all_else_can(folder: Path) -> None:
     for name in kept:
         assert tried[name] in ("OSError", "PermissionError"), name
     assert {path.name for path in (folder / "private").iterdir()} == {"secret", "beside"}
-    if landlock.version() >= 3:
+    if landlock.landlock_version() >= 3:
         assert tried["truncated"] == "PermissionError"
         assert (folder / "private" / "secret").read_text() == "the secret"
     assert (tried["beside"], tried["within"], tried["changed"]) == ("beside", "open", "7")
     assert tried["memory"] == "PermissionError"
     assert tried["own child"] == "done"
-    if landlock.version() >= 2:
+    if landlock.landlock_version() >= 2:
         assert tried["between folders"].endswith("/deeper/m")
-    if landlock.version() >= 6:
+    if landlock.landlock_version() >= 6:
         assert tried["signal"] == "PermissionError"
 
 
 def test_without_landlock_it_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "_call", lambda *_: -1)
-    assert landlock.version() == 0
-    assert not landlock.fence_in([folder / "private" / "secret"])
+    assert landlock.landlock_version() == 0
+    assert not landlock.restrict_files([folder / "private" / "secret"])

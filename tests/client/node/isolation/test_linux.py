@@ -1,4 +1,4 @@
-"""Every descendant is found and ended, however it has tried to get away."""
+"""Every descendant is found and ended, even a detached one."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_a_hostile_bundle_that_is_shut_in_takes_nothing_out(
     assert (hospital.folder / "app" / "told").read_text() == "key '', no way"
     with pytest.raises(BlockingIOError):
         listener.accept()
-    assert "The app was shut in: its process had no network but a loopback" in page(hospital)
+    assert "The app was sandboxed: its process had no network except a loopback" in page(hospital)
     assert "It could not read the node's key" in page(hospital)
     assert hospital.record["shut-in"]
 
@@ -102,10 +102,10 @@ def test_what_an_unconfined_bundle_could_do_is_said(
     hospital: Hospital, listener: socket.socket
 ) -> None:
     assert hospital.call() == 20
-    key = "no key" if landlock.version() else "key 'the key'"
+    key = "no key" if landlock.landlock_version() else "key 'the key'"
     assert (hospital.folder / "app" / "told").read_text() == f"{key}, sent"
     listener.accept()[0].close()
-    assert "The app was NOT shut in" in page(hospital)
+    assert "The app was NOT sandboxed" in page(hospital)
     assert "what it may have sent is not known here" in page(hospital)
     assert "It could have read the node's key" in page(hospital)
 
@@ -114,7 +114,7 @@ def test_nothing_runs_as_root(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(network_sandbox, "shut_in", lambda: False)
+    monkeypatch.setattr(network_sandbox, "in_network_sandbox", lambda: False)
     assert run(commands, hospital.shut_in()) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -132,7 +132,7 @@ def test_nothing_runs_where_there_are_no_namespaces(
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(subprocess, "run", forbidden)
     with pytest.raises(UsageError, match=r"allows no network namespace; .* --unconfined"):
-        network_sandbox.run_shut_in(hospital.shut_in(), hospital.config.node.key)
+        network_sandbox.run_in_sandbox(hospital.shut_in(), hospital.config.node.key)
     assert not (hospital.folder / "app" / "told").exists()
 
 
@@ -155,7 +155,7 @@ def test_the_rights_over_the_namespace_are_given_up(tmp_path: Path) -> None:
         "from client.node.isolation import network_sandbox\n"
         "key = Path(sys.argv[1]); print(network_sandbox.can_read(key))\n"
         "network_sandbox._enter(key)\n"
-        "print(network_sandbox.shut_in(), network_sandbox.can_read(key))\n"
+        "print(network_sandbox.in_network_sandbox(), network_sandbox.can_read(key))\n"
         "import subprocess\n"
         "print(subprocess.run(['cat', '/proc/self/status'], capture_output=True).stdout.decode())"
     )

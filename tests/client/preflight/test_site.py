@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import namedtuple
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,18 @@ from typer.testing import CliRunner
 from client.cli import app
 from client.config.site_config import SiteConfig, load_site_config
 from client.egress.audit.audit_log import AuditLog
-from client.preflight.finding import Finding
+from client.policy.policy import load_policy
+from client.preflight.check_result import CheckResult
 from client.preflight.machine import check_machine
-from client.preflight.site import check_site
+from client.preflight.site import check_approvals, check_site
 from common.backbones.loading import load_backbone
-from tests.approval_samples import approved
+from tests.approval_samples import NOW, UNTIL, approved
 from tests.client.preflight.coordinator import coordinator
 from tests.integration.deployed import replaced
 from tests.integration.gate_setting import make_node_key
 
+END = datetime.fromisoformat(f"{UNTIL}T00:00:00+00:00") + timedelta(days=1)
+"""The end of an approval."""
 BUNDLE = f"\n{approved('0' * 64)}"
 
 
@@ -56,7 +60,7 @@ def write_settings(folder: Path, table: Path, address: str) -> None:
     )
 
 
-def found(config: SiteConfig) -> dict[str, Finding]:
+def found(config: SiteConfig) -> dict[str, CheckResult]:
     """The findings about the site by code; what is not OK has a remedy."""
     findings = {finding.code: finding for finding in check_site(config)}
     assert all(bool(one.remedy) == (one.level != "OK") for one in findings.values())
@@ -105,7 +109,7 @@ def test_a_policy_that_is_missing_or_approves_nothing(config: SiteConfig) -> Non
 
 def test_a_table_that_is_missing_or_too_small(config: SiteConfig, tmp_path: Path) -> None:
     policy(tmp_path, least=1000)
-    assert "the policy asks 1000" in found(config)["table"].what
+    assert "the policy requires 1000" in found(config)["table"].what
     assert found(config)["table"].level == "FAIL"
     write_settings(tmp_path, tmp_path / "absent.parquet", "localhost:443")
     assert found(load_site_config(tmp_path / "site.toml"))["table"].level == "FAIL"
@@ -219,7 +223,7 @@ def test_the_room_on_the_disk(
 
 
 def test_the_backbone_and_its_declared_digest(config: SiteConfig, tiny_bolt: Path) -> None:
-    def backbone(name: str) -> Finding:
+    def backbone(name: str) -> CheckResult:
         return {one.code: one for one in check_machine(config, name)}["backbone"]
 
     name = str(tiny_bolt)
@@ -248,3 +252,27 @@ def test_the_command_ends_with_one_where_something_fails(
         shown = CliRunner().invoke(app, command)
     assert shown.exit_code == 1
     assert "ssh-keygen" in shown.stdout
+
+
+def approvals(folder: Path, entries: str, now: datetime = NOW) -> CheckResult:
+    path = folder / "policy.toml"
+    path.write_text(f"{replaced('policy.toml', {})}\n{entries}")
+    return check_approvals(path, load_policy(path), now)
+
+
+def test_a_policy_that_lets_nothing_run(tmp_path: Path) -> None:
+    finding = approvals(tmp_path, "")
+    assert finding.level == "WARN"
+    assert "lets no app bundle run: it has no approval" in finding.what
+    ended = approvals(tmp_path, approved("ab" * 32), END)
+    assert ended.level == "WARN"
+    assert f"ended on {UNTIL}" in ended.what
+
+
+@pytest.mark.parametrize(("days", "level"), [(15, "OK"), (14, "OK"), (13, "WARN")])
+def test_an_approval_that_soon_ends(tmp_path: Path, days: int, level: str) -> None:
+    later = approved("cd" * 32, name="another", until=(END + timedelta(days=9)).isoformat())
+    finding = approvals(tmp_path, approved("ab" * 32) + later, END - timedelta(days=days))
+    assert finding.level == level
+    assert f"2 app bundles may run, fedvitals until {UNTIL}" in finding.what
+    assert ("--renew" in finding.remedy) == (level == "WARN")

@@ -1,4 +1,4 @@
-"""An approved app that hides bits in what the gate checks: nothing gets through beside the numbers.
+"""Covert channels of an approved app: no bit gets through the gate beside the numbers.
 
 The channels are in `adapter_channels`; the gate is the site's own, with the policy that is shipped.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from client.egress.adapter_rules import JudgedAdapter, judge_adapter
-from client.egress.message_parser import ArrayItem
+from client.egress.adapter_rules import CheckedAdapter, check_adapter
+from client.egress.message_parser import ParsedArray
 from client.policy.policy import load_policy
 from client.policy.refusal import RefusedError
 from common.adapter.serialization.header import LENGTH_BYTES, read_header
@@ -22,12 +22,12 @@ from tests.attacks.adapter_channels import CHANNELS, MOST, Channel, adapter
 POLICY = load_policy(Path(__file__).parents[2] / "deploy" / "site" / "policy.toml")
 
 
-def judged(message: bytes, dtype: str = "float32") -> JudgedAdapter:
-    """What the gate makes of an answer to the adapter as the server sent it."""
+def judged(message: bytes, dtype: str = "float32") -> CheckedAdapter:
+    """Return the gate's decision on a reply to the adapter that the server sent."""
     down = "float32" if dtype == "float32" else "float16"
     received = read_header(encode(adapter(), down), MOST)  # type: ignore[arg-type]
-    array = ArrayItem("uint8", (len(message),), "safetensors", message)
-    return judge_adapter({"adapter": array}, received, dtype, POLICY)
+    array = ParsedArray("uint8", (len(message),), "safetensors", message)
+    return check_adapter({"adapter": array}, received, dtype, POLICY)
 
 
 def payloads(channel: Channel) -> list[int]:
@@ -68,7 +68,7 @@ def test_a_channel_beside_the_numbers_carries_no_bit(name: str) -> None:
 
 
 def test_what_is_sent_is_written_by_the_gate() -> None:
-    """The honest message leaves as it is, and says of itself what the audit log writes down.
+    """An honest message leaves unchanged, and the audit log records its facts.
 
     Before: the app's own bytes were sent.
     """
@@ -121,21 +121,21 @@ def test_the_keys_of_the_header_have_one_order() -> None:
 
 
 def test_a_rank_is_that_of_the_matrices() -> None:
-    """A question whose header says rank 1 and whose shapes are of rank 8 gets no answer.
+    """A request whose header declares rank 1 and whose shapes have rank 8 gets no reply.
 
     Before: the policy's largest rank was held against the header's word alone.
     """
     forged = encode(adapter()).replace(b'"rank":"8"', b'"rank":"1"')
-    array = ArrayItem("uint8", (len(forged),), "safetensors", forged)
+    array = ParsedArray("uint8", (len(forged),), "safetensors", forged)
     with pytest.raises(RefusedError) as refusal:
-        judge_adapter({"adapter": array}, read_header(forged, MOST), "float32", POLICY)
+        check_adapter({"adapter": array}, read_header(forged, MOST), "float32", POLICY)
     assert refusal.value.code == "rank"
 
 
 def test_a_run_whose_type_of_number_is_unknown_gets_no_adapter() -> None:
     """Before: the app chose the type, among three."""
     message = encode(adapter())
-    array = ArrayItem("uint8", (len(message),), "safetensors", message)
+    array = ParsedArray("uint8", (len(message),), "safetensors", message)
     with pytest.raises(RefusedError) as refusal:
-        judge_adapter({"adapter": array}, read_header(message, MOST), None, POLICY)
+        check_adapter({"adapter": array}, read_header(message, MOST), None, POLICY)
     assert refusal.value.code == "question"

@@ -1,4 +1,4 @@
-"""Hospitals whose tables differ in a patient or in their stays, asked as a coordinator asks."""
+"""Hospitals whose tables differ in one patient or in their stays, with a coordinator's requests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PRIVATE = {
 
 @dataclass(frozen=True)
 class Hospital:
-    """A site with a table of its own, that declares a number of patients."""
+    """A site with its own table and a declared number of patients."""
 
     table: Path
     declared: int
@@ -76,7 +76,7 @@ def received(config: RunConfig) -> Adapter:
 
 
 def moved(config: RunConfig, answer: Adapter) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """By how much an answer moved the adapter, all of its numbers in a row."""
+    """Return the change of the adapter in a reply, all of its numbers in a row."""
     before = received(config)
     parts = [
         (answer.tensors[name].astype(np.float64) - tensor).ravel()
@@ -90,7 +90,7 @@ def hospital(folder: Path, name: str, hours: Sequence[int], declared: int) -> Ho
     """Write the table of patients with a stay of so many hours each, all of the training split.
 
     The same place in `hours` is the same patient with the same heart rate in every table; 0 hours
-    is a patient who is not there.
+    is an absent patient.
     """
     ids = [str(number) for number in range(1000) if split_of(str(number)) == "train"]
     rows = []

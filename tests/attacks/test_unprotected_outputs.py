@@ -1,4 +1,4 @@
-"""Attacks on what leaves beside the noised adapter: joins, numbers, errors, and how often."""
+"""Attacks on outputs beside the noised adapter: joins, numbers, errors, and their frequency."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Error, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
-from client.egress.replies import CLIENT_FAILED, NO_ANSWER, REASONS, REFUSED
+from client.egress.reply_builder import APP_FAILED, ERROR_REASONS, NO_REPLY, REFUSED
 from client.privacy.allowlist import PRIVATE_NUMBERS
 from tests.client.egress.gated_site import POLICY, GatedSite, Make
 
@@ -16,7 +16,7 @@ NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}
 
 
 def said(message: Message | None) -> dict[str, object]:
-    """All that an answer says, without Flower's own numbers."""
+    """Return a reply's content, without Flower's own numbers."""
     assert message is not None
     return {name: dict(record) for name, record in message.content.config_records.items()}
 
@@ -33,9 +33,9 @@ def said(message: Message | None) -> dict[str, object]:
 def test_a_private_join_says_the_same_however_windows_are_cut(
     make: Make, windows: dict[str, Any]
 ) -> None:
-    """A coordinator asks who has a window of other lengths, and reads `usable`.
+    """A coordinator varies the windows of join requests, and reads `usable`.
 
-    Before: 12 questions gave the longest stay, 32 one patient's hours of measurement.
+    Before: 12 requests gave the longest stay, 32 one patient's hours of measurement.
     """
     site = make()
     due = said(site.admitted(site.ask("query")))
@@ -45,13 +45,13 @@ def test_a_private_join_says_the_same_however_windows_are_cut(
 
 
 def test_a_private_join_does_not_come_from_the_app(make: Make) -> None:
-    """An app answers a join of its own accord, with what it likes.
+    """An app answers a join request that it was not given, with arbitrary values.
 
-    Before: `usable`, and counts where `allow` named them, were the app's to say.
+    Before: the app reported `usable`, and counts that `allow` names.
     """
     site = make(allow="patients,windows")
     message = site.ask("query")
-    assert site.passed(message, site.answer(message)).error.code == NO_ANSWER
+    assert site.passed(message, site.answer(message)).error.code == NO_REPLY
     assert site.last["reason"] == "join"
 
 
@@ -74,7 +74,7 @@ def test_under_privacy_no_number_leaves_that_the_site_does_not_name(
 ) -> None:
     """An app reports a loss, a count, a score or its seconds, though `allow` is empty.
 
-    Before: the gate passed them; the app alone honoured `allow`.
+    Before: the gate passed them; only the app applied `allow`.
     """
     every = "".join(f'"{one}" = 4\n' for one in PRIVATE_NUMBERS if one not in ("loss", "patients"))
     site = make(policy=POLICY.replace("loss = 3\n", f"loss = 3\n{every}"))
@@ -82,13 +82,13 @@ def test_under_privacy_no_number_leaves_that_the_site_does_not_name(
     answer = site.answer(message)
     report = dict(answer.content.metric_records["report"])
     answer.content["report"] = MetricRecord({**report, name: 1})
-    assert site.passed(message, answer).error.code == NO_ANSWER
+    assert site.passed(message, answer).error.code == NO_REPLY
     assert "site.toml's allow" in site.last["detail"]
 
 
 @pytest.mark.parametrize(
     "code",
-    [CLIENT_FAILED, REFUSED, ErrorCode.INVALID_FAB, ErrorCode.CLIENT_APP_CRASHED, 0, 5, 2**31],
+    [APP_FAILED, REFUSED, ErrorCode.INVALID_FAB, ErrorCode.CLIENT_APP_CRASHED, 0, 5, 2**31],
 )
 def test_under_privacy_every_failure_of_an_app_says_the_same(make: Make, code: int) -> None:
     """An app sends bits by the error that it chooses.
@@ -99,15 +99,15 @@ def test_under_privacy_every_failure_of_an_app_says_the_same(make: Make, code: i
     message = site.ask("train")
     error = Message(Error(code=code, reason="Meier, bed 7"), reply_to=message)
     sent = site.passed(message, error).error
-    assert (sent.code, sent.reason) == (NO_ANSWER, REASONS[NO_ANSWER])
+    assert (sent.code, sent.reason) == (NO_REPLY, ERROR_REASONS[NO_REPLY])
     refused = site.answer(message)
     refused.content["table"] = refused.content.array_records["adapter"]
     sent = site.passed(message, refused).error
-    assert (sent.code, sent.reason) == (NO_ANSWER, REASONS[NO_ANSWER])
+    assert (sent.code, sent.reason) == (NO_REPLY, ERROR_REASONS[NO_REPLY])
 
 
 def test_errors_are_counted_and_end_in_silence(make: Make) -> None:
-    """An app fails, or does not, as often as it is asked: a bit a message, without end.
+    """An app signals by failing or not: a bit a message, without a limit.
 
     Before: `rounds-per-day` counted only what was sent.
     """
@@ -115,18 +115,18 @@ def test_errors_are_counted_and_end_in_silence(make: Make) -> None:
 
     def fail() -> Message | None:
         message = site.ask("train")
-        return site.sent(message, Message(Error(code=CLIENT_FAILED), reply_to=message))
+        return site.sent(message, Message(Error(code=APP_FAILED), reply_to=message))
 
     assert [fail() is None for _ in range(4)] == [False, False, True, True]
     assert site.last["silent"]
     site.reopened()
     assert fail() is None, "a restart of the node begins no new day"
-    assert site.gate.admit(site.question(site.ask("train"), "cd" * 32)) == (None,)
+    assert site.gate.admit(site.request(site.ask("train"), "cd" * 32)) == (None,)
 
 
 @pytest.mark.parametrize(("kind", "most"), [("query", 3), ("evaluate", 2)])
 def test_every_kind_of_answer_has_a_limit_of_its_own(make: Make, kind: str, most: int) -> None:
-    """A coordinator asks what is not a round of training, again and again.
+    """A coordinator repeats requests other than to train.
 
     Before: joins were not limited at all, and an evaluation counted as a round.
     """

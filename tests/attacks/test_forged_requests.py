@@ -1,4 +1,4 @@
-"""Attacks by questions that are not what they are sent as: other runs, kinds, ids and trees."""
+"""Attacks by forged requests: another run, kind, id or tree than the message's own."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ from flwr.supercore.run import Run
 from flwr.supernode import start_client_internal as worker
 from flwr.supernode.nodestate import NodeState, NodeStateFactory
 
-from client.config.site_facts import Site
-from client.egress.audit.audit_log import AuditLog, read_entries
+from client.config.site_facts import SiteFacts
+from client.egress.audit.audit_log import AuditLog
+from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
-from client.egress.message_parser import MAX_OBJECTS, take_inventory
-from client.egress.request import Question, read_question
-from client.node.deadline import Deadline
-from client.node.gated_connection import Connection, GatedConnection
+from client.egress.message_parser import MAX_OBJECTS, parse_message
+from client.egress.server_request import ServerRequest, parse_request
+from client.node.gated_connection import FlowerConnection, GatedConnection
+from client.node.reply_deadline import ReplyDeadline
 from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from client.policy.policy import PolicyFile
 from client.policy.refusal import RefusedError
-from client.policy.run_info import RunFacts
 from client.policy.run_settings import RunSettings
+from client.policy.submitted_run import SubmittedRun
 from common.errors import AuditError
 from tests.approval_samples import STUDY, UNTIL
 from tests.client.egress.gated_site import BUNDLE, GatedSite, Make, objects
@@ -46,7 +47,7 @@ def bundle() -> bytes:
 
 
 class Node:
-    """A site's node from its gate to Flower's state, asked by a coordinator that describes runs.
+    """A site's node from its gate to Flower's state, with a coordinator that describes runs.
 
     Args:
         folder: for its files; with the shipped policy without privacy, whose joins the app answers.
@@ -69,13 +70,13 @@ class Node:
         self._store = objects.store()
         self.state: NodeState = NodeStateFactory(objectstore_factory=objects).state()
         self.state.set_node_id(2)
-        gate = Gate(Site("micu", 100), PolicyFile(path).current, AuditLog(self.log))
-        inner = Connection(
+        gate = Gate(SiteFacts("micu", 100), PolicyFile(path).current, AuditLog(self.log))
+        inner = FlowerConnection(
             *(2, self._receive, lambda *_: (set(), ""), self.runs.__getitem__),
             *(lambda digest, _run: Fab(digest, bundle, {}), self._pull),
             *(lambda *_: None, lambda *_: None),
         )
-        gated = GatedConnection(inner, gate, self._store, Deadline(), _end)
+        gated = GatedConnection(inner, gate, self._store, ReplyDeadline(), _end)
         self._connection = gated.functions()
 
     def describe(self, asked: int, **other: Any) -> Run:
@@ -104,7 +105,7 @@ class Node:
         )
 
     def handed(self, run_id: int) -> dict[str, Any]:
-        """The settings that an app is handed for a run, as Flower looks them up."""
+        """Return the settings that Flower gives an app for a run."""
         run = self.state.get_run(run_id)
         assert run is not None
         context = self.state.get_run_series_context(run.series_id)
@@ -134,8 +135,8 @@ def node(tmp_path: Path, bundle: bytes) -> Node:
     return Node(tmp_path, bundle)
 
 
-def question(run: int, content: RecordDict | None = None, **other: Any) -> Message:
-    """A question that an app is to answer: what its site brings."""
+def join_request(run: int, content: RecordDict | None = None, **other: Any) -> Message:
+    """Return a join request that an app answers."""
     said = {"reply_to_message_id": "", "message_type": "query", **other}
     metadata = Metadata(run, "", 1, 2, group_id="", created_at=1.0, ttl=60.0, **said)
     message: Message = Message(content=content or RecordDict(), metadata=metadata)  # type: ignore[call-overload]
@@ -144,15 +145,15 @@ def question(run: int, content: RecordDict | None = None, **other: Any) -> Messa
 
 
 def test_runs_of_a_series_do_not_share_their_settings(node: Node) -> None:
-    """A coordinator puts two runs into one series, and asks for the one by the other's settings.
+    """A coordinator puts two runs into one series, and requests one with the other's settings.
 
-    Before: Flower handed the app the settings of the run that came last, which were not those that
+    Before: Flower gave the app the settings of the latest run, which were not those that
     the gate had judged, charged and recorded.
     """
     node.describe(7, series_id=5, **{"windows.stride": 6})
     node.describe(8, series_id=5, **{"windows.stride": 24})
-    assert node.take(question(7)) == 7
-    assert node.take(question(8)) == 8
+    assert node.take(join_request(7)) == 7
+    assert node.take(join_request(8)) == 8
     assert node.handed(7)["windows.stride"] == 6
     assert node.handed(8)["windows.stride"] == 24
 
@@ -164,19 +165,19 @@ def test_a_run_is_not_described_under_another_s_number(node: Node) -> None:
     """
     node.describe(7, **{"windows.stride": 6})
     node.describe(8, run_id=7, **{"windows.stride": 24})
-    assert node.take(question(7)) == 7
-    assert node.take(question(8)) is None
+    assert node.take(join_request(7)) == 7
+    assert node.take(join_request(8)) is None
     assert node.handed(7)["windows.stride"] == 6
 
 
-def test_a_question_that_calls_itself_an_answer_is_refused(node: Node) -> None:
+def test_a_request_that_is_marked_as_a_reply_is_refused(node: Node) -> None:
     """A coordinator sends a message that answers itself.
 
     Before: Flower's loop took it for the app's answer, and the audit log had a line `sent` of what
     the coordinator had written.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     message.metadata.__dict__["_reply_to_message_id"] = message.metadata.message_id
     assert node.take(message) is None
     assert node.last["reason"] == "question"
@@ -189,7 +190,7 @@ def test_ids_that_are_none_end_no_node(node: Node) -> None:
     Before: Flower's store raised, which nothing caught, and the node ended.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     tree, _ = objects(message)
     tree.object_id = "x"
     message.metadata.__dict__["_message_id"] = "x"
@@ -198,25 +199,25 @@ def test_ids_that_are_none_end_no_node(node: Node) -> None:
 
 
 def test_a_tree_is_that_of_the_message(node: Node) -> None:
-    """A coordinator names each child twice, on fifty levels, of which it writes out one branch.
+    """A coordinator's tree names each child twice, on fifty levels, with one branch written out.
 
-    Before: Flower's store took it, and built 2^50 branches for the app, its lock held.
+    Before: Flower's store accepted it, and expanded 2^50 branches for the app, holding its lock.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     tree, _ = objects(message)
     tree.children.append(ObjectTree(object_id=tree.children[0].object_id))
     assert node.take(message, tree) is None
-    assert node.last["detail"] == "a tree that is not that of the message"
+    assert node.last["detail"] == "the tree differs from the message's objects"
 
 
 def test_a_tree_of_many_objects_is_not_fetched(node: Node) -> None:
     """A coordinator sends a tree of ten thousand objects of no bytes.
 
-    Before: the node asked for each, which no limit of bytes ends.
+    Before: the node fetched each, which no limit of bytes bounds.
     """
     node.describe(7)
-    message = question(7)
+    message = join_request(7)
     tree, _ = objects(message)
     names = (hashlib.sha256(str(n).encode()).hexdigest() for n in range(10_000))
     tree.children.extend(ObjectTree(object_id=name) for name in names)
@@ -227,15 +228,15 @@ def test_a_tree_of_many_objects_is_not_fetched(node: Node) -> None:
 def test_a_piece_that_is_named_often_is_not_joined() -> None:
     """A coordinator names one piece of an array 64 times.
 
-    Before: 1 GiB, which a question may have, became 64 GiB in the node.
+    Before: 1 GiB, which a request may have, became 64 GiB in the node.
     """
     data = bytes(2**16)
     array = Array("uint8", (len(data),), "safetensors", data)
     content = RecordDict({"adapter": ArrayRecord({"adapter": array})})
-    tree, contents = objects(question(7, content))
+    tree, contents = objects(join_request(7, content))
     tree = _changed(tree, contents, b"[0]", b"[" + b"0, " * 63 + b"0]")
     with pytest.raises(RefusedError, match="longer together"):
-        take_inventory(tree, contents.__getitem__, 2**21)
+        parse_message(tree, contents.__getitem__, 2**21)
 
 
 def _changed(tree: ObjectTree, contents: dict[str, bytes], old: bytes, new: bytes) -> ObjectTree:
@@ -261,21 +262,21 @@ def test_long_texts_do_not_fill_the_audit_log(node: Node) -> None:
     """
     for key in ("out", "federation.weights", "windows.vitals", "rounds"):
         node.describe(7, **{key: "x" * 1_000_000})
-        node.take(question(7))
+        node.take(join_request(7))
         assert node.last["decision"] == "refused"
     node.describe(9, **{"out": "x" * 10_000, "windows.stride": 1})
-    assert node.take(question(9)) is None
+    assert node.take(join_request(9)) is None
     assert node.last["settings"]["changed"]["out"].endswith("x… (10000 characters)")
     assert node.log.stat().st_size < 10_000
 
 
-def forged(site: GatedSite, message: Message, **metadata: str) -> Question:
-    """A question as the node reads it, sent under other metadata than it has."""
+def forged(site: GatedSite, message: Message, **metadata: str) -> ServerRequest:
+    """Return a request as the node parses it, sent under other metadata than its own."""
     tree, contents = objects(message)
     for name, value in metadata.items():
         message.metadata.__dict__[f"_{name}"] = value
-    facts = RunFacts(BUNDLE, RunSettings(site.config))
-    return read_question(message, tree, contents.__getitem__, facts)
+    facts = SubmittedRun(BUNDLE, RunSettings(site.config))
+    return parse_request(message, tree, contents.__getitem__, facts)
 
 
 @pytest.mark.parametrize(
@@ -290,13 +291,13 @@ def forged(site: GatedSite, message: Message, **metadata: str) -> Question:
 def test_a_message_is_of_the_kind_that_it_is_sent_as(
     make: Make, sent_as: str, metadata: dict[str, str]
 ) -> None:
-    """A coordinator sends an order to train as one to evaluate, which costs no budget.
+    """A coordinator sends a request to train as one to evaluate, which costs no budget.
 
     Before: the gate judged the one, and the app did the other.
     """
     site = make()
-    question = forged(site, site.ask(sent_as), **metadata)
-    refusal = site.gate.admit(question)
+    request = forged(site, site.ask(sent_as), **metadata)
+    refusal = site.gate.admit(request)
     assert refusal is not None
     assert site.last["reason"] == "question"
     assert [entry["decision"] for entry in site.entries] == ["refused"]

@@ -1,4 +1,4 @@
-"""Anchors that the node ships by itself: when it starts, and after every so many lines."""
+"""Thread that ships anchors from a running node: at its start, and after every so many entries."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import logging
 import threading
 from collections.abc import Callable
 
-from client.egress.audit.audit_log import Anchor
+from client.egress.audit.hash_chain import Anchor
 from client.egress.audit.signed_anchor import SignedAnchor
 from common.errors import FedvitalsError
 
 log = logging.getLogger("fedvitals.anchors")
 
 
-class Anchoring:
-    """Ships anchors from a thread of its own, so that no message waits for it.
+class AnchorThread:
+    """Ships anchors in the background, so that no message waits for it.
 
-    A place that does not answer stops nothing: the log says so, and the next anchor is tried when
-    it is due. Give `wrote` to `AuditLog`, and call `begin` once that is open.
+    If shipping fails, the node's log says so and the next anchor is tried when it is due. Pass
+    `on_append` to `AuditLog`, and call `start` once that is open.
 
     Args:
-        ship: what ships an anchor: `ship_anchor` with its arguments filled in.
-        every: after how many lines the next is due.
+        ship: ships an anchor: `ship_anchor` with its arguments bound.
+        every: number of entries after which the next anchor is due.
     """
 
     def __init__(self, ship: Callable[[], SignedAnchor], every: int) -> None:
@@ -30,13 +30,13 @@ class Anchoring:
         self._due = threading.Event()
         self._since = 0
 
-    def begin(self) -> None:
-        """Ship a first anchor, and from now on one each time that enough lines were written."""
+    def start(self) -> None:
+        """Start the thread, and ship a first anchor."""
         threading.Thread(target=self._run, name="anchors", daemon=True).start()
         self._due.set()
 
-    def wrote(self, _anchor: Anchor) -> None:
-        """Take notice of a line; returns at once and raises nothing."""
+    def on_append(self, _anchor: Anchor) -> None:
+        """Count an entry; returns at once and raises nothing."""
         self._since += 1
         if self._since >= self._every:
             self._since = 0
@@ -50,7 +50,7 @@ class Anchoring:
                 shipped = self._ship()
             except FedvitalsError as problem:
                 log.error("the audit log's anchor was not shipped: %s", problem)
-            except Exception as problem:  # the thread must outlive what nobody thought of
+            except Exception as problem:  # an unforeseen error must not end the thread
                 log.error("the audit log's anchor was not shipped: %s", type(problem).__name__)
             else:
                 log.info("the audit log's anchor of %d lines was shipped", shipped.lines)

@@ -8,7 +8,7 @@ import pytest
 
 from client.config.node_section import Address
 from client.config.site_config import ServerSection
-from client.preflight.finding import Finding
+from client.preflight.check_result import CheckResult
 from client.preflight.network import check_network
 from tests.client.preflight.coordinator import coordinator
 from tests.integration.gate_setting import make_certificates
@@ -19,7 +19,7 @@ def levels(server: ServerSection) -> list[tuple[str, str]]:
     return [(finding.code, finding.level) for finding in check_network(server)]
 
 
-def last(server: ServerSection) -> Finding:
+def last(server: ServerSection) -> CheckResult:
     """The last finding; what fails is the last, and what is not well has a remedy."""
     finding = list(check_network(server))[-1]
     assert finding.remedy
@@ -88,7 +88,7 @@ def test_a_certificate_that_expires_soon_is_worth_a_word(tmp_path: Path) -> None
         (3600.0, "FAIL", "behind"),
         (-3600.0, "FAIL", "ahead of"),
         (120.0, "WARN", "behind"),
-        (None, "WARN", "states no time"),
+        (None, "WARN", "sends no time"),
     ],
 )
 def test_a_clock_that_differs(tmp_path: Path, off: float | None, level: str, words: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import SiteConfig, load_site_config
-from client.preflight.finding import Finding
+from client.preflight.check_result import CheckResult
 from client.preflight.local_api import check_interface
 from tests.integration.deployed import REPOSITORY, script
 
@@ -31,7 +31,7 @@ def at(config: SiteConfig, host: str) -> SiteConfig:
     return replace(config, node=replace(config.node, client_api=Address(host, 9094)))
 
 
-def found(config: SiteConfig) -> Finding:
+def found(config: SiteConfig) -> CheckResult:
     """The finding; what is not well has a remedy."""
     (finding,) = check_interface(config)
     assert finding.code == "interface"

@@ -7,7 +7,6 @@ plays one hospital, with fewer some play several, one after the other.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from common.data.cohort_folder import site_table_paths
 from common.data.site_table import SiteTableInfo, read_site_table
 from common.data.windows import Windows, make_windows
 from common.errors import PrivacyError
+from common.hashing import file_sha256
 from common.names import check_name
 from common.paths import current_cohort
 
@@ -96,7 +96,7 @@ def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
     train, validation = (
         make_windows(table, split, settings, vitals) for split in ("train", "validation")
     )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_sha256(path)
     in_training = table.frame["split"] == "train"
     patients = int(table.frame["patient_id"][in_training].nunique())
     return SiteData(table.info, digest, train, validation, patients)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from common.data.cohort_folder import INGEST_FILE, read_record, site_table_paths
 from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, read_site_table
 from common.data.splits import SPLITS
 from common.data.windows import make_windows
+from common.hashing import file_sha256
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -156,8 +156,7 @@ def check_folder(folder: Path) -> list[CheckReport]:
 def _check_table(path: Path, record: dict[str, Any] | None, leftovers: list[Path]) -> CheckReport:
     table = read_site_table(path)
     if record is not None:
-        with path.open("rb") as file:
-            is_same = file_digest(file, "sha256").hexdigest() == record["table"]["sha256"]
+        is_same = file_sha256(path) == record["table"]["sha256"]
         record = {**record, "is_same_table": is_same}
     frame = table.frame
     splits = {split: _split(table, split) for split in SPLITS}

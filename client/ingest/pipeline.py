@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import file_digest
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from client.ingest.mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.query_source import open_query
 from client.ingest.reshape import stage
-from client.ingest.sources import Progress, Source, open_file
+from client.ingest.sources import Source, open_file
 from client.ingest.stays import assign_stays, choose_stays
 from client.ingest.step_means import (
     count_dropped,
@@ -52,6 +51,7 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.summary import summarise
 from common.errors import CohortError, SourceError, UsageError
+from common.hashing import ReadProgress, file_sha256
 
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
 
@@ -77,7 +77,7 @@ def ingest(
     secret: Path,
     overwrite: bool = False,
     memory_gb: float = 2.0,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
     """Read a hospital's table by its mapping and write the folder, whole or not at all.
 
@@ -125,7 +125,7 @@ def ingest(
 
 
 def _open(
-    mapping: SiteMapping, tables: Sequence[Path], progress: Progress | None
+    mapping: SiteMapping, tables: Sequence[Path], progress: ReadProgress | None
 ) -> tuple[list[Source], Source | None]:
     if mapping.source.attach:
         if tables:
@@ -187,8 +187,6 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
         with atomic_folder(out) as partial:
             path = partial / SITES_FOLDER / f"{mapping.site}.parquet"
             write_site_table(table, path)
-            with path.open("rb") as file:
-                digest = file_digest(file, "sha256").hexdigest()
             record = {
                 "schema_version": INGEST_SCHEMA_VERSION,
                 "site": mapping.site,
@@ -198,7 +196,7 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
                 "mapping_sha256": mapping.sha256,
                 "ids": "hashed" if mapping.ids.hash else "as in the source",
                 **made.record,
-                "table": {"sha256": digest, **summarise(table)},
+                "table": {"sha256": file_sha256(path), **summarise(table)},
                 "versions": {
                     "python": platform.python_version(),
                     **{library: version(library) for library in _LIBRARIES},

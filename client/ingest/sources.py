@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,12 +24,10 @@ from client.ingest.duckdb_helpers import TEXT
 from client.ingest.mapping_sections import FileFormat
 from common.data.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
+from common.hashing import ReadProgress, describe_file
 from common.names import check_name
 
 ROWS = "source_rows"
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes read so far and their total."""
 
 Only = tuple[str, Sequence[str]]
 """A column (lower case) and the texts that it may hold."""
@@ -122,7 +119,7 @@ def _kept(batch: pa.RecordBatch, only: Only) -> pa.RecordBatch:
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
 
-def open_file(path: Path, form: FileFormat, progress: Progress | None = None) -> Source:
+def open_file(path: Path, form: FileFormat, progress: ReadProgress | None = None) -> Source:
     """Open a file by its suffix.
 
     Raises:
@@ -164,16 +161,14 @@ class _ParquetFile(Source):
             raise self._unreadable(error) from error
 
     def digest(self) -> dict[str, Any]:
-        with self._path.open("rb") as file:
-            value = file_digest(file, "sha256").hexdigest()
-        return {"file": self.name, "bytes": self._path.stat().st_size, "sha256": value}
+        return describe_file(self._path)
 
     def _unreadable(self, error: Exception) -> SourceError:
         return SourceError(f"{self._path} cannot be read as Parquet: {first_line(error)}")
 
 
 class _CsvFile(Source):
-    def __init__(self, path: Path, form: FileFormat, progress: Progress | None) -> None:
+    def __init__(self, path: Path, form: FileFormat, progress: ReadProgress | None) -> None:
         self.name = path.name
         self._open: Callable[[Sequence[str]], CsvStream] = lambda columns: CsvStream(
             path,

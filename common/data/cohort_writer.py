@@ -13,7 +13,6 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import file_digest
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.summary import summarise
 from common.errors import CohortError
+from common.hashing import file_sha256
 
 COHORT_SCHEMA_VERSION = 1
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
@@ -156,7 +156,7 @@ def _write_site(cohort: Cohort, site: str, rows: pd.DataFrame, path: Path) -> di
     info = SiteTableInfo(site, cohort.source, cohort.rule, cohort.step_minutes)
     table = make_site_table(rows, info)
     write_site_table(table, path)
-    return {"sha256": _digest(path), **summarise(table)}
+    return {"sha256": file_sha256(path), **summarise(table)}
 
 
 def _write_patients(
@@ -167,12 +167,7 @@ def _write_patients(
         return None
     left = {str(patient) for rows in kept.values() for patient in rows["patient_id"].unique()}
     write_patients(cohort.patients[cohort.patients["patient_id"].isin(left)], path)
-    return {"sha256": _digest(path)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    return {"sha256": file_sha256(path)}
 
 
 def _record(

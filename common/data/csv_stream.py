@@ -16,7 +16,6 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ import pyarrow.csv as pa_csv
 from isal import igzip, isal_zlib
 
 from common.errors import SourceError
+from common.hashing import HashingReader, ReadProgress
 
 BLOCK_BYTES = 4 << 20
 """Unpacked bytes a block: large enough that the cost a block is small, small enough that the blocks
@@ -37,9 +37,6 @@ _QUOTE = ord('"')
 # Cast, since the type stubs of isal give this class as an instance.
 _DAMAGED = (zlib.error, cast(type[Exception], isal_zlib.error), OSError)
 _CUT_OFF = "it ends before its gzip stream does (cut off)"
-
-Progress = Callable[[int, int], None]
-"""Called, from any thread, with the bytes read so far and those of the file (both as on disk)."""
 
 Keep = Callable[[pa.RecordBatch], pa.RecordBatch]
 """Takes the rows of use out of a batch; called from several threads."""
@@ -75,7 +72,7 @@ class CsvStream:
         types: Mapping[str, pa.DataType],
         *,
         keep: Keep | None = None,
-        progress: Progress | None = None,
+        progress: ReadProgress | None = None,
         delimiter: str = ",",
         encoding: str = "utf-8",
     ) -> None:
@@ -99,7 +96,7 @@ class CsvStream:
         """
         workers = min(os.cpu_count() or 1, _MAX_WORKERS)
         with self._path.open("rb", buffering=0) as file, ThreadPoolExecutor(workers) as pool:
-            raw = _HashedFile(file, self._path.stat().st_size, self._progress)
+            raw = HashingReader(file, self._path.stat().st_size, self._progress)
             parsed: deque[Future[pa.RecordBatch]] = deque()
             try:
                 for block in self._blocks(self._unpacked(raw)):
@@ -111,7 +108,7 @@ class CsvStream:
                     yield parsed.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
-            self._digest = raw.finish()
+            self._digest = {"file": self._path.name, **raw.finish()}
 
     def digest(self) -> dict[str, Any]:
         """Return `file`, `bytes` and `sha256` of the file, once `batches` has come to its end."""
@@ -219,33 +216,3 @@ def check_columns(header: list[str], needed: list[str], table: str, path: Path) 
     twice = [name for name in needed if header.count(name) > 1]
     if twice:
         raise SourceError(f"{table}: {path} has the column {', '.join(twice).upper()} twice")
-
-
-class _HashedFile(io.RawIOBase):
-    """A file that is hashed, and its reading reported, as it is read."""
-
-    def __init__(self, file: io.FileIO, total: int, progress: Progress | None) -> None:
-        super().__init__()
-        self._file = file
-        self._total = total
-        self._progress = progress
-        self._hash = sha256()
-        self._bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with memoryview(buffer) as view:
-            count = self._file.readinto(view)
-            self._hash.update(view[:count])
-        self._bytes += count
-        if self._progress is not None:
-            self._progress(self._bytes, self._total)
-        return count
-
-    def finish(self) -> dict[str, Any]:
-        while self.read(BLOCK_BYTES):
-            pass
-        name = Path(self._file.name).name
-        return {"file": name, "bytes": self._bytes, "sha256": self._hash.hexdigest()}

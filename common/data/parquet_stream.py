@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.data.csv_stream import Keep, Progress, check_columns
+from common.data.csv_stream import Keep, check_columns
 from common.errors import SourceError
+from common.hashing import ReadProgress, describe_file
 
 _BATCH_ROWS = 1 << 17
 
@@ -42,7 +42,7 @@ class ParquetStream:
         types: Mapping[str, pa.DataType | None],
         *,
         keep: Keep | None = None,
-        progress: Progress | None = None,
+        progress: ReadProgress | None = None,
     ) -> None:
         self._path = path
         self._table = table
@@ -78,9 +78,7 @@ class ParquetStream:
 
     def digest(self) -> dict[str, Any]:
         """Return `file`, `bytes` and `sha256`, read anew: Parquet is not read in file order."""
-        with self._path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-        return {"file": self._path.name, "bytes": self._path.stat().st_size, "sha256": digest}
+        return describe_file(self._path)
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = [

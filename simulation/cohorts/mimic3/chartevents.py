@@ -13,8 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from common.data.csv_stream import CsvStream, Keep, Progress
+from common.data.csv_stream import CsvStream, Keep
 from common.data.parquet_stream import ParquetStream
+from common.hashing import ReadProgress
 from simulation.cohorts.mimic3.duckdb_tables import COLUMNS, MimicTables, TableStream
 
 _TABLE = "CHARTEVENTS"
@@ -28,7 +29,7 @@ def stream_chartevents(
     subjects: Collection[int],
     *,
     with_text: bool,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> str:
     """Read CHARTEVENTS once and keep the rows of the given items and patients.
 

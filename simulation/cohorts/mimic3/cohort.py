@@ -7,7 +7,7 @@ tables can exclude.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from common.data.cohort_writer import Cohort
 from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.errors import UsageError
+from common.hashing import ReadProgress
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
@@ -27,9 +28,6 @@ from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
 ERAS: tuple[str, ...] = ("all", "metavision")
 ADULT_YEARS = 18
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes of CHARTEVENTS read so far and their total."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def mimic3_cohort(
     *,
     memory_gb: float = 2.0,
     source: str = "mimic3",
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> Cohort:
     """Read MIMIC-III tables into one set of per-step means a care unit.
 
@@ -181,7 +179,7 @@ def _stream(
     tables: MimicTables,
     stays: pd.DataFrame,
     items: frozenset[int],
-    progress: Progress | None,
+    progress: ReadProgress | None,
     with_text: bool,
 ) -> str:
     subjects = stays["subject_id"].unique().tolist()

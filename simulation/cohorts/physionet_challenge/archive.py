@@ -23,9 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast
 
 from common.errors import SourceError
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes of the source read so far and their total."""
+from common.hashing import HashingReader, ReadProgress
 
 _TAR_BLOCK = 512
 _READ_BYTES = 1 << 20
@@ -73,7 +71,7 @@ class Record:
 
 
 def read_records(
-    source: Path, kind: RecordKind, progress: Progress | None = None
+    source: Path, kind: RecordKind, progress: ReadProgress | None = None
 ) -> tuple[list[Record], dict[str, dict[str, Any]]]:
     """Read all records of a challenge.
 
@@ -110,7 +108,7 @@ def read_records(
 
 
 def _read_folder(
-    source: Path, kind: RecordKind, progress: Progress | None
+    source: Path, kind: RecordKind, progress: ReadProgress | None
 ) -> tuple[list[Record], dict[str, Any]]:
     records = []
     try:
@@ -149,28 +147,27 @@ def _folder_digest(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def _read_archive(
-    source: Path, kind: RecordKind, progress: Progress | None
+    source: Path, kind: RecordKind, progress: ReadProgress | None
 ) -> tuple[list[Record], dict[str, Any]]:
     records: list[Record] = []
     opened = False
     try:
         with source.open("rb") as file:
-            raw = _HashedFile(file, source.stat().st_size, progress)
+            raw = HashingReader(file, source.stat().st_size, progress)
             buffered = io.BufferedReader(raw, _READ_BYTES)
             stream = _TarStream(_decompressed(cast(io.BufferedReader, buffered)))
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
                 opened = True
                 records.extend(_members(tar, kind, source))
                 stream.check_end(tar.offset)
-            while buffered.read(_READ_BYTES):
-                pass
+            digest = raw.finish()
     except PermissionError as error:
         raise SourceError(f"{source} cannot be read: {error.strerror}") from error
     except _DAMAGE as error:
         if isinstance(error, tarfile.ReadError) and not opened:
             raise SourceError(f"{source} is neither a tar archive nor a folder") from error
         raise SourceError(f"{source} is truncated or damaged ({error}); fetch it again") from error
-    return records, {"bytes": raw.count, "sha256": raw.digest.hexdigest()}
+    return records, digest
 
 
 def _decompressed(file: io.BufferedReader) -> _Readable:
@@ -190,30 +187,6 @@ def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[R
         if content is None:
             raise SourceError(f"{source}: {member.name} is a link; pack the files themselves")
         yield Record(str(path), content.read())
-
-
-class _HashedFile(io.RawIOBase):
-    """A file that is hashed and whose progress is told while it is read."""
-
-    def __init__(self, file: io.BufferedReader, total: int, progress: Progress | None) -> None:
-        super().__init__()
-        self.count = 0
-        self.digest = sha256()
-        self._file = file
-        self._total = total
-        self._progress = progress
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with memoryview(buffer) as view:
-            count = self._file.readinto(view)
-            self.digest.update(view[:count])
-        self.count += count
-        if self._progress is not None:
-            self._progress(self.count, self._total)
-        return count
 
 
 class _TarStream:

@@ -21,8 +21,8 @@ from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import SourceError
+from common.hashing import ReadProgress
 from simulation.cohorts.physionet_challenge.archive import (
-    Progress,
     Record,
     RecordKind,
     read_records,
@@ -72,7 +72,7 @@ def challenge_2012(
     *,
     step_minutes: int = 60,
     min_hours: int = 12,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> Cohort:
     """Read the 2012 challenge into one set of per-step means a kind of ICU.
 

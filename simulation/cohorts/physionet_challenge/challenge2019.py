@@ -20,8 +20,8 @@ from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import SourceError, UsageError
+from common.hashing import ReadProgress
 from simulation.cohorts.physionet_challenge.archive import (
-    Progress,
     Record,
     RecordKind,
     read_records,
@@ -68,7 +68,7 @@ def challenge_2019(
     sepsis: str = "label",
     step_minutes: int = 60,
     min_hours: int = 12,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> Cohort:
     """Read the 2019 challenge into one set of per-step means a hospital and unit.
 

@@ -18,14 +18,13 @@ ingest.json, read again: by the next ingest into its folder, and by `client chec
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from common.atomic_io import atomic_file
-from common.errors import CohortError, UsageError
+from common.errors import CohortError
 
 _COUNTS = ("stays", "excluded", "patients")
 
@@ -111,8 +110,6 @@ INGEST_FILE = "ingest.json"
 SITES_FOLDER = "sites"
 PATIENTS_FILE = "patients.parquet"
 
-_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-
 
 def site_table_paths(folder: Path) -> dict[str, Path]:
     """Return a cohort's site tables by site, in the order of their names.
@@ -127,20 +124,6 @@ def site_table_paths(folder: Path) -> dict[str, Path]:
             "hospital's own table with `python -m client ingest`"
         )
     return {path.stem: path for path in paths}
-
-
-def check_site_name(name: str) -> str:
-    """Return a name that a site may have.
-
-    Raises:
-        UsageError: where it could not name a file and a row of every report.
-    """
-    if not _SITE_NAME.fullmatch(name):
-        raise UsageError(
-            f"a site's name has 1 to 64 letters, digits, '.', '_' and '-', the first a letter or a "
-            f"digit, got {name!r}"
-        )
-    return name
 
 
 def check_replaceable(out: Path, record_file: str) -> bool:

@@ -15,9 +15,9 @@ from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 
 from common.config.run_config import RunConfig
+from common.names import is_site_name, printable
 from server.rounds.join_reply import JoinError, announced_nodes, registered_site, simulated_sites
-from server.rounds.reply_validation import printable
-from server.rounds.site_registry import Answer, Membership, is_site_name
+from server.rounds.site_registry import Answer, Membership
 from server.rounds.transport import exchange
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from flwr.app import ConfigRecord, Message
 
 from common.errors import FederationError
-from server.rounds.site_registry import Answer, one_line
+from common.names import printable
+from server.rounds.site_registry import Answer
 
 SITE = "site."
 MOST_SITES = 1000
@@ -55,7 +56,8 @@ def registered_site(node: int, registered: str, reply: Message) -> Answer:
     ((name, record),) = sites.items()
     if name != registered:
         raise JoinError(
-            f"it calls itself {one_line(name, 64)!r}, but its key is registered as {registered!r}; "
+            f"it calls itself {printable(name, 64)!r}, but its key is registered as "
+            f"{registered!r}; "
             f'set id = "{registered}" in its site.toml, or register the key under the other name'
         )
     return registered, node, _said(record)
@@ -97,7 +99,7 @@ def _site_records(reply: Message) -> dict[str, ConfigRecord]:
 def _said(record: Mapping[str, Any]) -> dict[str, Any]:
     """The known fields, text cut to what is ever used: an answer may be as long as a message."""
     return {
-        name: one_line(record[name]) if isinstance(record[name], str) else record[name]
+        name: printable(record[name]) if isinstance(record[name], str) else record[name]
         for name in FIELDS
         if name in record and type(record[name]) in (bool, int, float, str)
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from statistics import median_low
@@ -15,10 +14,9 @@ from common.adapter.serialization.header import MAX_HEADER_BYTES
 from common.adapter.serialization.message import bytes_of, decode, encode
 from common.config.run_config import PrivacyConfig
 from common.errors import AdapterError
-from server.rounds.report_validation import MAX_TEXT, RefusedError, SiteReport, check_report
+from common.names import printable
+from server.rounds.report_validation import RefusedError, SiteReport, check_report
 from server.rounds.site_registry import Member
-
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\uffff]")
 
 
 @dataclass(frozen=True)
@@ -164,11 +162,6 @@ def refuse_outliers(replies: Mapping[str, SiteReply], factor: float) -> dict[str
         else reply
         for site, reply in replies.items()
     }
-
-
-def printable(text: object) -> str:
-    """Return a site's text as one bounded line that can move no cursor and forge no log line."""
-    return _UNPRINTABLE.sub("?", str(text))[:MAX_TEXT]
 
 
 def _check_origin(message: Message, order: Order) -> None:

@@ -15,7 +15,7 @@ from client.app.node_config import NodeSettings
 from common.config.run_config import RunConfig, WindowConfig
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import SiteTableInfo, read_site_table
-from common.data.windows import Windows, make_windows
+from common.data.windows import Windows, windows_by_split
 from common.errors import PrivacyError
 from common.hashing import file_sha256
 from common.names import check_name
@@ -92,11 +92,8 @@ def declared_patients(node: NodeSettings, data: SiteData) -> int:
 def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
     # Keyed by the file, not by the node: a simulation's process serves several sites in turn.
     table = read_site_table(path)
-    settings, vitals = windows.settings(), windows.names()
-    train, validation = (
-        make_windows(table, split, settings, vitals) for split in ("train", "validation")
-    )
+    cut = windows_by_split(table, ("train", "validation"), windows.settings(), windows.names())
     digest = file_sha256(path)
     in_training = table.frame["split"] == "train"
     patients = int(table.frame["patient_id"][in_training].nunique())
-    return SiteData(table.info, digest, train, validation, patients)
+    return SiteData(table.info, digest, cut["train"], cut["validation"], patients)

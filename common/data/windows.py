@@ -8,7 +8,7 @@ vital moves none of them and models are compared on the same origins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,6 +98,16 @@ class Windows:
     def of_vital(self, index: int) -> Windows:
         """Return the windows of one vital, by its index into `common.data.site_table.VITALS`."""
         return self.take(self.vital == index)
+
+
+def windows_by_split(
+    table: SiteTable,
+    splits: Iterable[str],
+    settings: WindowSettings,
+    vitals: Sequence[str] = VITAL_NAMES,
+) -> dict[str, Windows]:
+    """Cut the windows of several splits of a site; arguments and errors as in `make_windows`."""
+    return {split: make_windows(table, split, settings, vitals) for split in splits}
 
 
 def make_windows(

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.config.run_config import WindowConfig
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import SiteTable, SiteTableInfo, read_site_table
-from common.data.windows import Windows, make_windows
+from common.data.windows import Windows, windows_by_split
 from common.errors import UsageError
 from common.hashing import file_sha256
 
@@ -64,6 +64,5 @@ def _site_paths(data: Path) -> dict[str, Path]:
 
 
 def _cut(table: SiteTable, sha256: str, split: str, config: WindowConfig) -> Site:
-    settings, vitals = config.settings(), config.names()
-    windows, train = (make_windows(table, part, settings, vitals) for part in (split, "train"))
-    return Site(table.info, sha256, windows, train)
+    cut = windows_by_split(table, (split, "train"), config.settings(), config.names())
+    return Site(table.info, sha256, cut[split], cut["train"])

@@ -33,7 +33,6 @@ from client.ingest.step_means import (
     keep_stays,
     read_signs,
     stay_frame,
-    step_means,
     unknown_rows,
 )
 from client.ingest.timestamps import check_patterns
@@ -49,11 +48,16 @@ from common.data.cohort_folder import (
 )
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.step_means import step_means
 from common.data.summary import summarise
 from common.errors import CohortError, SourceError, UsageError
 from common.hashing import ReadProgress, file_sha256
 
 _LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
+_USED = """
+    SELECT m.stay, m.since_us, c.vital, c.rank, m.scaled
+    FROM measured m JOIN codes c ON m.code = c.code JOIN kept k ON m.stay = k.stay
+    WHERE m.reason IS NULL"""
 
 
 @dataclass
@@ -163,7 +167,7 @@ def _read(
     counts = count_dropped(connection)
     if kept.empty:
         raise _nothing_left(flow, counts)
-    steps = step_means(connection, mapping.table.step_minutes)
+    steps = step_means(connection, _USED, mapping.table.step_minutes)
     place = kept.set_index("stay")
     for column in ("patient_id", "stay_id"):
         steps[column] = place[column].loc[steps["stay"]].to_numpy()

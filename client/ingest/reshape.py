@@ -7,7 +7,7 @@ The one pass over the source. It ends in the DuckDB table `staged`, a row a meas
     time_us, is_utc when it was measured
     code               which code or column it stood under (see `create_codes`)
     scaled             the value in millionths of the site table's unit, NULL where it is no number
-    reason             place in `REASONS` of why it is dropped, NULL where it is good so far
+    reason             place in `DROP_REASONS` of why it is dropped, NULL where it is good so far
     chosen             whether the row carries the cohort's flag
 """
 
@@ -24,8 +24,9 @@ from client.ingest.sources import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
 from client.ingest.units import normalised, unit_rows
 from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.step_means import MILLIONTHS
 
-REASONS: tuple[str, ...] = (
+DROP_REASONS: tuple[str, ...] = (
     "duplicate",
     "left out by a drop rule",
     "no patient",
@@ -41,10 +42,6 @@ REASONS: tuple[str, ...] = (
 """Why a measurement is dropped; the first that holds, in this order, counts: of several equal ones
 (same patient, stay, time, code and value) all but one are duplicates, whatever the one is."""
 
-SCALE = 1_000_000
-"""Means are built from whole millionths, since sums of integers do not depend on the order of the
-rows (nor on the number of threads), as sums of floating-point numbers do."""
-
 _STAGED = """
     CREATE TABLE staged (
         patient VARCHAR, stay VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, end_at BIGINT,
@@ -54,7 +51,7 @@ _STAGED = """
 
 def reason(name: str) -> int:
     """Return the number of a reason."""
-    return REASONS.index(name)
+    return DROP_REASONS.index(name)
 
 
 def stage(
@@ -149,11 +146,10 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
     of_row = "lower(regexp_replace(r.unit, '\\s', '', 'g'))"
     unit = f"CASE WHEN c.unit = '' THEN coalesce({of_row}, '') ELSE c.unit END"
     # Numbers so large that they do not fit are no possible value either.
-    scaled = (
-        f"TRY_CAST(round({SCALE} * ((r.number - u.subtract) * u.multiply / u.divide)) AS BIGINT)"
-    )
+    converted = "(r.number - u.subtract) * u.multiply / u.divide"
+    scaled = f"TRY_CAST(round({MILLIONTHS} * ({converted})) AS BIGINT)"
     # The site table holds float32: a value just below a limit must not be rounded onto it.
-    held = f"CAST(scaled / {SCALE} AS FLOAT)"
+    held = f"CAST(scaled / {MILLIONTHS} AS FLOAT)"
     return f"""
         SELECT r.patient, r.stay, r.start_at, r.start_is_utc, r.end_at, r.end_is_utc, r.time_us,
             coalesce(r.is_utc, true), c.code, {scaled} AS scaled,

@@ -13,14 +13,14 @@ from __future__ import annotations
 from typing import Any
 
 import duckdb
-import numpy as np
 import pandas as pd
 
 from client.ingest.duckdb_helpers import only_row
 from client.ingest.mapping import SiteMapping
-from client.ingest.reshape import REASONS, SCALE, reason
+from client.ingest.reshape import DROP_REASONS, reason
 from client.ingest.sources import Source
 from common.data.site_table import VITAL_NAMES
+from common.data.step_means import MILLIONTHS
 
 LEAD_HOURS = 14
 """How far before a stay measurements are looked for: as far as two clocks can lie apart."""
@@ -96,9 +96,6 @@ def _early(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> dict[str, 
     return {"share": round(share, 4), "hours": round(lead, 2)}
 
 
-_MINUTE_US = 60_000_000
-
-
 def stay_frame(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
     """Return the stays, one a row, sorted by patient and stay.
 
@@ -128,7 +125,7 @@ def count_dropped(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
     """Count each vital's measurements: how many were read, dropped by reason, and used.
 
     Returns:
-        By vital: `read`, the `REASONS` that occur, and `used`, which sum up to `read`.
+        By vital: `read`, the `DROP_REASONS` that occur, and `used`, which sum up to `read`.
     """
     rows = connection.execute(
         f"""
@@ -144,13 +141,14 @@ def count_dropped(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
         if not of_vital:
             continue
         dropped = {
-            why: sum(row[2] for row in of_vital if row[1] == why) for why in range(len(REASONS))
+            why: sum(row[2] for row in of_vital if row[1] == why)
+            for why in range(len(DROP_REASONS))
         }
         dropped[reason("duplicate")] = sum(row[3] for row in of_vital)
         used = sum(row[2] for row in of_vital if row[1] is None)
         counts[name] = {
             "read": sum(dropped.values()) + used,
-            **{REASONS[why]: count for why, count in dropped.items() if count},
+            **{DROP_REASONS[why]: count for why, count in dropped.items() if count},
             "used": used,
         }
     return counts
@@ -160,43 +158,8 @@ def impossible_medians(connection: duckdb.DuckDBPyConnection) -> dict[str, float
     """Return, by vital, the median of the impossible values: it tells a unit that was not named."""
     rows = connection.execute(
         f"""
-        SELECT c.vital, quantile_disc(m.scaled, 0.5) / {SCALE}
+        SELECT c.vital, quantile_disc(m.scaled, 0.5) / {MILLIONTHS}
         FROM measured m JOIN codes c ON m.code = c.code
         WHERE m.reason = {reason("impossible value")} AND m.scaled IS NOT NULL GROUP BY c.vital"""
     ).fetchall()
     return {VITAL_NAMES[index]: round(float(median), 3) for index, median in sorted(rows)}
-
-
-def step_means(connection: duckdb.DuckDBPyConnection, step_minutes: int) -> pd.DataFrame:
-    """Average the good measurements of the kept stays per time step.
-
-    Args:
-        connection: holds `measured`, `codes` and `kept`.
-        step_minutes: length of a step; step = floor(time since the stay's start / step length).
-
-    Returns:
-        One row a stay and step with any measurement: `stay` (number), `step` (int32) and the
-        vitals (float32, NaN where not measured), sorted by stay and step.
-    """
-    step_us = step_minutes * _MINUTE_US
-    columns = ", ".join(
-        f"CAST(max(mean) FILTER (vital = {index}) AS FLOAT) AS {name}"
-        for index, name in enumerate(VITAL_NAMES)
-    )
-    frame = connection.execute(
-        f"""
-        WITH by_time AS (
-            SELECT m.stay, m.since_us, c.vital, c.rank,
-                CAST(round(sum(m.scaled) / count(*)) AS BIGINT) AS scaled
-            FROM measured m JOIN codes c ON m.code = c.code JOIN kept k ON m.stay = k.stay
-            WHERE m.reason IS NULL GROUP BY ALL
-        ), by_rank AS (
-            SELECT stay, CAST(since_us // {step_us} AS INTEGER) AS step, vital, rank,
-                sum(scaled) / count(*) / {SCALE} AS mean
-            FROM by_time GROUP BY ALL
-        ), by_vital AS (
-            SELECT stay, step, vital, arg_min(mean, rank) AS mean FROM by_rank GROUP BY ALL
-        )
-        SELECT stay, step, {columns} FROM by_vital GROUP BY ALL ORDER BY stay, step"""
-    ).df()
-    return frame.astype(dict.fromkeys(VITAL_NAMES, np.float32))

@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from common.data.site_table import VITAL_NAMES, VITALS, Vital
+from common.data.site_table import VITALS, Vital
+from common.data.step_means import MILLIONTHS, step_means
 from common.errors import UsageError
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 
@@ -67,9 +67,6 @@ DROPPED_REASONS: tuple[str, ...] = (
 (same patient, item, time, value and error flag) all but one are duplicates, whatever the one is."""
 
 _FAHRENHEIT_RANGE = (70, 120)
-# Means are built from whole millionths, since sums of integers do not depend on the order of the
-# rows (nor on the number of threads), as sums of floating-point numbers do.
-_SCALE = 1_000_000
 
 
 def hourly_vitals(
@@ -108,10 +105,10 @@ def hourly_vitals(
         f"CREATE OR REPLACE TEMP TABLE vital_measurements AS {_measurements(chartevents)}"
     )
     dropped = _count_dropped(tables)
-    frame = connection.execute(_means(step_minutes)).df()
+    frame = _means(tables, step_minutes)
     for name in ("vital_measurements", "vital_stays", "vital_items"):
         connection.execute(f"DROP TABLE {name}")
-    return frame.astype(dict.fromkeys(VITAL_NAMES, np.float32)), dropped
+    return frame, dropped
 
 
 def _create_items(tables: MimicTables) -> None:
@@ -188,7 +185,7 @@ def _measurements(chartevents: str) -> str:
                 )) THEN 'impossible value'
                 WHEN s.icustay_id IS NULL THEN 'outside every kept stay'
             END AS reason,
-            CASE WHEN reason IS NULL THEN round({_SCALE} * (
+            CASE WHEN reason IS NULL THEN round({MILLIONTHS} * (
                 CASE WHEN i.is_fahrenheit THEN (d.valuenum - 32) / 1.8 ELSE d.valuenum END
             ))::BIGINT END AS scaled
         FROM distinct_rows d
@@ -210,22 +207,14 @@ def _count_dropped(tables: MimicTables) -> dict[str, int]:
     return {reason: counts.get(reason, 0) for reason in DROPPED_REASONS}
 
 
-def _means(step_minutes: int) -> str:
-    means = ", ".join(
-        f"(sum(scaled) FILTER (vital = {index}) / count(*) FILTER (vital = {index}) / {_SCALE})"
-        f"::FLOAT AS {name}"
-        for index, name in enumerate(VITAL_NAMES)
+def _means(tables: MimicTables, step_minutes: int) -> pd.DataFrame:
+    measurements = (
+        "SELECT icustay_id AS stay, since_us, vital, 0 AS rank, scaled "
+        "FROM vital_measurements WHERE reason IS NULL"
     )
-    step_us = step_minutes * 60 * 1_000_000
-    return f"""
-        WITH by_time AS (
-            SELECT icustay_id, since_us, vital, round(sum(scaled) / count(*))::BIGINT AS scaled
-            FROM vital_measurements WHERE reason IS NULL GROUP BY ALL
-        ), by_step AS (
-            SELECT icustay_id, (since_us // {step_us})::INTEGER AS step, {means}
-            FROM by_time GROUP BY ALL
-        )
-        SELECT s.subject_id::VARCHAR AS patient_id, b.icustay_id::VARCHAR AS stay_id,
-            b.* EXCLUDE (icustay_id)
-        FROM by_step b JOIN vital_stays s USING (icustay_id) ORDER BY patient_id, stay_id, step
-    """
+    means = step_means(tables.connection, measurements, step_minutes)
+    ids = tables.connection.execute(
+        "SELECT icustay_id AS stay, subject_id::VARCHAR AS patient_id, "
+        "icustay_id::VARCHAR AS stay_id FROM vital_stays ORDER BY patient_id, stay_id"
+    ).df()
+    return ids.merge(means, on="stay").drop(columns="stay")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.site_table import VITALS
+from common.data.step_means import MILLIONTHS, MINUTE_US, step_means
 
 IMPOSSIBLE = "impossible value"
 DUPLICATE = "duplicate"
@@ -64,12 +66,12 @@ def clean(measurements: Measurements) -> tuple[Measurements, dict[str, int]]:
     """
     is_number = ~np.isnan(measurements.value)
     possible = np.zeros(len(measurements), dtype=bool)
+    # As the site table will hold it: a value just below a limit must not be rounded onto it.
+    with np.errstate(over="ignore"):
+        values = (_scaled(measurements.value) / MILLIONTHS).astype(np.float32)
     for index, vital in enumerate(VITALS):
         of_vital = measurements.vital == index
-        # The site table holds float32: a value just below a limit must not be rounded onto it.
-        with np.errstate(over="ignore"):
-            values = measurements.value[of_vital].astype(np.float32)
-        possible[of_vital] = vital.valid(values)
+        possible[of_vital] = vital.valid(values[of_vital])
     dropped = {
         NO_NUMBER: int((~is_number).sum()),
         IMPOSSIBLE: int((is_number & ~possible).sum()),
@@ -82,11 +84,8 @@ def clean(measurements: Measurements) -> tuple[Measurements, dict[str, int]]:
     return kept[new], {reason: count for reason, count in sorted(dropped.items()) if count}
 
 
-def step_means(measurements: Measurements, step_minutes: int) -> pd.DataFrame:
-    """Average per time step: first over what was charted at one time, then over the chart times.
-
-    The two stages keep a minute that was charted by both cuff and arterial line from weighing
-    twice, as for MIMIC-III.
+def means_per_step(measurements: Measurements, step_minutes: int) -> pd.DataFrame:
+    """Average per time step; see `common.data.step_means`.
 
     Args:
         measurements: from `clean`.
@@ -96,23 +95,23 @@ def step_means(measurements: Measurements, step_minutes: int) -> pd.DataFrame:
         `record`, `step` and the vitals as float32 with NaN where not measured; one row a record
         and step with any vital, sorted.
     """
-    record, vital, minute = measurements.record, measurements.vital, measurements.minute
-    starts = np.flatnonzero(_changes(record, vital, minute))
-    charted = _group_means(measurements.value, starts)
-    record, vital, step = record[starts], vital[starts], minute[starts] // step_minutes
-    starts = np.flatnonzero(_changes(record, vital, step))
-    means = _group_means(charted, starts)
-    record, vital, step = record[starts], vital[starts], step[starts]
+    rows = pd.DataFrame(
+        {
+            "stay": measurements.record,
+            "since_us": measurements.minute * MINUTE_US,
+            "vital": measurements.vital,
+            "scaled": _scaled(measurements.value).astype(np.int64),
+        }
+    )
+    with duckdb.connect() as connection:
+        connection.register("measurements", rows)
+        means = step_means(connection, "SELECT *, 0 AS rank FROM measurements", step_minutes)
+    return means.rename(columns={"stay": "record"})
 
-    # Record and step as one number, since np.unique over rows is many times slower.
-    steps = int(step.max(initial=0)) + 1
-    rows, row = np.unique(record * steps + step, return_inverse=True)
-    wide = np.full((len(rows), len(VITALS)), np.nan, dtype=np.float32)  # [rows, vitals]
-    wide[row, vital] = means
-    frame = pd.DataFrame(wide, columns=list(VITAL_NAMES))
-    frame.insert(0, "record", rows // steps)
-    frame.insert(1, "step", rows % steps)
-    return frame
+
+def _scaled(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round values to whole millionths, given in millionths."""
+    return np.rint(values * MILLIONTHS)
 
 
 def _changes(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
@@ -122,12 +121,3 @@ def _changes(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     for key in keys:
         new[1:] |= key[1:] != key[:-1]
     return new
-
-
-def _group_means(
-    values: npt.NDArray[np.float64], starts: npt.NDArray[np.intp]
-) -> npt.NDArray[np.float64]:
-    if not len(values):
-        return values
-    counts = np.diff(np.append(starts, len(values)))
-    return np.asarray(np.add.reduceat(values, starts) / counts)

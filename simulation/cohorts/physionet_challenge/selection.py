@@ -13,7 +13,7 @@ from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
-from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, step_means
+from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, means_per_step
 
 ADULT_YEARS = 18
 
@@ -74,7 +74,7 @@ def finish_cohort(
     step_minutes, min_hours = parameters["step_minutes"], parameters["min_hours"]
     chosen = np.isin(measurements.record, stays.index.to_numpy())
     measurements, dropped = clean(measurements[chosen])
-    steps = step_means(measurements, step_minutes)
+    steps = means_per_step(measurements, step_minutes)
 
     hours = (steps.groupby("record")["step"].max() + 1) * step_minutes / 60
     stays = stays.loc[stays.index.isin(hours[hours >= min_hours].index)]

@@ -22,19 +22,14 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from client.ingest.diagnostics import count_dropped, read_signs, unknown_rows
 from client.ingest.mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.query_source import open_query
 from client.ingest.reshape import stage
+from client.ingest.selection import choose_stays, keep_stays, stay_frame
 from client.ingest.sources import Source, open_file
-from client.ingest.stays import assign_stays, choose_stays
-from client.ingest.step_means import (
-    count_dropped,
-    keep_stays,
-    read_signs,
-    stay_frame,
-    unknown_rows,
-)
+from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
 from common.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.data.cohort_folder import (

@@ -20,7 +20,7 @@ from client.data_quality.checks import Finding, find_all
 from client.data_quality.reference_ranges import EXPECTED
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
-from common.data.cohort_folder import INGEST_FILE, read_record, site_table_paths
+from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
 from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, read_site_table
 from common.data.splits import SPLITS
 from common.data.windows import make_windows
@@ -148,7 +148,8 @@ def check_folder(folder: Path) -> list[CheckReport]:
         return [_check_table(folder, None, [])]
     paths = site_table_paths(folder)
     # A simulation's cohort has none.
-    record = read_record(folder) if (folder / INGEST_FILE).is_file() else None
+    has_record = (folder / INGEST_FILE).is_file()
+    record = read_cohort_record(folder, INGEST_FILE) if has_record else None
     leftovers = sorted(folder.absolute().parent.glob(f".{folder.absolute().name}.*.partial"))
     return [_check_table(path, record, leftovers) for path in paths.values()]
 

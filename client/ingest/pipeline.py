@@ -9,13 +9,11 @@ other. Neither file holds an id of the hospital's where the mapping asks for has
 
 from __future__ import annotations
 
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +32,13 @@ from client.ingest.timestamps import check_patterns
 from common.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.data.cohort_folder import (
     INGEST_FILE,
-    INGEST_SCHEMA_VERSION,
+    RECORD_SCHEMA_VERSION,
     SITES_FOLDER,
-    check_replaceable,
-    read_record,
-    record_text,
+    check_output_folder,
+    read_cohort_record,
+    record_versions,
     unwritable,
+    write_cohort_record,
 )
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
@@ -48,7 +47,6 @@ from common.data.summary import summarise
 from common.errors import CohortError, SourceError, UsageError
 from common.hashing import ReadProgress, file_sha256
 
-_LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
 _USED = """
     SELECT m.stay, m.since_us, c.vital, c.rank, m.scaled
     FROM measured m JOIN codes c ON m.code = c.code JOIN kept k ON m.stay = k.stay
@@ -187,7 +185,7 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
             path = partial / SITES_FOLDER / f"{mapping.site}.parquet"
             write_site_table(table, path)
             record = {
-                "schema_version": INGEST_SCHEMA_VERSION,
+                "schema_version": RECORD_SCHEMA_VERSION,
                 "site": mapping.site,
                 "source": info.source,
                 "rule": info.cohort_rule,
@@ -196,15 +194,9 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
                 "ids": "hashed" if mapping.ids.hash else "as in the source",
                 **made.record,
                 "table": {"sha256": file_sha256(path), **summarise(table)},
-                "versions": {
-                    "python": platform.python_version(),
-                    **{library: version(library) for library in _LIBRARIES},
-                },
+                "versions": record_versions(),
             }
-            text = record_text(record)
-            (partial / INGEST_FILE).write_text(text, encoding="utf-8")
-            if not overwrite:
-                _check_same(out, text)
+            write_cohort_record(partial, out, INGEST_FILE, record, overwrite)
     except OSError as error:
         raise unwritable(out, error) from error
     return record
@@ -238,22 +230,12 @@ def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyCo
 
 
 def _check_free(out: Path, mapping: SiteMapping, overwrite: bool) -> None:
-    if not check_replaceable(out, INGEST_FILE) or overwrite:
+    if not check_output_folder(out, INGEST_FILE) or overwrite:
         return
-    record = read_record(out)
+    record = read_cohort_record(out, INGEST_FILE)
     if record.get("mapping_sha256") != mapping.sha256:
         raise CohortError(
             f"{out} holds the table of {record.get('site')!r} made by another mapping; give "
-            "another folder with --out or replace it with --overwrite"
-        )
-
-
-def _check_same(out: Path, text: str) -> None:
-    # The mapping may be the same while the hospital's table changed.
-    existing = out / INGEST_FILE
-    if existing.is_file() and existing.read_text(encoding="utf-8") != text:
-        raise CohortError(
-            f"{out} holds a table made with this mapping from other rows or versions; give "
             "another folder with --out or replace it with --overwrite"
         )
 

@@ -10,10 +10,8 @@ All sources end here, so that what follows does not know where the patients came
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +21,13 @@ from common.atomic_io import atomic_folder
 from common.data.cohort_folder import (
     COHORT_FILE,
     PATIENTS_FILE,
+    RECORD_SCHEMA_VERSION,
     SITES_FOLDER,
-    check_replaceable,
-    record_text,
+    check_output_folder,
+    read_cohort_record,
+    record_versions,
     unwritable,
+    write_cohort_record,
 )
 from common.data.demographics import write_patients
 from common.data.exclusion_flow import ExclusionFlow
@@ -34,9 +35,6 @@ from common.data.site_table import SiteTableInfo, make_site_table, write_site_ta
 from common.data.summary import summarise
 from common.errors import CohortError
 from common.hashing import file_sha256
-
-COHORT_SCHEMA_VERSION = 1
-_LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
 
 
 @dataclass
@@ -80,9 +78,9 @@ def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite:
     Raises:
         CohortError: where `out` holds something that must not be lost, or cannot be written.
     """
-    if not check_replaceable(out, COHORT_FILE) or overwrite:
+    if not check_output_folder(out, COHORT_FILE) or overwrite:
         return
-    record = read_cohort(out)
+    record = read_cohort_record(out)
     if (record["source"], record["parameters"]) != (source, json.loads(json.dumps(parameters))):
         raise CohortError(
             f"{out} holds another cohort ({record['source']}, {record['rule']}); "
@@ -119,36 +117,9 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
             }
             told = _write_patients(cohort, kept, partial / PATIENTS_FILE)
             record = _record(cohort, summaries, told)
-            text = record_text(record)
-            (partial / COHORT_FILE).write_text(text, encoding="utf-8")
-            if not overwrite:
-                _check_same(out, text)
+            write_cohort_record(partial, out, COHORT_FILE, record, overwrite)
     except OSError as error:
         raise unwritable(out, error) from error
-    return record
-
-
-def read_cohort(folder: Path) -> dict[str, Any]:
-    """Read the record of a cohort folder.
-
-    Raises:
-        CohortError: where the folder holds no whole cohort.
-    """
-    path = folder / COHORT_FILE
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CohortError(
-            f"{folder} holds no cohort; make one with `python -m simulation prepare`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CohortError(f"{path} cannot be read: {error}") from error
-    version_read = record.get("schema_version") if isinstance(record, dict) else None
-    if version_read != COHORT_SCHEMA_VERSION:
-        raise CohortError(
-            f"{path} has schema version {version_read}, this release reads "
-            f"{COHORT_SCHEMA_VERSION}; prepare the cohort again"
-        )
     return record
 
 
@@ -174,7 +145,7 @@ def _record(
     cohort: Cohort, summaries: dict[str, dict[str, Any]], patients: dict[str, Any] | None
 ) -> dict[str, Any]:
     return {
-        "schema_version": COHORT_SCHEMA_VERSION,
+        "schema_version": RECORD_SCHEMA_VERSION,
         "source": cohort.source,
         "rule": cohort.rule,
         "parameters": {**cohort.parameters},
@@ -183,18 +154,5 @@ def _record(
         "dropped_measurements": cohort.dropped,
         "sites": summaries,
         "patients": patients,
-        "versions": {
-            "python": platform.python_version(),
-            **{library: version(library) for library in _LIBRARIES},
-        },
+        "versions": record_versions(),
     }
-
-
-def _check_same(out: Path, text: str) -> None:
-    # The settings may be the same while the source's files changed: that is another cohort too.
-    existing = out / COHORT_FILE
-    if existing.is_file() and existing.read_text(encoding="utf-8") != text:
-        raise CohortError(
-            f"{out} holds a cohort made with the same settings from other files or versions; "
-            "give another folder with --out or replace it with --overwrite"
-        )

@@ -20,7 +20,7 @@ from common.atomic_io import write_text
 from common.backbones.base import ModelForecaster
 from common.backbones.loading import LoadedBackbone
 from common.backbones.lora import merged_model
-from common.data.cohort_folder import read_cohort_record
+from common.data.cohort_folder import read_provenance
 from common.data.splits import SPLITS
 from common.errors import CohortError, FederationError, UsageError
 from common.evaluation.baselines import ExponentiallyWeightedMean, LastValue
@@ -127,7 +127,7 @@ def evaluate_subject(
     models = _models(subject)
     scores = _score(sites, models, say)
     say("resampling patients")
-    result = _result(subject, split, every, scores) | {"cohort": read_cohort_record(data)}
+    result = _result(subject, split, every, scores) | {"cohort": read_provenance(data)}
     chosen: list[Example] = []
     if _shows_examples(examples, sites):
         say("choosing examples")

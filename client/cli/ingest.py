@@ -43,14 +43,14 @@ def ingest(
 ) -> None:
     """Turn a hospital's own table into the site table, and say what was left out and why."""
     from client.ingest.mapping import read_mapping
-    from client.ingest.pipeline import ingest as run_ingest
+    from client.ingest.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
 
     settings = read_mapping(mapping)
     with byte_progress("reading the table") as progress:
-        record = run_ingest(
+        record = ingest_tables(
             settings,
             table or [],
             out,

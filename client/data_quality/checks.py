@@ -31,11 +31,11 @@ DUPLICATE_SHARE = 0.2
 EARLY_SHARE = 0.25
 OUTSIDE_SHARE = 0.2
 
-Record = Mapping[str, Any]
+_Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Finding:
+class QualityFinding:
     """One thing that looks wrong.
 
     Attributes:
@@ -56,9 +56,9 @@ def find_all(
     patients: Mapping[str, int],
     windows: Mapping[str, int],
     step_minutes: int,
-    record: Record | None,
+    record: _Record | None,
     leftovers: Sequence[Path],
-) -> list[Finding]:
+) -> list[QualityFinding]:
     """Look for everything, the worst first.
 
     Args:
@@ -77,7 +77,7 @@ def find_all(
         found += [*_source(record), *_dropped(record)]
     if leftovers:
         found.append(
-            Finding(
+            QualityFinding(
                 "warning",
                 "left-over",
                 f"an ingest that was killed left {leftovers[0].name} beside the table; it holds "
@@ -88,9 +88,9 @@ def find_all(
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[Finding]:
+def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[QualityFinding]:
     if not windows["train"]:
-        yield Finding(
+        yield QualityFinding(
             "error",
             "no-window",
             "no stay of a training patient is long and observed enough for a single window",
@@ -98,14 +98,14 @@ def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[F
         )
     for split, use in (("validation", "choose a round"), ("test", "judge the adapter")):
         if not windows[split]:
-            yield Finding(
+            yield QualityFinding(
                 "warning",
                 f"no-{split}-window",
                 f"no {split} patient has a window; this site cannot help to {use}",
                 "take more patients: one in ten is drawn for validation, two for test",
             )
     if patients["train"] < FEW_PATIENTS:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "few-patients",
             f"{patients['train']} training patients: an adapter learned from so few may describe "
@@ -114,7 +114,7 @@ def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[F
             "leaves little to learn",
         )
     elif patients["train"] < FEW_FOR_PRIVACY:
-        yield Finding(
+        yield QualityFinding(
             "note",
             "few-for-privacy",
             f"{patients['train']} training patients: the noise of privacy.epsilon is as large for "
@@ -125,9 +125,9 @@ def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[F
 
 def _values(
     vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]], steps: int
-) -> Iterator[Finding]:
+) -> Iterator[QualityFinding]:
     if not len(values):
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "never-observed",
             f"{vital.label} is never observed",
@@ -135,14 +135,14 @@ def _values(
         )
         return
     if len(values) < RARE_SHARE * steps:
-        yield Finding(
+        yield QualityFinding(
             "note",
             "rarely-observed",
             f"{vital.label} is observed in {_percent(len(values) / steps)} of the steps",
             f"see whether all its codes stand in [vitals.{vital.name}]",
         )
     if len(values) >= CONSTANT_LEAST and values.min() == values.max():
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "constant",
             f"{vital.label} is {values[0]:g} {vital.unit} in all {len(values):,} observed steps",
@@ -152,7 +152,7 @@ def _values(
     yield from _unit(vital, values)
 
 
-def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterator[Finding]:
+def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterator[QualityFinding]:
     """Look for values of another unit: all of them, or those that no patient could have."""
     expected = EXPECTED[vital.name]
     median = float(np.median(values))
@@ -162,7 +162,7 @@ def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterat
         explained = (converted >= expected.low) & (converted <= expected.high)
         share = int(explained.sum()) / len(values)
         if share > LEFT_OVER_SHARE:
-            yield Finding(
+            yield QualityFinding(
                 "warning",
                 "unit-left-over",
                 f"{vital.label}: {_percent(share)} of the values look like {unit.name} "
@@ -171,7 +171,7 @@ def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterat
             )
             return
     if not expected.has_median(median):
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "unusual-median",
             f"{vital.label}: the median is {median:g} {vital.unit}, usual are "
@@ -180,11 +180,11 @@ def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterat
         )
 
 
-def _pressures(frame: pd.DataFrame) -> Iterator[Finding]:
+def _pressures(frame: pd.DataFrame) -> Iterator[QualityFinding]:
     sbp, dbp, mbp = (frame[name].to_numpy(np.float64) for name in ("sbp", "dbp", "mbp"))
     both = ~np.isnan(sbp) & ~np.isnan(dbp)
     if both.sum() and (share := float(np.mean(dbp[both] > sbp[both]))) > DISORDERED_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "pressures-swapped",
             f"the diastolic pressure is above the systolic one in {_percent(share)} of the steps",
@@ -194,7 +194,7 @@ def _pressures(frame: pd.DataFrame) -> Iterator[Finding]:
     all_three = both & ~np.isnan(mbp)
     outside = (mbp[all_three] < dbp[all_three]) | (mbp[all_three] > sbp[all_three])
     if len(outside) and (share := float(np.mean(outside))) > DISORDERED_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "mean-pressure-outside",
             f"the mean pressure is not between diastolic and systolic in {_percent(share)} of the "
@@ -204,7 +204,7 @@ def _pressures(frame: pd.DataFrame) -> Iterator[Finding]:
         )
 
 
-def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
+def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[QualityFinding]:
     """Look at how far apart the observed steps of a stay lie, of the vital observed most."""
     name = max(
         (vital.name for vital in VITALS), key=lambda name: np.sum(frame[name].notna().to_numpy())
@@ -216,7 +216,7 @@ def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
     typical = float(np.median(gaps))
     if typical >= 2:
         minutes = typical * step_minutes
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "sparse-steps",
             f"vital signs are charted about every {minutes:g} minutes, a step is {step_minutes}",
@@ -224,7 +224,7 @@ def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
             "whether rows are missing",
         )
     elif (share := float(np.mean(gaps > 4 * typical))) > DISORDERED_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "note",
             "irregular-steps",
             f"{_percent(share)} of the pauses between observed steps are over four times the usual",
@@ -232,17 +232,17 @@ def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
         )
 
 
-def _source(record: Record) -> Iterator[Finding]:
+def _source(record: _Record) -> Iterator[QualityFinding]:
     """What the ingest noted of the table as a whole."""
     if not record["is_same_table"]:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "changed",
             "the site table is not the one that ingest.json describes",
             "ingest the table again",
         )
     if overlapping := record["signs"]["overlapping_stays"]:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "overlapping-stays",
             f"{overlapping} stays begin before an earlier stay of the same patient has ended",
@@ -250,7 +250,7 @@ def _source(record: Record) -> Iterator[Finding]:
         )
     early = record["signs"].get("early", {"share": 0.0, "hours": 0.0})
     if early["share"] > EARLY_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "early",
             f"{_percent(early['share'])} of the stays have measurements before the admission, by "
@@ -259,7 +259,7 @@ def _source(record: Record) -> Iterator[Finding]:
         )
     for column, count in record["ids_not_found"].items():
         if count:
-            yield Finding(
+            yield QualityFinding(
                 "warning",
                 "ids-not-found",
                 f"{count:,} ids of the list are no {column.removesuffix('_id')} of the table",
@@ -267,7 +267,7 @@ def _source(record: Record) -> Iterator[Finding]:
             )
 
 
-def _dropped(record: Record) -> Iterator[Finding]:
+def _dropped(record: _Record) -> Iterator[QualityFinding]:
     """What the ingest dropped too much of."""
     medians = record["signs"]["impossible_median"]
     for vital in VITALS:
@@ -284,7 +284,7 @@ def _dropped(record: Record) -> Iterator[Finding]:
             ("outside every stay", OUTSIDE_SHARE, "see the bounds in [stay], and both time zones"),
         ):
             if (share := counts.get(reason, 0) / read) > limit:
-                yield Finding(
+                yield QualityFinding(
                     "warning",
                     reason.replace(" ", "-"),
                     f"{vital.label}: {_percent(share)} of the measurements dropped: {reason}",
@@ -292,7 +292,7 @@ def _dropped(record: Record) -> Iterator[Finding]:
                 )
 
 
-def _impossible(vital: Vital, share: float, median: float | None) -> Finding:
+def _impossible(vital: Vital, share: float, median: float | None) -> QualityFinding:
     what = f"{vital.label}: {_percent(share)} of the values are impossible ({vital.range_text})"
     remedy = f"see the codes and the unit in [vitals.{vital.name}]"
     if median is not None:
@@ -302,7 +302,7 @@ def _impossible(vital: Vital, share: float, median: float | None) -> Finding:
                 what += f": {unit.name}?"
                 remedy = f'set unit = "{unit.name}" in [vitals.{vital.name}]'
                 break
-    return Finding("warning", "impossible-values", what, remedy)
+    return QualityFinding("warning", "impossible-values", what, remedy)
 
 
 def _percent(share: float) -> str:

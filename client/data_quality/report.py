@@ -16,7 +16,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from client.data_quality.checks import Finding, find_all
+from client.data_quality.checks import QualityFinding, find_all
 from client.data_quality.reference_ranges import EXPECTED
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
@@ -125,7 +125,7 @@ class CheckReport:
     hours: float
     splits: dict[str, SplitNumbers]
     vitals: dict[str, VitalNumbers]
-    findings: tuple[Finding, ...]
+    findings: tuple[QualityFinding, ...]
 
     @property
     def can_train(self) -> bool:

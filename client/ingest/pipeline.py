@@ -66,7 +66,7 @@ class Ingested:
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def ingest(
+def ingest_tables(
     mapping: SiteMapping,
     tables: Sequence[Path],
     out: Path,

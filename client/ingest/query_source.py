@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 from client.ingest.duckdb_helpers import TEXT, quoted
 from client.ingest.mapping_sections import SqlSource
 from client.ingest.sources import Source, first_line
-from common.data.csv_stream import BLOCK_BYTES
+from common.data.csv_stream import CSV_BLOCK_BYTES
 from common.errors import SourceError, UsageError
 
 
@@ -153,7 +153,7 @@ def _blocks(copy: Any) -> Iterator[bytes]:
     for row in copy:
         rows.append(bytes(row))
         size += len(row)
-        if size >= BLOCK_BYTES:
+        if size >= CSV_BLOCK_BYTES:
             yield b"".join(rows)
             rows, size = [], 0
     if rows:

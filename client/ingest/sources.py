@@ -29,7 +29,7 @@ from common.names import check_name
 
 ROWS = "source_rows"
 
-Only = tuple[str, Sequence[str]]
+RowFilter = tuple[str, Sequence[str]]
 """A column (lower case) and the texts that it may hold."""
 
 
@@ -55,7 +55,7 @@ class Source(ABC):
         connection: duckdb.DuckDBPyConnection,
         columns: Sequence[str],
         statement: str,
-        only: Only | None = None,
+        only: RowFilter | None = None,
     ) -> None:
         """Run a statement that reads the given columns (lower case) from `ROWS`, part by part.
 
@@ -107,7 +107,7 @@ def _execute(
         connection.unregister(ROWS)
 
 
-def _kept(batch: pa.RecordBatch, only: Only) -> pa.RecordBatch:
+def _kept(batch: pa.RecordBatch, only: RowFilter) -> pa.RecordBatch:
     column, texts = only
     if pa.types.is_floating(batch[column].type):
         # Arrow writes numbers otherwise than DuckDB does.

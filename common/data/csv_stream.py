@@ -27,7 +27,7 @@ from isal import igzip, isal_zlib
 from common.errors import SourceError
 from common.hashing import HashingReader, ReadProgress
 
-BLOCK_BYTES = 4 << 20
+CSV_BLOCK_BYTES = 4 << 20
 """Unpacked bytes a block: large enough that the cost a block is small, small enough that the blocks
 under way stay within some tens of megabytes."""
 
@@ -119,13 +119,13 @@ class CsvStream:
     def _unpacked(self, raw: io.RawIOBase) -> io.BufferedIOBase:
         if self._path.suffix.lower() == ".gz":
             return cast(io.BufferedIOBase, igzip.open(raw, "rb"))  # type: ignore[no-untyped-call]
-        return io.BufferedReader(raw, BLOCK_BYTES)
+        return io.BufferedReader(raw, CSV_BLOCK_BYTES)
 
     def _blocks(self, content: io.BufferedIOBase) -> Iterator[bytes]:
         """Cut the content after the header into blocks of whole records."""
         try:
             content.readline()
-            while block := content.read(BLOCK_BYTES):
+            while block := content.read(CSV_BLOCK_BYTES):
                 yield block + self._rest_of_record(content, block)
         except EOFError:
             raise self._damaged(_CUT_OFF) from None

@@ -21,7 +21,7 @@ from common.errors import CohortError
 AGE_BANDS = {"18-44": 18, "45-64": 45, "65-79": 65, "80+": 80}
 """The bands of whole years, each with the age at which it begins."""
 SEXES = ("female", "male")
-COLUMNS = ("patient_id", "age_band", "sex")
+PATIENT_COLUMNS = ("patient_id", "age_band", "sex")
 
 
 def describe_patients(stays: pd.DataFrame) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def describe_patients(stays: pd.DataFrame) -> pd.DataFrame:
 
 def write_patients(patients: pd.DataFrame, path: Path) -> None:
     """Write what `describe_patients` returns; the same patients give the same bytes."""
-    columns = {name: pa.array(patients[name], pa.string()) for name in COLUMNS}
+    columns = {name: pa.array(patients[name], pa.string()) for name in PATIENT_COLUMNS}
     pq.write_table(pa.table(columns), path)
 
 
@@ -56,7 +56,7 @@ def read_patients(folder: Path) -> pd.DataFrame | None:
     """Read what a cohort folder says of its patients.
 
     Returns:
-        `COLUMNS`, all text, or None where the source told neither age nor sex.
+        `PATIENT_COLUMNS`, all text, or None where the source told neither age nor sex.
 
     Raises:
         CohortError: where the file is there and cannot be read, or names a patient twice.
@@ -65,7 +65,7 @@ def read_patients(folder: Path) -> pd.DataFrame | None:
     if not path.exists():
         return None
     try:
-        frame: pd.DataFrame = pq.read_table(path, columns=list(COLUMNS)).to_pandas()
+        frame: pd.DataFrame = pq.read_table(path, columns=list(PATIENT_COLUMNS)).to_pandas()
     except (OSError, pa.ArrowException, KeyError) as error:
         raise CohortError(
             f"{path} cannot be read ({error}); prepare the cohort again with --overwrite"

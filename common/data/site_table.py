@@ -81,9 +81,9 @@ VITALS: tuple[Vital, ...] = (
 VITAL_NAMES: tuple[str, ...] = tuple(vital.name for vital in VITALS)
 
 
-SCHEMA_VERSION = 1
+SITE_TABLE_SCHEMA_VERSION = 1
 KEY_COLUMNS: tuple[str, ...] = ("patient_id", "stay_id", "step", "split")
-COLUMNS: tuple[str, ...] = KEY_COLUMNS + VITAL_NAMES
+SITE_TABLE_COLUMNS: tuple[str, ...] = KEY_COLUMNS + VITAL_NAMES
 
 _ARROW_SCHEMA = pa.schema(
     [
@@ -115,7 +115,7 @@ class SiteTableInfo:
     cohort_rule: str
     step_minutes: int
     split_key: str = DEFAULT_SPLIT_KEY
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SITE_TABLE_SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class SiteTable:
     """One site's patients: a row a stay and time step, and what the table says of itself.
 
     Attributes:
-        frame: columns `COLUMNS`; vitals float32 in their units with NaN where not measured;
+        frame: `SITE_TABLE_COLUMNS`; vitals float32 in their units with NaN where not measured;
             sorted by patient, stay and step; the steps of a stay run 0, 1, 2 ... without a gap.
         info: see `SiteTableInfo`.
     """
@@ -160,7 +160,7 @@ def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTabl
     dense["split"] = assign_splits(dense["patient_id"], info.split_key)
     vitals = frame[["stay_id", "step", *(name for name in VITAL_NAMES if name in frame)]]
     dense = dense.merge(vitals, on=["stay_id", "step"], how="left", validate="one_to_one")
-    dense = dense.reindex(columns=list(COLUMNS))
+    dense = dense.reindex(columns=list(SITE_TABLE_COLUMNS))
     table = SiteTable(
         dense.astype({"step": "int32", **dict.fromkeys(VITAL_NAMES, "float32")}), info
     )
@@ -178,7 +178,7 @@ def validate_site_table(table: SiteTable, name: str = "site table") -> None:
     Raises:
         SiteTableError: naming the first column or row that is wrong.
     """
-    if table.info.schema_version != SCHEMA_VERSION:
+    if table.info.schema_version != SITE_TABLE_SCHEMA_VERSION:
         raise _other_schema(name, table.info.schema_version)
     if table.info.step_minutes < 1:
         raise SiteTableError(
@@ -240,7 +240,7 @@ def read_site_table(path: Path) -> SiteTable:
 
 def _other_schema(name: str, version: object) -> SiteTableError:
     return SiteTableError(
-        f"{name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
+        f"{name} has schema version {version}, this release reads {SITE_TABLE_SCHEMA_VERSION}; "
         "prepare the table again with this release"
     )
 
@@ -249,7 +249,7 @@ def _read_info(metadata: dict[bytes, bytes], path: Path) -> SiteTableInfo:
     try:
         values = json.loads(metadata[_METADATA_KEY])
         # Before anything else of it is read: another version may say other things.
-        if values["schema_version"] != SCHEMA_VERSION:
+        if values["schema_version"] != SITE_TABLE_SCHEMA_VERSION:
             raise _other_schema(str(path), values["schema_version"])
         units = dict(values.pop("units"))
         info = SiteTableInfo(**values)
@@ -270,16 +270,18 @@ def _read_info(metadata: dict[bytes, bytes], path: Path) -> SiteTableInfo:
 
 
 def _check_columns(frame: pd.DataFrame, name: str) -> None:
-    missing = [column for column in COLUMNS if column not in frame]
-    extra = [str(column) for column in frame if column not in COLUMNS]
+    missing = [column for column in SITE_TABLE_COLUMNS if column not in frame]
+    extra = [str(column) for column in frame if column not in SITE_TABLE_COLUMNS]
     if missing or extra:
         parts = [f"lacks {', '.join(missing)}"] if missing else []
         parts += [f"has the unknown {', '.join(extra)}"] if extra else []
         raise SiteTableError(
             f"{name}: columns are not those of the schema: it {' and '.join(parts)}"
         )
-    if tuple(frame.columns) != COLUMNS:
-        raise SiteTableError(f"{name}: columns are out of order; expected {', '.join(COLUMNS)}")
+    if tuple(frame.columns) != SITE_TABLE_COLUMNS:
+        raise SiteTableError(
+            f"{name}: columns are out of order; expected {', '.join(SITE_TABLE_COLUMNS)}"
+        )
     for column in VITAL_NAMES:
         if frame[column].dtype != np.float32:
             raise SiteTableError(

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from common.data.csv_stream import CsvStream, Keep
 from common.data.parquet_stream import ParquetStream
 from common.hashing import ReadProgress
-from simulation.cohorts.mimic3.duckdb_tables import COLUMNS, MimicTables, TableStream
+from simulation.cohorts.mimic3.duckdb_tables import MimicTables, TableStream
+from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
 
 _TABLE = "CHARTEVENTS"
 _NUMBERS = ("subject_id", "itemid", "charttime", "valuenum", "error")
@@ -37,8 +38,8 @@ def stream_chartevents(
         tables: the MIMIC-III folder.
         items: the ITEMIDs to keep.
         subjects: the SUBJECT_IDs to keep.
-        with_text: whether to keep all columns of `COLUMNS`; else only what numeric series need,
-            `subject_id`, `itemid`, `charttime`, `valuenum` and `error`.
+        with_text: whether to keep all columns of `TABLE_COLUMNS`; else only those of numeric
+            series: `subject_id`, `itemid`, `charttime`, `valuenum` and `error`.
         progress: called with the bytes of the file read so far and its size.
 
     Returns:
@@ -50,7 +51,7 @@ def stream_chartevents(
             kept row cannot be read.
     """
     path = tables.path(_TABLE, "the vital signs")
-    names = list(COLUMNS[_TABLE]) if with_text else list(_NUMBERS)
+    names = list(TABLE_COLUMNS[_TABLE]) if with_text else list(_NUMBERS)
     keep = _keep(items, subjects)
     stream: TableStream
     # The keys are converted at once, since the filter needs them; the rest gets its type when it

@@ -19,6 +19,7 @@ from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.errors import UsageError
 from common.hashing import ReadProgress
+from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
@@ -27,7 +28,6 @@ from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
 ERAS: tuple[str, ...] = ("all", "metavision")
-ADULT_YEARS = 18
 
 
 @dataclass(frozen=True)

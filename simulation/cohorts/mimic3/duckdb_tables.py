@@ -1,15 +1,14 @@
-"""The tables of a MIMIC-III v1.4 folder, found, checked and loaded into DuckDB.
+"""Tables of a MIMIC-III v1.4 folder: found, checked and loaded into DuckDB.
 
-Each table may lie there as TABLE.csv.gz, TABLE.parquet or TABLE.csv, its name and its header in
-upper or lower case. All types are those of `COLUMNS`: nothing is guessed from a sample, so that an
-ICD code keeps its leading zeros whatever the first thousand rows look like.
+A table is TABLE.csv.gz, TABLE.parquet or TABLE.csv, its name and its header in upper or lower case.
+Columns get the types of `schema.TABLE_COLUMNS`.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -20,105 +19,7 @@ import pyarrow as pa
 from common.data.csv_stream import CsvStream
 from common.data.parquet_stream import ParquetStream
 from common.errors import SourceError, UsageError
-
-COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "ICUSTAYS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "icustay_id": "BIGINT",
-        "dbsource": "VARCHAR",
-        "first_careunit": "VARCHAR",
-        "intime": "TIMESTAMP",
-        "outtime": "TIMESTAMP",
-    },
-    "PATIENTS": {"subject_id": "BIGINT", "gender": "VARCHAR", "dob": "TIMESTAMP"},
-    "ADMISSIONS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "admittime": "TIMESTAMP",
-        "dischtime": "TIMESTAMP",
-        "deathtime": "TIMESTAMP",
-    },
-    "DIAGNOSES_ICD": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "seq_num": "INTEGER",
-        "icd9_code": "VARCHAR",
-    },
-    "PROCEDURES_ICD": {"hadm_id": "BIGINT", "icd9_code": "VARCHAR"},
-    "MICROBIOLOGYEVENTS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "chartdate": "TIMESTAMP",
-        "charttime": "TIMESTAMP",
-        "spec_type_desc": "VARCHAR",
-        "org_name": "VARCHAR",
-    },
-    "PRESCRIPTIONS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "icustay_id": "BIGINT",
-        "startdate": "TIMESTAMP",
-        "enddate": "TIMESTAMP",
-        "drug_type": "VARCHAR",
-        "drug": "VARCHAR",
-        "route": "VARCHAR",
-    },
-    "LABEVENTS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "itemid": "INTEGER",
-        "charttime": "TIMESTAMP",
-        "value": "VARCHAR",
-        "valuenum": "DOUBLE",
-    },
-    "INPUTEVENTS_CV": {
-        "icustay_id": "BIGINT",
-        "charttime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "amount": "DOUBLE",
-        "rate": "DOUBLE",
-        "rateuom": "VARCHAR",
-    },
-    "INPUTEVENTS_MV": {
-        "icustay_id": "BIGINT",
-        "starttime": "TIMESTAMP",
-        "endtime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "rate": "DOUBLE",
-        "rateuom": "VARCHAR",
-        "amount": "DOUBLE",
-        "amountuom": "VARCHAR",
-        "patientweight": "DOUBLE",
-        "statusdescription": "VARCHAR",
-    },
-    "OUTPUTEVENTS": {
-        "icustay_id": "BIGINT",
-        "charttime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "value": "DOUBLE",
-        "iserror": "INTEGER",
-    },
-    "PROCEDUREEVENTS_MV": {
-        "icustay_id": "BIGINT",
-        "starttime": "TIMESTAMP",
-        "endtime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "statusdescription": "VARCHAR",
-    },
-    "CHARTEVENTS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "icustay_id": "BIGINT",
-        "itemid": "INTEGER",
-        "charttime": "TIMESTAMP",
-        "value": "VARCHAR",
-        "valuenum": "DOUBLE",
-        "valueuom": "VARCHAR",
-        "error": "INTEGER",
-    },
-}
-"""Every table and column that the cohort code reads, with the SQL type it is given."""
+from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
 
 # A .csv.gz comes first because it carries a checksum: a .csv beside it may be half unpacked.
 _SUFFIXES = (".csv.gz", ".parquet", ".csv")
@@ -221,7 +122,7 @@ class MimicTables:
         """Load a table into the database, once.
 
         Args:
-            table: the table's name in upper case; any of `COLUMNS` but CHARTEVENTS, which is
+            table: the table's name in upper case; any of `TABLE_COLUMNS` but CHARTEVENTS, which is
                 streamed (see `chartevents.stream_chartevents`).
             needed_for: what cannot be done without it, for messages.
             where: an SQL condition on the typed columns that keeps only the rows of use, for the
@@ -229,7 +130,7 @@ class MimicTables:
 
         Returns:
             The name of the DuckDB table: the table's own in lower case, its columns in lower case
-            and of the types in `COLUMNS`. The order of its rows is not defined.
+            and of the types in `TABLE_COLUMNS`. The order of its rows is not defined.
 
         Raises:
             SourceError: where the table or a column is missing, the file is damaged, or a field
@@ -240,9 +141,9 @@ class MimicTables:
             path = self.path(table, needed_for)
             stream: TableStream
             if path.suffix == ".parquet":
-                stream = ParquetStream(path, table, dict.fromkeys(COLUMNS[table]))
+                stream = ParquetStream(path, table, dict.fromkeys(TABLE_COLUMNS[table]))
             else:
-                stream = CsvStream(path, table, dict.fromkeys(COLUMNS[table], pa.string()))
+                stream = CsvStream(path, table, dict.fromkeys(TABLE_COLUMNS[table], pa.string()))
             self.ingest(table, stream, where=where)
             self._loaded[table] = where
         elif self._loaded[table] != where:
@@ -254,7 +155,7 @@ class MimicTables:
 
         Args:
             table: the table's name in upper case.
-            stream: its rows; each column is cast to its type in `COLUMNS`.
+            stream: its rows; each column is cast to its type in `TABLE_COLUMNS`.
             where: an SQL condition on the typed columns that keeps only the rows of use.
 
         Raises:
@@ -293,7 +194,9 @@ class MimicTables:
         return next((self._names[name] for name in names if name in self._names), None)
 
     def _create(self, table: str, names: list[str], where: str | None) -> None:
-        casts = ", ".join(f"CAST({name} AS {COLUMNS[table][name]}) AS {name}" for name in names)
+        casts = ", ".join(
+            f"CAST({name} AS {TABLE_COLUMNS[table][name]}) AS {name}" for name in names
+        )
         condition = f" WHERE {where}" if where else ""
         self.connection.execute(
             f"CREATE OR REPLACE TABLE {table.lower()} AS "

@@ -53,7 +53,7 @@ class RecordKind:
 
 
 @dataclass(frozen=True)
-class Record:
+class StayRecord:
     """One stay's file.
 
     Attributes:
@@ -72,7 +72,7 @@ class Record:
 
 def read_records(
     source: Path, kind: RecordKind, progress: ReadProgress | None = None
-) -> tuple[list[Record], dict[str, dict[str, Any]]]:
+) -> tuple[list[StayRecord], dict[str, dict[str, Any]]]:
     """Read all records of a challenge.
 
     Args:
@@ -109,7 +109,7 @@ def read_records(
 
 def _read_folder(
     source: Path, kind: RecordKind, progress: ReadProgress | None
-) -> tuple[list[Record], dict[str, Any]]:
+) -> tuple[list[StayRecord], dict[str, Any]]:
     records = []
     try:
         paths = sorted(_walk(source, kind))
@@ -117,7 +117,7 @@ def _read_folder(
         done = 0
         for path in paths:
             content = path.read_bytes()
-            records.append(Record(path.relative_to(source).as_posix(), content))
+            records.append(StayRecord(path.relative_to(source).as_posix(), content))
             done += len(content)
             if progress is not None:
                 progress(done, total)
@@ -136,7 +136,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _folder_digest(records: Iterable[Record]) -> dict[str, Any]:
+def _folder_digest(records: Iterable[StayRecord]) -> dict[str, Any]:
     digest = sha256()
     size = 0
     for record in sorted(records, key=lambda record: record.path):
@@ -148,8 +148,8 @@ def _folder_digest(records: Iterable[Record]) -> dict[str, Any]:
 
 def _read_archive(
     source: Path, kind: RecordKind, progress: ReadProgress | None
-) -> tuple[list[Record], dict[str, Any]]:
-    records: list[Record] = []
+) -> tuple[list[StayRecord], dict[str, Any]]:
+    records: list[StayRecord] = []
     opened = False
     try:
         with source.open("rb") as file:
@@ -178,7 +178,7 @@ def _decompressed(file: io.BufferedReader) -> _Readable:
     return file
 
 
-def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[Record]:
+def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[StayRecord]:
     for member in tar:
         path = PurePosixPath(member.name)
         if member.isdir() or not kind.file_name.fullmatch(path.name):
@@ -186,7 +186,7 @@ def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[R
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
             raise SourceError(f"{source}: {member.name} is a link; pack the files themselves")
-        yield Record(str(path), content.read())
+        yield StayRecord(str(path), content.read())
 
 
 class _TarStream:

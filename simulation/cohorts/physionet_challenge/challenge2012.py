@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,14 +21,15 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import SourceError
 from common.hashing import ReadProgress
+from simulation.cohorts.arrays import Floats, Ints
 from simulation.cohorts.physionet_challenge.archive import (
-    Record,
     RecordKind,
+    StayRecord,
     read_records,
 )
-from simulation.cohorts.physionet_challenge.measurements import IntArray, Measurements
+from simulation.cohorts.physionet_challenge.measurements import Measurements
 from simulation.cohorts.physionet_challenge.parsing import (
-    numbers,
+    parse_numbers,
     parse_records,
     record_indices,
     record_maximum,
@@ -45,7 +45,7 @@ from simulation.cohorts.physionet_challenge.selection import (
 ICU_TYPES = {1: "ccu", 2: "csru", 3: "micu", 4: "sicu"}
 """The unit behind each ICUType."""
 
-PARAMETERS = {
+VITAL_OF_PARAMETER = {
     "HR": "heart_rate",
     "SysABP": "sbp",
     "NISysABP": "sbp",
@@ -111,7 +111,7 @@ def challenge_2012(
     )
 
 
-def _minutes(table: pa.Table, records: Sequence[Record]) -> IntArray:
+def _minutes(table: pa.Table, records: Sequence[StayRecord]) -> Ints:
     """Convert the times to minutes since admission, [N]."""
     # A few thousand distinct times stand for a million rows.
     encoded = table["Time"].combine_chunks().dictionary_encode()
@@ -122,7 +122,7 @@ def _minutes(table: pa.Table, records: Sequence[Record]) -> IntArray:
     return minutes
 
 
-def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
+def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
     icu_type = _descriptor(table, "ICUType", records)
     unknown = ~np.isin(icu_type, list(ICU_TYPES))
     if unknown.any():
@@ -142,21 +142,21 @@ def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
     )
 
 
-def _descriptor(
-    table: pa.Table, parameter: str, records: Sequence[Record]
-) -> npt.NDArray[np.float64]:
+def _descriptor(table: pa.Table, parameter: str, records: Sequence[StayRecord]) -> Floats:
     """Return a general descriptor of each record, NaN where it has none, [R]."""
     rows = table.filter(pc.equal(table["Parameter"], parameter))
-    values, _ = numbers(rows["Value"])
+    values, _ = parse_numbers(rows["Value"])
     return record_maximum(values, rows, records)
 
 
-def _measurements(table: pa.Table, minutes: IntArray) -> Measurements:
-    parameter = pc.index_in(table["Parameter"], pa.array(list(PARAMETERS)))
+def _measurements(table: pa.Table, minutes: Ints) -> Measurements:
+    parameter = pc.index_in(table["Parameter"], pa.array(list(VITAL_OF_PARAMETER)))
     wanted = np.flatnonzero(parameter.is_valid().to_numpy())
     parameter = parameter.drop_null().to_numpy().astype(np.int64)
-    values, _ = numbers(table["Value"].take(pa.array(wanted)))
-    vital_of_parameter = np.array([VITAL_NAMES.index(vital) for vital in PARAMETERS.values()])
+    values, _ = parse_numbers(table["Value"].take(pa.array(wanted)))
+    vital_of_parameter = np.array(
+        [VITAL_NAMES.index(vital) for vital in VITAL_OF_PARAMETER.values()]
+    )
     return Measurements(
         record=record_indices(table)[wanted],
         vital=vital_of_parameter[parameter],

@@ -11,12 +11,11 @@ import pandas as pd
 
 from common.data.site_table import VITALS
 from common.data.step_means import MILLIONTHS, MINUTE_US, step_means
+from simulation.cohorts.arrays import Floats, Ints
 
-IMPOSSIBLE = "impossible value"
-DUPLICATE = "duplicate"
-NO_NUMBER = "no number"
-
-IntArray = npt.NDArray[np.int64]
+_IMPOSSIBLE = "impossible value"
+_DUPLICATE = "duplicate"
+_NO_NUMBER = "no number"
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class Measurements:
         value: in the vital's unit; NaN where the source's text is no number.
     """
 
-    record: IntArray
-    vital: IntArray
-    parameter: IntArray
-    minute: IntArray
-    value: npt.NDArray[np.float64]
+    record: Ints
+    vital: Ints
+    parameter: Ints
+    minute: Ints
+    value: Floats
 
     def __len__(self) -> int:
         return len(self.value)
@@ -73,14 +72,14 @@ def clean(measurements: Measurements) -> tuple[Measurements, dict[str, int]]:
         of_vital = measurements.vital == index
         possible[of_vital] = vital.valid(values[of_vital])
     dropped = {
-        NO_NUMBER: int((~is_number).sum()),
-        IMPOSSIBLE: int((is_number & ~possible).sum()),
+        _NO_NUMBER: int((~is_number).sum()),
+        _IMPOSSIBLE: int((is_number & ~possible).sum()),
     }
     kept = measurements[possible]
     order = np.lexsort((kept.value, kept.parameter, kept.minute, kept.vital, kept.record))
     kept = kept[order]
     new = _changes(kept.record, kept.vital, kept.minute, kept.parameter, kept.value)
-    dropped[DUPLICATE] = int((~new).sum())
+    dropped[_DUPLICATE] = int((~new).sum())
     return kept[new], {reason: count for reason, count in sorted(dropped.items()) if count}
 
 
@@ -109,7 +108,7 @@ def means_per_step(measurements: Measurements, step_minutes: int) -> pd.DataFram
     return means.rename(columns={"stay": "record"})
 
 
-def _scaled(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _scaled(values: Floats) -> Floats:
     """Round values to whole millionths, given in millionths."""
     return np.rint(values * MILLIONTHS)
 

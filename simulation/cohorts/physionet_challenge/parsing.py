@@ -6,13 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from common.errors import SourceError
-from simulation.cohorts.physionet_challenge.archive import Record
+from simulation.cohorts.arrays import Bools, Floats, Ints
+from simulation.cohorts.physionet_challenge.archive import StayRecord
 
 RECORD = "record"
 """The column of a parsed table that holds the index of the row's record."""
@@ -22,7 +22,9 @@ _NUMBER = r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _NOTHING = pa.array(["", "NaN", "nan"])
 
 
-def parse_records(records: Sequence[Record], delimiter: str, columns: Sequence[str]) -> pa.Table:
+def parse_records(
+    records: Sequence[StayRecord], delimiter: str, columns: Sequence[str]
+) -> pa.Table:
     """Parse delimited text files, each with a header, into one table of texts.
 
     Args:
@@ -44,7 +46,7 @@ def parse_records(records: Sequence[Record], delimiter: str, columns: Sequence[s
     )
 
 
-def numbers(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def parse_numbers(texts: pa.ChunkedArray) -> tuple[Floats, Bools]:
     """Convert texts to numbers.
 
     Args:
@@ -60,9 +62,7 @@ def numbers(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.float64], npt.NDArra
     return values.to_numpy().astype(np.float64), np.asarray(wrong.to_numpy(), dtype=bool)
 
 
-def record_maximum(
-    values: npt.NDArray[np.float64], table: pa.Table, records: Sequence[Record]
-) -> npt.NDArray[np.float64]:
+def record_maximum(values: Floats, table: pa.Table, records: Sequence[StayRecord]) -> Floats:
     """Return the largest value of each record, NaN where it has none.
 
     Args:
@@ -78,13 +78,17 @@ def record_maximum(
     return largest
 
 
-def record_indices(table: pa.Table) -> npt.NDArray[np.int64]:
+def record_indices(table: pa.Table) -> Ints:
     """The index of each row's record, [N]."""
     return np.asarray(table[RECORD].to_numpy(), dtype=np.int64)
 
 
 def refuse(
-    wrong: npt.NDArray[np.bool_], table: pa.Table, records: Sequence[Record], what: str, column: str
+    wrong: Bools,
+    table: pa.Table,
+    records: Sequence[StayRecord],
+    what: str,
+    column: str,
 ) -> None:
     """Raise `SourceError` for the first wrong row, naming its record and what stands there.
 
@@ -105,7 +109,7 @@ def refuse(
 
 
 def _batches(
-    records: Sequence[Record], delimiter: str, columns: Sequence[str]
+    records: Sequence[StayRecord], delimiter: str, columns: Sequence[str]
 ) -> Iterator[tuple[int, str, list[bytes]]]:
     """Yield the first record's index, header and the rows' text of neighbours with one header."""
     first, size, header = 0, 0, ""
@@ -126,7 +130,7 @@ def _batches(
         yield first, header, bodies
 
 
-def _header_and_body(record: Record) -> tuple[str, bytes]:
+def _header_and_body(record: StayRecord) -> tuple[str, bytes]:
     """Split a file into its header and its rows, each row ended by one newline."""
     content = record.content
     if not content.isascii():
@@ -142,7 +146,7 @@ def _header_and_body(record: Record) -> tuple[str, bytes]:
     return header.decode("ascii"), body
 
 
-def _check_header(record: Record, header: Sequence[str], columns: Sequence[str]) -> None:
+def _check_header(record: StayRecord, header: Sequence[str], columns: Sequence[str]) -> None:
     missing = [column for column in columns if column not in header]
     if missing:
         raise SourceError(
@@ -155,7 +159,7 @@ def _check_header(record: Record, header: Sequence[str], columns: Sequence[str])
 
 
 def _parse_batch(
-    records: Sequence[Record],
+    records: Sequence[StayRecord],
     first: int,
     header: str,
     bodies: Sequence[bytes],
@@ -193,9 +197,9 @@ def _parse_batch(
 
 
 def _refuse_row(
-    records: Sequence[Record],
+    records: Sequence[StayRecord],
     first: int,
-    counts: npt.NDArray[np.int64],
+    counts: Ints,
     invalid: Sequence[Any],
     error: pa.ArrowInvalid,
 ) -> NoReturn:

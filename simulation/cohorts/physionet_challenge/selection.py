@@ -13,9 +13,8 @@ from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
+from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, means_per_step
-
-ADULT_YEARS = 18
 
 
 def check_settings(step_minutes: int, min_hours: int) -> None:

@@ -6,12 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Floats
 from simulation.cohorts.synthetic.charting import in_metavision
 from simulation.cohorts.synthetic.events import Events, hourly, join_events, keys, make_events
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import TableWriter, timestamps
-
-Floats = npt.NDArray[np.float64]
 
 _EYE = ("", "None", "To Pain", "To Speech", "Spontaneously")
 _VERBAL = ("", "No Response", "Incomp sounds", "Inapprop words", "Confused", "Oriented")

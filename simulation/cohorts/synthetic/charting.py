@@ -8,19 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.synthetic.events import Events, join_events, make_events
 from simulation.cohorts.synthetic.patients import HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import PRESSURE_ITEMS, PRESSURES
 from simulation.cohorts.synthetic.units import of_unit
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
-class Rounds:
+class ChartingRounds:
     """Rounds of charting; all arrays are [N].
 
     Attributes:
@@ -87,7 +84,7 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
     )
 
 
-def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> Rounds:
+def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> ChartingRounds:
     """Draw when the nurse comes: hourly with jitter, more often to the unstable, with gaps."""
     units, shape = stays["unit"].to_numpy(), course.severity.shape
     intime, length = stays["intime"].to_numpy(), stays["hours"].to_numpy()
@@ -108,7 +105,7 @@ def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -
     exact = (time - intime[stay]) / HOUR_S
     kept = (exact > 0) & (exact < length[stay])
     stay, time, exact, slot = stay[kept], time[kept], exact[kept], slot[kept]
-    return Rounds(
+    return ChartingRounds(
         stay, exact.astype(np.int64), exact, time, in_metavision(stays, stay, exact), slot == 0
     )
 
@@ -129,7 +126,7 @@ def in_metavision(stays: pd.DataFrame, stay: Ints, hours: Floats) -> Bools:
     return np.asarray((source == "metavision") | ((source == "both") & second_half))
 
 
-def _at(values: Floats, rounds: Rounds) -> Floats:
+def _at(values: Floats, rounds: ChartingRounds) -> Floats:
     """Interpolate hourly values [S, T] at the rounds, [N]."""
     part = rounds.hours - rounds.hour
     before, after = values[rounds.stay, rounds.hour], values[rounds.stay, rounds.hour + 1]
@@ -148,7 +145,7 @@ def _gaps(rng: np.random.Generator, shape: tuple[int, int]) -> Bools:
 
 
 def _chart_breathing(
-    rng: np.random.Generator, rounds: Rounds, latent: Floats, ventilated: Bools
+    rng: np.random.Generator, rounds: ChartingRounds, latent: Floats, ventilated: Bools
 ) -> list[Events]:
     counted = latent + np.where(ventilated, 1.0, 3.0) * rng.standard_normal(len(rounds))
     seen = rng.random(len(rounds)) < 0.94
@@ -163,7 +160,7 @@ def _chart_breathing(
 def _chart_pressures(
     rng: np.random.Generator,
     stays: pd.DataFrame,
-    rounds: Rounds,
+    rounds: ChartingRounds,
     latent: dict[str, Floats],
     moved: Floats,
 ) -> list[Events]:
@@ -188,7 +185,7 @@ def _chart_pressures(
     return charted
 
 
-def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds) -> Bools:
+def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: ChartingRounds) -> Bools:
     """Tell in which rounds an arterial line lies, [N]."""
     count = len(stays)
     has_line = rng.random(count) < of_unit("arterial_line", stays["unit"].to_numpy())
@@ -199,7 +196,7 @@ def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds
 
 
 def _chart_temperature(
-    rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds, latent: Floats
+    rng: np.random.Generator, stays: pd.DataFrame, rounds: ChartingRounds, latent: Floats
 ) -> list[Events]:
     units = stays["unit"].to_numpy()
     every = of_unit("temperature_every_h", units)[rounds.stay]

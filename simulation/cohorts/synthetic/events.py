@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simulation.cohorts.synthetic.tables import ITEMS, TableWriter, timestamps
-
-Ints = npt.NDArray[np.int64]
+from simulation.cohorts.arrays import Ints
+from simulation.cohorts.synthetic.tables import CHARTED_ITEMS, TableWriter, timestamps
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,8 @@ def keys(stays: pd.DataFrame, stay: Ints) -> dict[str, Ints]:
 
 
 def _units(items: Ints) -> pa.Array:
-    names = sorted(ITEMS)
-    units = pa.array([ITEMS[item].unit for item in names], pa.string())
+    names = sorted(CHARTED_ITEMS)
+    units = pa.array([CHARTED_ITEMS[item].unit for item in names], pa.string())
     return units.take(pa.array(np.searchsorted(names, items)))
 
 

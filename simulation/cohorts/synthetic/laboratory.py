@@ -14,13 +14,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simulation.cohorts.arrays import Floats, Ints
 from simulation.cohorts.synthetic.bedside import inspired_oxygen
 from simulation.cohorts.synthetic.patients import HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import TableWriter, dates, timestamps
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.data.splits import assign_splits
+from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.synthetic.units import CARE_UNITS, UNIT_NAMES, of_unit
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 HOUR_S = 3600
 DAY_S = 86_400
 MAX_STAY_H = 240.0
 
-NEONATES = 0.04
-MINORS = 0.02
-SHORT = 0.035
-OPEN_ENDED = 0.01
-RETURNS = 0.06
-METAVISION = 0.45
-BOTH_SYSTEMS = 0.02
-OVER_89 = 0.04
+NEONATE_SHARE = 0.04
+MINOR_SHARE = 0.02
+SHORT_SHARE = 0.035
+OPEN_ENDED_SHARE = 0.01
+RETURN_SHARE = 0.06
+METAVISION_SHARE = 0.45
+BOTH_SYSTEMS_SHARE = 0.02
+OVER_89_SHARE = 0.04
 """Shares: of all stays for neonates, of the adult units' stays for the others."""
 
 SEPSIS_SHARES: dict[str, float] = {
@@ -64,7 +61,7 @@ def draw_stays(rng: np.random.Generator, stays: int) -> pd.DataFrame:
         (seconds since 1970; `outtime` is the truth, also where ICUSTAYS leaves it empty), `hours`
         (length), `dbsource`, `weight_kg`, `died`.
     """
-    neonates = max(2, round(NEONATES * stays))
+    neonates = max(2, round(NEONATE_SHARE * stays))
     sizes = _apportion([unit.share for unit in CARE_UNITS.values()], stays - neonates)
     units = np.append(np.repeat(np.arange(len(CARE_UNITS)), sizes), np.full(neonates, _NEONATE))
     adult = units != _NEONATE
@@ -75,7 +72,9 @@ def draw_stays(rng: np.random.Generator, stays: int) -> pd.DataFrame:
     frame["icustay_id"] = rng.permutation(stays) + _FIRST_ICUSTAY_ID
     frame["gender"] = np.where(rng.random(stays) < 0.56, "M", "F")
     frame["age"] = _draw_ages(rng, frame)
-    frame["over_89"] = _systematic(rng, adult & (frame["role"] == "plain").to_numpy(), OVER_89)
+    frame["over_89"] = _systematic(
+        rng, adult & (frame["role"] == "plain").to_numpy(), OVER_89_SHARE
+    )
     frame["hours"] = _draw_hours(rng, frame)
     frame["intime"] = _draw_intimes(rng, stays)
     frame["dbsource"] = _draw_sources(rng, adult)
@@ -109,10 +108,10 @@ def _systematic(rng: np.random.Generator, eligible: Bools, share: float) -> Bool
 def _draw_roles(rng: np.random.Generator, adult: Bools) -> npt.NDArray[np.object_]:
     roles = np.where(adult, "plain", "neonate").astype(object)
     for role, share in (
-        ("minor", MINORS),
-        ("short", SHORT),
-        ("open", OPEN_ENDED),
-        ("return", RETURNS),
+        ("minor", MINOR_SHARE),
+        ("short", SHORT_SHARE),
+        ("open", OPEN_ENDED_SHARE),
+        ("return", RETURN_SHARE),
     ):
         roles[_systematic(rng, roles == "plain", share)] = role
     return roles
@@ -171,8 +170,8 @@ def _draw_intimes(rng: np.random.Generator, stays: int) -> Ints:
 
 def _draw_sources(rng: np.random.Generator, adult: Bools) -> npt.NDArray[np.object_]:
     # The neonatal unit never had MetaVision.
-    both = _systematic(rng, adult, BOTH_SYSTEMS)
-    metavision = adult & (rng.random(len(adult)) < METAVISION)
+    both = _systematic(rng, adult, BOTH_SYSTEMS_SHARE)
+    metavision = adult & (rng.random(len(adult)) < METAVISION_SHARE)
     return np.select([both, metavision], ["both", "metavision"], "carevue").astype(object)
 
 

@@ -15,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Bools, Floats
 from simulation.cohorts.synthetic.sepsis import draw_severity, fever, hypotension, titrate
 from simulation.cohorts.synthetic.units import of_unit
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _SIGNS = ("heart_rate", "pressure", "pulse_pressure", "resp_rate", "temperature", "spo2")
 _CORRELATION = np.array(

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from simulation.cohorts.arrays import Bools
 from simulation.cohorts.synthetic.patients import DAY_S, HOUR_S
 from simulation.cohorts.synthetic.tables import TableWriter, dates, timestamps
 from simulation.cohorts.synthetic.units import UNIT_NAMES, of_unit
-
-Bools = npt.NDArray[np.bool_]
 
 _WARDS = np.array([52, 33, 7, 14, 23, 56])  # in the order of UNIT_NAMES
 

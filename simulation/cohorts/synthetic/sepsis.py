@@ -6,10 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Bools, Floats
 from simulation.cohorts.synthetic.units import of_unit
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 PRESSURE_TARGET = 66.0
 """Mean arterial pressure, mmHg, that the vasopressor is titrated to."""

@@ -31,7 +31,7 @@ class Item:
     table: str = "chartevents"
 
 
-CAREVUE: dict[int, Item] = {
+CAREVUE_ITEMS: dict[int, Item] = {
     211: Item("Heart Rate", "BPM"),
     51: Item("Arterial BP [Systolic]", "mmHg"),
     8368: Item("Arterial BP [Diastolic]", "mmHg"),
@@ -64,7 +64,7 @@ CAREVUE: dict[int, Item] = {
     30018: Item(".9% Normal Saline", "ml", "inputevents_cv"),
     40055: Item("Urine Out Foley", "ml", "outputevents"),
 }
-METAVISION: dict[int, Item] = {
+METAVISION_ITEMS: dict[int, Item] = {
     220045: Item("Heart Rate", "bpm"),
     220050: Item("Arterial Blood Pressure systolic", "mmHg"),
     220051: Item("Arterial Blood Pressure diastolic", "mmHg"),
@@ -94,7 +94,7 @@ METAVISION: dict[int, Item] = {
     225792: Item("Invasive Ventilation", None, "procedureevents_mv"),
     227194: Item("Extubation", None, "procedureevents_mv"),
 }
-ITEMS: dict[int, Item] = {**CAREVUE, **METAVISION}
+CHARTED_ITEMS: dict[int, Item] = {**CAREVUE_ITEMS, **METAVISION_ITEMS}
 
 PRESSURES = ("sbp", "dbp", "mbp")
 PRESSURE_ITEMS: dict[tuple[str, bool], tuple[tuple[int, int, int], tuple[int, int, int]]] = {
@@ -108,15 +108,17 @@ PRESSURE_ITEMS: dict[tuple[str, bool], tuple[tuple[int, int, int], tuple[int, in
 
 def write_items(writer: TableWriter) -> None:
     """Write D_ITEMS with the items that occur, sorted by id."""
-    ids = sorted(ITEMS)
+    ids = sorted(CHARTED_ITEMS)
     writer.write(
         "D_ITEMS",
         {
             "ITEMID": np.array(ids),
-            "LABEL": [ITEMS[item].label for item in ids],
-            "DBSOURCE": ["metavision" if item in METAVISION else "carevue" for item in ids],
-            "LINKSTO": [ITEMS[item].table for item in ids],
-            "UNITNAME": [ITEMS[item].unit if item in METAVISION else None for item in ids],
+            "LABEL": [CHARTED_ITEMS[item].label for item in ids],
+            "DBSOURCE": ["metavision" if item in METAVISION_ITEMS else "carevue" for item in ids],
+            "LINKSTO": [CHARTED_ITEMS[item].table for item in ids],
+            "UNITNAME": [
+                CHARTED_ITEMS[item].unit if item in METAVISION_ITEMS else None for item in ids
+            ],
         },
     )
 
@@ -124,7 +126,7 @@ def write_items(writer: TableWriter) -> None:
 _KEYS = "SUBJECT_ID HADM_ID ICUSTAY_ID"
 _MV_ORDER = "STORETIME CGID ORDERID LINKORDERID ORDERCATEGORYNAME SECONDARYORDERCATEGORYNAME"
 
-COLUMNS: dict[str, tuple[str, ...]] = {
+MIMIC_COLUMNS: dict[str, tuple[str, ...]] = {
     table: ("ROW_ID", *columns.split())
     for table, columns in {
         "ADMISSIONS": "SUBJECT_ID HADM_ID ADMITTIME DISCHTIME DEATHTIME ADMISSION_TYPE "
@@ -167,9 +169,9 @@ _COMPRESSION_LEVEL = 1
 
 
 class TableWriter:
-    """Writes rows to the .csv.gz files of a folder, block by block; equal rows give equal bytes.
+    """Context manager that writes rows to .csv.gz files block by block; equal rows, equal bytes.
 
-    A context manager. Every table of `COLUMNS` gets its file and its header, also without a row.
+    Every table of `MIMIC_COLUMNS` gets its file and header, also without a row.
 
     Args:
         folder: an existing folder without tables.
@@ -177,8 +179,8 @@ class TableWriter:
 
     def __init__(self, folder: Path) -> None:
         self._stack = ExitStack()
-        self._rows = dict.fromkeys(COLUMNS, 0)
-        self._files = {table: self._open(folder, table) for table in COLUMNS}
+        self._rows = dict.fromkeys(MIMIC_COLUMNS, 0)
+        self._files = {table: self._open(folder, table) for table in MIMIC_COLUMNS}
 
     def __enter__(self) -> Self:
         return self
@@ -196,14 +198,14 @@ class TableWriter:
         # Neither a name nor a time in the gzip header, or the bytes would differ between runs.
         file = gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, fileobj=raw, mtime=0)
         self._stack.enter_context(file)
-        file.write((",".join(f'"{column}"' for column in COLUMNS[table]) + "\n").encode())
+        file.write((",".join(f'"{column}"' for column in MIMIC_COLUMNS[table]) + "\n").encode())
         return file
 
     def write(self, table: str, columns: Mapping[str, Any]) -> None:
         """Append rows.
 
         Args:
-            table: a key of `COLUMNS`.
+            table: a key of `MIMIC_COLUMNS`.
             columns: arrays of one length, or scalars for all rows; what is not given stays empty.
                 ROW_ID is counted here. Times are timestamp arrays (see `timestamps`); NaN is
                 written as an empty field.
@@ -219,7 +221,8 @@ class TableWriter:
             if array is None:
                 arrays[name] = pa.repeat(pa.scalar(columns[name]), rows)
         block = pa.table(
-            [arrays.get(name, pa.nulls(rows)) for name in COLUMNS[table]], list(COLUMNS[table])
+            [arrays.get(name, pa.nulls(rows)) for name in MIMIC_COLUMNS[table]],
+            list(MIMIC_COLUMNS[table]),
         )
         pa_csv.write_csv(block, self._files[table], pa_csv.WriteOptions(include_header=False))
 

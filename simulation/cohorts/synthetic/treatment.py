@@ -7,18 +7,15 @@ stretch of one rate, and besides the valid rows some that were rewritten later.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from simulation.cohorts.arrays import Floats, Ints
 from simulation.cohorts.synthetic.charting import in_metavision
 from simulation.cohorts.synthetic.events import hourly, keys
 from simulation.cohorts.synthetic.patients import DAY_S, HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import TableWriter, dates, timestamps
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 _ANTIBIOTICS = (
     ("Vancomycin HCl", "IV", 0.75),

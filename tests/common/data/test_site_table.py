@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data.site_table import (
-    COLUMNS,
+    SITE_TABLE_COLUMNS,
     VITAL_NAMES,
     VITALS,
     SiteTable,
@@ -47,7 +47,7 @@ def table() -> SiteTable:
 
 def test_steps_are_filled_up_and_sorted() -> None:
     frame = table().frame
-    assert list(frame.columns) == list(COLUMNS)
+    assert list(frame.columns) == list(SITE_TABLE_COLUMNS)
     assert frame[["patient_id", "stay_id", "step"]].to_numpy().tolist() == [
         ["10", "7", 0],
         ["10", "7", 1],
@@ -138,7 +138,7 @@ def test_broken_columns_are_named() -> None:
         (frame.assign(name="x"), "has the unknown name"),
         (frame.astype({"sbp": "float64"}), "column sbp is float64, expected float32"),
         (frame.astype({"step": "int64"}), "column step is int64, expected int32"),
-        (frame[list(reversed(COLUMNS))], "out of order"),
+        (frame[list(reversed(SITE_TABLE_COLUMNS))], "out of order"),
         (frame.iloc[:0], "has no rows"),
     ):
         with pytest.raises(SiteTableError, match=message):

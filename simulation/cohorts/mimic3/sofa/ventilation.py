@@ -10,7 +10,7 @@ from __future__ import annotations
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 
 # CHARTEVENTS: any value of these is a ventilator setting.
-SETTINGS: frozenset[int] = frozenset(
+VENTILATOR_SETTINGS: frozenset[int] = frozenset(
     (
         *(445, 448, 449, 450, 1340, 1486, 1600, 224687),  # minute volume
         *(639, 654, 681, 682, 683, 684, 224684, 224685, 224686),  # tidal volume
@@ -32,7 +32,7 @@ _DEVICE_CAREVUE = 467
 _DEVICE_METAVISION = 226732
 _EXTUBATED_CAREVUE = 640
 
-ITEMS: frozenset[int] = SETTINGS | {
+ITEMS: frozenset[int] = VENTILATOR_SETTINGS | {
     _TYPE_CAREVUE,
     _TYPE_METAVISION,
     _DEVICE_CAREVUE,
@@ -94,7 +94,7 @@ def _signs(tables: MimicTables, chartevents: str) -> str:
     # One row a charted sign: is it one of ventilation, of oxygen by another device, of extubation?
     icustays = tables.load("ICUSTAYS", "SOFA (sepsis3)")
     procedures = tables.load("PROCEDUREEVENTS_MV", "SOFA (sepsis3): extubation")
-    settings = ", ".join(str(item) for item in sorted(SETTINGS))
+    settings = ", ".join(str(item) for item in sorted(VENTILATOR_SETTINGS))
     devices = ", ".join(f"'{device}'" for device in OXYGEN_DEVICES)
     extubations = ", ".join(str(item) for item in EXTUBATION_PROCEDURES)
     items = ", ".join(str(item) for item in sorted(ITEMS))

@@ -26,10 +26,10 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 class HashingReader(io.RawIOBase):
-    """Binary file that is hashed, and its progress reported, as it is read.
+    """Binary file that is hashed as it is read, with a progress callback.
 
     Args:
-        file: opened unbuffered or buffered, at its start.
+        file: an open file, at its start.
         total: its size in bytes, for `progress`.
         progress: called after each read.
 

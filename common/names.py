@@ -15,18 +15,18 @@ _NAME = re.compile(NAME_PATTERN)
 
 
 def check_name(kind: str, given: str, known: Collection[str]) -> str:
-    """Return a name that is known.
+    """Return a name if it is a known one.
 
     Args:
-        kind: what is named, as the message calls it, e.g. ``vital``.
+        kind: what is named, for the message, e.g. ``vital``.
         given: the name as the user wrote it.
-        known: all names that exist.
+        known: all existing names.
 
     Returns:
         `given`.
 
     Raises:
-        UsageError: naming the nearest known name, if one is near, and all that exist.
+        UsageError: names the nearest known name, if one is near, and all known ones.
     """
     if given in known:
         return given

@@ -1,10 +1,8 @@
-"""The cohort folder: one site table a hospital and the record of how they came about.
+"""Writer of a prepared cohort, the same for all sources: site tables, patients and record.
 
-    OUT/cohort.json          parameters, digests of what was read, versions, flow of exclusions
-    OUT/sites/<site>.parquet the site tables
-    OUT/patients.parquet     age band and sex, where the source tells them
-
-All sources end here, so that what follows does not know where the patients came from.
+OUT/cohort.json            parameters, digests of the inputs, versions, flow of exclusions
+OUT/sites/<site>.parquet   site tables
+OUT/patients.parquet       age band and sex, where the source has them
 """
 
 from __future__ import annotations
@@ -39,20 +37,19 @@ from common.hashing import file_sha256
 
 @dataclass
 class Cohort:
-    """A cohort in memory, as a source hands it over.
+    """A cohort in memory, ready to be written.
 
     Attributes:
         source: the source's name, e.g. ``mimic3``.
-        rule: how patients were chosen, in words.
+        rule: description of the patients' selection.
         step_minutes: length of a time step.
-        parameters: the settings that shaped it, plain values.
-        inputs: of each file or table read, its SHA-256 and size.
+        parameters: settings of the source, plain values.
+        inputs: SHA-256 and size of each file or table read, by name.
         flow: the flow of exclusions.
         dropped: measurements dropped, by reason.
-        sites: of each site, the per-step means: `patient_id`, `stay_id`, `step` and vitals.
-        patients: what `common.data.demographics.describe_patients` returns of these patients at
-        least,
-            where the source tells it.
+        sites: per-step means by site: `patient_id`, `stay_id`, `step` and vitals.
+        patients: frame of `common.data.demographics.describe_patients`, of these patients or more;
+            None where the source has neither age nor sex.
     """
 
     source: str
@@ -67,16 +64,16 @@ class Cohort:
 
 
 def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse early, before a long pass, to write over another cohort or a stranger's files.
+    """Refuse, before a long pass, to overwrite another cohort or other files.
 
     Args:
-        out: the cohort folder to be.
+        out: the cohort folder to write.
         source: the source's name.
-        parameters: the settings of the cohort to be.
-        overwrite: whether another cohort may be replaced. Anything else never is.
+        parameters: settings of the cohort to write.
+        overwrite: whether another cohort may be replaced; other files never are.
 
     Raises:
-        CohortError: where `out` holds something that must not be lost, or cannot be written.
+        CohortError: `out` has something that must not be lost, or cannot be written.
     """
     if not check_output_folder(out, COHORT_FILE) or overwrite:
         return
@@ -89,18 +86,18 @@ def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite:
 
 
 def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Write the cohort folder, whole or not at all; the same cohort gives the same bytes.
+    """Write the cohort folder atomically; equal cohorts give equal bytes.
 
     Args:
-        cohort: what to write.
+        cohort: the cohort.
         out: the folder.
-        overwrite: whether another cohort that stands there may be replaced.
+        overwrite: whether another cohort in it may be replaced.
 
     Returns:
-        The record, as it stands in `cohort.json`.
+        The record, as in `cohort.json`.
 
     Raises:
-        CohortError: where no patient is left, or `out` holds something that must not be lost.
+        CohortError: no patient is left, or `out` has something that must not be lost.
     """
     check_free(out, cohort.source, cohort.parameters, overwrite)
     kept = {site: rows for site, rows in sorted(cohort.sites.items()) if len(rows)}
@@ -115,8 +112,8 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
                 site: _write_site(cohort, site, rows, partial / SITES_FOLDER / f"{site}.parquet")
                 for site, rows in kept.items()
             }
-            told = _write_patients(cohort, kept, partial / PATIENTS_FILE)
-            record = _record(cohort, summaries, told)
+            patients = _write_patients(cohort, kept, partial / PATIENTS_FILE)
+            record = _record(cohort, summaries, patients)
             write_cohort_record(partial, out, COHORT_FILE, record, overwrite)
     except OSError as error:
         raise unwritable(out, error) from error
@@ -133,7 +130,7 @@ def _write_site(cohort: Cohort, site: str, rows: pd.DataFrame, path: Path) -> di
 def _write_patients(
     cohort: Cohort, kept: Mapping[str, pd.DataFrame], path: Path
 ) -> dict[str, Any] | None:
-    """Write what is known of the patients who are left; return what the record says of it."""
+    """Write age band and sex of the patients left; return their entry of the record."""
     if cohort.patients is None:
         return None
     left = {str(patient) for rows in kept.values() for patient in rows["patient_id"].unique()}

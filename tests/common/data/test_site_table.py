@@ -111,7 +111,7 @@ def with_value(column: str, row: int, value: Any) -> SiteTable:
         ("heart_rate", 0, np.inf, "row 0: heart_rate is outside"),
         ("spo2", 0, 100.5, "row 0: spo2 is outside 0 < x <= 100 %"),
         ("temperature_c", 4, 98.6, "row 4: temperature_c is outside"),
-        ("step", 1, 5, "row 1: step breaks the run"),
+        ("step", 1, 5, "row 1: step is not the next"),
         ("stay_id", 0, None, "row 0: stay_id is empty"),
         ("patient_id", 3, "", "row 3: patient_id is empty"),
         ("split", 0, "holdout", "row 0: split is not the one"),
@@ -127,7 +127,7 @@ def test_a_broken_row_is_named(column: str, row: int, value: Any, message: str) 
 def test_a_stay_of_two_patients_is_named() -> None:
     frame = table().frame
     frame.loc[[4, 5], "stay_id"] = "7"
-    with pytest.raises(SiteTableError, match="row 4: stay_id stands in two places"):
+    with pytest.raises(SiteTableError, match="row 4: stay_id occurs in two places"):
         validate_site_table(SiteTable(frame, INFO))
 
 
@@ -160,7 +160,7 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
         read_site_table(text)
     plain = tmp_path / "plain.parquet"
     pq.write_table(pa.table({"a": [1]}), plain)
-    with pytest.raises(SiteTableError, match="carries no valid fedvitals metadata"):
+    with pytest.raises(SiteTableError, match="has no valid fedvitals metadata"):
         read_site_table(plain)
 
 

@@ -23,16 +23,16 @@ _HOUR_US = 3_600_000_000
 
 
 def unknown_rows(connection: duckdb.DuckDBPyConnection, sources: list[Source]) -> int:
-    """Return how many rows of long sources had a code that the mapping does not name."""
+    """Return the number of rows of long sources whose code is not in the mapping."""
     (known,) = only_row(connection, "SELECT count(*) FROM staged")
     return sum(source.rows for source in sources) - int(known)
 
 
 def count_dropped(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, int]]:
-    """Count each vital's measurements: how many were read, dropped by reason, and used.
+    """Count each vital's measurements: read, dropped by reason, and used.
 
     Returns:
-        By vital: `read`, the `DROP_REASONS` that occur, and `used`, which sum up to `read`.
+        By vital: `read`, the `DROP_REASONS` that occur, and `used`; all but `read` sum up to it.
     """
     rows = connection.execute(
         f"""
@@ -62,16 +62,16 @@ def count_dropped(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, 
 
 
 def read_signs(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> dict[str, Any]:
-    """Look for the traces of a wrong unit, a wrong zone and stays that overlap.
+    """Return signs of a wrong unit, a wrong time zone and overlapping stays.
 
     Args:
-        connection: holds the tables of `stays.assign_stays` and `hourly.keep_stays`.
-        mapping: how stays were told apart.
+        connection: has the tables of `stays.assign_stays` and `selection.keep_stays`.
+        mapping: the mapping of the ingest.
 
     Returns:
-        `impossible_median` (by vital), `overlapping_stays` (of those kept), and where stays have
-        an admission `early`: the `share` of stays with measurements in the `LEAD_HOURS` before
-        it, and by how many `hours` the first of them leads, in the median.
+        `impossible_median` (by vital), `overlapping_stays` (of those kept), and, if stays have an
+        admission, `early`: the `share` of stays with measurements in the `LEAD_HOURS` before it,
+        and the median lead of the first of them in `hours`.
     """
     signs: dict[str, Any] = {
         "impossible_median": _impossible_medians(connection),
@@ -83,7 +83,7 @@ def read_signs(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> d
 
 
 def _impossible_medians(connection: duckdb.DuckDBPyConnection) -> dict[str, float]:
-    """Return, by vital, the median of the impossible values: it tells a unit that was not named."""
+    """Return, by vital, the median of the impossible values, which reveals a wrong unit."""
     rows = connection.execute(
         f"""
         SELECT c.vital, quantile_disc(m.scaled, 0.5) / {MILLIONTHS}
@@ -113,7 +113,7 @@ def _overlapping(connection: duckdb.DuckDBPyConnection) -> int:
 
 def _early(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> dict[str, float]:
     found = "r.stay = s.stay" if by_key else "r.patient = s.patient"
-    # The hours before an admission may belong to the stay before it: a transfer is no mistake.
+    # Hours that belong to the stay before do not count: a transfer is not an error.
     share, lead = only_row(
         connection,
         f"""

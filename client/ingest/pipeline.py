@@ -1,10 +1,10 @@
-"""The whole way from a hospital's table to the folder of its site table.
+"""Ingest of a hospital's table into a cohort folder with its site table.
 
-    OUT/ingest.json            what was read, how it was mapped, what was left out and why
-    OUT/sites/<site>.parquet   the site table
+    OUT/ingest.json            inputs, mapping, and counts of what was left out, by reason
+    OUT/sites/<site>.parquet   site table
 
-The folder is a cohort of one site: `client check`, `simulation` and the site's node read it as any
-other. Neither file holds an id of the hospital's where the mapping asks for hashed ones.
+`client check`, `simulation` and the site's node read the folder as a cohort of one site. If the
+mapping has hashed ids, neither file has an id of the hospital's.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Ingested:
     """A hospital's table in memory, ready to be written.
 
     Attributes:
-        steps: `patient_id`, `stay_id`, `step` and the vitals, a row a stay and step.
-        record: what `ingest.json` will say, but for the site table's own counts.
+        steps: `patient_id`, `stay_id`, `step` and the vitals, a row per stay and step.
+        record: content of `ingest.json` except the site table's own counts.
     """
 
     steps: pd.DataFrame
@@ -76,26 +76,26 @@ def ingest_tables(
     memory_gb: float = 2.0,
     progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
-    """Read a hospital's table by its mapping and write the folder, whole or not at all.
+    """Read a hospital's table by its mapping and write the folder atomically.
 
-    The same input gives the same bytes, whatever the order of its rows.
+    The same rows in any order give the same bytes.
 
     Args:
-        mapping: how the table is read.
-        tables: its files, each of the same columns; none where the mapping names a query.
+        mapping: description of the table.
+        tables: its files, all with the same columns; none if the mapping names a query.
         out: the folder.
-        secret: file of the key that ids are hashed with, where the mapping asks for it.
-        overwrite: whether another site's folder that stands there may be replaced.
+        secret: file of the key that ids are hashed with, if the mapping has hashed ids.
+        overwrite: whether another site's folder in `out` may be replaced.
         memory_gb: bound on the memory of the queries, in gigabytes.
         progress: called while a CSV file is read.
 
     Returns:
-        The record, as it stands in `ingest.json`.
+        The record, as in `ingest.json`.
 
     Raises:
-        UsageError: where table and mapping do not go together.
-        SourceError: where the table is damaged, or nothing of it could be used.
-        CohortError: where no stay is left, or `out` holds something that must not be lost.
+        UsageError: table and mapping do not match.
+        SourceError: the table is damaged, or no row of it can be used.
+        CohortError: no stay is left, or `out` has something that must not be lost.
     """
     if not memory_gb > 0:
         raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
@@ -151,7 +151,7 @@ def _read(
     if mapping.shape == "long" and rows and strangers == rows:
         raise SourceError(
             f"none of {rows:,} rows has a code of the mapping in the column "
-            f"{mapping.columns.code}; compare the codes in [vitals] with what stands there"
+            f"{mapping.columns.code}; compare the codes in [vitals] with those in it"
         )
     assign_stays(connection, mapping, stay_source)
     flow = ExclusionFlow()
@@ -204,8 +204,8 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
 
 @contextmanager
 def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyConnection]:
-    # Beside the folder to be, on the disk that the site has chosen for its data, and open to its
-    # owner alone: the scratch holds patients' records, and a killed process leaves it behind.
+    # Beside `out`, on the disk that the site chose for its data, and readable by its owner alone:
+    # it has patients' records, and a killed process leaves it behind.
     scratch = Path(
         tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL_SUFFIX, dir=out.absolute().parent)
     )
@@ -215,14 +215,14 @@ def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyCo
             config={
                 "memory_limit": f"{memory_gb}GB",
                 "temp_directory": str(scratch / "spill"),
-                # No query leans on the order of rows in a file; not keeping it saves memory.
+                # No query depends on the order of rows in a file; dropping it saves memory.
                 "preserve_insertion_order": False,
-                # Nothing is fetched, and no extension of the user's is run.
+                # Nothing is downloaded, and no extension of the user's is loaded.
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
             },
         ) as connection:
-            # An offset in a text is applied, a time without one stays as it is.
+            # An offset in a text is applied; a time without one is unchanged.
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
     finally:

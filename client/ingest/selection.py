@@ -22,11 +22,11 @@ _COMMENT = "#"
 
 
 def stay_frame(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
-    """Return the stays, one a row, sorted by patient and stay.
+    """Return the stays, one per row, sorted by patient and stay.
 
     Returns:
         `stay` (number), `patient_id`, `stay_id` (str), `is_single`, `chosen` (bool), `last_us`
-        (microseconds from the start to the last good measurement; -1 where there is none).
+        (microseconds from the start to the last valid measurement; -1 without one).
     """
     return connection.execute(
         """
@@ -42,18 +42,18 @@ def stay_frame(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 def choose_stays(
     stays: pd.DataFrame, mapping: SiteMapping, flow: ExclusionFlow
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Apply the cohort's rules in one stated order, each with its count.
+    """Apply the cohort's rules in a fixed order and count the stays left after each.
 
     Args:
         stays: from `stay_frame`.
-        mapping: the rules.
-        flow: where the counts are noted.
+        mapping: has the rules.
+        flow: gets the counts.
 
     Returns:
-        The stays that are kept; and, of each list of ids, how many of its ids no stay has.
+        The stays kept; and, by list of ids, the number of its ids that no stay has.
 
     Raises:
-        SourceError: where a list of ids cannot be read.
+        SourceError: a list of ids cannot be read.
     """
     stays = stays.assign(unit=mapping.site)
     flow.record("stays in the source", stays)
@@ -66,7 +66,7 @@ def choose_stays(
     stays = stays[stays["last_us"] < mapping.stay.max_days * _DAY_US]
     flow.record(f"at most {mapping.stay.max_days} days", stays)
     step_us = mapping.table.step_minutes * MINUTE_US
-    # A step counts as a whole, as it does in the table.
+    # A step counts in full, as in the site table.
     lengths = (stays["last_us"].to_numpy(np.int64) // step_us + 1) * step_us
     stays = stays[lengths >= mapping.cohort.min_hours * _HOUR_US]
     flow.record(f"at least {mapping.cohort.min_hours:g} h of vital signs", stays)
@@ -100,7 +100,7 @@ def _read_ids(path: Path) -> set[str]:
 
 
 def keep_stays(connection: duckdb.DuckDBPyConnection, kept: pd.DataFrame) -> None:
-    """Create the table `kept` of the stays (by number) that the cohort keeps."""
+    """Create the table `kept`: the numbers of the stays kept."""
     connection.register("kept_frame", kept[["stay"]])
     connection.execute("CREATE TABLE kept AS SELECT stay FROM kept_frame")
     connection.unregister("kept_frame")

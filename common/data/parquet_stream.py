@@ -77,7 +77,7 @@ class ParquetStream:
             raise self._unreadable(error) from error
 
     def digest(self) -> dict[str, Any]:
-        """Return `file`, `bytes` and `sha256`, in a pass of its own: columns are read selectively."""
+        """Return `file`, `bytes` and `sha256`, in a pass of its own: batches skip columns."""
         return describe_file(self._path)
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:

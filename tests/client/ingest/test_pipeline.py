@@ -84,7 +84,7 @@ def test_a_stay_listed_twice_with_different_times_is_refused(tmp_path: Path) -> 
     stays = [("a", "1", "2024-03-01 00:00"), ("a", "1", "2024-03-02 00:00")]
     write_rows(tmp_path / "stays.csv", stays, ("pid", "stay", "in"))
     mapping = long_mapping(tmp_path, stay='table = "stays.csv"\nid = "stay"\nstart = "in"')
-    with pytest.raises(SourceError, match=r"stays\.csv gives 1 stays twice"):
+    with pytest.raises(SourceError, match=r"stays\.csv has 1 stays twice"):
         run(mapping, [write_rows(tmp_path / "t.csv", TWO)], tmp_path / "out")
 
 

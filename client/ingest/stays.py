@@ -189,7 +189,7 @@ def _stays_by_key(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -
 
 
 def _stays_by_bounds(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
-    """Create `stays` from bounds; a moment that ends one and starts the next belongs to the next."""
+    """Create `stays` from bounds; a moment that ends one and starts the next is in the next."""
     connection.execute(
         f"""
         CREATE TABLE stays AS

@@ -27,34 +27,34 @@ _STREAM = "source_stream"
 
 
 class TableStream(Protocol):
-    """A table's file, read once from start to end."""
+    """Stream of the rows of a table's file."""
 
     schema: pa.Schema
-    """Of the batches, with lower-case names."""
+    """Schema of the batches, with lower-case names."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read the file."""
+        """Read the file once and yield its rows."""
 
     def digest(self) -> dict[str, Any]:
-        """Return `file`, `bytes` and `sha256` of the file, after it was read."""
+        """Return `file`, `bytes` and `sha256` of the file, after `batches` is exhausted."""
 
 
 class MimicTables:
-    """A MIMIC-III folder and the DuckDB database that its tables are loaded into.
+    """Context manager of a MIMIC-III folder and the DuckDB database with its loaded tables.
 
-    The database lies in a scratch folder of its own, so that memory stays bounded also for tables
-    of tens of millions of rows; the scratch folder goes when the context ends.
+    The database is in a scratch folder of its own, so that memory is bounded even for tables of
+    tens of millions of rows; the scratch folder is removed at the end of the context.
 
     Args:
         folder: the folder with the tables.
-        memory_gb: the most memory that DuckDB may use, in gigabytes.
+        memory_gb: bound on DuckDB's memory, in gigabytes.
 
     Attributes:
         connection: the open connection.
 
     Raises:
-        SourceError: where `folder` is not a folder.
-        UsageError: where `memory_gb` is not positive.
+        SourceError: `folder` is not a folder.
+        UsageError: `memory_gb` is not positive.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -74,7 +74,7 @@ class MimicTables:
             config={
                 "memory_limit": f"{memory_gb}GB",
                 "temp_directory": str(self._scratch / "spill"),
-                # No query may lean on the order of rows in a file; not keeping it saves memory.
+                # No query may depend on the order of rows in a file; dropping it saves memory.
                 "preserve_insertion_order": False,
             },
         )
@@ -96,7 +96,7 @@ class MimicTables:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def has(self, table: str) -> bool:
-        """Tell whether the folder holds a file of the table (its name in upper case)."""
+        """Return whether the folder has a file of the table (its name in upper case)."""
         return self._find(table) is not None
 
     def path(self, table: str, needed_for: str) -> Path:
@@ -104,10 +104,10 @@ class MimicTables:
 
         Args:
             table: the table's name in upper case, e.g. ``ICUSTAYS``.
-            needed_for: what cannot be done without it, for the message.
+            needed_for: what needs the table, for the message.
 
         Raises:
-            SourceError: where there is none, naming the table, what needs it and what was sought.
+            SourceError: there is none; names the table, what needs it and the files looked for.
         """
         found = self._find(table)
         if found is None:
@@ -124,18 +124,18 @@ class MimicTables:
         Args:
             table: the table's name in upper case; any of `TABLE_COLUMNS` but CHARTEVENTS, which is
                 streamed (see `chartevents.stream_chartevents`).
-            needed_for: what cannot be done without it, for messages.
-            where: an SQL condition on the typed columns that keeps only the rows of use, for the
-                large tables, e.g. ``itemid IN (50885, 50912)``.
+            needed_for: what needs the table, for messages.
+            where: SQL condition on the typed columns of the rows to keep, for large tables, e.g.
+                ``itemid IN (50885, 50912)``.
 
         Returns:
             The name of the DuckDB table: the table's own in lower case, its columns in lower case
-            and of the types in `TABLE_COLUMNS`. The order of its rows is not defined.
+            and of the types in `TABLE_COLUMNS`. The order of its rows is undefined.
 
         Raises:
-            SourceError: where the table or a column is missing, the file is damaged, or a field
-                cannot be read as its type.
-            ValueError: where the table was loaded before with another `where`.
+            SourceError: the table or a column is missing, the file is damaged, or a field cannot
+                be read as its type.
+            ValueError: the table was loaded before with another `where`.
         """
         if table not in self._loaded:
             path = self.path(table, needed_for)
@@ -151,20 +151,20 @@ class MimicTables:
         return table.lower()
 
     def ingest(self, table: str, stream: TableStream, *, where: str | None = None) -> None:
-        """Create the DuckDB table of a source table from a stream, and keep the file's digest.
+        """Create the DuckDB table of a source table from a stream, and record the file's digest.
 
         Args:
             table: the table's name in upper case.
             stream: its rows; each column is cast to its type in `TABLE_COLUMNS`.
-            where: an SQL condition on the typed columns that keeps only the rows of use.
+            where: SQL condition on the typed columns of the rows to keep.
 
         Raises:
-            SourceError: where the stream raises it, or a field cannot be read as its type.
+            SourceError: the stream raises it, or a field cannot be read as its type.
         """
         failure: list[SourceError] = []
 
         def guarded() -> Generator[pa.RecordBatch, None, None]:
-            # DuckDB would wrap an error of the stream in one of its own.
+            # DuckDB wraps an error of the stream in one of its own.
             try:
                 yield from stream.batches()
             except SourceError as error:
@@ -204,13 +204,13 @@ class MimicTables:
         )
 
     def _not_loaded(self, table: str, error: duckdb.Error) -> Exception:
-        # The first line of a conversion error names the column and the value.
+        # The first line of a conversion error has the column and the value.
         reason = str(error).split("\n", 1)[0]
         if isinstance(error, duckdb.ConversionException):
             reason = reason.removeprefix("Conversion Error: ")
             return SourceError(
                 f"{table}: {self._find(table)} has a field that cannot be read: {reason}; "
-                "mend the file"
+                "fix the file"
             )
         if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
             return SourceError(

@@ -1,11 +1,8 @@
-"""Vital signs of MIMIC-III: item ids, units, errors, duplicates, and the mean per time step.
+"""Vital signs of MIMIC-III: item ids, units, errors, duplicates, and means per time step.
 
-Item ids and ranges are those of MIT-LCP/mimic-code's `pivoted_vital`, and the mean is built as it
-builds it: first over the values charted at one time (an arterial line beside a cuff), then over the
-chart times of the step. So a time at which two devices were read counts as much as one at which
-one was. Added to its items are 225309 and 225310, the systolic and diastolic pressure of the
-arterial line ("ART BP"), of which it takes only the mean, 225312: without them the three pressures
-would speak of different moments.
+Item ids and ranges are those of MIT-LCP/mimic-code's `pivoted_vital`. Added are 225309 and 225310,
+systolic and diastolic pressure of the arterial line ("ART BP"), of which it has only the mean,
+225312: without them the three pressures would be of different moments.
 """
 
 from __future__ import annotations
@@ -23,12 +20,12 @@ from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 
 @dataclass(frozen=True)
 class VitalItems:
-    """The ITEMIDs under which a vital sign is charted.
+    """ITEMIDs of a vital sign in CHARTEVENTS.
 
     Attributes:
-        carevue: the ids of the record system used until 2008.
-        metavision: those of its successor.
-        fahrenheit: which of them hold degrees Fahrenheit.
+        carevue: ids of the record system used until 2008.
+        metavision: ids of its successor.
+        fahrenheit: those of them in degrees Fahrenheit.
     """
 
     carevue: tuple[int, ...]
@@ -37,7 +34,7 @@ class VitalItems:
 
     @property
     def all(self) -> tuple[int, ...]:
-        """The ids of both systems."""
+        """Ids of both systems."""
         return self.carevue + self.metavision
 
 
@@ -50,7 +47,7 @@ ITEMS_OF_VITAL: Mapping[str, VitalItems] = {
     "temperature_c": VitalItems((678, 676), (223761, 223762), fahrenheit=(678, 223761)),
     "spo2": VitalItems((646,), (220277,)),
 }
-"""The one place that says where each vital sign stands in CHARTEVENTS."""
+"""Items of each vital sign, by its name."""
 
 VITAL_ITEMS: frozenset[int] = frozenset(
     item for items in ITEMS_OF_VITAL.values() for item in items.all
@@ -63,8 +60,9 @@ DROPPED_REASONS: tuple[str, ...] = (
     "impossible value",
     "outside every kept stay",
 )
-"""Why a measurement is dropped; the first that holds, in this order, counts: of several equal rows
-(same patient, item, time, value and error flag) all but one are duplicates, whatever the one is."""
+"""Reasons to drop a measurement; the first that applies, in this order, is counted. Of several
+equal rows (same patient, item, time, value and error flag) all but one are duplicates, even if that
+one is dropped."""
 
 _FAHRENHEIT_RANGE = (70, 120)
 
@@ -74,27 +72,26 @@ def hourly_vitals(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Clean the charted vital signs and average them per stay and time step.
 
-    A measurement belongs to the stay of its patient within whose [INTIME, OUTTIME] it was charted,
-    also where its ICUSTAY_ID is empty or another; at the very moment at which one stay ends and the
-    next begins, to the later one. A stay without OUTTIME ends where the patient's next ICU stay
-    begins or the hospital discharge is, whichever is earlier: without that bound it would draw in
-    whatever was charted years later.
+    A measurement belongs to the stay of its patient whose [INTIME, OUTTIME] contains its time, even
+    if its ICUSTAY_ID is empty or different; a moment that ends one stay and starts the next is in
+    the next. A stay without OUTTIME ends at the patient's next ICU stay or the hospital discharge,
+    whichever is earlier: otherwise it would include charts of years later.
 
     Args:
-        tables: the MIMIC-III folder; ICUSTAYS and ADMISSIONS are read where an OUTTIME is empty.
+        tables: the MIMIC-III folder; ICUSTAYS and ADMISSIONS are read if an OUTTIME is empty.
         stays: a DuckDB table of the stays to keep: `subject_id`, `icustay_id`, `intime`, `outtime`.
-        chartevents: a DuckDB table with the CHARTEVENTS rows of `VITAL_ITEMS` (others are passed
-            over) of these patients: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
+        chartevents: a DuckDB table with the CHARTEVENTS rows of `VITAL_ITEMS` (others are
+            ignored) of these patients: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
         step_minutes: length of a step; step = floor((CHARTTIME - INTIME) / step length).
 
     Returns:
-        The means, one row a stay and step with any measurement: `patient_id` and `stay_id` (str),
-        `step` (int32) and the vitals (float32, NaN where not measured), sorted by these keys. And
-        how many measurements were dropped, by `DROPPED_REASONS`.
+        The means, one row per stay and step with any measurement: `patient_id` and `stay_id` (str),
+        `step` (int32) and the vitals (float32, NaN where not measured), sorted by these keys; and
+        the number of measurements dropped, by `DROPPED_REASONS`.
 
     Raises:
-        SourceError: where an OUTTIME is empty and ADMISSIONS or ICUSTAYS is missing.
-        UsageError: where `step_minutes` is less than 1.
+        SourceError: an OUTTIME is empty and ADMISSIONS or ICUSTAYS is missing.
+        UsageError: `step_minutes` is less than 1.
     """
     if step_minutes < 1:
         raise UsageError(f"the step length must be at least 1 minute, got {step_minutes}")
@@ -132,7 +129,7 @@ def _range(vital: Vital, items: VitalItems, item: int) -> tuple[bool, float, flo
 
 
 def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
-    """Give each stay the time `before` which it ends, so that a moment is in one stay at most."""
+    """Create `vital_stays`: each stay's exclusive end `before`, so that stays do not overlap."""
     connection = tables.connection
     open_ended = f"SELECT count(*) FROM {stays} WHERE outtime IS NULL"
     if connection.execute(open_ended).fetchall() == [(0,)]:
@@ -140,7 +137,7 @@ def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
     else:
         icustays = tables.load("ICUSTAYS", "the end of ICU stays without OUTTIME")
         admissions = tables.load("ADMISSIONS", "the end of ICU stays without OUTTIME")
-        # least() passes over NULLs: a missing bound leaves the other one.
+        # least() ignores NULL: if one bound is missing, the other counts.
         ends = f"""
             SELECT s.icustay_id,
                 coalesce(s.outtime::TIMESTAMP, least(b.next_intime, b.dischtime)) AS until
@@ -167,7 +164,7 @@ def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
 
 
 def _measurements(chartevents: str) -> str:
-    """Each vital measurement once: its value in millionths of the unit, or why it is dropped."""
+    """Return the query of distinct measurements: value in millionths, or reason to drop it."""
     return f"""
         WITH distinct_rows AS (
             SELECT c.subject_id, c.itemid, c.charttime, c.valuenum,

@@ -1,8 +1,7 @@
-"""The records of a challenge as they were published: in a tar archive, or in an unpacked folder.
+"""Reader of a challenge's records, from a tar archive or an unpacked folder.
 
-Either way the same records come out in the same order, that of their names. A tar archive is read
-once from front to back, unpacked in memory only and hashed on the way; one that ends early or is
-damaged anywhere is an error, never a silently smaller cohort.
+Both give the same records, sorted by name. A tar archive is read once, unpacked in memory and
+hashed in the same pass; a truncated or damaged one is an error, never a silently smaller cohort.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ class _Readable(Protocol):
 
 @dataclass(frozen=True)
 class RecordKind:
-    """Which files of a source are records.
+    """File names of a challenge's records.
 
     Attributes:
-        file_name: the pattern that a record's whole file name matches.
-        description: what was looked for, in words, for the message when nothing was found.
+        file_name: pattern of a record's whole file name.
+        description: the pattern in words, for messages.
     """
 
     file_name: re.Pattern[str]
@@ -57,7 +56,7 @@ class StayRecord:
     """One stay's file.
 
     Attributes:
-        path: where it lies within the source, with forward slashes.
+        path: relative to the source, with forward slashes.
         content: the file's bytes.
     """
 
@@ -66,7 +65,7 @@ class StayRecord:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending: the challenge's own id of the stay."""
+        """File name without its suffix: the challenge's id of the stay."""
         return PurePosixPath(self.path).stem
 
 
@@ -76,18 +75,18 @@ def read_records(
     """Read all records of a challenge.
 
     Args:
-        source: a tar archive (plain, .gz, .bz2 or .xz, told by its content) or a folder; the
-            records may lie in folders within it, beside other files.
-        kind: which files are records.
+        source: a tar archive (plain, .gz, .bz2 or .xz, detected by content) or a folder; the
+            records may be in folders within it, beside other files.
+        kind: file names of records.
         progress: called as the source is read.
 
     Returns:
-        The records in the order of their names, and by the source's name its size in bytes and
-        its SHA-256: that of the archive, or of all records' paths and contents in a folder.
+        The records sorted by name; and by the source's name its size in bytes and SHA-256, of the
+        archive, or of all records' paths and contents in a folder.
 
     Raises:
-        SourceError: where the source is absent, is no tar archive, is damaged or holds no record,
-            or where a record stands in it twice.
+        SourceError: the source is absent, is not a tar archive, is damaged, has no record or has
+            a record twice.
     """
     if source.is_dir():
         records, digest = _read_folder(source, kind, progress)
@@ -127,7 +126,7 @@ def _read_folder(
 
 
 def _walk(source: Path, kind: RecordKind) -> Iterator[Path]:
-    # Left to itself, os.walk passes over linked folders and those that it may not list.
+    # By default os.walk skips linked folders and ignores those that it may not list.
     for folder, _, names in os.walk(source, onerror=_raise, followlinks=True):
         yield from (Path(folder, name) for name in names if kind.file_name.fullmatch(name))
 
@@ -190,10 +189,10 @@ def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[S
 
 
 class _TarStream:
-    """The bytes of a tar archive on their way to `tarfile`, which takes much damage for the end.
+    """Stream of a tar archive that detects damage which `tarfile` takes for the end.
 
-    `tarfile` stops without a word at a broken header and where the closing zero blocks are
-    missing. This remembers where the last byte that is not zero stood, so that it can be told.
+    `tarfile` stops silently at a broken header and at missing closing zero blocks. This class
+    records the position of the last nonzero byte, which reveals both.
     """
 
     def __init__(self, stream: _Readable) -> None:
@@ -210,7 +209,7 @@ class _TarStream:
         return data
 
     def check_end(self, offset: int) -> None:
-        """Read to the end; raise `EOFError` unless only zeros, a block at least, follow `offset`.
+        """Read to the end; raise `EOFError` unless only zeros, at least a block, follow `offset`.
 
         Reading to the end also makes the decompressor verify its checksum.
         """

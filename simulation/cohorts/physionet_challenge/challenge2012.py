@@ -1,7 +1,7 @@
 """PhysioNet/CinC Challenge 2012: 48 hours of an ICU stay, four kinds of unit.
 
-One `.txt` a stay with the columns Time (HH:MM since admission), Parameter and Value; general
-descriptors stand at 00:00, with -1 where missing. Source: Silva et al., Predicting in-hospital
+One `.txt` per stay with the columns Time (HH:MM since admission), Parameter and Value; general
+descriptors are at 00:00, with -1 = missing. Source: Silva et al., Predicting in-hospital
 mortality of ICU patients, Computing in Cardiology 2012; data doi 10.13026/C2MS32.
 """
 
@@ -43,7 +43,7 @@ from simulation.cohorts.physionet_challenge.selection import (
 )
 
 ICU_TYPES = {1: "ccu", 2: "csru", 3: "micu", 4: "sicu"}
-"""The unit behind each ICUType."""
+"""Care unit of each ICUType."""
 
 VITAL_OF_PARAMETER = {
     "HR": "heart_rate",
@@ -57,7 +57,7 @@ VITAL_OF_PARAMETER = {
     "Temp": "temperature_c",
     "SaO2": "spo2",
 }
-"""The vital behind each parameter; NI is the cuff, its partner the arterial line."""
+"""Vital sign of each parameter; NI is the cuff, its counterpart the arterial line."""
 
 _SOURCE = "challenge-2012"
 _KIND = RecordKind(
@@ -74,9 +74,9 @@ def challenge_2012(
     min_hours: int = 12,
     progress: ReadProgress | None = None,
 ) -> Cohort:
-    """Read the 2012 challenge into one set of per-step means a kind of ICU.
+    """Read the 2012 challenge into per-step means of each kind of ICU.
 
-    Each record is a patient of its own, since the challenge gives no patient ids. No label of
+    Each record is a patient of its own, since the challenge has no patient ids. No label of
     sepsis exists here: all adults' stays are kept. Cuff and arterial pressures become one vital.
 
     Args:
@@ -86,11 +86,11 @@ def challenge_2012(
         progress: called as the source is read.
 
     Returns:
-        The cohort with the sites ccu, csru, micu and sicu, as far as they have stays.
+        The cohort with the sites ccu, csru, micu and sicu, if they have stays.
 
     Raises:
-        SourceError: where the source cannot be read or a record in it is malformed.
-        UsageError: where a setting means nothing.
+        SourceError: the source cannot be read, or a record in it is malformed.
+        UsageError: a setting is invalid.
     """
     check_settings(step_minutes, min_hours)
     records, inputs = read_records(source, _KIND, progress)
@@ -113,7 +113,7 @@ def challenge_2012(
 
 def _minutes(table: pa.Table, records: Sequence[StayRecord]) -> Ints:
     """Convert the times to minutes since admission, [N]."""
-    # A few thousand distinct times stand for a million rows.
+    # A million rows have a few thousand distinct times.
     encoded = table["Time"].combine_chunks().dictionary_encode()
     parsed = [_TIME.fullmatch(time) for time in encoded.dictionary.to_pylist()]
     minutes = np.array([60 * int(time[1]) + int(time[2]) if time else -1 for time in parsed])
@@ -135,7 +135,7 @@ def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
         {
             "patient_id": [record.name for record in records],
             "unit": [ICU_TYPES[int(icu)] for icu in icu_type],
-            # -1 marks an unknown age, which is below every limit, as it should be.
+            # -1 = unknown age, which is below the limit and thus excluded.
             "age": _descriptor(table, "Age", records),
             "sex": sexes(_descriptor(table, "Gender", records)),
         }
@@ -143,7 +143,7 @@ def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
 
 
 def _descriptor(table: pa.Table, parameter: str, records: Sequence[StayRecord]) -> Floats:
-    """Return a general descriptor of each record, NaN where it has none, [R]."""
+    """Return a general descriptor of each record, NaN if it has none, [R]."""
     rows = table.filter(pc.equal(table["Parameter"], parameter))
     values, _ = parse_numbers(rows["Value"])
     return record_maximum(values, rows, records)

@@ -1,7 +1,7 @@
 """PhysioNet/CinC Challenge 2019: hourly records of two hospitals, labelled by Sepsis-3.
 
-One `.psv` a stay, a row an hour. ICULOS counts the hours since admission to the ICU; Unit1 says
-MICU and Unit2 SICU, both empty where unknown; SepsisLabel is 1 from six hours before the onset of
+One `.psv` per stay, a row per hour. ICULOS counts the hours since admission to the ICU; Unit1 is
+MICU and Unit2 SICU, both empty if unknown; SepsisLabel is 1 from six hours before the onset of
 sepsis on. Source: Reyna et al., Crit Care Med 2020, 48(2):210; data doi 10.13026/v64v-d857.
 """
 
@@ -51,10 +51,10 @@ VITAL_OF_COLUMN = {
     "Temp": "temperature_c",
     "O2Sat": "spo2",
 }
-"""The vital behind each column."""
+"""Vital sign of each column."""
 
 MAX_ICULOS = 100 * 24
-"""Hours of the longest stay believed: the challenge's own end after 336 hours."""
+"""Largest valid ICULOS, in hours; the challenge's own records end after 336."""
 
 _SOURCE = "challenge-2019"
 _KIND = RecordKind(re.compile(r"p[0-9]+\.psv"), "files named as p100002.psv, in any folder")
@@ -70,9 +70,9 @@ def challenge_2019(
     min_hours: int = 12,
     progress: ReadProgress | None = None,
 ) -> Cohort:
-    """Read the 2019 challenge into one set of per-step means a hospital and unit.
+    """Read the 2019 challenge into per-step means of each hospital and unit.
 
-    Each record is a patient of its own, since the challenge gives no patient ids. Steps count from
+    Each record is a patient of its own, since the challenge has no patient ids. Steps count from
     a record's first row.
 
     Args:
@@ -83,12 +83,12 @@ def challenge_2019(
         progress: called as the source is read.
 
     Returns:
-        The cohort with the sites a-micu, a-sicu, a-unknown, b-micu, b-sicu and b-unknown, as far
-        as they have stays.
+        The cohort with the sites a-micu, a-sicu, a-unknown, b-micu, b-sicu and b-unknown, if
+        they have stays.
 
     Raises:
-        SourceError: where the source cannot be read or a record in it is malformed.
-        UsageError: where a setting means nothing.
+        SourceError: the source cannot be read, or a record in it is malformed.
+        UsageError: a setting is invalid.
     """
     check_settings(step_minutes, min_hours)
     if step_minutes % 60:
@@ -136,7 +136,7 @@ def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
 
 
 def _hospital(record: StayRecord) -> str:
-    """The hospital by the record's folder; where that says nothing, by its number."""
+    """Return the hospital by the record's folder, else by its number."""
     for folder in PurePosixPath(record.path).parts[:-1]:
         if folder in _HOSPITAL_FOLDERS:
             return _HOSPITAL_FOLDERS[folder]
@@ -164,22 +164,22 @@ def _measurements(table: pa.Table, records: Sequence[StayRecord]) -> Measurement
     minute = 60 * _hours(table, records)
     parsed = [parse_numbers(table[column]) for column in VITAL_OF_COLUMN]
     values = np.stack([values for values, _ in parsed])  # [columns, rows]
-    said = ~np.isnan(values) | np.stack([no_number for _, no_number in parsed])
-    column, row = np.nonzero(said)
+    present = ~np.isnan(values) | np.stack([no_number for _, no_number in parsed])
+    column, row = np.nonzero(present)
     vital = np.array([VITAL_NAMES.index(name) for name in VITAL_OF_COLUMN.values()])[column]
     return Measurements(
         record=record_indices(table)[row],
         vital=vital,
         parameter=vital,
         minute=minute[row],
-        value=values[said],
+        value=values[present],
     )
 
 
 def _hours(table: pa.Table, records: Sequence[StayRecord]) -> Ints:
     """Return the hours since the first of the record's rows, [N]; rows may be missing."""
     iculos, _ = parse_numbers(table["ICULOS"])
-    # NaN compares false, so that a missing hour is refused too.
+    # NaN compares false: a missing hour is refused too.
     whole = (iculos >= 0) & (iculos <= MAX_ICULOS) & (iculos == np.floor(iculos))
     refuse(~whole, table, records, f"a whole number from 0 to {MAX_ICULOS}", "ICULOS")
     first = -record_maximum(-iculos, table, records)

@@ -1,4 +1,4 @@
-"""Single measurements in long form: cleaned, then averaged per time step."""
+"""Measurements in long form: cleaned, then averaged per time step."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _NO_NUMBER = "no number"
 
 @dataclass(frozen=True)
 class Measurements:
-    """Measurements of vital signs, one an entry of each array [N], in any order.
+    """Measurements of vital signs, one per entry of each array [N], in any order.
 
     Attributes:
         record: index of the stay's record.
         vital: index of the vital in `common.data.site_table.VITALS`.
-        parameter: tells apart the source's parameters of one vital, e.g. cuff and arterial line.
+        parameter: index of the source's parameter, e.g. cuff or arterial line of one vital.
         minute: chart time in minutes since the record's start, not negative.
-        value: in the vital's unit; NaN where the source's text is no number.
+        value: in the vital's unit; NaN if the source's text is not a number.
     """
 
     record: Ints
@@ -40,7 +40,7 @@ class Measurements:
         return len(self.value)
 
     def __getitem__(self, index: npt.NDArray[np.generic]) -> Measurements:
-        """Those that a mask or an index array [M] picks."""
+        """Return the measurements at a mask or an index array [M]."""
         return Measurements(
             self.record[index],
             self.vital[index],
@@ -51,17 +51,16 @@ class Measurements:
 
 
 def clean(measurements: Measurements) -> tuple[Measurements, dict[str, int]]:
-    """Drop what is no measurement: texts, values out of the valid range, repetitions.
+    """Drop texts, values outside the valid range, and duplicates.
 
-    A repetition has the stay, parameter, chart time and value of another measurement.
+    A duplicate has the stay, parameter, chart time and value of another measurement.
 
     Args:
         measurements: as read.
 
     Returns:
-        The valid ones, sorted by record, vital, minute, parameter and value, so that sums over
-        them do not depend on the order of the source; and the number dropped by reason, with the
-        reasons that occur.
+        The valid ones, sorted by record, vital, minute, parameter and value; and the number dropped
+        by reason, for the reasons that occur.
     """
     is_number = ~np.isnan(measurements.value)
     possible = np.zeros(len(measurements), dtype=bool)
@@ -91,7 +90,7 @@ def means_per_step(measurements: Measurements, step_minutes: int) -> pd.DataFram
         step_minutes: length of a time step.
 
     Returns:
-        `record`, `step` and the vitals as float32 with NaN where not measured; one row a record
+        `record`, `step` and the vitals as float32 with NaN where not measured; one row per record
         and step with any vital, sorted.
     """
     rows = pd.DataFrame(
@@ -109,12 +108,12 @@ def means_per_step(measurements: Measurements, step_minutes: int) -> pd.DataFram
 
 
 def _scaled(values: Floats) -> Floats:
-    """Round values to whole millionths, given in millionths."""
+    """Return values in millionths of their unit, rounded to whole ones."""
     return np.rint(values * MILLIONTHS)
 
 
 def _changes(*keys: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
-    """Tell where any of the sorted keys [N] differs from the entry before; the first does."""
+    """Return where any of the sorted keys [N] differs from the entry before; true for the first."""
     new = np.zeros(len(keys[0]), dtype=bool)
     new[:1] = True
     for key in keys:

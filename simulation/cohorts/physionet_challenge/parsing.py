@@ -1,4 +1,4 @@
-"""Thousands of small text files parsed as a few large ones, each row still knowing its record."""
+"""Parser of thousands of small text files as a few large ones, with each row's record index."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.physionet_challenge.archive import StayRecord
 
 RECORD = "record"
-"""The column of a parsed table that holds the index of the row's record."""
+"""Column of a parsed table with the index of the row's record."""
 
 _BATCH_BYTES = 16 << 20
 _NUMBER = r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$"
@@ -28,16 +28,16 @@ def parse_records(
     """Parse delimited text files, each with a header, into one table of texts.
 
     Args:
-        records: the files, one a stay, at least one.
-        delimiter: what separates the fields.
-        columns: those to keep; files may have more, and in any order.
+        records: the files, one per stay, at least one.
+        delimiter: separator of the fields.
+        columns: those to keep; files may have more, in any order.
 
     Returns:
-        A table with the `columns` as text without surrounding blanks and `RECORD` as int32, in
-        the order of the records and of the rows in each.
+        A table with the `columns` as trimmed text and `RECORD` as int32, in the order of the
+        records and of the rows in each.
 
     Raises:
-        SourceError: naming the record that is no text, has no rows, lacks a column or has a row
+        SourceError: names the record that is not text, has no rows, lacks a column or has a row
             with another number of fields than its header.
     """
     return pa.concat_tables(
@@ -53,8 +53,8 @@ def parse_numbers(texts: pa.ChunkedArray) -> tuple[Floats, Bools]:
         texts: the texts, [N].
 
     Returns:
-        The values [N], NaN where the text is no finite decimal number; and whether the text says
-        something that is no number [N]: an empty one and NaN say nothing.
+        The values [N], NaN if the text is not a finite decimal number; and whether the text is
+        neither a number nor empty nor NaN [N].
     """
     is_number = pc.match_substring_regex(texts, _NUMBER)
     values = pc.cast(pc.if_else(is_number, texts, None), pa.float64())
@@ -63,15 +63,15 @@ def parse_numbers(texts: pa.ChunkedArray) -> tuple[Floats, Bools]:
 
 
 def record_maximum(values: Floats, table: pa.Table, records: Sequence[StayRecord]) -> Floats:
-    """Return the largest value of each record, NaN where it has none.
+    """Return the largest value of each record, NaN if it has none.
 
     Args:
-        values: one a row of the table, [N], NaN where nothing stands.
+        values: one per row of the table, [N]; NaN = missing.
         table: from `parse_records`.
         records: those it was parsed from, R.
 
     Returns:
-        One value a record, [R].
+        One value per record, [R].
     """
     largest = np.full(len(records), np.nan)
     np.fmax.at(largest, record_indices(table), values)
@@ -79,7 +79,7 @@ def record_maximum(values: Floats, table: pa.Table, records: Sequence[StayRecord
 
 
 def record_indices(table: pa.Table) -> Ints:
-    """The index of each row's record, [N]."""
+    """Return the index of each row's record, [N]."""
     return np.asarray(table[RECORD].to_numpy(), dtype=np.int64)
 
 
@@ -90,13 +90,13 @@ def refuse(
     what: str,
     column: str,
 ) -> None:
-    """Raise `SourceError` for the first wrong row, naming its record and what stands there.
+    """Raise `SourceError` for the first wrong row, with its record and its content.
 
     Args:
         wrong: whether each row of the table is wrong, [N].
         table: from `parse_records`.
         records: those it was parsed from.
-        what: what the column should hold, e.g. ``a time HH:MM``.
+        what: valid content of the column, e.g. ``a time HH:MM``.
         column: the column that is wrong.
     """
     if not wrong.any():
@@ -111,7 +111,7 @@ def refuse(
 def _batches(
     records: Sequence[StayRecord], delimiter: str, columns: Sequence[str]
 ) -> Iterator[tuple[int, str, list[bytes]]]:
-    """Yield the first record's index, header and the rows' text of neighbours with one header."""
+    """Yield batches of records with one header: index of the first, header, rows' texts."""
     first, size, header = 0, 0, ""
     bodies: list[bytes] = []
     for index, record in enumerate(records):
@@ -177,11 +177,11 @@ def _parse_batch(
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(text),
-            # One block, since rows are numbered, and by one thread only, within a block.
+            # One block and one thread, since rows are numbered within a block.
             pa_csv.ReadOptions(
                 use_threads=False, block_size=len(text) + 1, column_names=header.split(delimiter)
             ),
-            # No quotes: a stray one would join the rows of two records.
+            # No quotes: a stray one would join rows of two records.
             pa_csv.ParseOptions(delimiter=delimiter, quote_char=False, invalid_row_handler=note),
             pa_csv.ConvertOptions(
                 include_columns=list(columns),

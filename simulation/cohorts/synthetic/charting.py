@@ -1,4 +1,4 @@
-"""How nurses chart the latent vitals: rounds about every hour, items, units, rounding, gaps."""
+"""Charting of the latent vitals by nurses: rounds, items, units, rounding and gaps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ChartingRounds:
     """Rounds of charting; all arrays are [N].
 
     Attributes:
-        stay: the place of the stay in the block.
+        stay: index of the stay in the block.
         hour: hours since admission, whole.
         hours: hours since admission, exact.
         time: seconds since 1970, in whole minutes.
@@ -42,13 +42,13 @@ class ChartingRounds:
     def chart(
         self, mask: Bools, carevue: npt.ArrayLike, metavision: npt.ArrayLike, values: Floats
     ) -> Events:
-        """Chart one measurement.
+        """Return the events of one measurement.
 
         Args:
-            mask: the rounds in which it is taken, [N].
-            carevue: its item in CareVue, one for all or one a round.
+            mask: rounds in which it is taken, [N].
+            carevue: its item in CareVue, one for all or one per round.
             metavision: its item in MetaVision, likewise.
-            values: as they are charted, [N].
+            values: charted values, [N].
         """
         item = np.where(self.metavision, metavision, carevue)
         return make_events(self.stay[mask], item[mask], self.time[mask], values[mask])
@@ -58,9 +58,9 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
     """Chart the vitals of a block of stays.
 
     Args:
-        rng: the source of randomness.
-        stays: rows of `draw_stays`, [S].
-        course: what happens in them.
+        rng: random generator.
+        stays: frame of `draw_stays`, [S].
+        course: their course.
 
     Returns:
         Heart rate, breathing and SpO2 of nearly every round, pressures by arterial line or cuff,
@@ -69,7 +69,7 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
     rounds = draw_rounds(rng, stays, course)
     latent = {name: _at(values, rounds) for name, values in course.vitals.items()}
     count = len(rounds)
-    moved = rng.standard_normal(count)  # shared by what is measured in one round
+    moved = rng.standard_normal(count)  # shared by all measurements of a round
     heart_rate = latent["heart_rate"] + 2.0 * moved + 3.0 * rng.standard_normal(count)
     spo2 = np.minimum(latent["spo2"] + 0.5 * rng.standard_normal(count), 100)
     ventilated = course.ventilated[rounds.stay, rounds.hour]
@@ -85,7 +85,7 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
 
 
 def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> ChartingRounds:
-    """Draw when the nurse comes: hourly with jitter, more often to the unstable, with gaps."""
+    """Draw the rounds: hourly with jitter, more often for unstable patients, with gaps."""
     units, shape = stays["unit"].to_numpy(), course.severity.shape
     intime, length = stays["intime"].to_numpy(), stays["hours"].to_numpy()
     hours = np.arange(shape[1])
@@ -111,11 +111,11 @@ def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -
 
 
 def in_metavision(stays: pd.DataFrame, stay: Ints, hours: Floats) -> Bools:
-    """Tell where an event is charted in MetaVision.
+    """Return which events are charted in MetaVision.
 
     Args:
-        stays: rows of `draw_stays`, [S].
-        stay: the place of each event's stay, [N].
+        stays: frame of `draw_stays`, [S].
+        stay: index of each event's stay, [N].
         hours: hours since admission, [N].
 
     Returns:
@@ -134,7 +134,7 @@ def _at(values: Floats, rounds: ChartingRounds) -> Floats:
 
 
 def _gaps(rng: np.random.Generator, shape: tuple[int, int]) -> Bools:
-    """Hours without any charting, since the patient is away or nobody has time; [S, T]."""
+    """Return hours without charting, [S, T]."""
     begins = rng.random(shape) < 1 / 60
     lengths = rng.integers(2, 7, shape)
     away, left = np.zeros(shape, dtype=bool), np.zeros(shape[0], dtype=np.int64)
@@ -164,7 +164,7 @@ def _chart_pressures(
     latent: dict[str, Floats],
     moved: Floats,
 ) -> list[Events]:
-    """Pressures by arterial line while it lies, and by cuff else (now and then beside the line)."""
+    """Chart pressures by arterial line while in place, else by cuff (sometimes by both)."""
     line, noise = _arterial_line(rng, stays, rounds), rng.standard_normal((4, len(rounds)))
     newborn = (stays["role"] == "neonate").to_numpy()[rounds.stay]
     # From reading to reading the pressure moves as a whole, the systolic one most.
@@ -186,7 +186,7 @@ def _chart_pressures(
 
 
 def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: ChartingRounds) -> Bools:
-    """Tell in which rounds an arterial line lies, [N]."""
+    """Return in which rounds an arterial line is in place, [N]."""
     count = len(stays)
     has_line = rng.random(count) < of_unit("arterial_line", stays["unit"].to_numpy())
     placed = np.where(rng.random(count) < 0.7, 0, rng.uniform(1, 12, count))

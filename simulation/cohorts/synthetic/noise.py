@@ -1,4 +1,4 @@
-"""The dirt of a real chart: what a cohort has to drop, to count, or to put in its place."""
+"""Noise of a real chart: errors that a cohort has to drop, count or reassign."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _CELSIUS = (676, 223762)
 _METAVISION_ITEMS = 220_000
 
 
-def spoil(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Events:
-    """Add dirt to charted vitals; what was charted well stays as it is.
+def add_noise(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Events:
+    """Add noise to charted vitals; valid events stay unchanged.
 
     Args:
-        rng: the source of randomness.
+        rng: random generator.
         stays: the block's rows of `draw_stays`.
         vitals: charted vitals.
 
     Returns:
-        `vitals`, some of them without ICUSTAY_ID, and besides: plausible values marked as errors
-        (MetaVision alone knows the mark), texts, impossible values, temperatures under the other
-        unit's item, readings from before and after the stay, and exact duplicates.
+        `vitals`, some of them without ICUSTAY_ID, plus plausible values marked as errors (in
+        MetaVision, which alone has the mark), texts, impossible values, temperatures under the
+        other unit's item, readings before and after the stay, and exact duplicates.
     """
     newer = np.flatnonzero(vitals.item >= _METAVISION_ITEMS)
     errors = vitals.take(_some(rng, newer, _ERROR_SHARE))
@@ -60,13 +60,13 @@ def spoil(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Even
 
 
 def _some(rng: np.random.Generator, places: Ints, share: float) -> Ints:
-    """Choose a share of the places, and at least one where there is any."""
+    """Choose a share of the places, at least one if there is any."""
     count = min(len(places), max(1, round(share * len(places))))
     return np.sort(rng.choice(places, count, replace=False))
 
 
 def _wrong_unit(rng: np.random.Generator, vitals: Events) -> Events:
-    """Temperatures in °C under the item of °F, and the other way round."""
+    """Return temperatures in °C under the item of °F, and vice versa."""
     warm = np.flatnonzero(np.isin(vitals.item, _FAHRENHEIT + _CELSIUS))
     chosen = vitals.take(_some(rng, warm, _WRONG_UNIT_SHARE))
     fahrenheit = np.isin(chosen.item, _FAHRENHEIT)
@@ -75,12 +75,12 @@ def _wrong_unit(rng: np.random.Generator, vitals: Events) -> Events:
 
 
 def _outside(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Events:
-    """Readings of the hours before INTIME and after OUTTIME, which belong to no stay."""
+    """Return readings of the hours before INTIME and after OUTTIME, which belong to no stay."""
     chosen = vitals.take(_some(rng, np.arange(len(vitals)), _OUTSIDE_SHARE))
     intime = stays["intime"].to_numpy()[chosen.stay]
     outtime = stays["outtime"].to_numpy()[chosen.stay]
     minutes = rng.integers(1, 180, len(chosen))
-    # A stay whose end is unknown has no afterwards.
+    # After a stay with an unknown end there is nothing.
     open_ended = (stays["role"] == "open").to_numpy()[chosen.stay]
     before = open_ended | (rng.random(len(chosen)) < 0.5)
     time = np.where(before, intime - 60 * minutes, outtime + 60 * minutes)

@@ -1,10 +1,7 @@
-"""The tables of MIMIC-III v1.4 that a cohort reads: their columns, and a writer for them.
+"""Items, columns and writer of the synthetic MIMIC-III tables.
 
-Column names and order are those of the published schema, https://mimic.mit.edu/docs/iii/tables/.
-
-The items that the synthetic hospital charts: ids, labels, units, and the rows of D_ITEMS.
-
-Item ids are those of MIMIC-III v1.4, as MIT-LCP/mimic-code's concepts use them.
+Column names and order are those of the published schema, https://mimic.mit.edu/docs/iii/tables/;
+item ids are those of MIT-LCP/mimic-code's concepts.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ import pyarrow.csv as pa_csv
 
 @dataclass(frozen=True)
 class Item:
-    """One row of D_ITEMS: label, unit as events state it, and the table of its events."""
+    """Row of D_ITEMS: label, unit in events, and the table of its events."""
 
     label: str
     unit: str | None = None
@@ -103,11 +100,11 @@ PRESSURE_ITEMS: dict[tuple[str, bool], tuple[tuple[int, int, int], tuple[int, in
     ("cuff", False): ((455, 8441, 456), (442, 8440, 443)),
     ("cuff", True): ((220179, 220180, 220181), (220179, 220180, 220181)),
 }
-"""By kind and whether it is MetaVision: the usual items of SBP, DBP and MBP, and the rarer ones."""
+"""Items of SBP, DBP and MBP by kind and whether in MetaVision: the usual and the rarer ones."""
 
 
 def write_items(writer: TableWriter) -> None:
-    """Write D_ITEMS with the items that occur, sorted by id."""
+    """Write D_ITEMS, sorted by id."""
     ids = sorted(CHARTED_ITEMS)
     writer.write(
         "D_ITEMS",
@@ -162,9 +159,9 @@ MIMIC_COLUMNS: dict[str, tuple[str, ...]] = {
         "PROCEDURES_ICD": "SUBJECT_ID HADM_ID SEQ_NUM ICD9_CODE",
     }.items()
 }
-"""Of each table the columns in order."""
+"""Columns of each table, in order."""
 
-# A fast level: the tables are read once and thrown away.
+# A fast level: the tables are read once.
 _COMPRESSION_LEVEL = 1
 
 
@@ -195,7 +192,7 @@ class TableWriter:
 
     def _open(self, folder: Path, table: str) -> gzip.GzipFile:
         raw = self._stack.enter_context((folder / f"{table}.csv.gz").open("wb"))
-        # Neither a name nor a time in the gzip header, or the bytes would differ between runs.
+        # No name and no time in the gzip header: the bytes would differ between runs.
         file = gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, fileobj=raw, mtime=0)
         self._stack.enter_context(file)
         file.write((",".join(f'"{column}"' for column in MIMIC_COLUMNS[table]) + "\n").encode())
@@ -206,9 +203,8 @@ class TableWriter:
 
         Args:
             table: a key of `MIMIC_COLUMNS`.
-            columns: arrays of one length, or scalars for all rows; what is not given stays empty.
-                ROW_ID is counted here. Times are timestamp arrays (see `timestamps`); NaN is
-                written as an empty field.
+            columns: arrays of one length, or scalars for all rows; other columns are empty. ROW_ID
+                is added. Times are timestamp arrays (see `timestamps`); NaN is an empty field.
         """
         arrays = {name: _array(values) for name, values in columns.items()}
         rows = max((len(array) for array in arrays.values() if array is not None), default=0)
@@ -228,11 +224,11 @@ class TableWriter:
 
 
 def timestamps(seconds: Any, missing: Any = None) -> pa.Array:
-    """Turn seconds since 1970 into a column of times.
+    """Return a column of times.
 
     Args:
         seconds: integers, [N]; negative ones are dates before 1970.
-        missing: booleans, [N], true where the field is to be empty.
+        missing: booleans, [N], true = empty field.
 
     Returns:
         A timestamp array without time zone, in whole seconds, [N].
@@ -241,7 +237,7 @@ def timestamps(seconds: Any, missing: Any = None) -> pa.Array:
 
 
 def dates(seconds: Any, missing: Any = None) -> pa.Array:
-    """Turn seconds since 1970 into a column of dates, written as midnight as MIMIC-III does."""
+    """Return a column of dates from seconds since 1970, at midnight as in MIMIC-III."""
     seconds = np.asarray(seconds, dtype=np.int64)
     return timestamps(seconds - seconds % 86_400, missing)
 

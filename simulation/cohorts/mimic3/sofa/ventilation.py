@@ -1,7 +1,7 @@
 """Episodes of invasive mechanical ventilation, from the ventilator settings that are charted.
 
-Settings at most 8 hours apart belong to one episode; extubation, or oxygen given by another
-device, ends it. An episode of a single moment is none. Item ids and texts are those of the public
+Settings at most 8 hours apart belong to one episode; extubation, or oxygen by another device, ends
+it. An episode of a single moment is left out. Item ids and texts are those of the public
 MIMIC code (mimic-iii/concepts/durations/ventilation_classification).
 """
 
@@ -39,7 +39,7 @@ ITEMS: frozenset[int] = VENTILATOR_SETTINGS | {
     _DEVICE_METAVISION,
     _EXTUBATED_CAREVUE,
 }
-"""The item ids of CHARTEVENTS that this component reads."""
+"""Item ids of CHARTEVENTS that this component reads."""
 
 # PROCEDUREEVENTS_MV: extubation; unplanned, by the patient; unplanned, otherwise.
 EXTUBATION_PROCEDURES = (227194, 225468, 225477)
@@ -59,7 +59,7 @@ def episodes(tables: MimicTables, chartevents: str) -> str:
     """Return a query for the episodes: `subject_id`, `starttime`, `endtime`, both included.
 
     Args:
-        tables: holds PROCEDUREEVENTS_MV and ICUSTAYS.
+        tables: has PROCEDUREEVENTS_MV and ICUSTAYS.
         chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `value`, `error`.
     """
     return f"""
@@ -91,7 +91,7 @@ def episodes(tables: MimicTables, chartevents: str) -> str:
 
 
 def _signs(tables: MimicTables, chartevents: str) -> str:
-    # One row a charted sign: is it one of ventilation, of oxygen by another device, of extubation?
+    # One row per charted sign of ventilation, of oxygen by another device, or of extubation.
     icustays = tables.load("ICUSTAYS", "SOFA (sepsis3)")
     procedures = tables.load("PROCEDUREEVENTS_MV", "SOFA (sepsis3): extubation")
     settings = ", ".join(str(item) for item in sorted(VENTILATOR_SETTINGS))

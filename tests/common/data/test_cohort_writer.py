@@ -117,17 +117,6 @@ def test_an_empty_cohort_names_the_rule_that_emptied_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_without_a_cohort_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match="holds no cohort; make one with"):
-        read_cohort_record(tmp_path)
-    (tmp_path / "cohort.json").write_text('{"schema_version": 99}')
-    with pytest.raises(CohortError, match="schema version 99"):
-        read_cohort_record(tmp_path)
-    (tmp_path / "cohort.json").write_text("{half")
-    with pytest.raises(CohortError, match="cannot be read"):
-        read_cohort_record(tmp_path)
-
-
 def test_the_sites_table_shows_each_site(tmp_path: Path) -> None:
     write_cohort(make_cohort(), tmp_path / "cohort")
     text = io.StringIO()

@@ -60,7 +60,7 @@ def test_what_is_known_of_the_patients_lies_beside_the_tables(tmp_path: Path) ->
 
 
 def test_a_strangers_table_of_patients_is_not_replaced(tmp_path: Path) -> None:
-    write_cohort(make_cohort(), tmp_path / "cohort")  # a source that tells neither age nor sex
+    write_cohort(make_cohort(), tmp_path / "cohort")  # a source without age and sex
     theirs = tmp_path / "cohort" / "patients.parquet"
     theirs.write_bytes(b"somebody else's")
     with pytest.raises(CohortError, match=r"holds patients\.parquet beside its cohort"):

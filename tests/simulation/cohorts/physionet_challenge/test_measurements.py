@@ -83,7 +83,7 @@ def test_drops_are_counted_by_reason() -> None:
         measured(
             [
                 (0, HR, 0, 5, 80.0),
-                (0, HR, 0, 5, 80.0),  # said twice
+                (0, HR, 0, 5, 80.0),  # a duplicate
                 (0, HR, 0, 5, 90.0),  # another value
                 (0, HR, 1, 5, 80.0),  # another parameter
                 (0, HR, 0, 6, 80.0),  # another time

@@ -166,7 +166,7 @@ def _arguments() -> argparse.Namespace:
 
 def _contend(name: str, folder: Path, memory_gb: float) -> None:
     from client.ingest.mapping import read_mapping
-    from client.ingest.pipeline import ingest
+    from client.ingest.pipeline import ingest_tables
 
     table = folder / "observations.csv.gz"
     started = time.perf_counter()
@@ -176,7 +176,7 @@ def _contend(name: str, folder: Path, memory_gb: float) -> None:
         frame.to_parquet(folder / "pandas.parquet")
         return
     mapping = read_mapping(folder / "mapping.toml")
-    ingest(mapping, [table], folder / "out", secret=folder / "secret", memory_gb=memory_gb)
+    ingest_tables(mapping, [table], folder / "out", secret=folder / "secret", memory_gb=memory_gb)
     print(json.dumps(time.perf_counter() - started))
 
 

@@ -1,18 +1,18 @@
-"""The exceptions that end a command with one line instead of a traceback.
+"""Exceptions that end a command with one line instead of a traceback.
 
-Each class stands for one kind of mistake and carries the exit code that a script or a service
-manager sees. The message is a single line that says what is wrong, what was given and what to do.
+Each class is one kind of mistake, with the exit code that a script or a service manager sees. The
+message is a single line: what is wrong, what was given and what to do.
 """
 
 from __future__ import annotations
 
 
 class FedvitalsError(Exception):
-    """Base of all errors that are the user's or the environment's to mend.
+    """Base of all errors that the user or the environment can fix.
 
     Args:
-        message: one line: what is wrong, what was given, what to do. Line breaks are folded so
-            that a log keeps one error on one line.
+        message: what is wrong, what was given, what to do. Line breaks become blanks, so that a
+            log has one error per line.
     """
 
     exit_code: int = 1
@@ -28,19 +28,19 @@ class UsageError(FedvitalsError):
 
 
 class SourceError(FedvitalsError):
-    """A source of data is missing a table or a column, or a file of it is damaged."""
+    """A data source lacks a table or a column, or one of its files is damaged."""
 
     exit_code = 3
 
 
 class CohortError(FedvitalsError):
-    """A cohort is empty, or its folder holds something else."""
+    """A cohort is empty, or its folder cannot be read, written or replaced."""
 
     exit_code = 4
 
 
 class SiteTableError(FedvitalsError):
-    """A site table breaks the schema: the message names the column or the row."""
+    """A site table violates the schema; the message names the column or the row."""
 
     exit_code = 5
 
@@ -58,7 +58,7 @@ class AdapterError(FedvitalsError):
 
 
 class ForecastError(FedvitalsError):
-    """A model gave forecasts that cannot be scored: not finite, crossing, or of a wrong shape."""
+    """Forecasts cannot be scored: not finite, crossing quantiles, or of a wrong shape."""
 
     exit_code = 8
 
@@ -70,30 +70,30 @@ class TrainingError(FedvitalsError):
 
 
 class FederationError(FedvitalsError):
-    """A run cannot go on: too few sites, no usable reply, or its folder cannot be written."""
+    """A run cannot continue: too few sites, no usable reply, or its folder cannot be written."""
 
     exit_code = 10
 
 
 class PrivacyError(FedvitalsError):
-    """Training would break what is promised to patients, or the ledger of it cannot be kept."""
+    """Training would violate the privacy guarantee, or the privacy ledger cannot be kept."""
 
     exit_code = 11
 
 
 class PolicyError(FedvitalsError):
-    """A site's policy is missing, cannot be read, or holds what is not known."""
+    """A site's policy is missing, cannot be read, or has an unknown key or value."""
 
     exit_code = 20
 
 
 class AuditError(FedvitalsError):
-    """A site's audit log has been changed, or cannot be written: nothing may leave without it."""
+    """A site's audit log was changed or cannot be written; nothing leaves the site without it."""
 
     exit_code = 21
 
 
 class NodeError(FedvitalsError):
-    """A site's node cannot be started, or the coordinator does not accept it."""
+    """A site's node cannot start, or the coordinator does not accept it."""
 
     exit_code = 22

@@ -7,7 +7,6 @@ each simulates one hospital, with fewer some simulate several, one after the oth
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,8 +15,9 @@ from client.app.node_config import NodeSettings
 from common.config.run_config import RunConfig, WindowConfig
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import SiteTableInfo, read_site_table
-from common.data.windows import Windows, make_windows
+from common.data.windows import Windows, windows_by_split
 from common.errors import PrivacyError
+from common.hashing import file_sha256
 from common.names import check_name
 from common.paths import current_cohort
 
@@ -73,14 +73,11 @@ def load_site(node: NodeSettings, config: RunConfig, site: str, windows: WindowC
 def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
     # Cached by file, not by node: a simulation's process serves several sites in turn.
     table = read_site_table(path)
-    settings, vitals = windows.settings(), windows.names()
-    train, validation = (
-        make_windows(table, split, settings, vitals) for split in ("train", "validation")
-    )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    cut = windows_by_split(table, ("train", "validation"), windows.settings(), windows.names())
+    digest = file_sha256(path)
     in_training = table.frame["split"] == "train"
     patients = int(table.frame["patient_id"][in_training].nunique())
-    return SiteData(table.info, digest, train, validation, patients)
+    return SiteData(table.info, digest, cut["train"], cut["validation"], patients)
 
 
 def declared_patients(node: NodeSettings, data: SiteData) -> int:

@@ -22,13 +22,13 @@ def check(folder: Folder, as_json: AsJson = False) -> None:
 
     The exit code is 9 where the table is valid but cannot be trained on.
     """
-    from client.data_quality.report import check_folder, page
+    from client.data_quality.report import check_folder, render_report
 
     reports = check_folder(folder)
     if as_json:
         print(json.dumps([report.to_json() for report in reports], indent=2, ensure_ascii=False))
     else:
         for report in reports:
-            output_console().print(page(report))
+            output_console().print(render_report(report))
     if not all(report.can_train for report in reports):
         raise typer.Exit(TrainingError.exit_code)

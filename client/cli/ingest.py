@@ -43,14 +43,14 @@ def ingest(
 ) -> None:
     """Turn a hospital's own table into the site table, and say what was left out and why."""
     from client.ingest.mapping import read_mapping
-    from client.ingest.pipeline import ingest as run_ingest
+    from client.ingest.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
 
     settings = read_mapping(mapping)
     with byte_progress("reading the table") as progress:
-        record = run_ingest(
+        record = ingest_tables(
             settings,
             table or [],
             out,
@@ -80,12 +80,12 @@ def ingest(
 
 def measurements_table(counts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Draw what became of the measurements: a row a reason, a column a vital sign."""
-    from client.ingest.reshape import REASONS
+    from client.ingest.reshape import DROP_REASONS
     from common.data.site_table import VITALS
 
     vitals = [vital for vital in VITALS if vital.name in counts]
     table = narrow_table("Measurements", ["what"], [vital.short for vital in vitals])
-    for what in ("read", *REASONS, "used"):
+    for what in ("read", *DROP_REASONS, "used"):
         numbers = [int(counts[vital.name].get(what, 0)) for vital in vitals]
         if any(numbers) or what == "used":
             table.add_row(what, *(f"{number:,}" for number in numbers))

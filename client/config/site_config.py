@@ -49,6 +49,7 @@ from pathlib import Path
 from client.config.node_section import Address, NodeSection, read_address, read_node_section
 from common.config.toml import TomlTable, read_toml
 from common.errors import UsageError
+from common.names import is_site_name
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -72,7 +73,6 @@ MOST_STEP_MINUTES = 1440
 """A day."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SITE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def load_site_config(path: Path) -> SiteConfig:
 def _site(table: TomlTable, base: Path) -> SiteSection:
     table.only(SITE_KEYS)
     name = table.text("id")
-    if not _SITE_ID.fullmatch(name):
+    if not is_site_name(name):
         raise table.wrong("id", f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {name!r}")
     delta = table.number("epsilon-limit-delta", 1e-5)
     if not 0 < delta < 1:

@@ -1,7 +1,7 @@
-"""What looks wrong with a site table, in words, and what to do about it.
+"""Checks of a site table, each with its finding and remedy.
 
-An `error` means that a site could not train on it; a `warning` is a mistake more likely than not;
-a `note` is worth knowing. All thresholds are named at the top.
+A site cannot train on a table with an `error`; a `warning` is probably a mistake; a `note` is
+information. All thresholds are at the top.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ DUPLICATE_SHARE = 0.2
 EARLY_SHARE = 0.25
 OUTSIDE_SHARE = 0.2
 
-Record = Mapping[str, Any]
+_Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing that looks wrong.
+class QualityFinding:
+    """One problem of a site table.
 
     Attributes:
         severity: one of `SEVERITIES`.
         code: its name, for scripts.
-        what: what was seen, with its number.
+        what: description, with the number found.
         remedy: what to do.
     """
 
@@ -56,18 +56,18 @@ def find_all(
     patients: Mapping[str, int],
     windows: Mapping[str, int],
     step_minutes: int,
-    record: Record | None,
+    record: _Record | None,
     leftovers: Sequence[Path],
-) -> list[Finding]:
-    """Look for everything, the worst first.
+) -> list[QualityFinding]:
+    """Run all checks and return their findings, the worst first.
 
     Args:
         frame: the rows of a valid site table.
-        patients: by split.
-        windows: by split, as default settings cut them.
+        patients: their number by split.
+        windows: their number by split, with default settings.
         step_minutes: length of a step.
-        record: what `ingest.json` says, with `is_same_table`; None where there is none.
-        leftovers: scratch folders that a killed ingest left beside the table.
+        record: content of `ingest.json`, with `is_same_table`; None without one.
+        leftovers: scratch folders of killed ingests beside the table.
     """
     found = [*_size(patients, windows), *_pressures(frame), *_steps(frame, step_minutes)]
     for vital in VITALS:
@@ -77,10 +77,10 @@ def find_all(
         found += [*_source(record), *_dropped(record)]
     if leftovers:
         found.append(
-            Finding(
+            QualityFinding(
                 "warning",
                 "left-over",
-                f"an ingest that was killed left {leftovers[0].name} beside the table; it holds "
+                f"a killed ingest left {leftovers[0].name} beside the table; it holds "
                 "patients' records",
                 "delete it, if no ingest is running",
             )
@@ -88,124 +88,124 @@ def find_all(
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[Finding]:
+def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[QualityFinding]:
     if not windows["train"]:
-        yield Finding(
+        yield QualityFinding(
             "error",
             "no-window",
-            "no stay of a training patient is long and observed enough for a single window",
+            "no stay of a training patient is long enough and observed enough for a window",
             "take more or longer stays, or cut shorter ones (windows.context, windows.min-context)",
         )
-    for split, use in (("validation", "choose a round"), ("test", "judge the adapter")):
+    for split, use in (("validation", "choose a round"), ("test", "evaluate the adapter")):
         if not windows[split]:
-            yield Finding(
+            yield QualityFinding(
                 "warning",
                 f"no-{split}-window",
-                f"no {split} patient has a window; this site cannot help to {use}",
-                "take more patients: one in ten is drawn for validation, two for test",
+                f"no {split} patient has a window; this site cannot be used to {use}",
+                "take more patients: about one in ten is in validation, two in ten are in test",
             )
     if patients["train"] < FEW_PATIENTS:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "few-patients",
-            f"{patients['train']} training patients: an adapter learned from so few may describe "
-            "single ones",
-            f"take at least {FEW_PATIENTS}, or have the run use privacy.epsilon, whose noise then "
-            "leaves little to learn",
+            f"{patients['train']} training patients: an adapter trained on so few may describe "
+            "single patients",
+            f"take at least {FEW_PATIENTS}, or run with privacy.epsilon, whose noise then leaves "
+            "little to learn",
         )
     elif patients["train"] < FEW_FOR_PRIVACY:
-        yield Finding(
+        yield QualityFinding(
             "note",
             "few-for-privacy",
             f"{patients['train']} training patients: the noise of privacy.epsilon is as large for "
-            "few as for many, and weighs the more",
+            "few as for many, so it matters more",
             "with privacy on, compare the run's result with zero-shot before relying on it",
         )
 
 
 def _values(
     vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]], steps: int
-) -> Iterator[Finding]:
+) -> Iterator[QualityFinding]:
     if not len(values):
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "never-observed",
             f"{vital.label} is never observed",
-            f"see whether [vitals.{vital.name}] names its codes or its column, and the right unit",
+            f"check whether [vitals.{vital.name}] names its codes or its column, and the unit",
         )
         return
     if len(values) < RARE_SHARE * steps:
-        yield Finding(
+        yield QualityFinding(
             "note",
             "rarely-observed",
             f"{vital.label} is observed in {_percent(len(values) / steps)} of the steps",
-            f"see whether all its codes stand in [vitals.{vital.name}]",
+            f"check whether [vitals.{vital.name}] has all its codes",
         )
     if len(values) >= CONSTANT_LEAST and values.min() == values.max():
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "constant",
             f"{vital.label} is {values[0]:g} {vital.unit} in all {len(values):,} observed steps",
-            "this is a default or another column; see what the source writes there",
+            "this is a default value or another column; check the source",
         )
         return
     yield from _unit(vital, values)
 
 
-def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterator[Finding]:
-    """Look for values of another unit: all of them, or those that no patient could have."""
+def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterator[QualityFinding]:
+    """Find values in another unit: all of them, or the implausible ones."""
     expected = EXPECTED[vital.name]
     median = float(np.median(values))
-    unbelievable = values[(values < expected.low) | (values > expected.high)]
+    implausible = values[(values < expected.low) | (values > expected.high)]
     for unit in UNITS[vital.name][1:]:
-        converted = np.array([unit.convert(value) for value in unbelievable])
+        converted = np.array([unit.convert(value) for value in implausible])
         explained = (converted >= expected.low) & (converted <= expected.high)
         share = int(explained.sum()) / len(values)
         if share > LEFT_OVER_SHARE:
-            yield Finding(
+            yield QualityFinding(
                 "warning",
                 "unit-left-over",
                 f"{vital.label}: {_percent(share)} of the values look like {unit.name} "
-                f"(median {np.median(unbelievable):g})",
+                f"(median {np.median(implausible):g})",
                 f'set unit = "{unit.name}" in [vitals.{vital.name}], or name the column of units',
             )
             return
     if not expected.has_median(median):
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "unusual-median",
             f"{vital.label}: the median is {median:g} {vital.unit}, usual are "
             f"{expected.median_low:g} to {expected.median_high:g}",
-            f"see whether [vitals.{vital.name}] names the right codes or column, and the unit",
+            f"check whether [vitals.{vital.name}] names the right codes or column, and the unit",
         )
 
 
-def _pressures(frame: pd.DataFrame) -> Iterator[Finding]:
+def _pressures(frame: pd.DataFrame) -> Iterator[QualityFinding]:
     sbp, dbp, mbp = (frame[name].to_numpy(np.float64) for name in ("sbp", "dbp", "mbp"))
     both = ~np.isnan(sbp) & ~np.isnan(dbp)
     if both.sum() and (share := float(np.mean(dbp[both] > sbp[both]))) > DISORDERED_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "pressures-swapped",
             f"the diastolic pressure is above the systolic one in {_percent(share)} of the steps",
-            "see whether [vitals.sbp] and [vitals.dbp] are exchanged",
+            "check whether [vitals.sbp] and [vitals.dbp] are exchanged",
         )
         return
     all_three = both & ~np.isnan(mbp)
     outside = (mbp[all_three] < dbp[all_three]) | (mbp[all_three] > sbp[all_three])
     if len(outside) and (share := float(np.mean(outside))) > DISORDERED_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "mean-pressure-outside",
             f"the mean pressure is not between diastolic and systolic in {_percent(share)} of the "
             "steps",
-            "see whether the three come from one device and one unit, and the codes of "
+            "check whether the three come from one device and one unit, and the codes of "
             "[vitals.mbp]",
         )
 
 
-def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
-    """Look at how far apart the observed steps of a stay lie, of the vital observed most."""
+def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[QualityFinding]:
+    """Check the distances between observed steps, of the vital observed most."""
     name = max(
         (vital.name for vital in VITALS), key=lambda name: np.sum(frame[name].notna().to_numpy())
     )
@@ -216,7 +216,7 @@ def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
     typical = float(np.median(gaps))
     if typical >= 2:
         minutes = typical * step_minutes
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "sparse-steps",
             f"vital signs are charted about every {minutes:g} minutes, a step is {step_minutes}",
@@ -224,51 +224,51 @@ def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[Finding]:
             "whether rows are missing",
         )
     elif (share := float(np.mean(gaps > 4 * typical))) > DISORDERED_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "note",
             "irregular-steps",
             f"{_percent(share)} of the pauses between observed steps are over four times the usual",
-            "expected of charting by hand; of a monitor's export, see whether rows are missing",
+            "expected of charting by hand; of a monitor's export, check whether rows are missing",
         )
 
 
-def _source(record: Record) -> Iterator[Finding]:
-    """What the ingest noted of the table as a whole."""
+def _source(record: _Record) -> Iterator[QualityFinding]:
+    """Check what `ingest.json` records of the table as a whole."""
     if not record["is_same_table"]:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "changed",
             "the site table is not the one that ingest.json describes",
             "ingest the table again",
         )
     if overlapping := record["signs"]["overlapping_stays"]:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "overlapping-stays",
             f"{overlapping} stays begin before an earlier stay of the same patient has ended",
-            "see whether two ids stand for one person, or one stay is listed twice",
+            "check whether one person has two ids, or one stay is listed twice",
         )
     early = record["signs"].get("early", {"share": 0.0, "hours": 0.0})
     if early["share"] > EARLY_SHARE:
-        yield Finding(
+        yield QualityFinding(
             "warning",
             "early",
             f"{_percent(early['share'])} of the stays have measurements before the admission, by "
             f"{early['hours']:g} h in the median: another time zone, or an earlier ward",
-            "see whether [time] and [stay.time] name the zones of the two exports",
+            "check whether [time] and [stay.time] name the zones of the two exports",
         )
     for column, count in record["ids_not_found"].items():
         if count:
-            yield Finding(
+            yield QualityFinding(
                 "warning",
                 "ids-not-found",
-                f"{count:,} ids of the list are no {column.removesuffix('_id')} of the table",
-                "see whether both are written alike, leading zeros included",
+                f"{count:,} ids of the list are of no {column.removesuffix('_id')} in the table",
+                "check whether both are written alike, leading zeros included",
             )
 
 
-def _dropped(record: Record) -> Iterator[Finding]:
-    """What the ingest dropped too much of."""
+def _dropped(record: _Record) -> Iterator[QualityFinding]:
+    """Check the shares of measurements that the ingest dropped."""
     medians = record["signs"]["impossible_median"]
     for vital in VITALS:
         counts = record["measurements"].get(vital.name, {})
@@ -278,13 +278,13 @@ def _dropped(record: Record) -> Iterator[Finding]:
         if (share := counts.get("impossible value", 0) / read) > IMPOSSIBLE_SHARE:
             yield _impossible(vital, share, medians.get(vital.name))
         for reason, limit, remedy in (
-            ("duplicate", DUPLICATE_SHARE, "see whether files overlap or a join repeats rows"),
+            ("duplicate", DUPLICATE_SHARE, "check whether files overlap or a join repeats rows"),
             ("unknown unit", 0.0, f"name the unit in [vitals.{vital.name}]"),
-            ("no time", IMPOSSIBLE_SHARE, "see whether [time] format fits all rows"),
+            ("no time", IMPOSSIBLE_SHARE, "check whether [time] format fits all rows"),
             ("outside every stay", OUTSIDE_SHARE, "see the bounds in [stay], and both time zones"),
         ):
             if (share := counts.get(reason, 0) / read) > limit:
-                yield Finding(
+                yield QualityFinding(
                     "warning",
                     reason.replace(" ", "-"),
                     f"{vital.label}: {_percent(share)} of the measurements dropped: {reason}",
@@ -292,9 +292,9 @@ def _dropped(record: Record) -> Iterator[Finding]:
                 )
 
 
-def _impossible(vital: Vital, share: float, median: float | None) -> Finding:
+def _impossible(vital: Vital, share: float, median: float | None) -> QualityFinding:
     what = f"{vital.label}: {_percent(share)} of the values are impossible ({vital.range_text})"
-    remedy = f"see the codes and the unit in [vitals.{vital.name}]"
+    remedy = f"check the codes and the unit in [vitals.{vital.name}]"
     if median is not None:
         what += f", with a median of {median:g}"
         for unit in UNITS[vital.name][1:]:
@@ -302,7 +302,7 @@ def _impossible(vital: Vital, share: float, median: float | None) -> Finding:
                 what += f": {unit.name}?"
                 remedy = f'set unit = "{unit.name}" in [vitals.{vital.name}]'
                 break
-    return Finding("warning", "impossible-values", what, remedy)
+    return QualityFinding("warning", "impossible-values", what, remedy)
 
 
 def _percent(share: float) -> str:

@@ -1,7 +1,7 @@
-"""What adult patients of an intensive care unit show, wide enough for septic ones.
+"""Plausible values of adult ICU patients, septic ones included, per vital sign.
 
-Not limits of what is valid, which `common.data.site_table` has, but of what is believable: the
-median over a unit's patients, and a single value. They tell a wrong unit or a wrong column, not a
+The valid ranges are in `common.data.site_table`. These are narrower: the plausible medians over a
+unit's patients, and the plausible single values. They reveal a wrong unit or a wrong column, not a
 sick patient.
 """
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Expected:
-    """Believable values of a vital sign, in the unit of the site table.
+    """Plausible values of a vital sign, in the unit of the site table.
 
     Attributes:
-        median_low: least median over all patients.
-        median_high: largest median over all patients.
-        low: least single value.
-        high: largest single value.
+        median_low: lowest median over all patients.
+        median_high: highest median over all patients.
+        low: lowest single value.
+        high: highest single value.
     """
 
     median_low: float
@@ -27,7 +27,7 @@ class Expected:
     high: float
 
     def has_median(self, value: float) -> bool:
-        """Tell whether a median is believable."""
+        """Return whether a median is plausible."""
         return self.median_low <= value <= self.median_high
 
 

@@ -1,13 +1,9 @@
-"""A site table in numbers: who is in it, how much is observed, what could be trained on.
-
-The report of a check on one page of the console.
-"""
+"""Report of `client check`: size, observed values, splits and problems of a site table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
@@ -17,76 +13,28 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from client.data_quality.checks import Finding, find_all
+from client.data_quality.checks import QualityFinding, find_all
 from client.data_quality.reference_ranges import EXPECTED
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
-from common.data.cohort_folder import INGEST_FILE, read_record, site_table_paths
+from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
 from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, read_site_table
 from common.data.splits import SPLITS
 from common.data.windows import make_windows
+from common.hashing import file_sha256
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
-def page(report: CheckReport) -> RenderableType:
-    """Draw a report."""
-    return Group(*_parts(report))
-
-
-def _parts(report: CheckReport) -> Iterator[RenderableType]:
-    yield Text(f"{report.site} (source: {report.source})", style="bold")
-    yield Text(f"Rule: {report.rule}")
-    yield Text(
-        f"{report.patients:,} patients, {report.stays:,} stays, {report.hours:,.0f} hours in steps "
-        f"of {report.step_minutes} minutes\n"
-    )
-    yield _vitals(report)
-    yield _splits(report)
-    if not report.findings:
-        yield Text("Nothing looks wrong.", style="green")
-    for finding in report.findings:
-        line = Text(f"{finding.severity}: ", style=_STYLES[finding.severity])
-        line.append(finding.what, style="default not bold")
-        yield line
-        yield Padding(Text(finding.remedy, style="dim"), (0, 0, 0, 4))
-    if not report.can_train:
-        yield Text("\nThis table cannot be trained on.", style="bold red")
-
-
-def _vitals(report: CheckReport) -> Table:
-    numbers = ("observed", "median", "1 %", "99 %", "usual median")
-    table = narrow_table("Vital signs", ["vital sign", "unit"], numbers)
-    for vital in VITALS:
-        seen, expected = report.vitals[vital.name], EXPECTED[vital.name]
-        values = (seen.median, seen.low, seen.high)
-        table.add_row(
-            vital.label,
-            vital.unit,
-            f"{100 * seen.observed:.1f} %",
-            *("-" if value is None else f"{value:.1f}" for value in values),
-            f"{expected.median_low:g} to {expected.median_high:g}",
-        )
-    return table
-
-
-def _splits(report: CheckReport) -> Table:
-    numbers = ("patients", "stays", "windows")
-    table = narrow_table("Splits (windows by default settings)", ["split"], numbers)
-    for split, counts in report.splits.items():
-        table.add_row(split, f"{counts.patients:,}", f"{counts.stays:,}", f"{counts.windows:,}")
-    return table
-
-
 @dataclass(frozen=True)
 class VitalNumbers:
-    """One vital sign of a site.
+    """Distribution of one vital sign of a site.
 
     Attributes:
         observed: share of steps with a value.
-        median: of all values; None where there is none, as the next two.
-        low: the value that 1 % lie below.
-        high: the value that 1 % lie above.
+        median: of all values; None if there are none, as `low` and `high`.
+        low: 1st percentile.
+        high: 99th percentile.
     """
 
     observed: float
@@ -97,7 +45,7 @@ class VitalNumbers:
 
 @dataclass(frozen=True)
 class SplitNumbers:
-    """One split of a site; `windows` are those that default settings would cut."""
+    """Size of one split of a site; `windows` with default settings."""
 
     patients: int
     stays: int
@@ -106,14 +54,14 @@ class SplitNumbers:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `client check` says of one site table.
+    """Result of a check of one site table.
 
     Attributes:
-        site, source, rule, step_minutes: what the table says of itself.
+        site, source, rule, step_minutes: the table's description.
         patients, stays, hours: its size.
-        splits: by split.
-        vitals: by vital sign.
-        findings: what looks wrong, the worst first.
+        splits: sizes by split.
+        vitals: distributions by vital sign.
+        findings: problems found, the worst first.
     """
 
     site: str
@@ -125,30 +73,31 @@ class CheckReport:
     hours: float
     splits: dict[str, SplitNumbers]
     vitals: dict[str, VitalNumbers]
-    findings: tuple[Finding, ...]
+    findings: tuple[QualityFinding, ...]
 
     @property
     def can_train(self) -> bool:
-        """Whether a site could train on it."""
+        """True without a finding of severity `error`."""
         return all(finding.severity != "error" for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain values."""
+        """Return the report as plain values."""
         return {**asdict(self), "can_train": self.can_train}
 
 
 def check_folder(folder: Path) -> list[CheckReport]:
-    """Check every site table of a cohort folder, or a single table by its file.
+    """Check every site table of a cohort folder, or a single table file.
 
     Raises:
-        CohortError: where the folder holds none, or an ingest.json that cannot be read.
-        SiteTableError: where a table breaks the schema.
+        CohortError: the folder has no site table, or its ingest.json cannot be read.
+        SiteTableError: a table violates the schema.
     """
     if folder.is_file():
         return [_check_table(folder, None, [])]
     paths = site_table_paths(folder)
-    # A simulation's cohort has none.
-    record = read_record(folder) if (folder / INGEST_FILE).is_file() else None
+    # A cohort of `simulation prepare` has no ingest.json.
+    has_record = (folder / INGEST_FILE).is_file()
+    record = read_cohort_record(folder, INGEST_FILE) if has_record else None
     leftovers = sorted(folder.absolute().parent.glob(f".{folder.absolute().name}.*.partial"))
     return [_check_table(path, record, leftovers) for path in paths.values()]
 
@@ -156,8 +105,7 @@ def check_folder(folder: Path) -> list[CheckReport]:
 def _check_table(path: Path, record: dict[str, Any] | None, leftovers: list[Path]) -> CheckReport:
     table = read_site_table(path)
     if record is not None:
-        with path.open("rb") as file:
-            is_same = file_digest(file, "sha256").hexdigest() == record["table"]["sha256"]
+        is_same = file_sha256(path) == record["table"]["sha256"]
         record = {**record, "is_same_table": is_same}
     frame = table.frame
     splits = {split: _split(table, split) for split in SPLITS}
@@ -187,7 +135,7 @@ def _check_table(path: Path, record: dict[str, Any] | None, leftovers: list[Path
 def _split(table: SiteTable, split: str) -> SplitNumbers:
     rows = table.frame[table.frame["split"] == split]
     settings = WindowConfig().settings()
-    # One vital at a time: only their number is wanted, and all together can be gigabytes.
+    # One vital at a time: only the count is needed, and all windows together can be gigabytes.
     windows = sum(len(make_windows(table, split, settings, (name,))) for name in VITAL_NAMES)
     return SplitNumbers(rows["patient_id"].nunique(), int((rows["step"] == 0).sum()), windows)
 
@@ -198,3 +146,52 @@ def _vital(values: np.ndarray[Any, np.dtype[np.float32]]) -> VitalNumbers:
         return VitalNumbers(0.0, None, None, None)
     low, median, high = (round(float(v), 2) for v in np.percentile(observed, (1, 50, 99)))
     return VitalNumbers(round(len(observed) / len(values), 4), median, low, high)
+
+
+def render_report(report: CheckReport) -> RenderableType:
+    """Return a report as one page for the console."""
+    return Group(*_parts(report))
+
+
+def _parts(report: CheckReport) -> Iterator[RenderableType]:
+    yield Text(f"{report.site} (source: {report.source})", style="bold")
+    yield Text(f"Rule: {report.rule}")
+    yield Text(
+        f"{report.patients:,} patients, {report.stays:,} stays, {report.hours:,.0f} hours in steps "
+        f"of {report.step_minutes} minutes\n"
+    )
+    yield _vitals_table(report)
+    yield _splits_table(report)
+    if not report.findings:
+        yield Text("No problem found.", style="green")
+    for finding in report.findings:
+        line = Text(f"{finding.severity}: ", style=_STYLES[finding.severity])
+        line.append(finding.what, style="default not bold")
+        yield line
+        yield Padding(Text(finding.remedy, style="dim"), (0, 0, 0, 4))
+    if not report.can_train:
+        yield Text("\nThis table cannot be trained on.", style="bold red")
+
+
+def _vitals_table(report: CheckReport) -> Table:
+    numbers = ("observed", "median", "1 %", "99 %", "usual median")
+    table = narrow_table("Vital signs", ["vital sign", "unit"], numbers)
+    for vital in VITALS:
+        found, expected = report.vitals[vital.name], EXPECTED[vital.name]
+        values = (found.median, found.low, found.high)
+        table.add_row(
+            vital.label,
+            vital.unit,
+            f"{100 * found.observed:.1f} %",
+            *("-" if value is None else f"{value:.1f}" for value in values),
+            f"{expected.median_low:g} to {expected.median_high:g}",
+        )
+    return table
+
+
+def _splits_table(report: CheckReport) -> Table:
+    numbers = ("patients", "stays", "windows")
+    table = narrow_table("Splits (windows by default settings)", ["split"], numbers)
+    for split, counts in report.splits.items():
+        table.add_row(split, f"{counts.patients:,}", f"{counts.stays:,}", f"{counts.windows:,}")
+    return table

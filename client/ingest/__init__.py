@@ -1,10 +1,12 @@
-"""A hospital's own table, as its systems write it, to the site table.
+"""Ingest of a hospital's own table: from its columns and codes to the site table.
 
-mapping.toml   mapping.py reads it into the sections of sections.py
-the table      source.py: CSV, Parquet or a query, as rows in DuckDB
-reshape.py     long or wide rows to measurements; convert.py and clock.py: units and times
-stays.py       which stay a measurement belongs to
-hourly.py      duplicates out, the mean of each time step
-cohort.py      which stays are kept
-build.py       all of it in order, and the folder that is written
+`pipeline` runs the steps in order:
+
+mapping.py      mapping.toml, parsed into the sections of mapping_sections.py
+sources.py      the table's rows in DuckDB: CSV or Parquet; query_source.py: a database query
+reshape.py      rows to measurements; units.py and timestamps.py convert values and times
+stays.py        the stay of each measurement
+selection.py    the stays that are kept
+diagnostics.py  counts of what was dropped, and signs of a wrong mapping
+pseudonyms.py   keyed hashes of the ids
 """

@@ -1,4 +1,4 @@
-"""Names and texts of a hospital's table as parts of a query, and how a field becomes a number."""
+"""SQL for a hospital's table: quoted names and literals, fields as text or numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TEXT = "VARCHAR"
 
 
 def quoted(name: str) -> str:
-    """Return a column's name as an SQL identifier; DuckDB compares these without case."""
+    """Return a column's name as an SQL identifier; DuckDB ignores their case."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -26,10 +26,10 @@ def literals(texts: Iterable[str]) -> str:
 
 
 def text_of(column: str) -> str:
-    """Return the expression of a column as text without blanks around it; NULL where empty.
+    """Return the SQL of a column as trimmed text, NULL if empty.
 
-    A whole number has no point in it, also where a data frame made the column floating because a
-    value was missing: the code 220045 is never `220045.0`.
+    Whole numbers have no decimal point, even if a missing value made the column floating: the code
+    220045 is never `220045.0`.
     """
     name = quoted(column)
     text = f"trim(CAST({name} AS VARCHAR))"
@@ -38,21 +38,21 @@ def text_of(column: str) -> str:
 
 
 def number_of(column: str, kind: str, decimal: str) -> str:
-    """Return the expression of a column as DOUBLE, NULL where it is no number.
+    """Return the SQL of a column as DOUBLE, NULL if not a number.
 
     Args:
         column: its name.
         kind: its DuckDB type.
-        decimal: the decimal sign of texts.
+        decimal: decimal separator of texts.
     """
     if kind == TEXT:
         text = text_of(column)
         if decimal != ".":
-            # A point might then be a sign of thousands: such a text is no number.
+            # A point may then be a thousands separator: such a text is not a number.
             text = f"replace(replace({text}, '.', ';'), {literal(decimal)}, '.')"
         return f"TRY_CAST({text} AS DOUBLE)"
     if kind == "FLOAT":
-        # By its shortest text: 36.6 in four bytes is then the 36.6 of a CSV file.
+        # Through its shortest text, so that a four-byte 36.6 equals the 36.6 of a CSV file.
         return f"TRY_CAST(CAST({quoted(column)} AS VARCHAR) AS DOUBLE)"
     if kind == "BOOLEAN":
         return "NULL::DOUBLE"
@@ -61,7 +61,7 @@ def number_of(column: str, kind: str, decimal: str) -> str:
 
 def only_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     """Return the one row of a query that has exactly one, an aggregate without groups."""
-    # All rows are fetched, since a result that is not at its end blocks the connection.
+    # All rows are fetched: an unfinished result blocks the connection.
     (row,) = connection.execute(query).fetchall()
     return tuple(row)
 
@@ -72,7 +72,7 @@ def create_table(
     columns: str,
     rows: Sequence[Sequence[Any]],
 ) -> None:
-    """Create a small table in one statement: row by row, each would be synced to disk."""
+    """Create a small table in one statement; row by row, each would be synced to disk."""
     connection.execute(f"CREATE TABLE {name} ({columns})")
     places = ", ".join(f"({', '.join('?' * len(row))})" for row in rows)
     connection.execute(

@@ -23,10 +23,9 @@ from client.ingest.mapping_sections import (
     VitalMapping,
     VitalSource,
 )
-from common.data.cohort_folder import check_site_name
 from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
-from common.names import check_name
+from common.names import check_name, check_site_name
 
 Section = TypeVar("Section")
 

@@ -1,59 +1,56 @@
-"""The whole way from a hospital's table to the folder of its site table.
+"""Ingest of a hospital's table into a cohort folder with its site table.
 
-    OUT/ingest.json            what was read, how it was mapped, what was left out and why
-    OUT/sites/<site>.parquet   the site table
+    OUT/ingest.json            inputs, mapping, and counts of what was left out, by reason
+    OUT/sites/<site>.parquet   site table
 
-The folder is a cohort of one site: `client check`, `simulation` and the site's node read it as any
-other. Neither file holds an id of the hospital's where the mapping asks for hashed ones.
+`client check`, `simulation` and the site's node read the folder as a cohort of one site. If the
+mapping has hashed ids, neither file has an id of the hospital's.
 """
 
 from __future__ import annotations
 
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from hashlib import file_digest
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pandas as pd
 
+from client.ingest.diagnostics import count_dropped, read_signs, unknown_rows
 from client.ingest.mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.query_source import open_query
 from client.ingest.reshape import stage
-from client.ingest.sources import Progress, Source, open_file
-from client.ingest.stays import assign_stays, choose_stays
-from client.ingest.step_means import (
-    count_dropped,
-    keep_stays,
-    read_signs,
-    stay_frame,
-    step_means,
-    unknown_rows,
-)
+from client.ingest.selection import choose_stays, keep_stays, stay_frame
+from client.ingest.sources import Source, open_file
+from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
 from common.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.data.cohort_folder import (
     INGEST_FILE,
-    INGEST_SCHEMA_VERSION,
+    RECORD_SCHEMA_VERSION,
     SITES_FOLDER,
-    check_replaceable,
-    read_record,
-    record_text,
+    check_output_folder,
+    read_cohort_record,
+    record_versions,
     unwritable,
+    write_cohort_record,
 )
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.step_means import step_means
 from common.data.summary import summarise
 from common.errors import CohortError, SourceError, UsageError
+from common.hashing import ReadProgress, file_sha256
 
-_LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
+_USED = """
+    SELECT m.stay, m.since_us, c.vital, c.rank, m.scaled
+    FROM measured m JOIN codes c ON m.code = c.code JOIN kept k ON m.stay = k.stay
+    WHERE m.reason IS NULL"""
 
 
 @dataclass
@@ -61,15 +58,15 @@ class Ingested:
     """A hospital's table in memory, ready to be written.
 
     Attributes:
-        steps: `patient_id`, `stay_id`, `step` and the vitals, a row a stay and step.
-        record: what `ingest.json` will say, but for the site table's own counts.
+        steps: `patient_id`, `stay_id`, `step` and the vitals, a row per stay and step.
+        record: content of `ingest.json` except the site table's own counts.
     """
 
     steps: pd.DataFrame
     record: dict[str, Any] = field(default_factory=dict)
 
 
-def ingest(
+def ingest_tables(
     mapping: SiteMapping,
     tables: Sequence[Path],
     out: Path,
@@ -77,28 +74,28 @@ def ingest(
     secret: Path,
     overwrite: bool = False,
     memory_gb: float = 2.0,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> dict[str, Any]:
-    """Read a hospital's table by its mapping and write the folder, whole or not at all.
+    """Read a hospital's table by its mapping and write the folder atomically.
 
-    The same input gives the same bytes, whatever the order of its rows.
+    The same rows in any order give the same bytes.
 
     Args:
-        mapping: how the table is read.
-        tables: its files, each of the same columns; none where the mapping names a query.
+        mapping: description of the table.
+        tables: its files, all with the same columns; none if the mapping names a query.
         out: the folder.
-        secret: file of the key that ids are hashed with, where the mapping asks for it.
-        overwrite: whether another site's folder that stands there may be replaced.
+        secret: file of the key that ids are hashed with, if the mapping has hashed ids.
+        overwrite: whether another site's folder in `out` may be replaced.
         memory_gb: bound on the memory of the queries, in gigabytes.
         progress: called while a CSV file is read.
 
     Returns:
-        The record, as it stands in `ingest.json`.
+        The record, as in `ingest.json`.
 
     Raises:
-        UsageError: where table and mapping do not go together.
-        SourceError: where the table is damaged, or nothing of it could be used.
-        CohortError: where no stay is left, or `out` holds something that must not be lost.
+        UsageError: table and mapping do not match.
+        SourceError: the table is damaged, or no row of it can be used.
+        CohortError: no stay is left, or `out` has something that must not be lost.
     """
     if not memory_gb > 0:
         raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
@@ -125,7 +122,7 @@ def ingest(
 
 
 def _open(
-    mapping: SiteMapping, tables: Sequence[Path], progress: Progress | None
+    mapping: SiteMapping, tables: Sequence[Path], progress: ReadProgress | None
 ) -> tuple[list[Source], Source | None]:
     if mapping.source.attach:
         if tables:
@@ -154,7 +151,7 @@ def _read(
     if mapping.shape == "long" and rows and strangers == rows:
         raise SourceError(
             f"none of {rows:,} rows has a code of the mapping in the column "
-            f"{mapping.columns.code}; compare the codes in [vitals] with what stands there"
+            f"{mapping.columns.code}; compare the codes in [vitals] with those in it"
         )
     assign_stays(connection, mapping, stay_source)
     flow = ExclusionFlow()
@@ -163,7 +160,7 @@ def _read(
     counts = count_dropped(connection)
     if kept.empty:
         raise _nothing_left(flow, counts)
-    steps = step_means(connection, mapping.table.step_minutes)
+    steps = step_means(connection, _USED, mapping.table.step_minutes)
     place = kept.set_index("stay")
     for column in ("patient_id", "stay_id"):
         steps[column] = place[column].loc[steps["stay"]].to_numpy()
@@ -187,10 +184,8 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
         with atomic_folder(out) as partial:
             path = partial / SITES_FOLDER / f"{mapping.site}.parquet"
             write_site_table(table, path)
-            with path.open("rb") as file:
-                digest = file_digest(file, "sha256").hexdigest()
             record = {
-                "schema_version": INGEST_SCHEMA_VERSION,
+                "schema_version": RECORD_SCHEMA_VERSION,
                 "site": mapping.site,
                 "source": info.source,
                 "rule": info.cohort_rule,
@@ -198,16 +193,10 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
                 "mapping_sha256": mapping.sha256,
                 "ids": "hashed" if mapping.ids.hash else "as in the source",
                 **made.record,
-                "table": {"sha256": digest, **summarise(table)},
-                "versions": {
-                    "python": platform.python_version(),
-                    **{library: version(library) for library in _LIBRARIES},
-                },
+                "table": {"sha256": file_sha256(path), **summarise(table)},
+                "versions": record_versions(),
             }
-            text = record_text(record)
-            (partial / INGEST_FILE).write_text(text, encoding="utf-8")
-            if not overwrite:
-                _check_same(out, text)
+            write_cohort_record(partial, out, INGEST_FILE, record, overwrite)
     except OSError as error:
         raise unwritable(out, error) from error
     return record
@@ -215,8 +204,8 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
 
 @contextmanager
 def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyConnection]:
-    # Beside the folder to be, on the disk that the site has chosen for its data, and open to its
-    # owner alone: the scratch holds patients' records, and a killed process leaves it behind.
+    # Beside `out`, on the disk that the site chose for its data, and readable by its owner alone:
+    # it has patients' records, and a killed process leaves it behind.
     scratch = Path(
         tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL_SUFFIX, dir=out.absolute().parent)
     )
@@ -226,14 +215,14 @@ def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyCo
             config={
                 "memory_limit": f"{memory_gb}GB",
                 "temp_directory": str(scratch / "spill"),
-                # No query leans on the order of rows in a file; not keeping it saves memory.
+                # No query depends on the order of rows in a file; dropping it saves memory.
                 "preserve_insertion_order": False,
-                # Nothing is fetched, and no extension of the user's is run.
+                # Nothing is downloaded, and no extension of the user's is loaded.
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
             },
         ) as connection:
-            # An offset in a text is applied, a time without one stays as it is.
+            # An offset in a text is applied; a time without one is unchanged.
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
     finally:
@@ -241,22 +230,12 @@ def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyCo
 
 
 def _check_free(out: Path, mapping: SiteMapping, overwrite: bool) -> None:
-    if not check_replaceable(out, INGEST_FILE) or overwrite:
+    if not check_output_folder(out, INGEST_FILE) or overwrite:
         return
-    record = read_record(out)
+    record = read_cohort_record(out, INGEST_FILE)
     if record.get("mapping_sha256") != mapping.sha256:
         raise CohortError(
             f"{out} holds the table of {record.get('site')!r} made by another mapping; give "
-            "another folder with --out or replace it with --overwrite"
-        )
-
-
-def _check_same(out: Path, text: str) -> None:
-    # The mapping may be the same while the hospital's table changed.
-    existing = out / INGEST_FILE
-    if existing.is_file() and existing.read_text(encoding="utf-8") != text:
-        raise CohortError(
-            f"{out} holds a table made with this mapping from other rows or versions; give "
             "another folder with --out or replace it with --overwrite"
         )
 

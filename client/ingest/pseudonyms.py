@@ -1,7 +1,7 @@
-"""Ids that tell nothing: a keyed hash of the hospital's own, with a secret that stays at the site.
+"""Pseudonyms: keyed hashes of the hospital's ids, with a secret that stays at the site.
 
-The same patient gets the same hash in every ingest with the same secret, so that tables made in
-different years agree; without the secret no id can be tried against a hash.
+A patient has the same hash in every ingest with the same secret, so tables of different years
+agree. Without the secret a known id cannot be tested against a hash.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _HASH_BYTES = 16
 
 
 def default_secret() -> Path:
-    """Return where a site's secret lies when no file is named."""
+    """Return the default path of a site's secret."""
     return home() / "site" / "id-secret"
 
 
 def read_secret(path: Path) -> bytes:
-    """Read a site's secret; make one where there is none yet.
+    """Read a site's secret; create it if absent.
 
     Args:
-        path: a file of 64 hexadecimal digits that its owner alone may read.
+        path: a file of 64 hexadecimal digits, readable by its owner alone.
 
     Raises:
-        UsageError: where it is no such file, or others may read it.
+        UsageError: the file is not such a secret, or others may read it.
     """
     try:
         if not path.exists():
@@ -41,8 +41,8 @@ def read_secret(path: Path) -> bytes:
         mode = path.stat().st_mode
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise UsageError(f"the secret {path} cannot be read or made: {reason}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"the secret {path} cannot be read or created: {reason}") from error
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise UsageError(f"others may read the secret {path}; run `chmod 600 {path}`")
     try:
@@ -50,7 +50,7 @@ def read_secret(path: Path) -> bytes:
     except ValueError:
         secret = b""
     if len(secret) != SECRET_BYTES:
-        raise UsageError(f"{path} is no secret of {2 * SECRET_BYTES} hexadecimal digits")
+        raise UsageError(f"{path} is not a secret of {2 * SECRET_BYTES} hexadecimal digits")
     return secret
 
 
@@ -60,7 +60,7 @@ def hash_ids(ids: Iterable[str], secret: bytes, kind: str) -> list[str]:
     Args:
         ids: the hospital's ids.
         secret: see `read_secret`.
-        kind: ``patient`` or ``stay``: equal ids of different kinds do not look equal.
+        kind: ``patient`` or ``stay``; equal ids of different kinds have different hashes.
     """
     person = kind.encode()
     return [
@@ -76,7 +76,7 @@ def _make(path: Path) -> None:
     try:
         with os.fdopen(file, "w", encoding="ascii") as out:
             out.write(f"{secrets.token_hex(SECRET_BYTES)}\n")
-        # Of two that start at once, one makes the secret and the other one reads it, whole.
+        # Of two processes that start at once, one creates the secret and the other reads it whole.
         with contextlib.suppress(FileExistsError):
             os.link(partial, path)
     finally:

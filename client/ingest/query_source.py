@@ -1,7 +1,7 @@
-"""A hospital's table in a database: a query of SQLite or PostgreSQL.
+"""Table source that is a query of SQLite or PostgreSQL.
 
-It runs in the database itself, in its own SQL, within a read-only connection; every field
-comes as text.
+The query runs in the database, in its own SQL, on a read-only connection; every field is read as
+text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 from client.ingest.duckdb_helpers import TEXT, quoted
 from client.ingest.mapping_sections import SqlSource
 from client.ingest.sources import Source, first_line
-from common.data.csv_stream import BLOCK_BYTES
+from common.data.csv_stream import CSV_BLOCK_BYTES
 from common.errors import SourceError, UsageError
 
 
@@ -27,12 +27,12 @@ def open_query(settings: SqlSource, query: str, folder: Path) -> Source:
     """Open a query of an attached database.
 
     Args:
-        settings: which database.
-        query: a SELECT in its own SQL.
-        folder: what SQLite's path is relative to.
+        settings: the database.
+        query: a SELECT in the database's SQL.
+        folder: base of a relative path of SQLite.
 
     Raises:
-        SourceError: where the database cannot be reached or refuses the query.
+        SourceError: the database cannot be reached or refuses the query.
     """
     if settings.attach == "sqlite":
         return _SqliteQuery(folder / settings.database, query)
@@ -64,7 +64,7 @@ class _SqliteQuery(Source):
         return _query_digest(self._query, self.rows)
 
     def _connect(self) -> sqlite3.Connection:
-        # DuckDB asks for the rows from threads of its own, one after the other.
+        # DuckDB reads the rows from threads of its own, one after the other.
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
         return sqlite3.connect(uri, uri=True, check_same_thread=False)
 
@@ -79,7 +79,7 @@ class _SqliteQuery(Source):
 
 
 class _PostgresQuery(Source):
-    """A query of PostgreSQL, whose rows come as the CSV text of COPY: no field is guessed at."""
+    """A query of PostgreSQL, read as the CSV text of COPY: no type is guessed."""
 
     def __init__(self, database: str, query: str) -> None:
         self.name = "the query"
@@ -90,7 +90,7 @@ class _PostgresQuery(Source):
             self.types = _text_types([column.name for column in cursor.description])
 
     def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
-        # The names of `types` are in lower case, which PostgreSQL's own quoting would take exactly.
+        # By position: `types` has lower-case names, and quoted names in PostgreSQL are exact.
         names = list(self.types)
         places = [names.index(column) for column in columns]
         psycopg = _psycopg()
@@ -147,13 +147,13 @@ def _psycopg() -> Any:
 
 
 def _blocks(copy: Any) -> Iterator[bytes]:
-    """Put the messages of COPY, a row each, together to blocks that are worth parsing."""
+    """Join the messages of COPY, one per row, to blocks that are worth parsing."""
     rows: list[bytes] = []
     size = 0
     for row in copy:
         rows.append(bytes(row))
         size += len(row)
-        if size >= BLOCK_BYTES:
+        if size >= CSV_BLOCK_BYTES:
             yield b"".join(rows)
             rows, size = [], 0
     if rows:
@@ -189,7 +189,7 @@ def _text_types(names: list[str]) -> dict[str, str]:
     lower = [name.lower() for name in names]
     twice = sorted({name for name in lower if lower.count(name) > 1})
     if twice:
-        raise UsageError(f"the query gives the column {twice[0]!r} twice; name each with AS")
+        raise UsageError(f"the query has the column {twice[0]!r} twice; rename one with AS")
     return dict.fromkeys(lower, TEXT)
 
 

@@ -1,14 +1,14 @@
-"""Rows of a hospital's table, long or wide, to measurements: one value of one vital sign each.
+"""Reshaping of a hospital's rows, long or wide, to measurements of one vital sign each.
 
-The one pass over the source. It ends in the DuckDB table `staged`, a row a measurement:
+This is the single pass over the source. It fills the DuckDB table `staged`, a row per measurement:
 
-    patient, stay      the hospital's ids; `stay` NULL where rows name none
-    start_*, end_*     bounds of the stay, where rows carry them (a time and `is_utc`, see clock.py)
-    time_us, is_utc when it was measured
-    code               which code or column it stood under (see `create_codes`)
-    scaled             the value in millionths of the site table's unit, NULL where it is no number
-    reason             place in `REASONS` of why it is dropped, NULL where it is good so far
-    chosen             whether the row carries the cohort's flag
+    patient, stay      the hospital's ids; `stay` NULL if the rows have none
+    start_*, end_*     bounds of the stay, if the rows have them (time and `is_utc`: timestamps.py)
+    time_us, is_utc    time of the measurement
+    code               number of its code or column (see `create_codes`)
+    scaled             value in millionths of the site table's unit, NULL if not a number
+    reason             index into `DROP_REASONS`, NULL if not dropped so far
+    chosen             whether the row has the cohort's flag
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from client.ingest.sources import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
 from client.ingest.units import normalised, unit_rows
 from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.step_means import MILLIONTHS
 
-REASONS: tuple[str, ...] = (
+DROP_REASONS: tuple[str, ...] = (
     "duplicate",
     "left out by a drop rule",
     "no patient",
@@ -38,12 +39,9 @@ REASONS: tuple[str, ...] = (
     "outside every stay",
     "in a stay left out",
 )
-"""Why a measurement is dropped; the first that holds, in this order, counts: of several equal ones
-(same patient, stay, time, code and value) all but one are duplicates, whatever the one is."""
-
-SCALE = 1_000_000
-"""Means are built from whole millionths, since sums of integers do not depend on the order of the
-rows (nor on the number of threads), as sums of floating-point numbers do."""
+"""Reasons to drop a measurement; the first that applies, in this order, is counted. Of several
+equal ones (same patient, stay, time, code and value) all but one are duplicates, even if that one
+is dropped."""
 
 _STAGED = """
     CREATE TABLE staged (
@@ -53,8 +51,8 @@ _STAGED = """
 
 
 def reason(name: str) -> int:
-    """Return the number of a reason."""
-    return REASONS.index(name)
+    """Return the index of a reason."""
+    return DROP_REASONS.index(name)
 
 
 def stage(
@@ -63,8 +61,8 @@ def stage(
     """Read the sources, one after the other, into the table `staged`.
 
     Raises:
-        UsageError: where a source lacks a column that the mapping names.
-        SourceError: where a source is damaged.
+        UsageError: a source lacks a column that the mapping names.
+        SourceError: a source is damaged.
     """
     create_codes(connection, mapping)
     connection.execute(_STAGED)
@@ -75,7 +73,7 @@ def stage(
 
 
 def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
-    """Create `codes`, what each code or column means, and `units`, how each unit is converted."""
+    """Create `codes` (meaning of each code or column) and `units` (conversion of each unit)."""
     rows: list[tuple[object, ...]] = []
     for vital in mapping.vitals:
         index = VITAL_NAMES.index(vital.name)
@@ -104,7 +102,7 @@ def bounds_of(source: Source, mapping: SiteMapping) -> str:
 
 
 def flag_of(source: Source, mapping: SiteMapping) -> str:
-    """Return the SQL of whether a row carries the cohort's flag."""
+    """Return the SQL condition that a row has the cohort's flag."""
     cohort = mapping.cohort
     if not cohort.flag:
         return "true"
@@ -119,7 +117,7 @@ def _range(index: int) -> tuple[float, float, bool]:
 
 
 def _columns(source: Source, mapping: SiteMapping) -> list[str]:
-    """All columns that are read, in lower case and each once."""
+    """Return the columns to read, in lower case and each once."""
     names = [mapping.columns.patient, mapping.columns.time]
     names += [mapping.columns.code, mapping.columns.value, mapping.columns.unit]
     names += [place.column for vital in mapping.vitals for place in vital.sources]
@@ -130,7 +128,7 @@ def _columns(source: Source, mapping: SiteMapping) -> list[str]:
 
 
 def _codes(mapping: SiteMapping) -> tuple[str, list[str]] | None:
-    """The column of codes and the codes to keep: of many long tables the most part are others."""
+    """Return the column of codes and the codes to keep; most rows of a long table have others."""
     if mapping.shape == "wide":
         return None
     codes = [code for vital in mapping.vitals for place in vital.sources for code in place.codes]
@@ -138,22 +136,21 @@ def _codes(mapping: SiteMapping) -> tuple[str, list[str]] | None:
 
 
 def _measurements(source: Source, mapping: SiteMapping) -> str:
-    """Return the query that makes rows of `staged` out of the source's own."""
+    """Return the query from a source's rows to rows of `staged`."""
     columns = mapping.columns
     time = time_of(columns.time, source.types[columns.time.lower()], mapping.time)
     raw = f"""
         SELECT {text_of(columns.patient)} AS patient, {_stay_columns(source, mapping)},
             {time.at} AS time_us, {time.is_utc} AS is_utc, {_drop(mapping)} AS is_dropped,
             {_values(source, mapping)} FROM {ROWS}"""
-    # As `convert.normalised` writes it.
+    # As `units.normalised` writes it.
     of_row = "lower(regexp_replace(r.unit, '\\s', '', 'g'))"
     unit = f"CASE WHEN c.unit = '' THEN coalesce({of_row}, '') ELSE c.unit END"
-    # Numbers so large that they do not fit are no possible value either.
-    scaled = (
-        f"TRY_CAST(round({SCALE} * ((r.number - u.subtract) * u.multiply / u.divide)) AS BIGINT)"
-    )
+    # A number too large for BIGINT is NULL, an impossible value too.
+    converted = "(r.number - u.subtract) * u.multiply / u.divide"
+    scaled = f"TRY_CAST(round({MILLIONTHS} * ({converted})) AS BIGINT)"
     # The site table holds float32: a value just below a limit must not be rounded onto it.
-    held = f"CAST(scaled / {SCALE} AS FLOAT)"
+    held = f"CAST(scaled / {MILLIONTHS} AS FLOAT)"
     return f"""
         SELECT r.patient, r.stay, r.start_at, r.start_is_utc, r.end_at, r.end_is_utc, r.time_us,
             coalesce(r.is_utc, true), c.code, {scaled} AS scaled,
@@ -177,18 +174,18 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
 def _stay_columns(source: Source, mapping: SiteMapping) -> str:
     stay = mapping.stay
     if mapping.has_stay_table or stay.by_gap:
-        # Stays are found by patient and time then.
+        # Stays are then found by patient and time.
         flag = "true" if mapping.has_stay_table else flag_of(source, mapping)
         bounds = "NULL AS start_at, NULL AS start_is_utc, NULL AS end_at, NULL AS end_is_utc"
         return f"NULL AS stay, {bounds}, {flag} AS chosen"
     bounds = bounds_of(source, mapping)
-    # Without an id, the admission tells the stays of a patient apart.
+    # Without an id, stays of a patient are distinguished by admission.
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
     return f"{bounds}, {key} AS stay, {flag_of(source, mapping)} AS chosen"
 
 
 def _values(source: Source, mapping: SiteMapping) -> str:
-    """Return code, number, unit and is_there: of a long row its own, of a wide row one a column."""
+    """Return the SQL of code, number, unit and is_there: one per long row, one per wide column."""
     columns, decimal = mapping.columns, mapping.file.decimal
     if mapping.shape == "long":
         number = number_of(columns.value, source.types[columns.value.lower()], decimal)
@@ -200,7 +197,7 @@ def _values(source: Source, mapping: SiteMapping) -> str:
     for place in (place for vital in mapping.vitals for place in vital.sources):
         kind = source.types[place.column.lower()]
         number = number_of(place.column, kind, decimal)
-        # An empty cell of a wide row is no measurement, while a text in it is one without a number.
+        # An empty cell of a wide row is no measurement; a text is one without a number.
         there = f"{text_of(place.column)} IS NOT NULL"
         if kind in ("DOUBLE", "FLOAT"):
             there += f" AND NOT isnan({quoted(place.column)})"

@@ -1,10 +1,8 @@
-"""Where the rows come from, whatever holds them: read once, part by part, no more than a part held.
+"""Table sources of an ingest: the interface, and its implementations for CSV and Parquet files.
 
-A source is opened by its column names alone; then each part stands as the relation `source_rows` of
-a DuckDB statement that takes what it needs. `client.ingest.sources` has the files,
-`client.ingest.query_source` the queries.
-
-A hospital's table in a file: CSV, compressed or not, or Parquet.
+A source is opened by its column names alone, then read once, part by part, by a DuckDB statement
+that sees the part as the relation `source_rows`; memory is bounded by one part.
+`client.ingest.query_source` implements the interface for database queries.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,26 +22,44 @@ from client.ingest.duckdb_helpers import TEXT
 from client.ingest.mapping_sections import FileFormat
 from common.data.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
+from common.hashing import ReadProgress, describe_file
 from common.names import check_name
 
 ROWS = "source_rows"
+"""Relation of the part being loaded, in a statement given to `Source.load`."""
 
-Progress = Callable[[int, int], None]
-"""Called with the bytes read so far and their total."""
+_CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
-Only = tuple[str, Sequence[str]]
-"""A column (lower case) and the texts that it may hold."""
+RowFilter = tuple[str, Sequence[str]]
+"""A column (lower case) and the texts of the rows to keep."""
+
+
+def open_file(path: Path, form: FileFormat, progress: ReadProgress | None = None) -> Source:
+    """Open a file by its suffix.
+
+    Raises:
+        UsageError: the suffix is not a known one.
+        SourceError: the file is absent or damaged.
+    """
+    if not path.is_file():
+        raise SourceError(f"there is no file {path}")
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        return _ParquetFile(path)
+    if name.endswith(_CSV_SUFFIXES):
+        return _CsvFile(path, form, progress)
+    raise UsageError(f"{path} is neither .parquet nor one of: {', '.join(_CSV_SUFFIXES)}")
 
 
 class Source(ABC):
-    """A table of the hospital, whose rows come as Arrow batches.
+    """A hospital's table, read as Arrow batches.
 
     Attributes:
-        fetch_rows: rows that a reader takes at once.
-        load_rows: rows a part: some tens of megabytes, in which the cost a statement is nothing.
-        name: for messages.
-        types: of each column, by its lower-case name, the DuckDB type.
-        rows: how many were read; known after `load`.
+        fetch_rows: rows that a reader fetches at once.
+        load_rows: rows per part: some tens of megabytes, so that the cost per statement is small.
+        name: the table's name in messages.
+        types: DuckDB type of each column, by lower-case name.
+        rows: rows read so far.
     """
 
     fetch_rows: ClassVar[int] = 1 << 16
@@ -58,12 +73,16 @@ class Source(ABC):
         connection: duckdb.DuckDBPyConnection,
         columns: Sequence[str],
         statement: str,
-        only: Only | None = None,
+        only: RowFilter | None = None,
     ) -> None:
         """Run a statement that reads the given columns (lower case) from `ROWS`, part by part.
 
-        Each row is in one part; `rows` counts all. Where `only` is given, rows whose column,
-        without blanks around it, holds none of the texts may be kept from the statement.
+        Args:
+            connection: where the statement is run.
+            columns: the columns to read.
+            statement: reads `ROWS`, once for each part; each row is in one part.
+            only: rows whose trimmed column has none of the texts may be left out; `rows` counts
+                them too.
         """
         held: list[pa.RecordBatch] = []
         with closing(self.batches(columns)) as batches:
@@ -78,31 +97,17 @@ class Source(ABC):
 
     @abstractmethod
     def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
-        """Give the rows of the columns asked for."""
+        """Yield the rows of the given columns."""
 
     @abstractmethod
     def digest(self) -> dict[str, Any]:
-        """Say what was read, after `load`."""
-
-
-def check_column(source: Source, column: str) -> str:
-    """Return the lower-case name of a column that the mapping names.
-
-    Raises:
-        UsageError: where the source has no such column, naming the nearest and all there are.
-    """
-    return check_name(f"column of {source.name}", column.lower(), source.types)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of another library's message."""
-    return str(error).strip().split("\n", 1)[0]
+        """Return name or query, size and digest of what was read, after `load`."""
 
 
 def _execute(
     connection: duckdb.DuckDBPyConnection, batches: list[pa.RecordBatch], statement: str
 ) -> None:
-    # Part by part, since DuckDB holds in memory what one transaction of everything would write.
+    # Part by part: DuckDB keeps what a transaction writes in memory.
     connection.register(ROWS, pa.Table.from_batches(batches))
     try:
         connection.execute(statement)
@@ -110,33 +115,13 @@ def _execute(
         connection.unregister(ROWS)
 
 
-def _kept(batch: pa.RecordBatch, only: Only) -> pa.RecordBatch:
+def _kept(batch: pa.RecordBatch, only: RowFilter) -> pa.RecordBatch:
     column, texts = only
     if pa.types.is_floating(batch[column].type):
-        # Arrow writes numbers otherwise than DuckDB does.
+        # Arrow formats numbers differently from DuckDB.
         return batch
     codes = pc.utf8_trim(pc.cast(batch[column], pa.string()), characters=" ")
     return batch.filter(pc.is_in(codes, value_set=pa.array(texts, pa.string())))
-
-
-_CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
-
-
-def open_file(path: Path, form: FileFormat, progress: Progress | None = None) -> Source:
-    """Open a file by its suffix.
-
-    Raises:
-        UsageError: where the suffix is of no kind that is read.
-        SourceError: where the file is absent or damaged.
-    """
-    if not path.is_file():
-        raise SourceError(f"there is no file {path}")
-    name = path.name.lower()
-    if name.endswith(".parquet"):
-        return _ParquetFile(path)
-    if name.endswith(_CSV_SUFFIXES):
-        return _CsvFile(path, form, progress)
-    raise UsageError(f"{path} is neither .parquet nor one of: {', '.join(_CSV_SUFFIXES)}")
 
 
 class _ParquetFile(Source):
@@ -149,7 +134,7 @@ class _ParquetFile(Source):
             raise self._unreadable(error) from error
         self._names = {name.lower(): name for name in schema.names}
         if len(self._names) < len(schema.names):
-            raise UsageError(f"{path.name} has columns that differ in upper and lower case alone")
+            raise UsageError(f"{path.name} has columns that differ only in upper and lower case")
         self.types = _duckdb_types(schema)
 
     def batches(self, columns: Sequence[str]) -> Generator[pa.RecordBatch, None, None]:
@@ -157,23 +142,21 @@ class _ParquetFile(Source):
         try:
             with pq.ParquetFile(self._path) as file:
                 for batch in file.iter_batches(self.fetch_rows, columns=own):
-                    # In the order asked for, whatever that of the file is.
+                    # In the requested order, not the file's.
                     fields = [pc.cast(batch[name], _taken(batch[name].type)) for name in own]
                     yield pa.RecordBatch.from_arrays(fields, names=list(columns))
         except (pa.ArrowInvalid, OSError) as error:
             raise self._unreadable(error) from error
 
     def digest(self) -> dict[str, Any]:
-        with self._path.open("rb") as file:
-            value = file_digest(file, "sha256").hexdigest()
-        return {"file": self.name, "bytes": self._path.stat().st_size, "sha256": value}
+        return describe_file(self._path)
 
     def _unreadable(self, error: Exception) -> SourceError:
         return SourceError(f"{self._path} cannot be read as Parquet: {first_line(error)}")
 
 
 class _CsvFile(Source):
-    def __init__(self, path: Path, form: FileFormat, progress: Progress | None) -> None:
+    def __init__(self, path: Path, form: FileFormat, progress: ReadProgress | None) -> None:
         self.name = path.name
         self._open: Callable[[Sequence[str]], CsvStream] = lambda columns: CsvStream(
             path,
@@ -196,7 +179,7 @@ class _CsvFile(Source):
 
 
 def _taken(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a column as DuckDB takes it from Arrow: two numeric ones it refuses."""
+    """Return the Arrow type to pass to DuckDB, which refuses two numeric ones."""
     if pa.types.is_float16(kind):
         return pa.float32()
     return pa.float64() if pa.types.is_decimal256(kind) else kind
@@ -208,3 +191,17 @@ def _duckdb_types(schema: pa.Schema) -> dict[str, str]:
         connection.register(ROWS, taken.empty_table())
         found = connection.execute(f"DESCRIBE SELECT * FROM {ROWS}").fetchall()
     return {str(row[0]).lower(): str(row[1]) for row in found}
+
+
+def check_column(source: Source, column: str) -> str:
+    """Return the lower-case name of a column that the mapping names.
+
+    Raises:
+        UsageError: the source has no such column; names the nearest and all existing ones.
+    """
+    return check_name(f"column of {source.name}", column.lower(), source.types)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's message."""
+    return str(error).strip().split("\n", 1)[0]

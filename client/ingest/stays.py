@@ -1,113 +1,42 @@
-"""Which stay a measurement belongs to: by the stay's id, by its bounds, or by silences.
+"""Assignment of measurements to stays: by the stay's id, by its bounds, or by gaps in time.
 
 From `staged` (see reshape.py) to two tables:
 
-    stays      stay, patient, id, start_us, before_us, chosen, is_single: a stay holds the times
-               from `start_us` up to `before_us`; not single where its id stands for two patients
-    measured   stay, since_us (since its start), code, scaled, copies, reason: each different
+    stays      stay, patient, id, start_us, before_us, chosen, is_single: a stay has the times from
+               `start_us` up to `before_us`; it is not single if two patients have its id
+    measured   stay, since_us (since its start), code, scaled, copies, reason: each distinct
                measurement once, with the number of its copies
-
-Which stays are kept: the hospital's own choice, then what a site table asks of a stay.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import duckdb
-import numpy as np
-import pandas as pd
 
 from client.ingest.duckdb_helpers import only_row, text_of
 from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import bounds_of, flag_of, reason
 from client.ingest.sources import ROWS, Source, check_column
 from client.ingest.timestamps import FOLD, GAP, create_zone, zone_join
-from common.data.exclusion_flow import ExclusionFlow
 from common.errors import SourceError
 
-_DAY_US = 86_400_000_000
 _HOUR_US = 3_600_000_000
-_COMMENT = "#"
-
-
-def choose_stays(
-    stays: pd.DataFrame, mapping: SiteMapping, flow: ExclusionFlow
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Apply the cohort's rules in one stated order, each with its count.
-
-    Args:
-        stays: as of `hourly.stay_frame`.
-        mapping: the rules.
-        flow: where the counts are noted.
-
-    Returns:
-        The stays that are kept; and, of each list of ids, how many of its ids no stay has.
-
-    Raises:
-        SourceError: where a list of ids cannot be read.
-    """
-    stays = stays.assign(unit=mapping.site)
-    flow.record("stays in the source", stays)
-    if not stays["is_single"].all():
-        stays = stays[stays["is_single"]]
-        flow.record("an id that is one patient's", stays)
-    stays, missing = _chosen(stays, mapping, flow)
-    stays = stays[stays["last_us"] >= 0]
-    flow.record("with a vital sign", stays)
-    stays = stays[stays["last_us"] < mapping.stay.max_days * _DAY_US]
-    flow.record(f"at most {mapping.stay.max_days} days", stays)
-    step_us = mapping.table.step_minutes * 60_000_000
-    # A step counts as a whole, as it does in the table.
-    lengths = (stays["last_us"].to_numpy(np.int64) // step_us + 1) * step_us
-    stays = stays[lengths >= mapping.cohort.min_hours * _HOUR_US]
-    flow.record(f"at least {mapping.cohort.min_hours:g} h of vital signs", stays)
-    return stays, missing
-
-
-def _chosen(
-    stays: pd.DataFrame, mapping: SiteMapping, flow: ExclusionFlow
-) -> tuple[pd.DataFrame, dict[str, int]]:
-    cohort, missing = mapping.cohort, {}
-    for column, file in (("patient_id", cohort.keep_patients), ("stay_id", cohort.keep_stays)):
-        if file:
-            ids = _read_ids(mapping.folder / file)
-            missing[column] = len(ids - set(stays[column]))
-            stays = stays[stays[column].isin(ids)]
-            flow.record(f"in the list of {column.removesuffix('_id')}s to keep", stays)
-    if cohort.flag:
-        stays = stays[stays["chosen"]]
-        flow.record("flagged by the hospital", stays)
-    return stays, missing
-
-
-def _read_ids(path: Path) -> set[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise SourceError(f"the list of ids {path} cannot be read: {reason}") from error
-    ids = {line.strip() for line in lines}
-    return {id_ for id_ in ids if id_ and not id_.startswith(_COMMENT)}
-
-
-_FOREVER = "9223372036854775807"
+_NO_END = "9223372036854775807"
 _IS_SINGLE = "count(*) OVER (PARTITION BY id) = 1 AS is_single"
 
 
 def assign_stays(
     connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, stay_source: Source | None
 ) -> None:
-    """Create `stays` and `measured` out of `staged`, which is dropped.
+    """Create `stays` and `measured` from `staged`, which is dropped.
 
     Args:
-        connection: holds `staged` and `codes`.
-        mapping: how stays are told apart.
-        stay_source: the table of the stays, where the mapping has one.
+        connection: has `staged` and `codes`.
+        mapping: has the definition of a stay.
+        stay_source: the table of stays, if the mapping has one.
 
     Raises:
-        UsageError: where the table of stays lacks a column.
-        SourceError: where it is damaged or gives a stay twice.
+        UsageError: the table of stays lacks a column.
+        SourceError: it is damaged or has a stay twice.
     """
     create_zone(connection, "zone", mapping.time, "SELECT time_us, is_utc FROM staged")
     _create_stay_rows(connection, mapping, stay_source)
@@ -141,7 +70,7 @@ def _is_by_key(mapping: SiteMapping) -> bool:
 def _create_stay_rows(
     connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, source: Source | None
 ) -> None:
-    """Create `stay_rows`: patient, key, start_us, end_us (UTC, NULL where unknown) and chosen."""
+    """Create `stay_rows`: patient, key, start_us, end_us (UTC, NULL if unknown) and chosen."""
     if source is not None:
         _load_stays(connection, mapping, source)
         rows = "SELECT * FROM stay_source"
@@ -198,13 +127,13 @@ def _refuse_twice(connection: duckdb.DuckDBPyConnection, source: Source) -> None
     (twice,) = only_row(connection, "SELECT count(*) FROM stay_rows WHERE is_twice")
     if twice:
         raise SourceError(
-            f"{source.name} gives {twice} stays twice, with different admissions or "
-            "discharges; keep one row a stay"
+            f"{source.name} has {twice} stays twice, with different admissions or "
+            "discharges; keep one row per stay"
         )
 
 
 def _create_people(connection: duckdb.DuckDBPyConnection) -> None:
-    # Numbers in the place of texts, which a hundred million times would not fit into memory.
+    # Numbers instead of texts: a hundred million texts would not fit into memory.
     connection.execute(
         """
         CREATE TABLE people AS
@@ -223,7 +152,7 @@ def _create_people(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _resolve(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> None:
-    """Create `resolved`: patient, stay, at (UTC), code, scaled, copies, reason."""
+    """Create `resolved`: patient, stay, time_us (UTC), code, scaled, copies, reason, chosen."""
     stay = "k.stay" if by_key else "NULL::INTEGER"
     join = "LEFT JOIN stay_keys k ON s.patient = k.patient AND s.stay = k.key" if by_key else ""
     connection.execute(
@@ -244,14 +173,14 @@ def _resolve(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> None:
 
 
 def _stays_by_key(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
-    # Without an admission a stay starts with its first good measurement.
+    # Without an admission a stay starts with its first valid measurement.
     connection.execute(
         f"""
         CREATE TABLE stays AS
         SELECT *, {_IS_SINGLE} FROM (
             SELECT k.stay, k.person AS patient, {_stay_id(mapping)} AS id,
                 coalesce(k.start_us, f.first_us) AS start_us,
-                coalesce(k.end_us + 1, {_FOREVER}) AS before_us, k.end_us, k.chosen
+                coalesce(k.end_us + 1, {_NO_END}) AS before_us, k.end_us, k.chosen
             FROM stay_keys k LEFT JOIN (
                 SELECT stay, min(time_us) AS first_us FROM resolved
                 WHERE reason IS NULL GROUP BY stay
@@ -260,7 +189,7 @@ def _stays_by_key(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -
 
 
 def _stays_by_bounds(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
-    """At the very moment time_us which one stay ends and the next begins, the later one counts."""
+    """Create `stays` from bounds; a moment that ends one and starts the next is in the next."""
     connection.execute(
         f"""
         CREATE TABLE stays AS
@@ -269,7 +198,7 @@ def _stays_by_bounds(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping
                 coalesce(least(
                     k.end_us + 1,
                     lead(k.start_us) OVER (PARTITION BY k.person ORDER BY k.start_us, k.stay)
-                ), {_FOREVER}) AS before_us, k.end_us, k.chosen
+                ), {_NO_END}) AS before_us, k.end_us, k.chosen
             FROM stay_keys k)"""
     )
 
@@ -300,7 +229,7 @@ def _stays_by_gap(connection: duckdb.DuckDBPyConnection, gap_hours: float) -> No
 
 
 def _stay_id(mapping: SiteMapping) -> str:
-    """Return the SQL of a stay's id: the hospital's own, or counted within its patient."""
+    """Return the SQL of a stay's id: the hospital's own, or its number within the patient."""
     if mapping.stay.id:
         return "k.patient || '-' || k.key" if mapping.stay.per_patient else "k.key"
     number = "row_number() OVER (PARTITION BY k.person ORDER BY k.start_us, k.stay)"

@@ -1,9 +1,9 @@
-"""Times as a hospital writes them to microseconds of UTC, with the two odd hours of a year.
+"""Conversion of a hospital's times to microseconds of UTC, with daylight-saving folds and gaps.
 
-A local time without an offset is read by the zone's rules: `zone_rows` lays them out as pieces of
-local time, each with one answer, so that a join finds it for any number of rows. Where clocks are
-put back an hour comes twice (a fold), where they are put forward one never comes (a gap); the
-mapping says what such a time means, and by default it is dropped and counted.
+A local time without an offset is read by the zone's rules: `zone_rows` lists them as intervals of
+local time with one offset each, which a join finds for any number of rows. When clocks are put back
+an hour occurs twice (a fold), when they are put forward an hour does not exist (a gap). The mapping
+sets how such times are read; by default they are dropped and counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from client.ingest.mapping_sections import EPOCHS, ISO, Clock
 from common.errors import UsageError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2300
-"""Times outside these years, in UTC, are taken as unreadable. MIMIC's shifted dates are inside."""
+"""Times outside these years, in UTC, count as unreadable. MIMIC's shifted dates are inside."""
 
 UTC_ZONE = "UTC"
 FOLD, GAP = 1, 2
@@ -31,11 +31,11 @@ _OFFSET_AT_END = r"\d(Z|z|[+-]\d{2}(:?\d{2})?)$"
 
 @dataclass(frozen=True)
 class TimeSql:
-    """A time as SQL.
+    """SQL expressions of a time.
 
     Attributes:
-        at: microseconds since 1970 on its own clock, NULL where unreadable.
-        is_utc: whether that clock is UTC.
+        at: microseconds since 1970 on its own clock, NULL if unreadable.
+        is_utc: condition that this clock is UTC.
     """
 
     at: str
@@ -48,10 +48,10 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
     Args:
         column: its name.
         kind: its DuckDB type.
-        clock: how the mapping says it is written.
+        clock: format and zone of the mapping.
 
     Raises:
-        UsageError: where type and format do not go together.
+        UsageError: type and format do not match.
     """
     is_utc = "true" if clock.zone == UTC_ZONE else "false"
     first = clock.format[0]
@@ -69,7 +69,7 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
             f"one of: {', '.join(EPOCHS)}"
         )
     if first == ISO:
-        # Never as TIMESTAMP, which would pass over the offset that a text carries.
+        # Never as TIMESTAMP, which ignores the offset of a text.
         at = f"epoch_us(TRY_CAST({text_of(column)} AS TIMESTAMPTZ))"
         if is_utc == "false":
             is_utc = f"regexp_matches({text_of(column)}, '{_OFFSET_AT_END}')"
@@ -79,10 +79,10 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
 
 
 def check_patterns(connection: duckdb.DuckDBPyConnection, clock: Clock) -> None:
-    """Refuse patterns of times that cannot be, before anything is read.
+    """Refuse invalid time patterns before anything is read.
 
     Raises:
-        UsageError: naming what is wrong with the pattern.
+        UsageError: names what is wrong with the pattern.
     """
     for pattern in clock.format:
         try:
@@ -93,13 +93,13 @@ def check_patterns(connection: duckdb.DuckDBPyConnection, clock: Clock) -> None:
 
 
 def create_zone(connection: duckdb.DuckDBPyConnection, name: str, clock: Clock, times: str) -> None:
-    """Create the table that `utc_of` joins: the clock's pieces of local time, day by day.
+    """Create the table that `zone_join` joins: the zone's intervals of local time, day by day.
 
     Args:
-        connection: where to.
-        name: of the table.
-        clock: the zone, and what its odd hours mean.
-        times: a query of the times to come, columns `time_us` and `is_utc` as in `TimeSql`.
+        connection: the database.
+        name: the table's name.
+        clock: the zone, and how folds and gaps are read.
+        times: a query of the times to convert, columns `time_us` and `is_utc` as in `TimeSql`.
     """
     found = only_row(
         connection,
@@ -131,13 +131,14 @@ def zone_join(zone: str, rows: str, at: str, is_utc: str, alias: str) -> str:
 
 
 def zone_rows(clock: Clock, first: date, last: date) -> pd.DataFrame:
-    """Lay out a zone's local time from one day to another, both included.
+    """List a zone's intervals of local time from one day to another, both included.
 
     Returns:
-        A row for each piece of each day: `day`; `from_us`, `until_us`, local microseconds since
-        1970; `kind` (0, `FOLD` or `GAP`); and the microseconds to subtract for UTC, for a
-        measurement (`offset_us`, missing = drop it) and for the start and the end of a stay, which
-        are never dropped: of a fold the earlier hour starts a stay and the later one ends it.
+        A row per day and interval: `day`; `from_us`, `until_us`, local microseconds since 1970;
+        `kind` (0, `FOLD` or `GAP`); and the microseconds to subtract for UTC, for a measurement
+        (`offset_us`, missing = drop it) and for the start and the end of a stay (`start_us`,
+        `end_us`), which are never dropped: in a fold a stay starts in the earlier hour and ends in
+        the later one.
     """
     pieces = _pieces(ZoneInfo(clock.zone), first, last)
     rows = []
@@ -162,7 +163,7 @@ def _offset_of(clock: Clock, kind: int, before: int, after: int) -> int | None:
 
 
 def _pieces(zone: ZoneInfo, first: date, last: date) -> list[tuple[int, int, int, int, int]]:
-    """Cut local time at the zone's changes: from, until, kind, offset before and after."""
+    """Return the intervals of local time: from, until, kind, offset before and after."""
     begin, end = first - timedelta(days=2), last + timedelta(days=2)
     pieces = []
     start = _us(begin)
@@ -178,7 +179,7 @@ def _pieces(zone: ZoneInfo, first: date, last: date) -> list[tuple[int, int, int
 
 
 def _changes(zone: ZoneInfo, begin: date, end: date) -> list[tuple[int, int, int]]:
-    """Find the moments at which the offset changes: UTC, offset before, offset after."""
+    """Return the moments at which the offset changes: UTC, offset before, offset after."""
     changes = []
     day_us = 86_400_000_000
     low, high = _us(begin) - day_us, _us(end) + day_us
@@ -192,7 +193,7 @@ def _changes(zone: ZoneInfo, begin: date, end: date) -> list[tuple[int, int, int
 
 
 def _change_within(zone: ZoneInfo, start: int, end: int, before: int) -> int:
-    """Return the first whole second in (start, end] whose offset is another than `before`."""
+    """Return the first whole second in (start, end] whose offset differs from `before`."""
     while end - start > 1_000_000:
         middle = start + (end - start) // 2_000_000 * 1_000_000
         if _offset(zone, middle) == before:

@@ -1,7 +1,7 @@
-"""Units in which hospitals chart vital signs, and the way from each to the site table's own.
+"""Units in which hospitals chart vital signs, and their conversion to the site table's units.
 
-A value is converted as ``(value - subtract) * multiply / divide``: one form for SQL and for Python,
-and exact for a unit that needs no conversion.
+A value is converted as ``(value - subtract) * multiply / divide``: one formula for SQL and Python,
+exact for a unit that needs no conversion.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ class Unit:
     """A unit of one kind of quantity.
 
     Attributes:
-        name: as a mapping writes it.
-        spellings: other ways in which systems write it, in lower case and without blanks.
+        name: its name in a mapping.
+        spellings: other spellings, in lower case and without blanks.
         subtract: see the module.
         multiply: see the module.
         divide: see the module.
@@ -70,20 +70,20 @@ UNITS: dict[str, tuple[Unit, ...]] = {
 
 
 def normalised(text: str) -> str:
-    """Return a unit's text as units are compared: lower case, no blanks."""
+    """Return a unit's text in lower case without blanks, for comparison."""
     return "".join(text.split()).lower()
 
 
 def spellings(unit: Unit) -> tuple[str, ...]:
-    """Return all ways to write a unit, normalised."""
+    """Return all spellings of a unit, normalised."""
     return (normalised(unit.name), *unit.spellings)
 
 
 def check_unit(vital: str, text: str) -> Unit:
-    """Return the unit of a vital that a text means.
+    """Return the unit of a vital by one of its spellings.
 
     Raises:
-        UsageError: listing the vital's units, where it is none of them.
+        UsageError: unknown; lists the vital's units.
     """
     for unit in UNITS[vital]:
         if normalised(text) in spellings(unit):
@@ -93,7 +93,7 @@ def check_unit(vital: str, text: str) -> Unit:
 
 
 def unit_rows() -> list[tuple[int, str, float, float, float]]:
-    """Return vital index, spelling and conversion of every unit; no text means the vital's own."""
+    """Return vital index, spelling and conversion of every unit; no text = the vital's own."""
     rows = []
     for index, vital in enumerate(VITALS):
         for place, unit in enumerate(UNITS[vital.name]):

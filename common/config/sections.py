@@ -14,7 +14,7 @@ from common.config.ranges import Range, check_ranges, setting
 from common.data.site_table import VITAL_NAMES
 from common.data.windows import WindowSettings
 from common.errors import UsageError
-from common.names import check_name
+from common.names import NAME_PATTERN, check_name
 
 LORA_SCOPES = ("attention", "attention+feed-forward")
 LORA_TRAINED = ("auto", "ab", "b")
@@ -45,7 +45,7 @@ ALPHA_OVER_RANK = Range(1e-3, 1e3)
 MOST_STEPS = 100_000
 """Largest number of optimiser steps a round."""
 
-_FIXED_WEIGHT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})=([0-9]+(?:\.[0-9]+)?)")
+_FIXED_WEIGHT = re.compile(rf"({NAME_PATTERN})=([0-9]+(?:\.[0-9]+)?)")
 
 
 @dataclass(frozen=True)

@@ -1,64 +1,103 @@
-"""What a cohort folder holds: a record of how it came about, and one table a site.
+"""Cohort folder: site tables and the record of how they were made.
 
-    DIR/cohort.json            the record of a simulation's cohort, or
-    DIR/ingest.json            that of a hospital's own table
-    DIR/sites/<site>.parquet   the site tables
-    DIR/patients.parquet       age band and sex, in a simulation's cohort whose source tells them
+    DIR/cohort.json            record of a cohort prepared by `simulation prepare`, or
+    DIR/ingest.json            record of one hospital's table made by `client ingest`
+    DIR/sites/<site>.parquet   site tables
+    DIR/patients.parquet       age band and sex, beside cohort.json where the source has them
 
-A folder is written whole or not at all, and never in the place of something else.
-
-How the cohort came about that an adapter is evaluated on: its rule, sources and exclusions.
-
-The record is that of the cohort folder (see `common.data.cohort_folder`). What is taken of it are
-counts, digests and rules: no path, and nothing of a single patient.
-
-ingest.json, read again: by the next ingest into its folder, and by `client check`.
+A folder is written whole or not at all, and never replaces files that are not its own.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import platform
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from common.atomic_io import atomic_file
-from common.errors import CohortError, UsageError
+from common.errors import CohortError
 
+COHORT_FILE = "cohort.json"
+INGEST_FILE = "ingest.json"
+SITES_FOLDER = "sites"
+PATIENTS_FILE = "patients.parquet"
+
+RECORD_SCHEMA_VERSION = 1
+"""Version of the keys of cohort.json and ingest.json."""
+
+_REMEDIES = {COHORT_FILE: "prepare the cohort again", INGEST_FILE: "ingest the table again"}
+_LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
 _COUNTS = ("stays", "excluded", "patients")
 
 
-def read_cohort_record(data: Path) -> dict[str, Any] | None:
-    """Read what a cohort folder tells of itself.
+def site_table_paths(folder: Path) -> dict[str, Path]:
+    """Return the site tables of a cohort by site, sorted by name.
+
+    Raises:
+        CohortError: the folder has none.
+    """
+    paths = sorted((folder / SITES_FOLDER).glob("*.parquet"))
+    if not paths:
+        raise _no_cohort(folder)
+    return {path.stem: path for path in paths}
+
+
+def read_cohort_record(folder: Path, name: str = COHORT_FILE) -> dict[str, Any]:
+    """Read a record of this release.
 
     Args:
-        data: a cohort folder, or one site table, which tells nothing of what was left out.
+        folder: a cohort folder.
+        name: `COHORT_FILE` or `INGEST_FILE`.
+
+    Raises:
+        CohortError: the record is absent, damaged or of another schema version.
+    """
+    path = folder / name
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = record["schema_version"]
+    except FileNotFoundError:
+        raise _no_cohort(folder) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CohortError(f"{path} cannot be read: {error}; {_REMEDIES[name]}") from error
+    if found != RECORD_SCHEMA_VERSION:
+        raise CohortError(
+            f"{path} has schema version {found}, this release reads {RECORD_SCHEMA_VERSION}; "
+            f"{_REMEDIES[name]}"
+        )
+    return record
+
+
+def read_provenance(data: Path) -> dict[str, Any] | None:
+    """Read how a cohort was made, as an evaluation reports it: no path, nothing of one patient.
+
+    Args:
+        data: a cohort folder, or a single site table, which has no record.
 
     Returns:
-        `source`, `rule`, `parameters` (by name), `inputs` (SHA-256 by name of the source's table)
-        and `flow` (as `common.data.exclusion_flow.ExclusionFlow.to_json` gives it), each empty
-        where the record does not hold it; None where there is no record.
+        `source`, `rule`, `parameters` (by name), `inputs` (SHA-256 by name) and `flow` (as
+        `common.data.exclusion_flow.ExclusionFlow.to_json` gives it), each empty where the record
+        lacks it; None without a record.
 
     Raises:
         CohortError: the record cannot be read.
     """
-    for name in (COHORT_FILE, INGEST_FILE):
-        if (data / name).is_file():
-            return _read(data / name)
-    return None
-
-
-def _read(path: Path) -> dict[str, Any]:
+    paths = (data / name for name in (COHORT_FILE, INGEST_FILE))
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         return {
             "source": str(record.get("source", "")),
             "rule": str(record.get("rule", "")),
             "parameters": {str(k): v for k, v in dict(record.get("parameters", {})).items()},
-            "inputs": _digests(record.get("inputs", {})),
-            "flow": [_step(step) for step in record.get("flow", [])],
+            "inputs": _input_digests(record.get("inputs", {})),
+            "flow": [_flow_step(step) for step in record.get("flow", [])],
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CohortError(
@@ -67,94 +106,18 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
 
 
-def _digests(inputs: Any) -> dict[str, str]:
-    # A hospital's own record lists its sources by file: their names may tell of its machine.
-    tables = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs, start=1)
-    return {
-        str(name): str(table["sha256"])
-        for name, table in tables
-        if isinstance(table, Mapping) and "sha256" in table
-    }
-
-
-def _step(step: Mapping[str, Any]) -> dict[str, Any]:
-    per_unit = {str(unit): int(stays) for unit, stays in step["stays_per_unit"].items()}
-    counts = {key: int(step[key]) for key in _COUNTS}
-    return {"label": str(step["label"]), **counts, "stays_per_unit": per_unit}
-
-
-INGEST_SCHEMA_VERSION = 1
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read the record of a folder that `ingest` wrote.
-
-    Raises:
-        CohortError: where there is none, or of another release.
-    """
-    path = folder / INGEST_FILE
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        made_by = record["schema_version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CohortError(f"{path} cannot be read: {error}; ingest the table again") from error
-    if made_by != INGEST_SCHEMA_VERSION:
-        raise CohortError(
-            f"{path} has schema version {made_by}, this release reads {INGEST_SCHEMA_VERSION}; "
-            "ingest the table again"
-        )
-    return record
-
-
-COHORT_FILE = "cohort.json"
-INGEST_FILE = "ingest.json"
-SITES_FOLDER = "sites"
-PATIENTS_FILE = "patients.parquet"
-
-_SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-
-
-def site_table_paths(folder: Path) -> dict[str, Path]:
-    """Return a cohort's site tables by site, in the order of their names.
-
-    Raises:
-        CohortError: where the folder holds none.
-    """
-    paths = sorted((folder / SITES_FOLDER).glob("*.parquet"))
-    if not paths:
-        raise CohortError(
-            f"{folder} holds no cohort; make one with `python -m simulation prepare`, or from a "
-            "hospital's own table with `python -m client ingest`"
-        )
-    return {path.stem: path for path in paths}
-
-
-def check_site_name(name: str) -> str:
-    """Return a name that a site may have.
-
-    Raises:
-        UsageError: where it could not name a file and a row of every report.
-    """
-    if not _SITE_NAME.fullmatch(name):
-        raise UsageError(
-            f"a site's name has 1 to 64 letters, digits, '.', '_' and '-', the first a letter or a "
-            f"digit, got {name!r}"
-        )
-    return name
-
-
-def check_replaceable(out: Path, record_file: str) -> bool:
-    """Refuse early, before a long pass, to write over a stranger's files.
+def check_output_folder(out: Path, record_file: str) -> bool:
+    """Refuse, before a long pass, a folder that cannot be written or has files of someone else.
 
     Args:
-        out: the cohort folder to be.
-        record_file: `COHORT_FILE` or `INGEST_FILE`, by which a folder of the same kind is known.
+        out: the cohort folder to write.
+        record_file: `COHORT_FILE` or `INGEST_FILE`, which marks a folder of the same kind.
 
     Returns:
-        Whether a cohort of that kind stands there, which may be another one.
+        Whether a cohort of that kind, the same or another, is already in it.
 
     Raises:
-        CohortError: where `out` holds something that must not be lost, or cannot be written.
+        CohortError: `out` has other files, or cannot be written.
     """
     if out.exists() and not out.is_dir():
         raise CohortError(f"{out} is a file; give a folder with --out")
@@ -164,19 +127,49 @@ def check_replaceable(out: Path, record_file: str) -> bool:
             f"{out} is not empty and holds no cohort with {record_file}; give another folder with "
             "--out"
         )
-    strangers = sorted(held - _own(out / record_file))
-    if strangers:
+    foreign = sorted(held - _own_files(out / record_file))
+    if foreign:
         raise CohortError(
-            f"{out} holds {strangers[0]} beside its cohort, which would be lost; move it or give "
+            f"{out} holds {foreign[0]} beside its cohort, which would be lost; move it or give "
             "another folder with --out"
         )
     _check_writable(out)
     return bool(held)
 
 
-def record_text(record: Mapping[str, Any]) -> str:
-    """Return the text of a record: equal records, equal bytes."""
-    return json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+def write_cohort_record(
+    partial: Path, out: Path, name: str, record: Mapping[str, Any], overwrite: bool
+) -> None:
+    """Write a record into the folder that is about to replace `out`; equal records, equal bytes.
+
+    Args:
+        partial: the folder being filled.
+        out: the folder that it will replace.
+        name: `COHORT_FILE` or `INGEST_FILE`.
+        record: plain values.
+        overwrite: whether a different record in `out` may be replaced.
+
+    Raises:
+        CohortError: `out` has a different record and `overwrite` is false: the settings are the
+            same, but the source's files or a library changed.
+    """
+    text = json.dumps(record, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    (partial / name).write_text(text, encoding="utf-8")
+    existing = out / name
+    if overwrite or not existing.is_file() or existing.read_text(encoding="utf-8") == text:
+        return
+    raise CohortError(
+        f"{out} was made with the same settings from other inputs or library versions; give "
+        "another folder with --out or replace it with --overwrite"
+    )
+
+
+def record_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that shape a cohort."""
+    return {
+        "python": platform.python_version(),
+        **{library: version(library) for library in _LIBRARIES},
+    }
 
 
 def unwritable(out: Path, error: OSError) -> CohortError:
@@ -187,8 +180,31 @@ def unwritable(out: Path, error: OSError) -> CohortError:
     )
 
 
-def _own(record: Path) -> set[str]:
-    """The names of a folder's own files: the table of patients is one where the record says so."""
+def _no_cohort(folder: Path) -> CohortError:
+    return CohortError(
+        f"{folder} holds no cohort; make one with `python -m simulation prepare`, or from a "
+        "hospital's own table with `python -m client ingest`"
+    )
+
+
+def _input_digests(inputs: Any) -> dict[str, str]:
+    # By number for a hospital's own record: names of its files may reveal something of its machine.
+    tables = inputs.items() if isinstance(inputs, Mapping) else enumerate(inputs, start=1)
+    return {
+        str(name): str(table["sha256"])
+        for name, table in tables
+        if isinstance(table, Mapping) and "sha256" in table
+    }
+
+
+def _flow_step(step: Mapping[str, Any]) -> dict[str, Any]:
+    per_unit = {str(unit): int(stays) for unit, stays in step["stays_per_unit"].items()}
+    counts = {key: int(step[key]) for key in _COUNTS}
+    return {"label": str(step["label"]), **counts, "stays_per_unit": per_unit}
+
+
+def _own_files(record: Path) -> set[str]:
+    """Names that a cohort folder may have; the table of patients only if its record says so."""
     names = {record.name, SITES_FOLDER}
     with suppress(OSError, ValueError, AttributeError):
         if json.loads(record.read_text(encoding="utf-8")).get("patients"):
@@ -197,10 +213,11 @@ def _own(record: Path) -> set[str]:
 
 
 def _check_writable(out: Path) -> None:
-    # By doing it: permissions, a full disk and a read-only file system all show here.
+    # By writing: this finds missing permissions, a full disk and a read-only file system alike.
+    probe_path = out.parent / f".{out.name}.probe"
     try:
-        with atomic_file(out.parent / f".{out.name}.probe") as probe:
+        with atomic_file(probe_path) as probe:
             probe.write_bytes(b"")
-        (out.parent / f".{out.name}.probe").unlink()
+        probe_path.unlink()
     except OSError as error:
         raise unwritable(out, error) from error

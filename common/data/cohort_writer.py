@@ -1,20 +1,15 @@
-"""The cohort folder: one site table a hospital and the record of how they came about.
+"""Writer of a prepared cohort, the same for all sources: site tables, patients and record.
 
-    OUT/cohort.json          parameters, digests of what was read, versions, flow of exclusions
-    OUT/sites/<site>.parquet the site tables
-    OUT/patients.parquet     age band and sex, where the source tells them
-
-All sources end here, so that what follows does not know where the patients came from.
+OUT/cohort.json            parameters, digests of the inputs, versions, flow of exclusions
+OUT/sites/<site>.parquet   site tables
+OUT/patients.parquet       age band and sex, where the source has them
 """
 
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from hashlib import file_digest
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,37 +19,37 @@ from common.atomic_io import atomic_folder
 from common.data.cohort_folder import (
     COHORT_FILE,
     PATIENTS_FILE,
+    RECORD_SCHEMA_VERSION,
     SITES_FOLDER,
-    check_replaceable,
-    record_text,
+    check_output_folder,
+    read_cohort_record,
+    record_versions,
     unwritable,
+    write_cohort_record,
 )
 from common.data.demographics import write_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.summary import summarise
 from common.errors import CohortError
-
-COHORT_SCHEMA_VERSION = 1
-_LIBRARIES = ("fedvitals", "duckdb", "numpy", "pandas", "pyarrow")
+from common.hashing import file_sha256
 
 
 @dataclass
 class Cohort:
-    """A cohort in memory, as a source hands it over.
+    """A cohort in memory, ready to be written.
 
     Attributes:
         source: the source's name, e.g. ``mimic3``.
-        rule: how patients were chosen, in words.
+        rule: description of the patients' selection.
         step_minutes: length of a time step.
-        parameters: the settings that shaped it, plain values.
-        inputs: of each file or table read, its SHA-256 and size.
+        parameters: settings of the source, plain values.
+        inputs: SHA-256 and size of each file or table read, by name.
         flow: the flow of exclusions.
         dropped: measurements dropped, by reason.
-        sites: of each site, the per-step means: `patient_id`, `stay_id`, `step` and vitals.
-        patients: what `common.data.demographics.describe_patients` returns of these patients at
-        least,
-            where the source tells it.
+        sites: per-step means by site: `patient_id`, `stay_id`, `step` and vitals.
+        patients: frame of `common.data.demographics.describe_patients`, of these patients or more;
+            None where the source has neither age nor sex.
     """
 
     source: str
@@ -69,20 +64,20 @@ class Cohort:
 
 
 def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse early, before a long pass, to write over another cohort or a stranger's files.
+    """Refuse, before a long pass, to overwrite another cohort or other files.
 
     Args:
-        out: the cohort folder to be.
+        out: the cohort folder to write.
         source: the source's name.
-        parameters: the settings of the cohort to be.
-        overwrite: whether another cohort may be replaced. Anything else never is.
+        parameters: settings of the cohort to write.
+        overwrite: whether another cohort may be replaced; other files never are.
 
     Raises:
-        CohortError: where `out` holds something that must not be lost, or cannot be written.
+        CohortError: `out` has something that must not be lost, or cannot be written.
     """
-    if not check_replaceable(out, COHORT_FILE) or overwrite:
+    if not check_output_folder(out, COHORT_FILE) or overwrite:
         return
-    record = read_cohort(out)
+    record = read_cohort_record(out)
     if (record["source"], record["parameters"]) != (source, json.loads(json.dumps(parameters))):
         raise CohortError(
             f"{out} holds another cohort ({record['source']}, {record['rule']}); "
@@ -91,18 +86,18 @@ def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite:
 
 
 def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str, Any]:
-    """Write the cohort folder, whole or not at all; the same cohort gives the same bytes.
+    """Write the cohort folder atomically; equal cohorts give equal bytes.
 
     Args:
-        cohort: what to write.
+        cohort: the cohort.
         out: the folder.
-        overwrite: whether another cohort that stands there may be replaced.
+        overwrite: whether another cohort in it may be replaced.
 
     Returns:
-        The record, as it stands in `cohort.json`.
+        The record, as in `cohort.json`.
 
     Raises:
-        CohortError: where no patient is left, or `out` holds something that must not be lost.
+        CohortError: no patient is left, or `out` has something that must not be lost.
     """
     check_free(out, cohort.source, cohort.parameters, overwrite)
     kept = {site: rows for site, rows in sorted(cohort.sites.items()) if len(rows)}
@@ -117,38 +112,11 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
                 site: _write_site(cohort, site, rows, partial / SITES_FOLDER / f"{site}.parquet")
                 for site, rows in kept.items()
             }
-            told = _write_patients(cohort, kept, partial / PATIENTS_FILE)
-            record = _record(cohort, summaries, told)
-            text = record_text(record)
-            (partial / COHORT_FILE).write_text(text, encoding="utf-8")
-            if not overwrite:
-                _check_same(out, text)
+            patients = _write_patients(cohort, kept, partial / PATIENTS_FILE)
+            record = _record(cohort, summaries, patients)
+            write_cohort_record(partial, out, COHORT_FILE, record, overwrite)
     except OSError as error:
         raise unwritable(out, error) from error
-    return record
-
-
-def read_cohort(folder: Path) -> dict[str, Any]:
-    """Read the record of a cohort folder.
-
-    Raises:
-        CohortError: where the folder holds no whole cohort.
-    """
-    path = folder / COHORT_FILE
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CohortError(
-            f"{folder} holds no cohort; make one with `python -m simulation prepare`"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise CohortError(f"{path} cannot be read: {error}") from error
-    version_read = record.get("schema_version") if isinstance(record, dict) else None
-    if version_read != COHORT_SCHEMA_VERSION:
-        raise CohortError(
-            f"{path} has schema version {version_read}, this release reads "
-            f"{COHORT_SCHEMA_VERSION}; prepare the cohort again"
-        )
     return record
 
 
@@ -156,30 +124,25 @@ def _write_site(cohort: Cohort, site: str, rows: pd.DataFrame, path: Path) -> di
     info = SiteTableInfo(site, cohort.source, cohort.rule, cohort.step_minutes)
     table = make_site_table(rows, info)
     write_site_table(table, path)
-    return {"sha256": _digest(path), **summarise(table)}
+    return {"sha256": file_sha256(path), **summarise(table)}
 
 
 def _write_patients(
     cohort: Cohort, kept: Mapping[str, pd.DataFrame], path: Path
 ) -> dict[str, Any] | None:
-    """Write what is known of the patients who are left; return what the record says of it."""
+    """Write age band and sex of the patients left; return their entry of the record."""
     if cohort.patients is None:
         return None
     left = {str(patient) for rows in kept.values() for patient in rows["patient_id"].unique()}
     write_patients(cohort.patients[cohort.patients["patient_id"].isin(left)], path)
-    return {"sha256": _digest(path)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+    return {"sha256": file_sha256(path)}
 
 
 def _record(
     cohort: Cohort, summaries: dict[str, dict[str, Any]], patients: dict[str, Any] | None
 ) -> dict[str, Any]:
     return {
-        "schema_version": COHORT_SCHEMA_VERSION,
+        "schema_version": RECORD_SCHEMA_VERSION,
         "source": cohort.source,
         "rule": cohort.rule,
         "parameters": {**cohort.parameters},
@@ -188,18 +151,5 @@ def _record(
         "dropped_measurements": cohort.dropped,
         "sites": summaries,
         "patients": patients,
-        "versions": {
-            "python": platform.python_version(),
-            **{library: version(library) for library in _LIBRARIES},
-        },
+        "versions": record_versions(),
     }
-
-
-def _check_same(out: Path, text: str) -> None:
-    # The settings may be the same while the source's files changed: that is another cohort too.
-    existing = out / COHORT_FILE
-    if existing.is_file() and existing.read_text(encoding="utf-8") != text:
-        raise CohortError(
-            f"{out} holds a cohort made with the same settings from other files or versions; "
-            "give another folder with --out or replace it with --overwrite"
-        )

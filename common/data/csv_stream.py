@@ -1,9 +1,9 @@
-"""One pass over a `.csv` or `.csv.gz` file: unpacked, hashed, parsed and filtered side by side.
+"""Single pass over a `.csv` or `.csv.gz` file: unpacked, hashed, parsed and filtered in parallel.
 
 The calling thread reads and unpacks blocks of whole lines; a few workers parse and filter them with
-pyarrow, outside the interpreter's lock. A pass therefore takes about as long as unpacking alone,
-and memory is bounded by a few blocks. The digest is that of the bytes as they lie on disk and is
-taken on the way: a file of many gigabytes is read once.
+pyarrow, without the interpreter's lock. A pass takes about as long as unpacking alone, and memory
+is bounded by a few blocks. The digest of the file on disk is computed in the same pass, so that a
+file of many gigabytes is read once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,10 +25,11 @@ import pyarrow.csv as pa_csv
 from isal import igzip, isal_zlib
 
 from common.errors import SourceError
+from common.hashing import HashingReader, ReadProgress
 
-BLOCK_BYTES = 4 << 20
-"""Unpacked bytes a block: large enough that the cost a block is small, small enough that the blocks
-under way stay within some tens of megabytes."""
+CSV_BLOCK_BYTES = 4 << 20
+"""Unpacked bytes per block: large enough for a small cost per block, small enough for the blocks in
+progress to stay within some tens of megabytes."""
 
 _MAX_WORKERS = 4
 _LONGEST_RECORD = 1 << 24
@@ -38,34 +38,31 @@ _QUOTE = ord('"')
 _DAMAGED = (zlib.error, cast(type[Exception], isal_zlib.error), OSError)
 _CUT_OFF = "it ends before its gzip stream does (cut off)"
 
-Progress = Callable[[int, int], None]
-"""Called, from any thread, with the bytes read so far and those of the file (both as on disk)."""
-
 Keep = Callable[[pa.RecordBatch], pa.RecordBatch]
-"""Takes the rows of use out of a batch; called from several threads."""
+"""Filter of a batch's rows; called from several threads."""
 
 
 class CsvStream:
-    """A CSV file as a stream of Arrow record batches of the columns asked for.
+    """Stream of Arrow record batches of chosen columns of a CSV file.
 
-    Quoted fields may hold commas, doubled quotes and line breaks; empty fields, quoted or not, are
-    null. Nothing is guessed from the content: each column comes in the type it is asked for in.
+    Quoted fields may have commas, doubled quotes and line breaks; empty fields, quoted or not, are
+    null. No type is guessed: each column has the requested type.
 
     Args:
         path: a `.csv` or `.csv.gz` file with a header line.
         table: the table's name, for messages.
-        types: the Arrow type of each column to read, by its lower-case name.
+        types: Arrow type of each column to read, by lower-case name.
         keep: applied to each batch.
-        progress: told of each block read.
-        delimiter: what stands between two fields.
-        encoding: one in which ASCII is itself, e.g. ``utf-8`` or ``latin-1``.
+        progress: called after each read.
+        delimiter: separator of two fields.
+        encoding: a superset of ASCII, e.g. ``utf-8`` or ``latin-1``.
 
     Attributes:
-        schema: of the batches: lower-case names in the order in which they were asked for.
-        header: the names of all columns as the file writes them.
+        schema: of the batches: lower-case names in the order of `types`.
+        header: names of all columns as the file writes them.
 
     Raises:
-        SourceError: where the header lacks a column or has it twice.
+        SourceError: the header lacks a column or has it twice.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class CsvStream:
         types: Mapping[str, pa.DataType],
         *,
         keep: Keep | None = None,
-        progress: Progress | None = None,
+        progress: ReadProgress | None = None,
         delimiter: str = ",",
         encoding: str = "utf-8",
     ) -> None:
@@ -92,29 +89,29 @@ class CsvStream:
         check_columns(self._header, list(types), table, path)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read the file once, from start to end, giving its rows in their order.
+        """Read the file once and yield its rows in order.
 
         Raises:
-            SourceError: where the file is cut off, damaged, or a field does not fit its type.
+            SourceError: the file is cut off or damaged, or a field does not fit its type.
         """
         workers = min(os.cpu_count() or 1, _MAX_WORKERS)
         with self._path.open("rb", buffering=0) as file, ThreadPoolExecutor(workers) as pool:
-            raw = _HashedFile(file, self._path.stat().st_size, self._progress)
+            raw = HashingReader(file, self._path.stat().st_size, self._progress)
             parsed: deque[Future[pa.RecordBatch]] = deque()
             try:
                 for block in self._blocks(self._unpacked(raw)):
                     parsed.append(pool.submit(self._parse, block))
-                    # One block more than workers, so that none of them waits for this thread.
+                    # One block more than there are workers, so that none waits for this thread.
                     if len(parsed) > workers + 1:
                         yield parsed.popleft().result()
                 while parsed:
                     yield parsed.popleft().result()
             finally:
                 pool.shutdown(cancel_futures=True)
-            self._digest = raw.finish()
+            self._digest = {"file": self._path.name, **raw.finish()}
 
     def digest(self) -> dict[str, Any]:
-        """Return `file`, `bytes` and `sha256` of the file, once `batches` has come to its end."""
+        """Return `file`, `bytes` and `sha256` of the file, after `batches` is exhausted."""
         if self._digest is None:
             raise RuntimeError(f"{self._path} has not been read to its end")
         return self._digest
@@ -122,13 +119,13 @@ class CsvStream:
     def _unpacked(self, raw: io.RawIOBase) -> io.BufferedIOBase:
         if self._path.suffix.lower() == ".gz":
             return cast(io.BufferedIOBase, igzip.open(raw, "rb"))  # type: ignore[no-untyped-call]
-        return io.BufferedReader(raw, BLOCK_BYTES)
+        return io.BufferedReader(raw, CSV_BLOCK_BYTES)
 
     def _blocks(self, content: io.BufferedIOBase) -> Iterator[bytes]:
         """Cut the content after the header into blocks of whole records."""
         try:
             content.readline()
-            while block := content.read(BLOCK_BYTES):
+            while block := content.read(CSV_BLOCK_BYTES):
                 yield block + self._rest_of_record(content, block)
         except EOFError:
             raise self._damaged(_CUT_OFF) from None
@@ -136,7 +133,7 @@ class CsvStream:
             raise self._damaged(f"it cannot be read ({error})") from error
 
     def _rest_of_record(self, content: io.BufferedIOBase, block: bytes) -> bytearray:
-        # A line end belongs to a field, not between records, while a quote is open.
+        # While a quote is open, a line end is part of a field.
         rest = bytearray(content.readline())
         # numpy counts several times faster than bytes.count, which stops at each quote.
         quotes = np.count_nonzero(np.frombuffer(block, np.uint8) == _QUOTE) + rest.count(b'"')
@@ -152,10 +149,10 @@ class CsvStream:
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(block),
-                # A single chunk, since a record must not be cut again.
+                # A single chunk: a record must not be cut again.
                 read_options=pa_csv.ReadOptions(
                     use_threads=False,
-                    # Room for an encoding that writes in one byte what UTF-8 writes in three.
+                    # Room for an encoding whose single bytes take three in UTF-8.
                     block_size=3 * len(block) + 1,
                     column_names=self._header,
                     encoding=self._encoding,
@@ -191,7 +188,7 @@ class CsvStream:
         return [name.strip() for name in next(csv.reader([text], delimiter=self._delimiter))]
 
     def _unreadable(self, reason: str) -> SourceError:
-        # pyarrow counts rows from the start of the block, which says nothing to anybody.
+        # pyarrow counts rows from the start of the block, which is meaningless to a user.
         reason = re.sub(r"Row #\d+: ", "", reason)
         if column := re.match(r"In CSV column #(\d+): ", reason):
             reason = f"column {self._header[int(column[1])].upper()}: {reason[column.end() :]}"
@@ -199,7 +196,7 @@ class CsvStream:
 
     def _damaged(self, reason: str) -> SourceError:
         return SourceError(
-            f"{self._table}: {self._path} is damaged: {reason}; get it again and compare its "
+            f"{self._table}: {self._path} is damaged: {reason}; download it again and compare its "
             "SHA-256 with the published one"
         )
 
@@ -208,7 +205,7 @@ def check_columns(header: list[str], needed: list[str], table: str, path: Path) 
     """Refuse a header (lower-case names) that lacks a needed column or has it twice.
 
     Raises:
-        SourceError: naming table, column and file.
+        SourceError: names table, column and file.
     """
     missing = [name for name in needed if name not in header]
     if missing:
@@ -219,33 +216,3 @@ def check_columns(header: list[str], needed: list[str], table: str, path: Path) 
     twice = [name for name in needed if header.count(name) > 1]
     if twice:
         raise SourceError(f"{table}: {path} has the column {', '.join(twice).upper()} twice")
-
-
-class _HashedFile(io.RawIOBase):
-    """A file that is hashed, and its reading reported, as it is read."""
-
-    def __init__(self, file: io.FileIO, total: int, progress: Progress | None) -> None:
-        super().__init__()
-        self._file = file
-        self._total = total
-        self._progress = progress
-        self._hash = sha256()
-        self._bytes = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with memoryview(buffer) as view:
-            count = self._file.readinto(view)
-            self._hash.update(view[:count])
-        self._bytes += count
-        if self._progress is not None:
-            self._progress(self._bytes, self._total)
-        return count
-
-    def finish(self) -> dict[str, Any]:
-        while self.read(BLOCK_BYTES):
-            pass
-        name = Path(self._file.name).name
-        return {"file": name, "bytes": self._bytes, "sha256": self._hash.hexdigest()}

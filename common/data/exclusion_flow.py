@@ -1,7 +1,4 @@
-"""The flow of exclusions: how many stays each rule took away, in total and per unit.
-
-Every cohort states it, as a CONSORT flow chart does for a trial.
-"""
+"""Flow of exclusions: stays left after each rule, in total and per unit, as in a CONSORT chart."""
 
 from __future__ import annotations
 
@@ -16,10 +13,10 @@ from common.console import narrow_table
 
 @dataclass(frozen=True)
 class FlowStep:
-    """The stays that are left after one rule.
+    """Stays left after one rule.
 
     Attributes:
-        label: the rule in words, e.g. ``adults (18 years or older)``.
+        label: description of the rule, e.g. ``adults (18 years or older)``.
         kept: stays left per unit.
         patients: patients left in total.
     """
@@ -30,22 +27,22 @@ class FlowStep:
 
     @property
     def total(self) -> int:
-        """Stays left in all units together."""
+        """Stays left in all units."""
         return sum(self.kept.values())
 
 
 @dataclass
 class ExclusionFlow:
-    """The steps of a cohort, in the order in which its rules were applied."""
+    """Steps of a cohort's selection, in the order in which its rules were applied."""
 
     steps: list[FlowStep] = field(default_factory=list)
 
     def record(self, label: str, stays: pd.DataFrame) -> None:
-        """Note the stays that are left after a rule.
+        """Add a step.
 
         Args:
-            label: the rule in words.
-            stays: one row a stay, with the columns `unit` and `patient_id`.
+            label: description of the rule.
+            stays: the stays left, one per row, with the columns `unit` and `patient_id`.
         """
         kept = stays.groupby("unit", sort=True).size().astype(int).to_dict()
         self.steps.append(
@@ -54,12 +51,8 @@ class ExclusionFlow:
             )
         )
 
-    def units(self) -> list[str]:
-        """All units that occur in any step, sorted."""
-        return sorted({unit for step in self.steps for unit in step.kept})
-
     def to_json(self) -> list[dict[str, object]]:
-        """The steps as plain values, as the record of a cohort holds them."""
+        """Return the steps as plain values, as in the record of a cohort."""
         steps: list[dict[str, object]] = []
         previous: FlowStep | None = None
         for step in self.steps:
@@ -78,10 +71,10 @@ class ExclusionFlow:
 
 
 def flow_table(steps: Iterable[Mapping[str, object]]) -> Table:
-    """Draw the flow, as `ExclusionFlow.to_json` gives it, for the console."""
+    """Return a console table of a flow in the form of `ExclusionFlow.to_json`."""
     steps = list(steps)
     units = units_of(steps)
-    # Of a single unit the total says it all.
+    # For a single unit the total is enough.
     units = units if len(units) > 1 else []
     numbers = ("out", "stays", "patients", *units)
     table = narrow_table("Stays left after each rule", ["rule"], numbers)
@@ -98,7 +91,7 @@ def flow_table(steps: Iterable[Mapping[str, object]]) -> Table:
 
 
 def units_of(steps: Iterable[Mapping[str, object]]) -> list[str]:
-    """Return all units that occur in any step of a flow as `ExclusionFlow.to_json` gives it."""
+    """Return the units of a flow in the form of `ExclusionFlow.to_json`, sorted."""
     return sorted({unit for step in steps for unit in _per_unit(step)})
 
 

@@ -1,38 +1,38 @@
-"""A Parquet file as the same kind of stream that `csv_stream` makes of a CSV file."""
+"""Stream of record batches of a Parquet file, with the interface of `csv_stream.CsvStream`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.data.csv_stream import Keep, Progress, check_columns
+from common.data.csv_stream import Keep, check_columns
 from common.errors import SourceError
+from common.hashing import ReadProgress, describe_file
 
 _BATCH_ROWS = 1 << 17
 
 
 class ParquetStream:
-    """A Parquet file as a stream of Arrow record batches of the columns asked for.
+    """Stream of Arrow record batches of chosen columns of a Parquet file.
 
     Args:
         path: the file.
         table: the table's name, for messages.
-        types: the Arrow type of each column to read, by its lower-case name; None keeps the
-            file's own type.
+        types: Arrow type of each column to read, by lower-case name; None keeps the file's own
+            type.
         keep: applied to each batch.
-        progress: told of each batch read, in proportion to the file's size.
+        progress: called after each batch, in proportion to the file's size.
 
     Attributes:
-        schema: of the batches: lower-case names in the order in which they were asked for.
+        schema: of the batches: lower-case names in the order of `types`.
 
     Raises:
-        SourceError: where the file is not Parquet, lacks a column or has it twice, or holds ICD
-            codes as numbers.
+        SourceError: the file is not Parquet, lacks a column or has it twice, or has ICD codes as
+            numbers.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ParquetStream:
         types: Mapping[str, pa.DataType | None],
         *,
         keep: Keep | None = None,
-        progress: Progress | None = None,
+        progress: ReadProgress | None = None,
     ) -> None:
         self._path = path
         self._table = table
@@ -59,10 +59,10 @@ class ParquetStream:
         self.schema = pa.schema([(name, kind or fields[name].type) for name, kind in types.items()])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read the file once, giving its rows in their order.
+        """Read the file once and yield its rows in order.
 
         Raises:
-            SourceError: where the file is damaged or a value does not fit its type.
+            SourceError: the file is damaged, or a value does not fit its type.
         """
         size, read = self._path.stat().st_size, 0
         try:
@@ -77,10 +77,8 @@ class ParquetStream:
             raise self._unreadable(error) from error
 
     def digest(self) -> dict[str, Any]:
-        """Return `file`, `bytes` and `sha256`, read anew: Parquet is not read in file order."""
-        with self._path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
-        return {"file": self._path.name, "bytes": self._path.stat().st_size, "sha256": digest}
+        """Return `file`, `bytes` and `sha256`, in a pass of its own: batches skip columns."""
+        return describe_file(self._path)
 
     def _typed(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = [

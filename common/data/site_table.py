@@ -1,9 +1,9 @@
-"""The vital signs and the site table: columns, units, valid ranges, schema; read, write, validate.
+"""Vital signs and the site table: columns, units, valid ranges, schema; read, write, validate.
 
-Valid ranges are those of MIT-LCP/mimic-code's `pivoted_vital` for MIMIC-III. The scale floor and
-the clinical offset belong to the models: the floor keeps a nearly constant series (SpO2 98, 98,
-98 ...) from being divided by almost nothing, and the offset is subtracted before a model that
-scales by the mean absolute value (temperatures around 37 would otherwise share a few bins).
+Valid ranges are those of MIT-LCP/mimic-code's `pivoted_vital` for MIMIC-III. Models use the scale
+floor and the clinical offset: the floor keeps a nearly constant series (SpO2 98, 98, 98 ...) from
+being divided by almost zero, and the offset is subtracted before a model that scales by the mean
+absolute value (temperatures around 37 would otherwise share a few bins).
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Vital:
 
     Attributes:
         name: the column of the site table.
-        label: how a report calls it.
-        short: the label of a narrow column.
-        unit: the unit of every value in the column.
+        label: name in reports.
+        short: label of a narrow column.
+        unit: unit of every value in the column.
         low: values must be above this.
         high: values must be below this, or at most this where `high_included`.
         high_included: whether `high` itself is a valid value.
@@ -50,7 +50,7 @@ class Vital:
     high_included: bool = False
 
     def valid(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
-        """Tell which values are possible; NaN is not.
+        """Return which values are in the valid range; NaN is not.
 
         Args:
             values: an array of any shape, in `unit`.
@@ -63,7 +63,7 @@ class Vital:
 
     @property
     def range_text(self) -> str:
-        """The valid range in words, e.g. ``0 < x < 300 bpm``."""
+        """Valid range as text, e.g. ``0 < x < 300 bpm``."""
         return f"{self.low:g} < x {'<=' if self.high_included else '<'} {self.high:g} {self.unit}"
 
 
@@ -76,14 +76,14 @@ VITALS: tuple[Vital, ...] = (
     Vital("temperature_c", "Temperature", "Temp", "°C", 10, 50, 0.1, 37.0),
     Vital("spo2", "Oxygen saturation", "SpO2", "%", 0, 100, 0.5, 97.0, high_included=True),
 )
-"""All vital signs in the order of the site table's columns; a vital's index is its place here."""
+"""All vital signs in the order of the site table's columns; a vital's index is its position."""
 
 VITAL_NAMES: tuple[str, ...] = tuple(vital.name for vital in VITALS)
 
 
-SCHEMA_VERSION = 1
+SITE_TABLE_SCHEMA_VERSION = 1
 KEY_COLUMNS: tuple[str, ...] = ("patient_id", "stay_id", "step", "split")
-COLUMNS: tuple[str, ...] = KEY_COLUMNS + VITAL_NAMES
+SITE_TABLE_COLUMNS: tuple[str, ...] = KEY_COLUMNS + VITAL_NAMES
 
 _ARROW_SCHEMA = pa.schema(
     [
@@ -99,15 +99,15 @@ _METADATA_KEY = b"fedvitals"
 
 @dataclass(frozen=True)
 class SiteTableInfo:
-    """What a site table says of itself, kept in the Parquet metadata.
+    """Description of a site table, stored in its Parquet metadata.
 
     Attributes:
         site: the site's name, e.g. ``micu``.
-        source: where the rows come from, e.g. ``mimic3``.
-        cohort_rule: how the patients were chosen, e.g. ``sepsis=explicit, age>=18``.
-        step_minutes: the length of one time step, in minutes.
-        split_key: the key of the hash that drew the split.
-        schema_version: the version of the columns and their meaning.
+        source: origin of the rows, e.g. ``mimic3``.
+        cohort_rule: selection of the patients, e.g. ``sepsis=explicit, age>=18``.
+        step_minutes: length of a time step, in minutes.
+        split_key: key of the hash that assigns the split.
+        schema_version: version of the columns and their meaning.
     """
 
     site: str
@@ -115,16 +115,16 @@ class SiteTableInfo:
     cohort_rule: str
     step_minutes: int
     split_key: str = DEFAULT_SPLIT_KEY
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = SITE_TABLE_SCHEMA_VERSION
 
 
 @dataclass(frozen=True)
 class SiteTable:
-    """One site's patients: a row a stay and time step, and what the table says of itself.
+    """One site's patients: a row per stay and time step, and the table's description.
 
     Attributes:
-        frame: columns `COLUMNS`; vitals float32 in their units with NaN where not measured;
-            sorted by patient, stay and step; the steps of a stay run 0, 1, 2 ... without a gap.
+        frame: `SITE_TABLE_COLUMNS`; vitals float32 in their units with NaN where not measured;
+            sorted by patient, stay and step; the steps of a stay are 0, 1, 2 ... without a gap.
         info: see `SiteTableInfo`.
     """
 
@@ -133,12 +133,12 @@ class SiteTable:
 
 
 def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTable:
-    """Build a site table from per-step means: steps filled up, split drawn, rows sorted.
+    """Build a site table from per-step means: add empty steps, assign splits, sort.
 
     Args:
         observations: `patient_id`, `stay_id`, `step` (from 0) and any of the vitals, at most one
-            row a stay and step; steps without any measurement may be absent.
-        info: what the table says of itself.
+            row per stay and step; steps without any measurement may be absent.
+        info: the table's description.
 
     Returns:
         A valid table, in which each stay runs from step 0 to its last observed step.
@@ -160,7 +160,7 @@ def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTabl
     dense["split"] = assign_splits(dense["patient_id"], info.split_key)
     vitals = frame[["stay_id", "step", *(name for name in VITAL_NAMES if name in frame)]]
     dense = dense.merge(vitals, on=["stay_id", "step"], how="left", validate="one_to_one")
-    dense = dense.reindex(columns=list(COLUMNS))
+    dense = dense.reindex(columns=list(SITE_TABLE_COLUMNS))
     table = SiteTable(
         dense.astype({"step": "int32", **dict.fromkeys(VITAL_NAMES, "float32")}), info
     )
@@ -169,16 +169,16 @@ def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTabl
 
 
 def validate_site_table(table: SiteTable, name: str = "site table") -> None:
-    """Check every promise of the schema.
+    """Validate a table against the schema.
 
     Args:
         table: the table.
-        name: how messages call it, usually its path.
+        name: the table's name in messages, usually its path.
 
     Raises:
-        SiteTableError: naming the first column or row that is wrong.
+        SiteTableError: names the first wrong column or row.
     """
-    if table.info.schema_version != SCHEMA_VERSION:
+    if table.info.schema_version != SITE_TABLE_SCHEMA_VERSION:
         raise _other_schema(name, table.info.schema_version)
     if table.info.step_minutes < 1:
         raise SiteTableError(
@@ -195,10 +195,10 @@ def validate_site_table(table: SiteTable, name: str = "site table") -> None:
 
 
 def write_site_table(table: SiteTable, path: Path) -> None:
-    """Validate a table and write it as Parquet, whole or not at all; equal tables, equal bytes.
+    """Validate a table and write it atomically as Parquet; equal tables give equal bytes.
 
     Raises:
-        SiteTableError: where the table is not valid.
+        SiteTableError: the table is not valid.
     """
     validate_site_table(table, str(path))
     units = {vital.name: vital.unit for vital in VITALS}
@@ -214,17 +214,14 @@ def write_site_table(table: SiteTable, path: Path) -> None:
 
 
 def read_site_table(path: Path) -> SiteTable:
-    """Read a site table and check every promise of the schema.
+    """Read and validate a site table.
 
     Args:
         path: a Parquet file made by fedvitals.
 
-    Returns:
-        The table.
-
     Raises:
-        SiteTableError: where the file is absent, is not a site table or breaks the schema; the
-            message names the column or the row.
+        SiteTableError: the file is absent, is not a site table or violates the schema; the message
+            names the column or the row.
     """
     try:
         arrow = pq.read_table(path)
@@ -240,7 +237,7 @@ def read_site_table(path: Path) -> SiteTable:
 
 def _other_schema(name: str, version: object) -> SiteTableError:
     return SiteTableError(
-        f"{name} has schema version {version}, this release reads {SCHEMA_VERSION}; "
+        f"{name} has schema version {version}, this release reads {SITE_TABLE_SCHEMA_VERSION}; "
         "prepare the table again with this release"
     )
 
@@ -248,8 +245,8 @@ def _other_schema(name: str, version: object) -> SiteTableError:
 def _read_info(metadata: dict[bytes, bytes], path: Path) -> SiteTableInfo:
     try:
         values = json.loads(metadata[_METADATA_KEY])
-        # Before anything else of it is read: another version may say other things.
-        if values["schema_version"] != SCHEMA_VERSION:
+        # Checked first: another version may have other keys.
+        if values["schema_version"] != SITE_TABLE_SCHEMA_VERSION:
             raise _other_schema(str(path), values["schema_version"])
         units = dict(values.pop("units"))
         info = SiteTableInfo(**values)
@@ -257,7 +254,7 @@ def _read_info(metadata: dict[bytes, bytes], path: Path) -> SiteTableInfo:
             raise TypeError("step_minutes is not a whole number")
     except (KeyError, TypeError, ValueError):
         raise SiteTableError(
-            f"{path} carries no valid fedvitals metadata; make it with "
+            f"{path} has no valid fedvitals metadata; make it with "
             "`python -m simulation prepare`, not by hand"
         ) from None
     for vital in VITALS:
@@ -270,16 +267,18 @@ def _read_info(metadata: dict[bytes, bytes], path: Path) -> SiteTableInfo:
 
 
 def _check_columns(frame: pd.DataFrame, name: str) -> None:
-    missing = [column for column in COLUMNS if column not in frame]
-    extra = [str(column) for column in frame if column not in COLUMNS]
+    missing = [column for column in SITE_TABLE_COLUMNS if column not in frame]
+    extra = [str(column) for column in frame if column not in SITE_TABLE_COLUMNS]
     if missing or extra:
         parts = [f"lacks {', '.join(missing)}"] if missing else []
         parts += [f"has the unknown {', '.join(extra)}"] if extra else []
         raise SiteTableError(
             f"{name}: columns are not those of the schema: it {' and '.join(parts)}"
         )
-    if tuple(frame.columns) != COLUMNS:
-        raise SiteTableError(f"{name}: columns are out of order; expected {', '.join(COLUMNS)}")
+    if tuple(frame.columns) != SITE_TABLE_COLUMNS:
+        raise SiteTableError(
+            f"{name}: columns are out of order; expected {', '.join(SITE_TABLE_COLUMNS)}"
+        )
     for column in VITAL_NAMES:
         if frame[column].dtype != np.float32:
             raise SiteTableError(
@@ -299,10 +298,10 @@ def _check_keys(frame: pd.DataFrame, name: str) -> None:
     _refuse_rows(
         step != expected,
         name,
-        "step breaks the run 0, 1, 2 ... of its stay; sort by patient, stay and step",
+        "step is not the next of 0, 1, 2 ... in its stay; sort by patient, stay and step",
     )
     starts = frame.loc[new_stay, ["patient_id", "stay_id"]]
-    _refuse_rows(starts["stay_id"].duplicated(), name, "stay_id stands in two places", starts.index)
+    _refuse_rows(starts["stay_id"].duplicated(), name, "stay_id occurs in two places", starts.index)
 
 
 def _check_splits(frame: pd.DataFrame, info: SiteTableInfo, name: str) -> None:
@@ -310,7 +309,7 @@ def _check_splits(frame: pd.DataFrame, info: SiteTableInfo, name: str) -> None:
     _refuse_rows(
         frame["split"].to_numpy(object) != expected,
         name,
-        "split is not the one that the patient's keyed hash gives",
+        "split is not the one of the patient's keyed hash",
     )
 
 

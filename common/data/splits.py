@@ -1,8 +1,7 @@
-"""The split of patients into train, validation and test.
+"""Assignment of patients to train, validation and test, by a keyed hash of the patient's id.
 
-The split is a property of the patient alone: a keyed hash of the patient's id decides, so that
-adding or removing other patients, or preparing the cohort again, moves nobody, and two tables
-that share a patient agree on where it belongs.
+The split depends on the patient alone: it stays the same when other patients are added or removed
+or the cohort is prepared again, and two tables that share a patient agree on it.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import numpy.typing as npt
 SPLITS: tuple[str, ...] = ("train", "validation", "test")
 SPLIT_SHARES: tuple[float, ...] = (0.7, 0.1, 0.2)
 DEFAULT_SPLIT_KEY = "fedvitals-split-1"
-"""Changing the key draws another split; it stands in the metadata of every table."""
+"""Key of the hash; another key gives another split. Stored in the metadata of every table."""
 
 
 def split_of(patient_id: str, key: str = DEFAULT_SPLIT_KEY) -> str:
     """Return the split of one patient.
 
     Args:
-        patient_id: the id as it stands in the site table.
+        patient_id: the id in the site table.
         key: the key of the hash, at most 64 bytes.
 
     Returns:
@@ -41,7 +40,7 @@ def assign_splits(
     """Return the split of each row's patient, hashing each patient once.
 
     Args:
-        patient_ids: one id a row, [N].
+        patient_ids: one id per row, [N].
         key: see `split_of`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What site tables hold, counted: patients, stays, hours, and the share of steps observed."""
+"""Summary of site tables: patients, stays, hours, and the share of steps observed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from common.data.splits import SPLITS
 
 
 def sites_table(folder: Path) -> Table:
-    """Draw what each site of a cohort holds, read from the site tables themselves.
+    """Return a console table of the sites of a cohort, read from the site tables themselves.
 
     Raises:
-        CohortError, SiteTableError: where the folder or a table in it is not valid.
+        CohortError, SiteTableError: the folder or a table in it is not valid.
     """
     numbers = ("patients", "split", "stays", "hours", *(vital.short for vital in VITALS))
     table = narrow_table(
@@ -39,7 +39,7 @@ def sites_table(folder: Path) -> Table:
 
 
 def summarise(table: SiteTable) -> dict[str, Any]:
-    """Count patients, stays, hours and the share of steps observed, as plain values."""
+    """Return patients, stays, hours and the share of steps observed, as plain values."""
     frame = table.frame
     per_split = frame.groupby("split")["patient_id"].nunique()
     return {

@@ -1,14 +1,13 @@
-"""Stays become windows: a context of one vital sign and the target that follows it.
+"""Windows of stays: a context of one vital sign and the target that follows it.
 
-A window belongs to a forecast origin, the first step to be forecast. Origins stand at the steps
-stride, 2 * stride, 3 * stride ... of a stay, as long as the stay has such a step: they depend on
-the stay's start and on the stride alone, so that a longer context, another horizon or another
-vital moves none of them and models are compared on the same origins.
+A window belongs to a forecast origin, the first step to be forecast. The origins of a stay are its
+steps stride, 2 * stride, 3 * stride ... They depend on the stay's start and the stride alone, so
+models with another context, horizon or vital are compared on the same origins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +23,7 @@ from common.names import check_name
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
-# What the settings of a cut are called where a user gives them: a message names those.
+# Settings keys of the fields, for messages.
 _KEYS = {
     "context_steps": "windows.context",
     "horizon_steps": "windows.horizon",
@@ -35,16 +34,16 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class WindowSettings:
-    """How windows are cut.
+    """Lengths by which windows are cut.
 
     Attributes:
         context_steps: length of the context C, in time steps of the table.
         horizon_steps: length of the target H, in time steps.
         stride_steps: distance between two forecast origins of a stay, in time steps.
-        min_context_observed: the least number of observed values in a context.
+        min_context_observed: least number of observed values in a context.
 
     Raises:
-        UsageError: a value is below 1, or more observed values are asked for than a context has.
+        UsageError: a value is below 1, or `min_context_observed` exceeds `context_steps`.
     """
 
     context_steps: int = 48
@@ -68,12 +67,12 @@ class Windows:
     """N windows, each of one vital sign of one stay, in the vital's unit.
 
     Attributes:
-        context: ``[N, C]``; the steps before the origin; NaN = not measured or before the stay.
-        target: ``[N, H]``; the steps from the origin on; NaN = not measured or after the stay.
+        context: ``[N, C]``; steps before the origin; NaN = not measured or before the stay.
+        target: ``[N, H]``; steps from the origin on; NaN = not measured or after the stay.
         vital: ``[N]``; index into `common.data.site_table.VITALS`.
         patient: ``[N]``; index into `patient_ids`.
-        patient_ids: the patients; after `make_windows` each has at least one window, after `take`
-            they are still all of them, so that indices keep their meaning.
+        patient_ids: the patients; after `make_windows` each has at least one window; `take` keeps
+            all of them, so that indices stay valid.
     """
 
     context: FloatArray
@@ -100,6 +99,16 @@ class Windows:
         return self.take(self.vital == index)
 
 
+def windows_by_split(
+    table: SiteTable,
+    splits: Iterable[str],
+    settings: WindowSettings,
+    vitals: Sequence[str] = VITAL_NAMES,
+) -> dict[str, Windows]:
+    """Cut the windows of several splits of a site; arguments and errors as in `make_windows`."""
+    return {split: make_windows(table, split, settings, vitals) for split in splits}
+
+
 def make_windows(
     table: SiteTable,
     split: str,
@@ -109,17 +118,17 @@ def make_windows(
     """Cut the windows of one split of a site.
 
     A window is kept if its context has at least `settings.min_context_observed` observed values
-    and its target at least one. No window reaches into another stay.
+    and its target at least one. No window spans two stays.
 
     Args:
         table: a valid site table.
         split: one of `common.data.splits.SPLITS`.
-        settings: how windows are cut.
+        settings: lengths of context, horizon and stride.
         vitals: names of the vital signs to cut windows of.
 
     Returns:
-        The windows, ordered by vital (as in `vitals`), then as the table is: by patient, stay and
-        origin. A split without a single window gives N = 0.
+        The windows, ordered by vital (as in `vitals`), then by patient, stay and origin; N = 0 for
+        a split without a window.
 
     Raises:
         UsageError: an unknown split or vital, or a vital named twice.
@@ -150,14 +159,14 @@ def make_windows(
 
 
 def pool_windows(sites: Mapping[str, Windows]) -> Windows:
-    """Put the windows of several sites together, as centralised training would have them.
+    """Concatenate the windows of several sites, as for centralised training.
 
     Args:
         sites: the windows of each site by its name, all of the same C and H.
 
     Returns:
         The windows in the order of the sites; patients are named ``site/patient``, since two
-        hospitals may use the same id for two people.
+        hospitals may use one id for two people.
 
     Raises:
         UsageError: no site is given, or their windows differ in length.
@@ -210,7 +219,7 @@ class _Stays:
     @classmethod
     def of_split(cls, table: SiteTable, split: str) -> _Stays:
         frame = table.frame
-        # Every stay starts at step 0 and has no gap: the schema promises it.
+        # By the schema every stay starts at step 0 and has no gap.
         starts = np.flatnonzero(frame["step"].to_numpy() == 0)
         lengths = np.diff(np.append(starts, len(frame)))
         first_rows = frame.iloc[starts]
@@ -224,15 +233,15 @@ class _Stays:
         )
 
     def starts(self, settings: WindowSettings) -> IntArray:
-        """Positions of the stays' first steps in the padded column, [S]."""
+        """Return the positions of the stays' first steps in the padded column, [S]."""
         gap = _gap(settings)
         before = np.cumsum(self.lengths + gap) - self.lengths
         return np.asarray(before, dtype=np.int64)
 
     def padded(self, table: SiteTable, vital: str, settings: WindowSettings) -> FloatArray:
-        """One vital of all stays in a row, NaN before, between and after them.
+        """Return one vital of all stays in a row, with NaN before, between and after them.
 
-        The gaps are as long as a context or a horizon, so that no window meets two stays.
+        The gaps are as long as a context or a horizon, so that no window spans two stays.
         """
         gap = _gap(settings)
         column = np.full(gap + len(self.rows) + gap * len(self.lengths), np.nan, np.float32)
@@ -246,8 +255,8 @@ class _Origins:
     """All forecast origins of the stays, whether a window is kept or not.
 
     Attributes:
-        stay: the stay of each origin.
-        position: the place of each origin in the padded column.
+        stay: index of each origin's stay.
+        position: position of each origin in the padded column.
     """
 
     stay: IntArray
@@ -262,11 +271,11 @@ class _Origins:
         return cls(stay=stay, position=stays.starts(settings)[stay] + step)
 
     def kept(self, column: FloatArray, settings: WindowSettings) -> IntArray:
-        """Indices of the origins whose context and target are observed enough in a column."""
-        seen = np.concatenate([[0], np.cumsum(~np.isnan(column))])
+        """Return the indices of the origins with enough observed values in context and target."""
+        observed = np.concatenate([[0], np.cumsum(~np.isnan(column))])
         at = self.position
-        in_context = seen[at] - seen[at - settings.context_steps]
-        in_target = seen[at + settings.horizon_steps] - seen[at]
+        in_context = observed[at] - observed[at - settings.context_steps]
+        in_target = observed[at + settings.horizon_steps] - observed[at]
         enough = (in_context >= settings.min_context_observed) & (in_target >= 1)
         return np.flatnonzero(enough)
 
@@ -276,5 +285,5 @@ def _gap(settings: WindowSettings) -> int:
 
 
 def _cut(column: FloatArray, starts: IntArray, length: int) -> FloatArray:
-    """Copy the pieces of a column that begin at `starts`, [len(starts), length]."""
+    """Copy the slices of a column that begin at `starts`, [len(starts), length]."""
     return np.lib.stride_tricks.sliding_window_view(column, length)[starts]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import tomllib
@@ -13,6 +12,7 @@ from typing import Annotated
 import typer
 
 from common.flower.bundle_signature import bundle_name, sign_bundle, signature_path, write_signature
+from common.hashing import file_sha256
 from server.cli.services import say
 from server.deployment.author_key import new_author_key, read_private_key
 from server.deployment.flwr_subprocess import connect
@@ -53,7 +53,7 @@ def bundle(
         flower = connect(Path(folder) / "flower", "127.0.0.1:1")  # nothing is asked of it
         built = flower.build(app.absolute(), Path(folder))
         shutil.copyfile(built, out)
-    digest = hashlib.sha256(out.read_bytes()).hexdigest()
+    digest = file_sha256(out)
     say(f"{digest}  {out}")
     if sign is None or key is None:
         return

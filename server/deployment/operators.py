@@ -25,7 +25,7 @@ from pathlib import Path
 
 from common.atomic_io import atomic_file
 from common.errors import UsageError
-from common.names import check_name
+from common.names import NAME_PATTERN, check_name
 from common.paths import home
 
 OPERATORS_FILE = "operators.json"
@@ -36,8 +36,8 @@ SERVICES_VARIABLE = "FEDVITALS_SERVICES_SHA256"
 """Tells the SuperLink the hash of their credential."""
 STANDARD_INPUT = Path("-")
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_CREDENTIAL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})\.[A-Za-z0-9_-]{43}", re.ASCII)
+_NAME = re.compile(NAME_PATTERN)
+_CREDENTIAL = re.compile(rf"({NAME_PATTERN})\.[A-Za-z0-9_-]{{43}}")
 _MAX_BYTES = 1 << 20
 
 

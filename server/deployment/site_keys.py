@@ -20,9 +20,8 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from common.atomic_io import write_text
 from common.errors import UsageError
-from common.names import check_name
+from common.names import check_name, check_site_name
 from server.deployment.flwr_subprocess import Flower
-from server.rounds.site_registry import check_site_name
 
 KEY_TYPE = "ecdsa-sha2-nistp384"
 GONE = "unregistered"

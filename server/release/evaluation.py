@@ -20,7 +20,7 @@ import torch
 from common.atomic_io import write_text
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
-from common.data.cohort_folder import read_cohort_record
+from common.data.cohort_folder import read_provenance
 from common.data.splits import SPLITS
 from common.errors import CohortError, FederationError, UsageError
 from common.evaluation.baselines import ExponentiallyWeightedMean, LastValue
@@ -129,7 +129,7 @@ def evaluate_adapter(
     models = _models(loaded)
     scores = _score(sites, models, report_step)
     report_step("resampling patients")
-    result = _result(loaded, split, all_sites, scores) | {"cohort": read_cohort_record(data)}
+    result = _result(loaded, split, all_sites, scores) | {"cohort": read_provenance(data)}
     chosen: list[Example] = []
     if _shows_examples(examples, sites):
         report_step("choosing examples")

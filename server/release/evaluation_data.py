@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 from common.config.run_config import WindowConfig
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import SiteTable, SiteTableInfo, read_site_table
-from common.data.windows import Windows, make_windows
+from common.data.windows import Windows, windows_by_split
 from common.errors import UsageError
+from common.hashing import file_sha256
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +55,7 @@ def read_evaluation_sites(
                 f"{path} has steps of {table.info.step_minutes} min, expected {step_minutes} min; "
                 f"prepare it with --step-minutes {step_minutes}"
             )
-        with path.open("rb") as file:
-            sha256 = file_digest(file, "sha256").hexdigest()
-        sites[name] = _cut(table, sha256, split, windows)
+        sites[name] = _cut(table, file_sha256(path), split, windows)
     return sites
 
 
@@ -66,6 +64,5 @@ def _site_paths(data: Path) -> dict[str, Path]:
 
 
 def _cut(table: SiteTable, sha256: str, split: str, config: WindowConfig) -> EvaluationSite:
-    settings, vitals = config.settings(), config.names()
-    windows, train = (make_windows(table, part, settings, vitals) for part in (split, "train"))
-    return EvaluationSite(table.info, sha256, windows, train)
+    cut = windows_by_split(table, (split, "train"), config.settings(), config.names())
+    return EvaluationSite(table.info, sha256, cut[split], cut["train"])

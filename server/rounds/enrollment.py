@@ -16,9 +16,9 @@ from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 
 from common.config.run_config import RunConfig
+from common.names import is_site_name, printable
 from server.rounds.join_reply import JoinError, announced_nodes, registered_site, simulated_sites
-from server.rounds.reply_validation import printable
-from server.rounds.site_registry import JoinReply, SiteRegistry, is_site_name
+from server.rounds.site_registry import JoinReply, SiteRegistry
 from server.rounds.transport import exchange
 
 # Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.

@@ -8,7 +8,8 @@ from typing import Any
 from flwr.app import ConfigRecord, Message
 
 from common.errors import FederationError
-from server.rounds.site_registry import JoinReply, one_line
+from common.names import printable
+from server.rounds.site_registry import JoinReply
 
 SITE = "site."
 """Prefix of the records of a node's sites."""
@@ -56,7 +57,8 @@ def registered_site(node: int, registered: str, reply: Message) -> JoinReply:
     ((name, record),) = sites.items()
     if name != registered:
         raise JoinError(
-            f"it calls itself {one_line(name, 64)!r}, but its key is registered as {registered!r}; "
+            f"it calls itself {printable(name, 64)!r}, but its key is registered as "
+            f"{registered!r}; "
             f'set id = "{registered}" in its site.toml, or register the key under the other name'
         )
     return JoinReply(registered, node, _known_fields(record))
@@ -98,7 +100,7 @@ def _site_records(reply: Message) -> dict[str, ConfigRecord]:
 def _known_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     """The known fields, with bounded text: a reply may be as long as a message."""
     return {
-        name: one_line(record[name]) if isinstance(record[name], str) else record[name]
+        name: printable(record[name]) if isinstance(record[name], str) else record[name]
         for name in FIELDS
         if name in record and type(record[name]) in (bool, int, float, str)
     }

@@ -6,7 +6,6 @@ Begin with `validate_reply`. `refuse_outliers` compares the validated replies of
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from statistics import median_low
@@ -16,10 +15,9 @@ from flwr.app import Message
 from common.adapter.serialization.message import bytes_of, decode
 from common.config.run_config import PrivacyConfig
 from common.errors import AdapterError
-from server.rounds.report_validation import MAX_TEXT, ReplyRefusedError, SiteReport, validate_report
+from common.names import printable
+from server.rounds.report_validation import ReplyRefusedError, SiteReport, validate_report
 from server.rounds.round_request import RoundRequest
-
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\u00a0-\uffff]")
 
 
 @dataclass(frozen=True)
@@ -158,8 +156,3 @@ def refuse_outliers(replies: Mapping[str, SiteReply], factor: float) -> dict[str
         else reply
         for site, reply in replies.items()
     }
-
-
-def printable(text: object) -> str:
-    """Return a site's text as one bounded line that can move no cursor and forge no log line."""
-    return _UNPRINTABLE.sub("?", str(text))[:MAX_TEXT]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from common.config.run_config import RunConfig
-from common.errors import FederationError, UsageError
+from common.errors import FederationError
+from common.names import is_site_name, printable
 
 MOST_PATIENTS = 10_000_000
 """Bound on a site's reported patients, which are its weight: more than any hospital group has."""
@@ -24,8 +24,6 @@ MOST_REFUSED = 256
 MOST_SHOWN = 10
 """Largest number of refusals in an error message."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-_MAX_TEXT = 200
 _MAX_REASON = 300
 
 
@@ -119,7 +117,7 @@ class SiteRegistry:
         """
         # Bounded: refusals are written to config.json, and nodes may come and go during a run.
         if who in self.refused or len(self.refused) < MOST_REFUSED:
-            self.refused[who] = one_line(why, _MAX_REASON)
+            self.refused[who] = printable(why, _MAX_REASON)
 
     def admit(
         self, name: str, node_id: int, reported: Mapping[str, Any], present: Collection[int] = ()
@@ -181,7 +179,7 @@ class SiteRegistry:
         known = self.members.get(member.name)
         if known is not None and (known.node_id in present or not present):
             return f"a second node calls itself {member.name}"
-        digest = one_line(str(reported.get("backbone-digest", "")))
+        digest = printable(str(reported.get("backbone-digest", "")))
         if digest != self.backbone_digest:
             return (
                 f"its backbone has the digest {digest[:12]}, the run's "
@@ -214,22 +212,6 @@ class SiteRegistry:
             return ""
         allowed = f"{least} to {lora.rank}" if least < lora.rank else str(lora.rank)
         return f"its lora-rank is {member.rank}, the run allows {allowed} (lora.min-rank)"
-
-
-def is_site_name(name: object) -> bool:
-    """Return whether a site could join under this name."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
-
-
-def check_site_name(name: str) -> None:
-    """Refuse a name under which no site could join, with `UsageError`."""
-    if not is_site_name(name):
-        raise UsageError(f"a site's name is 1 to 64 of A-Z a-z 0-9 . _ -, got {name!r}")
-
-
-def one_line(text: str, most: int = _MAX_TEXT) -> str:
-    """Return a site's text as one printable line of bounded length: it ends in our artefacts."""
-    return "".join(c if c.isprintable() else "?" for c in text[:most])
 
 
 def _step_text(reply: JoinReply) -> str:
@@ -266,4 +248,4 @@ def _text(reported: Mapping[str, Any], key: str) -> str:
     value = reported[key]
     if not isinstance(value, str):
         raise TypeError(f"{key} (text)")
-    return one_line(value)
+    return printable(value)

@@ -3,3 +3,6 @@
 Begin with `mimic3.cohort`; `physionet_challenge` has the open records of 2012 and 2019.
 `synthetic` writes a hospital in MIMIC-III's layout without any patient.
 """
+
+ADULT_YEARS = 18
+"""Least age of a patient, in every cohort."""

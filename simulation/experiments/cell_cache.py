@@ -28,6 +28,7 @@ from common.config.run_config import RunConfig, Value
 from common.data.cohort_folder import site_table_paths
 from common.errors import UsageError
 from common.evaluation.evaluate import Evaluation
+from common.hashing import file_sha256
 
 FORMAT = 1
 """Part of every key: a release that computes cells otherwise raises it, and old ones are left."""
@@ -208,5 +209,4 @@ def _resolved(config: RunConfig) -> dict[str, Value]:
 
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, _modified: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)

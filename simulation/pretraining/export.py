@@ -6,7 +6,6 @@ The model card of a pretrained nano model.
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import platform
 import tempfile
@@ -18,6 +17,7 @@ from typing import Any
 from torch import nn
 
 from common.errors import UsageError
+from common.hashing import file_sha256
 from common.reporting.markdown import table_in_markdown
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
@@ -230,11 +230,6 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _write_log(path: Path, log: list[LogRow]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
@@ -257,7 +252,7 @@ def _write_recipe(
     command = f"python -m simulation pretrain {recipe.name} --steps {recipe.steps}"
     record = {
         "name": recipe.name,
-        "sha256": {WEIGHTS_FILE: sha256(folder / WEIGHTS_FILE)},
+        "sha256": {WEIGHTS_FILE: file_sha256(folder / WEIGHTS_FILE)},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "series_drawn": recipe.series_count,
         "held_out_synthetic_loss": round(log[-1].held_out_loss, 6),

@@ -5,6 +5,9 @@ from __future__ import annotations
 LONGEST_NAME = 200
 """Characters of a module's name, or of a name in it."""
 
+MAX_SHOWN = 100
+"""Characters of a file's text that a message shows."""
+
 
 class PickleError(Exception):
     """A pickle that is damaged, hostile, or of a kind that torch does not write."""
@@ -53,11 +56,6 @@ class PickleSource:
         line = self._data[self._at : end]
         self._at = end + 1
         return _decode(line)
-
-
-def printable(text: str) -> str:
-    """Return a file's text so that it can do nothing to a terminal either."""
-    return text[:100].encode("unicode_escape").decode()
 
 
 def _decode(data: bytes) -> str:

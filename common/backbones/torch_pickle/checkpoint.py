@@ -24,10 +24,11 @@ from typing import Any
 
 import torch
 
-from common.backbones.torch_pickle.byte_source import PickleError, printable
+from common.backbones.torch_pickle.byte_source import MAX_SHOWN, PickleError
 from common.backbones.torch_pickle.opcodes import read_pickle
 from common.backbones.torch_pickle.placeholders import Inert, Storage, StoredTensor
 from common.errors import BackboneError
+from common.names import printable
 
 _LONGEST_PICKLE = 1 << 24
 # Bytes of the zip's directory, whose entries take some ten times as much once they are read.
@@ -184,5 +185,5 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
 
 
 def _brief(error: Exception) -> str:
-    text = printable(str(error))
+    text = printable(error, MAX_SHOWN)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

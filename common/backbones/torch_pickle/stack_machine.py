@@ -19,9 +19,9 @@ import struct
 
 from common.backbones.torch_pickle.byte_source import (
     LONGEST_NAME,
+    MAX_SHOWN,
     PickleError,
     PickleSource,
-    printable,
 )
 from common.backbones.torch_pickle.placeholders import (
     Inert,
@@ -32,6 +32,7 @@ from common.backbones.torch_pickle.placeholders import (
     StoredTensor,
     look_up,
 )
+from common.names import printable
 
 _MOST_STRANGERS = 1000
 _LONGEST_INTEGER = 16
@@ -234,7 +235,7 @@ class PickleMachine:
             raise PickleError(f"it asks for a name of more than {LONGEST_NAME} characters")
         found = look_up(module, name)
         if isinstance(found, Inert):
-            self.strangers.add(printable(f"{module}.{name}"))
+            self.strangers.add(printable(f"{module}.{name}", MAX_SHOWN))
             if len(self.strangers) > _MOST_STRANGERS:
                 raise PickleError(f"it asks for more than {_MOST_STRANGERS} names")
         self.push(found)

@@ -1,5 +1,5 @@
 """MIMIC-III tables to one site table per care unit.
 
-Begin with `cohort`; `sepsis` chooses the stays, `vitals` and `chartevents` read their values.
-`sofa/` computes the SOFA score for Sepsis-3.
+`cohort` runs the steps: `sepsis` selects the stays, `chartevents` reads their rows, `vitals` cleans
+and averages them. `duckdb_tables` loads the tables by `schema`; `sofa/` scores SOFA for Sepsis-3.
 """

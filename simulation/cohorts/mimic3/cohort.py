@@ -1,13 +1,12 @@
-"""The MIMIC-III cohort: stays by rule, vitals by step, five care units as five hospitals.
+"""MIMIC-III cohort: stays by rule, vitals by step, five care units as five hospitals.
 
-The rules are applied in one stated order, each with its count, as in a CONSORT flow chart.
-CHARTEVENTS, the 330 million rows of the full set, is read once, after everything that the small
-tables can exclude.
+The rules are applied in a fixed order, each with its count, as in a CONSORT flow chart.
+CHARTEVENTS (330 million rows in the full set) is read once, after all exclusions by small tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ from common.data.cohort_writer import Cohort
 from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.errors import UsageError
+from common.hashing import ReadProgress
+from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
@@ -26,23 +27,19 @@ from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
 ERAS: tuple[str, ...] = ("all", "metavision")
-ADULT_YEARS = 18
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes of CHARTEVENTS read so far and their total."""
 
 
 @dataclass(frozen=True)
 class Mimic3Settings:
-    """What shapes a MIMIC-III cohort.
+    """Settings of a MIMIC-III cohort.
 
     Attributes:
         sepsis: one of `SEPSIS_RULES`.
         era: ``metavision`` keeps the stays charted in MetaVision (2008-2012), whose antibiotics
             and codes are complete; ``all`` keeps CareVue's too.
         step_minutes: length of a time step.
-        min_hours: the least hours from admission to the last vital sign.
-        units: the care units to keep.
+        min_hours: least hours from admission to the last vital sign.
+        units: care units to keep.
     """
 
     sepsis: str = "explicit"
@@ -65,14 +62,14 @@ class Mimic3Settings:
 
     @property
     def rule(self) -> str:
-        """The cohort rule in words, as every artefact carries it."""
+        """Description of the cohort rule, as in every artefact."""
         return (
             f"sepsis={self.sepsis}, era={self.era}, age>={ADULT_YEARS}, "
             f"at least {self.min_hours} h, {self.step_minutes} min steps"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain values; units sorted, since their order means nothing."""
+        """Return the settings as plain values; units sorted, since their order has no meaning."""
         return {**asdict(self), "units": sorted(set(self.units))}
 
 
@@ -82,26 +79,26 @@ def mimic3_cohort(
     *,
     memory_gb: float = 2.0,
     source: str = "mimic3",
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> Cohort:
-    """Read MIMIC-III tables into one set of per-step means a care unit.
+    """Read MIMIC-III tables into per-step means of each care unit.
 
     Args:
-        folder: holds ICUSTAYS, PATIENTS, CHARTEVENTS and what the sepsis rule needs, each as
+        folder: has ICUSTAYS, PATIENTS, CHARTEVENTS and the tables of the sepsis rule, each as
             .csv, .csv.gz or .parquet.
-        settings: what to keep.
+        settings: selection and step length.
         memory_gb: bound on the memory of the queries, in gigabytes.
-        source: the name that the cohort carries.
+        source: the cohort's source name.
         progress: called during the pass over CHARTEVENTS.
 
     Returns:
         The cohort, ready for `common.data.cohort_writer.write_cohort`.
 
     Raises:
-        SourceError: where a table or column is missing or a file is damaged.
+        SourceError: a table or column is missing, or a file is damaged.
     """
     with MimicTables(folder, memory_gb=memory_gb) as tables:
-        # Asked for before anything is read: an hour into the pass is no time to miss a table.
+        # Checked before anything is read, not an hour into the pass.
         tables.path("CHARTEVENTS", "the vital signs")
         check_tables(tables, settings.sepsis)
         flow = ExclusionFlow()
@@ -135,8 +132,8 @@ def _candidate_stays(
 ) -> pd.DataFrame:
     icustays = tables.load("ICUSTAYS", "the ICU stays")
     patients = tables.load("PATIENTS", "the patients' age and sex")
-    # Dates of birth of patients over 89 lie 300 years back: whole years by DuckDB's calendar,
-    # whose timestamps hold them, never a difference in nanoseconds, which overflows at 292 years.
+    # Patients over 89 are born 300 years before: whole years by DuckDB's calendar, never a
+    # difference in nanoseconds, which overflows at 292 years.
     stays: pd.DataFrame = tables.connection.sql(
         f"""
         SELECT s.subject_id, s.hadm_id, s.icustay_id, s.intime, s.outtime, s.dbsource,
@@ -181,7 +178,7 @@ def _stream(
     tables: MimicTables,
     stays: pd.DataFrame,
     items: frozenset[int],
-    progress: Progress | None,
+    progress: ReadProgress | None,
     with_text: bool,
 ) -> str:
     subjects = stays["subject_id"].unique().tolist()
@@ -208,8 +205,8 @@ def _long_enough(
 
 
 def _one_site_a_patient(stays: pd.DataFrame, flow: ExclusionFlow) -> pd.DataFrame:
-    # A hospital holds only what it charted itself, so a later stay in another unit is left out
-    # rather than moved: nobody is in two hospitals, and no hospital holds another's records.
+    # A hospital has only its own charts: a later stay in another unit is left out, not moved, so
+    # that no patient is in two hospitals and no hospital has another's records.
     first_unit = stays.groupby("subject_id", sort=False)["unit"].transform("first")
     stays = stays[stays["unit"] == first_unit]
     flow.record("in the patient's first kept unit", stays)

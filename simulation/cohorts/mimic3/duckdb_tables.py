@@ -1,15 +1,14 @@
-"""The tables of a MIMIC-III v1.4 folder, found, checked and loaded into DuckDB.
+"""Tables of a MIMIC-III v1.4 folder: found, checked and loaded into DuckDB.
 
-Each table may lie there as TABLE.csv.gz, TABLE.parquet or TABLE.csv, its name and its header in
-upper or lower case. All types are those of `COLUMNS`: nothing is guessed from a sample, so that an
-ICD code keeps its leading zeros whatever the first thousand rows look like.
+A table is TABLE.csv.gz, TABLE.parquet or TABLE.csv, its name and its header in upper or lower case.
+Columns get the types of `schema.TABLE_COLUMNS`.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
@@ -20,105 +19,7 @@ import pyarrow as pa
 from common.data.csv_stream import CsvStream
 from common.data.parquet_stream import ParquetStream
 from common.errors import SourceError, UsageError
-
-COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "ICUSTAYS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "icustay_id": "BIGINT",
-        "dbsource": "VARCHAR",
-        "first_careunit": "VARCHAR",
-        "intime": "TIMESTAMP",
-        "outtime": "TIMESTAMP",
-    },
-    "PATIENTS": {"subject_id": "BIGINT", "gender": "VARCHAR", "dob": "TIMESTAMP"},
-    "ADMISSIONS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "admittime": "TIMESTAMP",
-        "dischtime": "TIMESTAMP",
-        "deathtime": "TIMESTAMP",
-    },
-    "DIAGNOSES_ICD": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "seq_num": "INTEGER",
-        "icd9_code": "VARCHAR",
-    },
-    "PROCEDURES_ICD": {"hadm_id": "BIGINT", "icd9_code": "VARCHAR"},
-    "MICROBIOLOGYEVENTS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "chartdate": "TIMESTAMP",
-        "charttime": "TIMESTAMP",
-        "spec_type_desc": "VARCHAR",
-        "org_name": "VARCHAR",
-    },
-    "PRESCRIPTIONS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "icustay_id": "BIGINT",
-        "startdate": "TIMESTAMP",
-        "enddate": "TIMESTAMP",
-        "drug_type": "VARCHAR",
-        "drug": "VARCHAR",
-        "route": "VARCHAR",
-    },
-    "LABEVENTS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "itemid": "INTEGER",
-        "charttime": "TIMESTAMP",
-        "value": "VARCHAR",
-        "valuenum": "DOUBLE",
-    },
-    "INPUTEVENTS_CV": {
-        "icustay_id": "BIGINT",
-        "charttime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "amount": "DOUBLE",
-        "rate": "DOUBLE",
-        "rateuom": "VARCHAR",
-    },
-    "INPUTEVENTS_MV": {
-        "icustay_id": "BIGINT",
-        "starttime": "TIMESTAMP",
-        "endtime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "rate": "DOUBLE",
-        "rateuom": "VARCHAR",
-        "amount": "DOUBLE",
-        "amountuom": "VARCHAR",
-        "patientweight": "DOUBLE",
-        "statusdescription": "VARCHAR",
-    },
-    "OUTPUTEVENTS": {
-        "icustay_id": "BIGINT",
-        "charttime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "value": "DOUBLE",
-        "iserror": "INTEGER",
-    },
-    "PROCEDUREEVENTS_MV": {
-        "icustay_id": "BIGINT",
-        "starttime": "TIMESTAMP",
-        "endtime": "TIMESTAMP",
-        "itemid": "INTEGER",
-        "statusdescription": "VARCHAR",
-    },
-    "CHARTEVENTS": {
-        "subject_id": "BIGINT",
-        "hadm_id": "BIGINT",
-        "icustay_id": "BIGINT",
-        "itemid": "INTEGER",
-        "charttime": "TIMESTAMP",
-        "value": "VARCHAR",
-        "valuenum": "DOUBLE",
-        "valueuom": "VARCHAR",
-        "error": "INTEGER",
-    },
-}
-"""Every table and column that the cohort code reads, with the SQL type it is given."""
+from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
 
 # A .csv.gz comes first because it carries a checksum: a .csv beside it may be half unpacked.
 _SUFFIXES = (".csv.gz", ".parquet", ".csv")
@@ -126,34 +27,34 @@ _STREAM = "source_stream"
 
 
 class TableStream(Protocol):
-    """A table's file, read once from start to end."""
+    """Stream of the rows of a table's file."""
 
     schema: pa.Schema
-    """Of the batches, with lower-case names."""
+    """Schema of the batches, with lower-case names."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read the file."""
+        """Read the file once and yield its rows."""
 
     def digest(self) -> dict[str, Any]:
-        """Return `file`, `bytes` and `sha256` of the file, after it was read."""
+        """Return `file`, `bytes` and `sha256` of the file, after `batches` is exhausted."""
 
 
 class MimicTables:
-    """A MIMIC-III folder and the DuckDB database that its tables are loaded into.
+    """Context manager of a MIMIC-III folder and the DuckDB database with its loaded tables.
 
-    The database lies in a scratch folder of its own, so that memory stays bounded also for tables
-    of tens of millions of rows; the scratch folder goes when the context ends.
+    The database is in a scratch folder of its own, so that memory is bounded even for tables of
+    tens of millions of rows; the scratch folder is removed at the end of the context.
 
     Args:
         folder: the folder with the tables.
-        memory_gb: the most memory that DuckDB may use, in gigabytes.
+        memory_gb: bound on DuckDB's memory, in gigabytes.
 
     Attributes:
         connection: the open connection.
 
     Raises:
-        SourceError: where `folder` is not a folder.
-        UsageError: where `memory_gb` is not positive.
+        SourceError: `folder` is not a folder.
+        UsageError: `memory_gb` is not positive.
     """
 
     connection: duckdb.DuckDBPyConnection
@@ -173,7 +74,7 @@ class MimicTables:
             config={
                 "memory_limit": f"{memory_gb}GB",
                 "temp_directory": str(self._scratch / "spill"),
-                # No query may lean on the order of rows in a file; not keeping it saves memory.
+                # No query may depend on the order of rows in a file; dropping it saves memory.
                 "preserve_insertion_order": False,
             },
         )
@@ -195,7 +96,7 @@ class MimicTables:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def has(self, table: str) -> bool:
-        """Tell whether the folder holds a file of the table (its name in upper case)."""
+        """Return whether the folder has a file of the table (its name in upper case)."""
         return self._find(table) is not None
 
     def path(self, table: str, needed_for: str) -> Path:
@@ -203,10 +104,10 @@ class MimicTables:
 
         Args:
             table: the table's name in upper case, e.g. ``ICUSTAYS``.
-            needed_for: what cannot be done without it, for the message.
+            needed_for: what needs the table, for the message.
 
         Raises:
-            SourceError: where there is none, naming the table, what needs it and what was sought.
+            SourceError: there is none; names the table, what needs it and the files looked for.
         """
         found = self._find(table)
         if found is None:
@@ -221,28 +122,28 @@ class MimicTables:
         """Load a table into the database, once.
 
         Args:
-            table: the table's name in upper case; any of `COLUMNS` but CHARTEVENTS, which is
+            table: the table's name in upper case; any of `TABLE_COLUMNS` but CHARTEVENTS, which is
                 streamed (see `chartevents.stream_chartevents`).
-            needed_for: what cannot be done without it, for messages.
-            where: an SQL condition on the typed columns that keeps only the rows of use, for the
-                large tables, e.g. ``itemid IN (50885, 50912)``.
+            needed_for: what needs the table, for messages.
+            where: SQL condition on the typed columns of the rows to keep, for large tables, e.g.
+                ``itemid IN (50885, 50912)``.
 
         Returns:
             The name of the DuckDB table: the table's own in lower case, its columns in lower case
-            and of the types in `COLUMNS`. The order of its rows is not defined.
+            and of the types in `TABLE_COLUMNS`. The order of its rows is undefined.
 
         Raises:
-            SourceError: where the table or a column is missing, the file is damaged, or a field
-                cannot be read as its type.
-            ValueError: where the table was loaded before with another `where`.
+            SourceError: the table or a column is missing, the file is damaged, or a field cannot
+                be read as its type.
+            ValueError: the table was loaded before with another `where`.
         """
         if table not in self._loaded:
             path = self.path(table, needed_for)
             stream: TableStream
             if path.suffix == ".parquet":
-                stream = ParquetStream(path, table, dict.fromkeys(COLUMNS[table]))
+                stream = ParquetStream(path, table, dict.fromkeys(TABLE_COLUMNS[table]))
             else:
-                stream = CsvStream(path, table, dict.fromkeys(COLUMNS[table], pa.string()))
+                stream = CsvStream(path, table, dict.fromkeys(TABLE_COLUMNS[table], pa.string()))
             self.ingest(table, stream, where=where)
             self._loaded[table] = where
         elif self._loaded[table] != where:
@@ -250,20 +151,20 @@ class MimicTables:
         return table.lower()
 
     def ingest(self, table: str, stream: TableStream, *, where: str | None = None) -> None:
-        """Create the DuckDB table of a source table from a stream, and keep the file's digest.
+        """Create the DuckDB table of a source table from a stream, and record the file's digest.
 
         Args:
             table: the table's name in upper case.
-            stream: its rows; each column is cast to its type in `COLUMNS`.
-            where: an SQL condition on the typed columns that keeps only the rows of use.
+            stream: its rows; each column is cast to its type in `TABLE_COLUMNS`.
+            where: SQL condition on the typed columns of the rows to keep.
 
         Raises:
-            SourceError: where the stream raises it, or a field cannot be read as its type.
+            SourceError: the stream raises it, or a field cannot be read as its type.
         """
         failure: list[SourceError] = []
 
         def guarded() -> Generator[pa.RecordBatch, None, None]:
-            # DuckDB would wrap an error of the stream in one of its own.
+            # DuckDB wraps an error of the stream in one of its own.
             try:
                 yield from stream.batches()
             except SourceError as error:
@@ -293,7 +194,9 @@ class MimicTables:
         return next((self._names[name] for name in names if name in self._names), None)
 
     def _create(self, table: str, names: list[str], where: str | None) -> None:
-        casts = ", ".join(f"CAST({name} AS {COLUMNS[table][name]}) AS {name}" for name in names)
+        casts = ", ".join(
+            f"CAST({name} AS {TABLE_COLUMNS[table][name]}) AS {name}" for name in names
+        )
         condition = f" WHERE {where}" if where else ""
         self.connection.execute(
             f"CREATE OR REPLACE TABLE {table.lower()} AS "
@@ -301,13 +204,13 @@ class MimicTables:
         )
 
     def _not_loaded(self, table: str, error: duckdb.Error) -> Exception:
-        # The first line of a conversion error names the column and the value.
+        # The first line of a conversion error has the column and the value.
         reason = str(error).split("\n", 1)[0]
         if isinstance(error, duckdb.ConversionException):
             reason = reason.removeprefix("Conversion Error: ")
             return SourceError(
                 f"{table}: {self._find(table)} has a field that cannot be read: {reason}; "
-                "mend the file"
+                "fix the file"
             )
         if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
             return SourceError(

@@ -1,7 +1,7 @@
-"""ICD-9-CM codes of the sepsis rules, each list stated once with its source.
+"""ICD-9-CM codes of the sepsis rules, each list with its source.
 
 MIMIC-III stores codes without the dot and with their leading zeros (995.92 is ``99592``, 038 is
-``038``). A list entry stands for every code that begins with it, as a category of ICD-9 does.
+``038``). A list entry matches every code that begins with it, like a category of ICD-9.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ MARTIN_ORGAN_CODES: tuple[str, ...] = (
     *("293", "3481", "3483", "78001", "78009"),  # neurological
 )
 
-# Haemodialysis and electroencephalogram. Martin's list has ventilation (96.7) too. The figures that
-# are published for MIMIC-III (Johnson et al. 2018, doi 10.1097/CCM.0000000000002965) were made with
-# a list that asks for the code 967 exactly, which no admission has: ventilation counts through the
-# diagnoses of respiratory failure only, here as there.
+# Haemodialysis and electroencephalogram. Martin's list also has ventilation (96.7), but the
+# published figures for MIMIC-III (Johnson et al. 2018, doi 10.1097/CCM.0000000000002965) match the
+# code 967 exactly, which no admission has: ventilation counts only through diagnoses of respiratory
+# failure, here as there.
 MARTIN_ORGAN_PROCEDURES: tuple[str, ...] = ("3995", "8914")
 
 

@@ -1,4 +1,4 @@
-"""The sepsis rules that choose a cohort.
+"""Sepsis rules that select a cohort.
 
 | rule     | a stay is septic if                                                       |
 |----------|---------------------------------------------------------------------------|
@@ -8,9 +8,9 @@
 | sepsis3  | an infection is suspected around the stay, with SOFA >= 2 around its time |
 | none     | always                                                                    |
 
-Codes are given at discharge: fit for choosing who is studied, never as an input of a model.
+Codes are assigned at discharge: they may select patients but must never be an input of a model.
 Sepsis-3: Singer et al. 2016, doi 10.1001/jama.2016.0287; the others are cited in `icd9` and
-`infection`.
+`suspected_infection`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SEPSIS_RULES: tuple[str, ...] = ("explicit", "angus", "martin", "sepsis3", "none
 
 SOFA_BEFORE_H = 48
 SOFA_AFTER_H = 24
-"""Organ dysfunction counts from this long before to this long after the suspected infection."""
+"""Hours before and after the suspected infection in which organ dysfunction counts."""
 
 SEPSIS3_SOFA = 2
 """Least SOFA of a septic patient; the SOFA before the illness is taken as 0, as usual."""
@@ -40,15 +40,15 @@ RULE_TABLES: dict[str, tuple[str, ...]] = {
     "sepsis3": ("PRESCRIPTIONS", "MICROBIOLOGYEVENTS", "CHARTEVENTS", *SOFA_TABLES),
     "none": (),
 }
-"""The tables that each rule reads, beside ICUSTAYS."""
+"""Tables that each rule reads, besides ICUSTAYS."""
 
 
 def check_tables(tables: MimicTables, rule: str) -> None:
-    """Make sure, before anything long is read, that the tables that a rule needs are there.
+    """Check, before anything large is read, that the tables of a rule exist.
 
     Raises:
-        UsageError: where the rule is not known.
-        SourceError: naming the first absent table and the rule.
+        UsageError: the rule is unknown.
+        SourceError: names the first absent table and the rule.
     """
     for table in RULE_TABLES[_known(rule)]:
         tables.path(table, f"the sepsis rule {rule}")
@@ -64,16 +64,16 @@ def select_septic(
         rule: one of `SEPSIS_RULES`.
         stays: a DuckDB table of candidate stays: `subject_id`, `hadm_id`, `icustay_id`, `intime`,
             `outtime`.
-        chartevents: for sepsis3, a DuckDB table with the CHARTEVENTS rows of `sofa.SOFA_ITEMS` of
-            these patients, with text values.
+        chartevents: for sepsis3, a DuckDB table with the CHARTEVENTS rows of these patients and
+            `sofa.score.SOFA_ITEMS`, with text values.
 
     Returns:
         The `icustay_id` of the stays kept, ascending.
 
     Raises:
-        UsageError: where the rule is not known.
-        SourceError: where a table that the rule needs is absent.
-        ValueError: where sepsis3 is asked for without `chartevents`.
+        UsageError: the rule is unknown.
+        SourceError: a table of the rule is absent.
+        ValueError: sepsis3 without `chartevents`.
     """
     check_tables(tables, rule)
     if rule == "none":
@@ -91,18 +91,18 @@ def select_septic(
 
 
 def flags(tables: MimicTables) -> pd.DataFrame:
-    """Tell for every ICU stay which code-based rules its admission satisfies.
+    """Return for every ICU stay which code-based rules its admission satisfies.
 
     Args:
-        tables: holds ICUSTAYS, DIAGNOSES_ICD and PROCEDURES_ICD.
+        tables: has ICUSTAYS, DIAGNOSES_ICD and PROCEDURES_ICD.
 
     Returns:
-        One row a stay, ascending: `icustay_id`, `hadm_id` and the booleans `sepsis` (995.91, which
-        no rule counts), `severe_sepsis` (995.92), `septic_shock` (785.52), `explicit`, `angus`,
+        One row per stay, ascending: `icustay_id`, `hadm_id` and the booleans `sepsis` (995.91, in
+        no rule), `severe_sepsis` (995.92), `septic_shock` (785.52), `explicit`, `angus`,
         `martin_septicaemia`, `martin_organ_failure`, `martin`.
 
     Raises:
-        SourceError: where one of the tables is absent.
+        SourceError: one of the tables is absent.
     """
     icustays = tables.load("ICUSTAYS", "the sepsis rules")
     conditions = {
@@ -127,7 +127,7 @@ def _known(rule: str) -> str:
     return rule
 
 
-# Each of the following gives a query for the `hadm_id` of the admissions that satisfy a condition.
+# Each of the following returns a query for the `hadm_id` of the admissions with a condition.
 
 
 def _explicit(tables: MimicTables) -> str:
@@ -173,8 +173,8 @@ def _admissions_with(tables: MimicTables, table: str, codes: tuple[str, ...], ru
 
 def _sepsis3(tables: MimicTables, stays: str, chartevents: str) -> str:
     infections = suspected_infections(tables, stays)
-    # An admission may hold an infection weeks before or after the stay. It makes the stay septic
-    # only if its window and the stay overlap; of several, any with SOFA >= 2 does.
+    # An admission may have an infection weeks before or after the stay. It makes the stay septic
+    # only if its window overlaps the stay; of several infections, any with SOFA >= 2 does.
     tables.connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE sepsis3_windows AS

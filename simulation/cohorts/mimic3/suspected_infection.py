@@ -1,7 +1,7 @@
-"""Suspected infection: an antibiotic was ordered and a culture was taken close to each other.
+"""Suspected infection: an antibiotic order and a culture close in time.
 
 Seymour et al. 2016, doi 10.1001/jama.2016.0288: a culture followed by an antibiotic within 72 h, or
-an antibiotic followed by a culture within 24 h. MIMIC-III gives prescriptions a date only, so an
+an antibiotic followed by a culture within 24 h. Prescriptions in MIMIC-III have a date only, so an
 antibiotic counts from the midnight that begins its date, as in the public MIMIC code; the onset is
 the time of the culture, the only one of the two with a clock time.
 """
@@ -11,10 +11,10 @@ from __future__ import annotations
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 
 CULTURE_BEFORE_H = 72
-"""A culture may be taken up to this long before the antibiotic."""
+"""Most hours from a culture to a later antibiotic."""
 
 CULTURE_AFTER_H = 24
-"""A culture may be taken up to this long after the antibiotic."""
+"""Most hours from an antibiotic to a later culture."""
 
 # A culture with a date only was taken at an unknown time of that day.
 _DAY_H = 24
@@ -53,9 +53,9 @@ _ADDED_NAMES = (
 )
 
 ANTIBIOTIC_NAMES: tuple[str, ...] = (*_LISTED_NAMES, *_ADDED_NAMES)
-"""A drug is an antibiotic if its name, in lower case, contains one of these."""
+"""A drug is an antibiotic if its lower-case name contains one of these."""
 
-# Eyes, ears and skin are treated locally: no sign of a suspected systemic infection.
+# Routes to eyes, ears and skin: local treatment is no sign of a systemic infection.
 LOCAL_ROUTES: tuple[str, ...] = ("OU", "OS", "OD", "AU", "AS", "AD", "TP")
 _LOCAL_ROUTE_WORDS = ("ear", "eye")
 _LOCAL_DRUG_WORDS = ("cream", "desensitization", "ophth oint", "gel")
@@ -67,16 +67,16 @@ def suspected_infections(tables: MimicTables, stays: str) -> str:
     """Find the times of suspected infection in the hospital admission of each ICU stay.
 
     Args:
-        tables: holds PRESCRIPTIONS and MICROBIOLOGYEVENTS.
+        tables: has PRESCRIPTIONS and MICROBIOLOGYEVENTS.
         stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `icustay_id`.
 
     Returns:
-        The name of a DuckDB table with one row a stay and time: `subject_id`, `hadm_id`,
+        The name of a DuckDB table with one row per stay and time: `subject_id`, `hadm_id`,
         `icustay_id`, `infection_time` (the culture's). The stay may be before or after that time:
         an infection belongs to the admission.
 
     Raises:
-        SourceError: where one of the tables is absent.
+        SourceError: one of the tables is absent.
     """
     prescriptions = tables.load("PRESCRIPTIONS", _NEEDED_FOR)
     microbiology = tables.load("MICROBIOLOGYEVENTS", _NEEDED_FOR)
@@ -108,7 +108,7 @@ def first_suspected_infection(tables: MimicTables, stays: str) -> str:
     """Find the first time of suspected infection in the admission of each ICU stay.
 
     Args:
-        tables: holds PRESCRIPTIONS and MICROBIOLOGYEVENTS.
+        tables: has PRESCRIPTIONS and MICROBIOLOGYEVENTS.
         stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `icustay_id`.
 
     Returns:
@@ -116,7 +116,7 @@ def first_suspected_infection(tables: MimicTables, stays: str) -> str:
         without a suspected infection has no row.
 
     Raises:
-        SourceError: where one of the tables is absent.
+        SourceError: one of the tables is absent.
     """
     infections = suspected_infections(tables, stays)
     tables.connection.execute(

@@ -1,11 +1,8 @@
-"""Vital signs of MIMIC-III: item ids, units, errors, duplicates, and the mean per time step.
+"""Vital signs of MIMIC-III: item ids, units, errors, duplicates, and means per time step.
 
-Item ids and ranges are those of MIT-LCP/mimic-code's `pivoted_vital`, and the mean is built as it
-builds it: first over the values charted at one time (an arterial line beside a cuff), then over the
-chart times of the step. So a time at which two devices were read counts as much as one at which
-one was. Added to its items are 225309 and 225310, the systolic and diastolic pressure of the
-arterial line ("ART BP"), of which it takes only the mean, 225312: without them the three pressures
-would speak of different moments.
+Item ids and ranges are those of MIT-LCP/mimic-code's `pivoted_vital`. Added are 225309 and 225310,
+systolic and diastolic pressure of the arterial line ("ART BP"), of which it has only the mean,
+225312: without them the three pressures would be of different moments.
 """
 
 from __future__ import annotations
@@ -13,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from common.data.site_table import VITAL_NAMES, VITALS, Vital
+from common.data.site_table import VITALS, Vital
+from common.data.step_means import MILLIONTHS, step_means
 from common.errors import UsageError
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 
 
 @dataclass(frozen=True)
 class VitalItems:
-    """The ITEMIDs under which a vital sign is charted.
+    """ITEMIDs of a vital sign in CHARTEVENTS.
 
     Attributes:
-        carevue: the ids of the record system used until 2008.
-        metavision: those of its successor.
-        fahrenheit: which of them hold degrees Fahrenheit.
+        carevue: ids of the record system used until 2008.
+        metavision: ids of its successor.
+        fahrenheit: those of them in degrees Fahrenheit.
     """
 
     carevue: tuple[int, ...]
@@ -37,7 +34,7 @@ class VitalItems:
 
     @property
     def all(self) -> tuple[int, ...]:
-        """The ids of both systems."""
+        """Ids of both systems."""
         return self.carevue + self.metavision
 
 
@@ -50,7 +47,7 @@ ITEMS_OF_VITAL: Mapping[str, VitalItems] = {
     "temperature_c": VitalItems((678, 676), (223761, 223762), fahrenheit=(678, 223761)),
     "spo2": VitalItems((646,), (220277,)),
 }
-"""The one place that says where each vital sign stands in CHARTEVENTS."""
+"""Items of each vital sign, by its name."""
 
 VITAL_ITEMS: frozenset[int] = frozenset(
     item for items in ITEMS_OF_VITAL.values() for item in items.all
@@ -63,13 +60,11 @@ DROPPED_REASONS: tuple[str, ...] = (
     "impossible value",
     "outside every kept stay",
 )
-"""Why a measurement is dropped; the first that holds, in this order, counts: of several equal rows
-(same patient, item, time, value and error flag) all but one are duplicates, whatever the one is."""
+"""Reasons to drop a measurement; the first that applies, in this order, is counted. Of several
+equal rows (same patient, item, time, value and error flag) all but one are duplicates, even if that
+one is dropped."""
 
 _FAHRENHEIT_RANGE = (70, 120)
-# Means are built from whole millionths, since sums of integers do not depend on the order of the
-# rows (nor on the number of threads), as sums of floating-point numbers do.
-_SCALE = 1_000_000
 
 
 def hourly_vitals(
@@ -77,27 +72,26 @@ def hourly_vitals(
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Clean the charted vital signs and average them per stay and time step.
 
-    A measurement belongs to the stay of its patient within whose [INTIME, OUTTIME] it was charted,
-    also where its ICUSTAY_ID is empty or another; at the very moment at which one stay ends and the
-    next begins, to the later one. A stay without OUTTIME ends where the patient's next ICU stay
-    begins or the hospital discharge is, whichever is earlier: without that bound it would draw in
-    whatever was charted years later.
+    A measurement belongs to the stay of its patient whose [INTIME, OUTTIME] contains its time, even
+    if its ICUSTAY_ID is empty or different; a moment that ends one stay and starts the next is in
+    the next. A stay without OUTTIME ends at the patient's next ICU stay or the hospital discharge,
+    whichever is earlier: otherwise it would include charts of years later.
 
     Args:
-        tables: the MIMIC-III folder; ICUSTAYS and ADMISSIONS are read where an OUTTIME is empty.
+        tables: the MIMIC-III folder; ICUSTAYS and ADMISSIONS are read if an OUTTIME is empty.
         stays: a DuckDB table of the stays to keep: `subject_id`, `icustay_id`, `intime`, `outtime`.
-        chartevents: a DuckDB table with the CHARTEVENTS rows of `VITAL_ITEMS` (others are passed
-            over) of these patients: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
+        chartevents: a DuckDB table with the CHARTEVENTS rows of `VITAL_ITEMS` (others are
+            ignored) of these patients: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
         step_minutes: length of a step; step = floor((CHARTTIME - INTIME) / step length).
 
     Returns:
-        The means, one row a stay and step with any measurement: `patient_id` and `stay_id` (str),
-        `step` (int32) and the vitals (float32, NaN where not measured), sorted by these keys. And
-        how many measurements were dropped, by `DROPPED_REASONS`.
+        The means, one row per stay and step with any measurement: `patient_id` and `stay_id` (str),
+        `step` (int32) and the vitals (float32, NaN where not measured), sorted by these keys; and
+        the number of measurements dropped, by `DROPPED_REASONS`.
 
     Raises:
-        SourceError: where an OUTTIME is empty and ADMISSIONS or ICUSTAYS is missing.
-        UsageError: where `step_minutes` is less than 1.
+        SourceError: an OUTTIME is empty and ADMISSIONS or ICUSTAYS is missing.
+        UsageError: `step_minutes` is less than 1.
     """
     if step_minutes < 1:
         raise UsageError(f"the step length must be at least 1 minute, got {step_minutes}")
@@ -108,10 +102,10 @@ def hourly_vitals(
         f"CREATE OR REPLACE TEMP TABLE vital_measurements AS {_measurements(chartevents)}"
     )
     dropped = _count_dropped(tables)
-    frame = connection.execute(_means(step_minutes)).df()
+    frame = _means(tables, step_minutes)
     for name in ("vital_measurements", "vital_stays", "vital_items"):
         connection.execute(f"DROP TABLE {name}")
-    return frame.astype(dict.fromkeys(VITAL_NAMES, np.float32)), dropped
+    return frame, dropped
 
 
 def _create_items(tables: MimicTables) -> None:
@@ -135,7 +129,7 @@ def _range(vital: Vital, items: VitalItems, item: int) -> tuple[bool, float, flo
 
 
 def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
-    """Give each stay the time `before` which it ends, so that a moment is in one stay at most."""
+    """Create `vital_stays`: each stay's exclusive end `before`, so that stays do not overlap."""
     connection = tables.connection
     open_ended = f"SELECT count(*) FROM {stays} WHERE outtime IS NULL"
     if connection.execute(open_ended).fetchall() == [(0,)]:
@@ -143,7 +137,7 @@ def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
     else:
         icustays = tables.load("ICUSTAYS", "the end of ICU stays without OUTTIME")
         admissions = tables.load("ADMISSIONS", "the end of ICU stays without OUTTIME")
-        # least() passes over NULLs: a missing bound leaves the other one.
+        # least() ignores NULL: if one bound is missing, the other counts.
         ends = f"""
             SELECT s.icustay_id,
                 coalesce(s.outtime::TIMESTAMP, least(b.next_intime, b.dischtime)) AS until
@@ -170,7 +164,7 @@ def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
 
 
 def _measurements(chartevents: str) -> str:
-    """Each vital measurement once: its value in millionths of the unit, or why it is dropped."""
+    """Return the query of distinct measurements: value in millionths, or reason to drop it."""
     return f"""
         WITH distinct_rows AS (
             SELECT c.subject_id, c.itemid, c.charttime, c.valuenum,
@@ -188,7 +182,7 @@ def _measurements(chartevents: str) -> str:
                 )) THEN 'impossible value'
                 WHEN s.icustay_id IS NULL THEN 'outside every kept stay'
             END AS reason,
-            CASE WHEN reason IS NULL THEN round({_SCALE} * (
+            CASE WHEN reason IS NULL THEN round({MILLIONTHS} * (
                 CASE WHEN i.is_fahrenheit THEN (d.valuenum - 32) / 1.8 ELSE d.valuenum END
             ))::BIGINT END AS scaled
         FROM distinct_rows d
@@ -210,22 +204,14 @@ def _count_dropped(tables: MimicTables) -> dict[str, int]:
     return {reason: counts.get(reason, 0) for reason in DROPPED_REASONS}
 
 
-def _means(step_minutes: int) -> str:
-    means = ", ".join(
-        f"(sum(scaled) FILTER (vital = {index}) / count(*) FILTER (vital = {index}) / {_SCALE})"
-        f"::FLOAT AS {name}"
-        for index, name in enumerate(VITAL_NAMES)
+def _means(tables: MimicTables, step_minutes: int) -> pd.DataFrame:
+    measurements = (
+        "SELECT icustay_id AS stay, since_us, vital, 0 AS rank, scaled "
+        "FROM vital_measurements WHERE reason IS NULL"
     )
-    step_us = step_minutes * 60 * 1_000_000
-    return f"""
-        WITH by_time AS (
-            SELECT icustay_id, since_us, vital, round(sum(scaled) / count(*))::BIGINT AS scaled
-            FROM vital_measurements WHERE reason IS NULL GROUP BY ALL
-        ), by_step AS (
-            SELECT icustay_id, (since_us // {step_us})::INTEGER AS step, {means}
-            FROM by_time GROUP BY ALL
-        )
-        SELECT s.subject_id::VARCHAR AS patient_id, b.icustay_id::VARCHAR AS stay_id,
-            b.* EXCLUDE (icustay_id)
-        FROM by_step b JOIN vital_stays s USING (icustay_id) ORDER BY patient_id, stay_id, step
-    """
+    means = step_means(tables.connection, measurements, step_minutes)
+    ids = tables.connection.execute(
+        "SELECT icustay_id AS stay, subject_id::VARCHAR AS patient_id, "
+        "icustay_id::VARCHAR AS stay_id FROM vital_stays ORDER BY patient_id, stay_id"
+    ).df()
+    return ids.merge(means, on="stay").drop(columns="stay")

@@ -1,8 +1,7 @@
-"""The records of a challenge as they were published: in a tar archive, or in an unpacked folder.
+"""Reader of a challenge's records, from a tar archive or an unpacked folder.
 
-Either way the same records come out in the same order, that of their names. A tar archive is read
-once from front to back, unpacked in memory only and hashed on the way; one that ends early or is
-damaged anywhere is an error, never a silently smaller cohort.
+Both give the same records, sorted by name. A tar archive is read once, unpacked in memory and
+hashed in the same pass; a truncated or damaged one is an error, never a silently smaller cohort.
 """
 
 from __future__ import annotations
@@ -23,9 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast
 
 from common.errors import SourceError
-
-Progress = Callable[[int, int], None]
-"""Called with the bytes of the source read so far and their total."""
+from common.hashing import HashingReader, ReadProgress
 
 _TAR_BLOCK = 512
 _READ_BYTES = 1 << 20
@@ -43,11 +40,11 @@ class _Readable(Protocol):
 
 @dataclass(frozen=True)
 class RecordKind:
-    """Which files of a source are records.
+    """File names of a challenge's records.
 
     Attributes:
-        file_name: the pattern that a record's whole file name matches.
-        description: what was looked for, in words, for the message when nothing was found.
+        file_name: pattern of a record's whole file name.
+        description: the pattern in words, for messages.
     """
 
     file_name: re.Pattern[str]
@@ -55,11 +52,11 @@ class RecordKind:
 
 
 @dataclass(frozen=True)
-class Record:
+class StayRecord:
     """One stay's file.
 
     Attributes:
-        path: where it lies within the source, with forward slashes.
+        path: relative to the source, with forward slashes.
         content: the file's bytes.
     """
 
@@ -68,28 +65,28 @@ class Record:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending: the challenge's own id of the stay."""
+        """File name without its suffix: the challenge's id of the stay."""
         return PurePosixPath(self.path).stem
 
 
 def read_records(
-    source: Path, kind: RecordKind, progress: Progress | None = None
-) -> tuple[list[Record], dict[str, dict[str, Any]]]:
+    source: Path, kind: RecordKind, progress: ReadProgress | None = None
+) -> tuple[list[StayRecord], dict[str, dict[str, Any]]]:
     """Read all records of a challenge.
 
     Args:
-        source: a tar archive (plain, .gz, .bz2 or .xz, told by its content) or a folder; the
-            records may lie in folders within it, beside other files.
-        kind: which files are records.
+        source: a tar archive (plain, .gz, .bz2 or .xz, detected by content) or a folder; the
+            records may be in folders within it, beside other files.
+        kind: file names of records.
         progress: called as the source is read.
 
     Returns:
-        The records in the order of their names, and by the source's name its size in bytes and
-        its SHA-256: that of the archive, or of all records' paths and contents in a folder.
+        The records sorted by name; and by the source's name its size in bytes and SHA-256, of the
+        archive, or of all records' paths and contents in a folder.
 
     Raises:
-        SourceError: where the source is absent, is no tar archive, is damaged or holds no record,
-            or where a record stands in it twice.
+        SourceError: the source is absent, is not a tar archive, is damaged, has no record or has
+            a record twice.
     """
     if source.is_dir():
         records, digest = _read_folder(source, kind, progress)
@@ -110,8 +107,8 @@ def read_records(
 
 
 def _read_folder(
-    source: Path, kind: RecordKind, progress: Progress | None
-) -> tuple[list[Record], dict[str, Any]]:
+    source: Path, kind: RecordKind, progress: ReadProgress | None
+) -> tuple[list[StayRecord], dict[str, Any]]:
     records = []
     try:
         paths = sorted(_walk(source, kind))
@@ -119,7 +116,7 @@ def _read_folder(
         done = 0
         for path in paths:
             content = path.read_bytes()
-            records.append(Record(path.relative_to(source).as_posix(), content))
+            records.append(StayRecord(path.relative_to(source).as_posix(), content))
             done += len(content)
             if progress is not None:
                 progress(done, total)
@@ -129,7 +126,7 @@ def _read_folder(
 
 
 def _walk(source: Path, kind: RecordKind) -> Iterator[Path]:
-    # Left to itself, os.walk passes over linked folders and those that it may not list.
+    # By default os.walk skips linked folders and ignores those that it may not list.
     for folder, _, names in os.walk(source, onerror=_raise, followlinks=True):
         yield from (Path(folder, name) for name in names if kind.file_name.fullmatch(name))
 
@@ -138,7 +135,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _folder_digest(records: Iterable[Record]) -> dict[str, Any]:
+def _folder_digest(records: Iterable[StayRecord]) -> dict[str, Any]:
     digest = sha256()
     size = 0
     for record in sorted(records, key=lambda record: record.path):
@@ -149,28 +146,27 @@ def _folder_digest(records: Iterable[Record]) -> dict[str, Any]:
 
 
 def _read_archive(
-    source: Path, kind: RecordKind, progress: Progress | None
-) -> tuple[list[Record], dict[str, Any]]:
-    records: list[Record] = []
+    source: Path, kind: RecordKind, progress: ReadProgress | None
+) -> tuple[list[StayRecord], dict[str, Any]]:
+    records: list[StayRecord] = []
     opened = False
     try:
         with source.open("rb") as file:
-            raw = _HashedFile(file, source.stat().st_size, progress)
+            raw = HashingReader(file, source.stat().st_size, progress)
             buffered = io.BufferedReader(raw, _READ_BYTES)
             stream = _TarStream(_decompressed(cast(io.BufferedReader, buffered)))
             with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
                 opened = True
                 records.extend(_members(tar, kind, source))
                 stream.check_end(tar.offset)
-            while buffered.read(_READ_BYTES):
-                pass
+            digest = raw.finish()
     except PermissionError as error:
         raise SourceError(f"{source} cannot be read: {error.strerror}") from error
     except _DAMAGE as error:
         if isinstance(error, tarfile.ReadError) and not opened:
             raise SourceError(f"{source} is neither a tar archive nor a folder") from error
         raise SourceError(f"{source} is truncated or damaged ({error}); fetch it again") from error
-    return records, {"bytes": raw.count, "sha256": raw.digest.hexdigest()}
+    return records, digest
 
 
 def _decompressed(file: io.BufferedReader) -> _Readable:
@@ -181,7 +177,7 @@ def _decompressed(file: io.BufferedReader) -> _Readable:
     return file
 
 
-def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[Record]:
+def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[StayRecord]:
     for member in tar:
         path = PurePosixPath(member.name)
         if member.isdir() or not kind.file_name.fullmatch(path.name):
@@ -189,38 +185,14 @@ def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[R
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:
             raise SourceError(f"{source}: {member.name} is a link; pack the files themselves")
-        yield Record(str(path), content.read())
-
-
-class _HashedFile(io.RawIOBase):
-    """A file that is hashed and whose progress is told while it is read."""
-
-    def __init__(self, file: io.BufferedReader, total: int, progress: Progress | None) -> None:
-        super().__init__()
-        self.count = 0
-        self.digest = sha256()
-        self._file = file
-        self._total = total
-        self._progress = progress
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        with memoryview(buffer) as view:
-            count = self._file.readinto(view)
-            self.digest.update(view[:count])
-        self.count += count
-        if self._progress is not None:
-            self._progress(self.count, self._total)
-        return count
+        yield StayRecord(str(path), content.read())
 
 
 class _TarStream:
-    """The bytes of a tar archive on their way to `tarfile`, which takes much damage for the end.
+    """Stream of a tar archive that detects damage which `tarfile` takes for the end.
 
-    `tarfile` stops without a word at a broken header and where the closing zero blocks are
-    missing. This remembers where the last byte that is not zero stood, so that it can be told.
+    `tarfile` stops silently at a broken header and at missing closing zero blocks. This class
+    records the position of the last nonzero byte, which reveals both.
     """
 
     def __init__(self, stream: _Readable) -> None:
@@ -237,7 +209,7 @@ class _TarStream:
         return data
 
     def check_end(self, offset: int) -> None:
-        """Read to the end; raise `EOFError` unless only zeros, a block at least, follow `offset`.
+        """Read to the end; raise `EOFError` unless only zeros, at least a block, follow `offset`.
 
         Reading to the end also makes the decompressor verify its checksum.
         """

@@ -1,7 +1,7 @@
 """PhysioNet/CinC Challenge 2012: 48 hours of an ICU stay, four kinds of unit.
 
-One `.txt` a stay with the columns Time (HH:MM since admission), Parameter and Value; general
-descriptors stand at 00:00, with -1 where missing. Source: Silva et al., Predicting in-hospital
+One `.txt` per stay with the columns Time (HH:MM since admission), Parameter and Value; general
+descriptors are at 00:00, with -1 = missing. Source: Silva et al., Predicting in-hospital
 mortality of ICU patients, Computing in Cardiology 2012; data doi 10.13026/C2MS32.
 """
 
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,15 +20,16 @@ from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import SourceError
+from common.hashing import ReadProgress
+from simulation.cohorts.arrays import Floats, Ints
 from simulation.cohorts.physionet_challenge.archive import (
-    Progress,
-    Record,
     RecordKind,
+    StayRecord,
     read_records,
 )
-from simulation.cohorts.physionet_challenge.measurements import IntArray, Measurements
+from simulation.cohorts.physionet_challenge.measurements import Measurements
 from simulation.cohorts.physionet_challenge.parsing import (
-    numbers,
+    parse_numbers,
     parse_records,
     record_indices,
     record_maximum,
@@ -43,9 +43,9 @@ from simulation.cohorts.physionet_challenge.selection import (
 )
 
 ICU_TYPES = {1: "ccu", 2: "csru", 3: "micu", 4: "sicu"}
-"""The unit behind each ICUType."""
+"""Care unit of each ICUType."""
 
-PARAMETERS = {
+VITAL_OF_PARAMETER = {
     "HR": "heart_rate",
     "SysABP": "sbp",
     "NISysABP": "sbp",
@@ -57,7 +57,7 @@ PARAMETERS = {
     "Temp": "temperature_c",
     "SaO2": "spo2",
 }
-"""The vital behind each parameter; NI is the cuff, its partner the arterial line."""
+"""Vital sign of each parameter; NI is the cuff, its counterpart the arterial line."""
 
 _SOURCE = "challenge-2012"
 _KIND = RecordKind(
@@ -72,11 +72,11 @@ def challenge_2012(
     *,
     step_minutes: int = 60,
     min_hours: int = 12,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> Cohort:
-    """Read the 2012 challenge into one set of per-step means a kind of ICU.
+    """Read the 2012 challenge into per-step means of each kind of ICU.
 
-    Each record is a patient of its own, since the challenge gives no patient ids. No label of
+    Each record is a patient of its own, since the challenge has no patient ids. No label of
     sepsis exists here: all adults' stays are kept. Cuff and arterial pressures become one vital.
 
     Args:
@@ -86,11 +86,11 @@ def challenge_2012(
         progress: called as the source is read.
 
     Returns:
-        The cohort with the sites ccu, csru, micu and sicu, as far as they have stays.
+        The cohort with the sites ccu, csru, micu and sicu, if they have stays.
 
     Raises:
-        SourceError: where the source cannot be read or a record in it is malformed.
-        UsageError: where a setting means nothing.
+        SourceError: the source cannot be read, or a record in it is malformed.
+        UsageError: a setting is invalid.
     """
     check_settings(step_minutes, min_hours)
     records, inputs = read_records(source, _KIND, progress)
@@ -111,9 +111,9 @@ def challenge_2012(
     )
 
 
-def _minutes(table: pa.Table, records: Sequence[Record]) -> IntArray:
+def _minutes(table: pa.Table, records: Sequence[StayRecord]) -> Ints:
     """Convert the times to minutes since admission, [N]."""
-    # A few thousand distinct times stand for a million rows.
+    # A million rows have a few thousand distinct times.
     encoded = table["Time"].combine_chunks().dictionary_encode()
     parsed = [_TIME.fullmatch(time) for time in encoded.dictionary.to_pylist()]
     minutes = np.array([60 * int(time[1]) + int(time[2]) if time else -1 for time in parsed])
@@ -122,7 +122,7 @@ def _minutes(table: pa.Table, records: Sequence[Record]) -> IntArray:
     return minutes
 
 
-def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
+def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
     icu_type = _descriptor(table, "ICUType", records)
     unknown = ~np.isin(icu_type, list(ICU_TYPES))
     if unknown.any():
@@ -135,28 +135,28 @@ def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
         {
             "patient_id": [record.name for record in records],
             "unit": [ICU_TYPES[int(icu)] for icu in icu_type],
-            # -1 marks an unknown age, which is below every limit, as it should be.
+            # -1 = unknown age, which is below the limit and thus excluded.
             "age": _descriptor(table, "Age", records),
             "sex": sexes(_descriptor(table, "Gender", records)),
         }
     )
 
 
-def _descriptor(
-    table: pa.Table, parameter: str, records: Sequence[Record]
-) -> npt.NDArray[np.float64]:
-    """Return a general descriptor of each record, NaN where it has none, [R]."""
+def _descriptor(table: pa.Table, parameter: str, records: Sequence[StayRecord]) -> Floats:
+    """Return a general descriptor of each record, NaN if it has none, [R]."""
     rows = table.filter(pc.equal(table["Parameter"], parameter))
-    values, _ = numbers(rows["Value"])
+    values, _ = parse_numbers(rows["Value"])
     return record_maximum(values, rows, records)
 
 
-def _measurements(table: pa.Table, minutes: IntArray) -> Measurements:
-    parameter = pc.index_in(table["Parameter"], pa.array(list(PARAMETERS)))
+def _measurements(table: pa.Table, minutes: Ints) -> Measurements:
+    parameter = pc.index_in(table["Parameter"], pa.array(list(VITAL_OF_PARAMETER)))
     wanted = np.flatnonzero(parameter.is_valid().to_numpy())
     parameter = parameter.drop_null().to_numpy().astype(np.int64)
-    values, _ = numbers(table["Value"].take(pa.array(wanted)))
-    vital_of_parameter = np.array([VITAL_NAMES.index(vital) for vital in PARAMETERS.values()])
+    values, _ = parse_numbers(table["Value"].take(pa.array(wanted)))
+    vital_of_parameter = np.array(
+        [VITAL_NAMES.index(vital) for vital in VITAL_OF_PARAMETER.values()]
+    )
     return Measurements(
         record=record_indices(table)[wanted],
         vital=vital_of_parameter[parameter],

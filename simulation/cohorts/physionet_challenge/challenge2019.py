@@ -1,7 +1,7 @@
 """PhysioNet/CinC Challenge 2019: hourly records of two hospitals, labelled by Sepsis-3.
 
-One `.psv` a stay, a row an hour. ICULOS counts the hours since admission to the ICU; Unit1 says
-MICU and Unit2 SICU, both empty where unknown; SepsisLabel is 1 from six hours before the onset of
+One `.psv` per stay, a row per hour. ICULOS counts the hours since admission to the ICU; Unit1 is
+MICU and Unit2 SICU, both empty if unknown; SepsisLabel is 1 from six hours before the onset of
 sepsis on. Source: Reyna et al., Crit Care Med 2020, 48(2):210; data doi 10.13026/v64v-d857.
 """
 
@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -20,15 +19,16 @@ from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import SourceError, UsageError
+from common.hashing import ReadProgress
+from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.physionet_challenge.archive import (
-    Progress,
-    Record,
     RecordKind,
+    StayRecord,
     read_records,
 )
-from simulation.cohorts.physionet_challenge.measurements import IntArray, Measurements
+from simulation.cohorts.physionet_challenge.measurements import Measurements
 from simulation.cohorts.physionet_challenge.parsing import (
-    numbers,
+    parse_numbers,
     parse_records,
     record_indices,
     record_maximum,
@@ -41,8 +41,8 @@ from simulation.cohorts.physionet_challenge.selection import (
     sexes,
 )
 
-SEPSIS_RULES = ("label", "none")
-COLUMNS = {
+LABEL_RULES = ("label", "none")
+VITAL_OF_COLUMN = {
     "HR": "heart_rate",
     "SBP": "sbp",
     "DBP": "dbp",
@@ -51,10 +51,10 @@ COLUMNS = {
     "Temp": "temperature_c",
     "O2Sat": "spo2",
 }
-"""The vital behind each column."""
+"""Vital sign of each column."""
 
 MAX_ICULOS = 100 * 24
-"""Hours of the longest stay believed: the challenge's own end after 336 hours."""
+"""Largest valid ICULOS, in hours; the challenge's own records end after 336."""
 
 _SOURCE = "challenge-2019"
 _KIND = RecordKind(re.compile(r"p[0-9]+\.psv"), "files named as p100002.psv, in any folder")
@@ -68,11 +68,11 @@ def challenge_2019(
     sepsis: str = "label",
     step_minutes: int = 60,
     min_hours: int = 12,
-    progress: Progress | None = None,
+    progress: ReadProgress | None = None,
 ) -> Cohort:
-    """Read the 2019 challenge into one set of per-step means a hospital and unit.
+    """Read the 2019 challenge into per-step means of each hospital and unit.
 
-    Each record is a patient of its own, since the challenge gives no patient ids. Steps count from
+    Each record is a patient of its own, since the challenge has no patient ids. Steps count from
     a record's first row.
 
     Args:
@@ -83,12 +83,12 @@ def challenge_2019(
         progress: called as the source is read.
 
     Returns:
-        The cohort with the sites a-micu, a-sicu, a-unknown, b-micu, b-sicu and b-unknown, as far
-        as they have stays.
+        The cohort with the sites a-micu, a-sicu, a-unknown, b-micu, b-sicu and b-unknown, if
+        they have stays.
 
     Raises:
-        SourceError: where the source cannot be read or a record in it is malformed.
-        UsageError: where a setting means nothing.
+        SourceError: the source cannot be read, or a record in it is malformed.
+        UsageError: a setting is invalid.
     """
     check_settings(step_minutes, min_hours)
     if step_minutes % 60:
@@ -96,12 +96,12 @@ def challenge_2019(
             f"--step-minutes must be a multiple of 60 for {_SOURCE}, whose rows are hourly, got "
             f"{step_minutes}"
         )
-    if sepsis not in SEPSIS_RULES:
-        raise UsageError(f"--sepsis {sepsis!r} is not known; choose from {', '.join(SEPSIS_RULES)}")
+    if sepsis not in LABEL_RULES:
+        raise UsageError(f"--sepsis {sepsis!r} is not known; choose from {', '.join(LABEL_RULES)}")
     records, inputs = read_records(source, _KIND, progress)
     labels = ["SepsisLabel"] if sepsis == "label" else []
     about = ["Age", "Gender", "Unit1", "Unit2", "ICULOS"]
-    table = parse_records(records, "|", [*COLUMNS, *about, *labels])
+    table = parse_records(records, "|", [*VITAL_OF_COLUMN, *about, *labels])
     flow = ExclusionFlow()
     stays = _stays(table, records)
     flow.record("ICU stays in the source", stays)
@@ -120,7 +120,7 @@ def challenge_2019(
     )
 
 
-def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
+def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
     medical = _largest(table, "Unit1", records) == 1
     surgical = _largest(table, "Unit2", records) == 1
     units = np.select([medical, surgical], ["micu", "sicu"], "unknown")
@@ -135,8 +135,8 @@ def _stays(table: pa.Table, records: Sequence[Record]) -> pd.DataFrame:
     )
 
 
-def _hospital(record: Record) -> str:
-    """The hospital by the record's folder; where that says nothing, by its number."""
+def _hospital(record: StayRecord) -> str:
+    """Return the hospital by the record's folder, else by its number."""
     for folder in PurePosixPath(record.path).parts[:-1]:
         if folder in _HOSPITAL_FOLDERS:
             return _HOSPITAL_FOLDERS[folder]
@@ -149,37 +149,37 @@ def _hospital(record: Record) -> str:
         ) from None
 
 
-def _septic(table: pa.Table, records: Sequence[Record]) -> npt.NDArray[np.bool_]:
-    labels, _ = numbers(table["SepsisLabel"])
+def _septic(table: pa.Table, records: Sequence[StayRecord]) -> Bools:
+    labels, _ = parse_numbers(table["SepsisLabel"])
     refuse(~np.isin(labels, (0, 1)), table, records, "0 or 1", "SepsisLabel")
     return np.asarray(record_maximum(labels, table, records) == 1)
 
 
-def _largest(table: pa.Table, column: str, records: Sequence[Record]) -> npt.NDArray[np.float64]:
-    values, _ = numbers(table[column])
+def _largest(table: pa.Table, column: str, records: Sequence[StayRecord]) -> Floats:
+    values, _ = parse_numbers(table[column])
     return record_maximum(values, table, records)
 
 
-def _measurements(table: pa.Table, records: Sequence[Record]) -> Measurements:
+def _measurements(table: pa.Table, records: Sequence[StayRecord]) -> Measurements:
     minute = 60 * _hours(table, records)
-    parsed = [numbers(table[column]) for column in COLUMNS]
+    parsed = [parse_numbers(table[column]) for column in VITAL_OF_COLUMN]
     values = np.stack([values for values, _ in parsed])  # [columns, rows]
-    said = ~np.isnan(values) | np.stack([no_number for _, no_number in parsed])
-    column, row = np.nonzero(said)
-    vital = np.array([VITAL_NAMES.index(name) for name in COLUMNS.values()])[column]
+    present = ~np.isnan(values) | np.stack([no_number for _, no_number in parsed])
+    column, row = np.nonzero(present)
+    vital = np.array([VITAL_NAMES.index(name) for name in VITAL_OF_COLUMN.values()])[column]
     return Measurements(
         record=record_indices(table)[row],
         vital=vital,
         parameter=vital,
         minute=minute[row],
-        value=values[said],
+        value=values[present],
     )
 
 
-def _hours(table: pa.Table, records: Sequence[Record]) -> IntArray:
+def _hours(table: pa.Table, records: Sequence[StayRecord]) -> Ints:
     """Return the hours since the first of the record's rows, [N]; rows may be missing."""
-    iculos, _ = numbers(table["ICULOS"])
-    # NaN compares false, so that a missing hour is refused too.
+    iculos, _ = parse_numbers(table["ICULOS"])
+    # NaN compares false: a missing hour is refused too.
     whole = (iculos >= 0) & (iculos <= MAX_ICULOS) & (iculos == np.floor(iculos))
     refuse(~whole, table, records, f"a whole number from 0 to {MAX_ICULOS}", "ICULOS")
     first = -record_maximum(-iculos, table, records)

@@ -1,4 +1,4 @@
-"""Thousands of small text files parsed as a few large ones, each row still knowing its record."""
+"""Parser of thousands of small text files as a few large ones, with each row's record index."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from common.errors import SourceError
-from simulation.cohorts.physionet_challenge.archive import Record
+from simulation.cohorts.arrays import Bools, Floats, Ints
+from simulation.cohorts.physionet_challenge.archive import StayRecord
 
 RECORD = "record"
-"""The column of a parsed table that holds the index of the row's record."""
+"""Column of a parsed table with the index of the row's record."""
 
 _BATCH_BYTES = 16 << 20
 _NUMBER = r"^-?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _NOTHING = pa.array(["", "NaN", "nan"])
 
 
-def parse_records(records: Sequence[Record], delimiter: str, columns: Sequence[str]) -> pa.Table:
+def parse_records(
+    records: Sequence[StayRecord], delimiter: str, columns: Sequence[str]
+) -> pa.Table:
     """Parse delimited text files, each with a header, into one table of texts.
 
     Args:
-        records: the files, one a stay, at least one.
-        delimiter: what separates the fields.
-        columns: those to keep; files may have more, and in any order.
+        records: the files, one per stay, at least one.
+        delimiter: separator of the fields.
+        columns: those to keep; files may have more, in any order.
 
     Returns:
-        A table with the `columns` as text without surrounding blanks and `RECORD` as int32, in
-        the order of the records and of the rows in each.
+        A table with the `columns` as trimmed text and `RECORD` as int32, in the order of the
+        records and of the rows in each.
 
     Raises:
-        SourceError: naming the record that is no text, has no rows, lacks a column or has a row
+        SourceError: names the record that is not text, has no rows, lacks a column or has a row
             with another number of fields than its header.
     """
     return pa.concat_tables(
@@ -44,15 +46,15 @@ def parse_records(records: Sequence[Record], delimiter: str, columns: Sequence[s
     )
 
 
-def numbers(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def parse_numbers(texts: pa.ChunkedArray) -> tuple[Floats, Bools]:
     """Convert texts to numbers.
 
     Args:
         texts: the texts, [N].
 
     Returns:
-        The values [N], NaN where the text is no finite decimal number; and whether the text says
-        something that is no number [N]: an empty one and NaN say nothing.
+        The values [N], NaN if the text is not a finite decimal number; and whether the text is
+        neither a number nor empty nor NaN [N].
     """
     is_number = pc.match_substring_regex(texts, _NUMBER)
     values = pc.cast(pc.if_else(is_number, texts, None), pa.float64())
@@ -60,39 +62,41 @@ def numbers(texts: pa.ChunkedArray) -> tuple[npt.NDArray[np.float64], npt.NDArra
     return values.to_numpy().astype(np.float64), np.asarray(wrong.to_numpy(), dtype=bool)
 
 
-def record_maximum(
-    values: npt.NDArray[np.float64], table: pa.Table, records: Sequence[Record]
-) -> npt.NDArray[np.float64]:
-    """Return the largest value of each record, NaN where it has none.
+def record_maximum(values: Floats, table: pa.Table, records: Sequence[StayRecord]) -> Floats:
+    """Return the largest value of each record, NaN if it has none.
 
     Args:
-        values: one a row of the table, [N], NaN where nothing stands.
+        values: one per row of the table, [N]; NaN = missing.
         table: from `parse_records`.
         records: those it was parsed from, R.
 
     Returns:
-        One value a record, [R].
+        One value per record, [R].
     """
     largest = np.full(len(records), np.nan)
     np.fmax.at(largest, record_indices(table), values)
     return largest
 
 
-def record_indices(table: pa.Table) -> npt.NDArray[np.int64]:
-    """The index of each row's record, [N]."""
+def record_indices(table: pa.Table) -> Ints:
+    """Return the index of each row's record, [N]."""
     return np.asarray(table[RECORD].to_numpy(), dtype=np.int64)
 
 
 def refuse(
-    wrong: npt.NDArray[np.bool_], table: pa.Table, records: Sequence[Record], what: str, column: str
+    wrong: Bools,
+    table: pa.Table,
+    records: Sequence[StayRecord],
+    what: str,
+    column: str,
 ) -> None:
-    """Raise `SourceError` for the first wrong row, naming its record and what stands there.
+    """Raise `SourceError` for the first wrong row, with its record and its content.
 
     Args:
         wrong: whether each row of the table is wrong, [N].
         table: from `parse_records`.
         records: those it was parsed from.
-        what: what the column should hold, e.g. ``a time HH:MM``.
+        what: valid content of the column, e.g. ``a time HH:MM``.
         column: the column that is wrong.
     """
     if not wrong.any():
@@ -105,9 +109,9 @@ def refuse(
 
 
 def _batches(
-    records: Sequence[Record], delimiter: str, columns: Sequence[str]
+    records: Sequence[StayRecord], delimiter: str, columns: Sequence[str]
 ) -> Iterator[tuple[int, str, list[bytes]]]:
-    """Yield the first record's index, header and the rows' text of neighbours with one header."""
+    """Yield batches of records with one header: index of the first, header, rows' texts."""
     first, size, header = 0, 0, ""
     bodies: list[bytes] = []
     for index, record in enumerate(records):
@@ -126,7 +130,7 @@ def _batches(
         yield first, header, bodies
 
 
-def _header_and_body(record: Record) -> tuple[str, bytes]:
+def _header_and_body(record: StayRecord) -> tuple[str, bytes]:
     """Split a file into its header and its rows, each row ended by one newline."""
     content = record.content
     if not content.isascii():
@@ -142,7 +146,7 @@ def _header_and_body(record: Record) -> tuple[str, bytes]:
     return header.decode("ascii"), body
 
 
-def _check_header(record: Record, header: Sequence[str], columns: Sequence[str]) -> None:
+def _check_header(record: StayRecord, header: Sequence[str], columns: Sequence[str]) -> None:
     missing = [column for column in columns if column not in header]
     if missing:
         raise SourceError(
@@ -155,7 +159,7 @@ def _check_header(record: Record, header: Sequence[str], columns: Sequence[str])
 
 
 def _parse_batch(
-    records: Sequence[Record],
+    records: Sequence[StayRecord],
     first: int,
     header: str,
     bodies: Sequence[bytes],
@@ -173,11 +177,11 @@ def _parse_batch(
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(text),
-            # One block, since rows are numbered, and by one thread only, within a block.
+            # One block and one thread, since rows are numbered within a block.
             pa_csv.ReadOptions(
                 use_threads=False, block_size=len(text) + 1, column_names=header.split(delimiter)
             ),
-            # No quotes: a stray one would join the rows of two records.
+            # No quotes: a stray one would join rows of two records.
             pa_csv.ParseOptions(delimiter=delimiter, quote_char=False, invalid_row_handler=note),
             pa_csv.ConvertOptions(
                 include_columns=list(columns),
@@ -193,9 +197,9 @@ def _parse_batch(
 
 
 def _refuse_row(
-    records: Sequence[Record],
+    records: Sequence[StayRecord],
     first: int,
-    counts: npt.NDArray[np.int64],
+    counts: Ints,
     invalid: Sequence[Any],
     error: pa.ArrowInvalid,
 ) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The cohort rules that both challenges share, and the cohort that comes out of them."""
+"""Cohort rules that both challenges share."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
-from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, step_means
-
-ADULT_YEARS = 18
+from simulation.cohorts import ADULT_YEARS
+from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, means_per_step
 
 
 def check_settings(step_minutes: int, min_hours: int) -> None:
-    """Refuse settings that mean nothing.
+    """Refuse invalid settings.
 
     Raises:
-        UsageError: naming the option.
+        UsageError: names the option.
     """
     if step_minutes < 1:
         raise UsageError(f"--step-minutes must be at least 1, got {step_minutes}")
@@ -31,14 +30,14 @@ def check_settings(step_minutes: int, min_hours: int) -> None:
 
 
 def adults(stays: pd.DataFrame, flow: ExclusionFlow) -> pd.DataFrame:
-    """Keep the stays whose age is known to be 18 years or more, and note it.
+    """Keep the stays with a known age of 18 years or more.
 
     Args:
-        stays: one row a stay, with `age` in years (NaN where unknown), `unit` and `patient_id`.
-        flow: where it is noted.
+        stays: one row per stay, with `age` in years (NaN = unknown), `unit` and `patient_id`.
+        flow: gets the count.
 
     Returns:
-        The stays that are left.
+        The stays left.
     """
     stays = stays[stays["age"] >= ADULT_YEARS]
     flow.record(f"adults ({ADULT_YEARS} years or older)", stays)
@@ -55,16 +54,16 @@ def finish_cohort(
     parameters: dict[str, Any],
     inputs: dict[str, dict[str, Any]],
 ) -> Cohort:
-    """Average what the chosen stays measured, drop short stays, deal the rest out to the sites.
+    """Average the measurements of the chosen stays, drop short stays, and group the rest by site.
 
     Args:
-        stays: the chosen stays: `patient_id`, `unit`, `age` and `sex`, indexed by the number of the
-            record. The challenges give no patient ids, so that each stay is a patient of its own
-            and `patient_id` serves as stay_id too.
+        stays: the chosen stays: `patient_id`, `unit`, `age` and `sex`, indexed by record. The
+            challenges have no patient ids: each stay is a patient of its own, and `patient_id` is
+            its stay_id too.
         measurements: of these and of other stays.
         flow: the exclusions so far.
         source: the source's name.
-        rule: how stays were chosen, in words, before the rules that stand here.
+        rule: description of the selection so far; the rules applied here are appended.
         parameters: the settings, among them `step_minutes` and `min_hours`.
         inputs: digests of what was read.
 
@@ -74,7 +73,7 @@ def finish_cohort(
     step_minutes, min_hours = parameters["step_minutes"], parameters["min_hours"]
     chosen = np.isin(measurements.record, stays.index.to_numpy())
     measurements, dropped = clean(measurements[chosen])
-    steps = step_means(measurements, step_minutes)
+    steps = means_per_step(measurements, step_minutes)
 
     hours = (steps.groupby("record")["step"].max() + 1) * step_minutes / 60
     stays = stays.loc[stays.index.isin(hours[hours >= min_hours].index)]
@@ -93,7 +92,7 @@ def finish_cohort(
 
 
 def sexes(codes: npt.NDArray[np.float64]) -> list[str]:
-    """Return the sex behind each of the challenges' codes, empty where there is none or -1."""
+    """Return the sex of each of the challenges' codes, empty if missing or -1."""
     return [{0.0: "female", 1.0: "male"}.get(code, "") for code in codes.tolist()]
 
 

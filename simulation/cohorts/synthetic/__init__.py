@@ -1,13 +1,12 @@
-"""A synthetic hospital in the layout of MIMIC-III v1.4: no real patient, no clinical data.
+"""Synthetic hospital in the layout of MIMIC-III v1.4: no real patient, no clinical data.
 
-The folder it writes goes through the very same cohort code as MIMIC-III itself. Two things it is
-not: a model of how often sepsis occurs (this hospital is rich in sepsis on purpose: about eight in
-ten adult stays carry an explicit code, so that a few hundred stays fill five sites), and a ground
-for any clinical conclusion.
+Its folder is read by the same cohort code as MIMIC-III itself. It is no basis for any clinical
+conclusion, and its prevalence of sepsis is not realistic: about eight in ten adult stays have an
+explicit code, so that a few hundred stays fill five sites.
 
-What the cohort code must cope with is all there: both charting systems with their own items, texts,
-error marks, duplicates, impossible values, missing ids and times, patients over 89, minors,
-newborns, short and open-ended stays, and patients who return to another unit.
+It has every difficulty of the real tables: two charting systems with their own items, texts, error
+marks, duplicates, impossible values, missing ids and times, patients over 89, minors, newborns,
+short and open-ended stays, and patients who return to another unit.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from simulation.cohorts.synthetic.bedside import chart_bedside, write_urine
 from simulation.cohorts.synthetic.charting import chart_vitals
 from simulation.cohorts.synthetic.events import join_events, write_chart
 from simulation.cohorts.synthetic.laboratory import write_cultures, write_laboratory
-from simulation.cohorts.synthetic.noise import spoil
+from simulation.cohorts.synthetic.noise import add_noise
 from simulation.cohorts.synthetic.patients import draw_stays
 from simulation.cohorts.synthetic.physiology import simulate
 from simulation.cohorts.synthetic.register import write_register
@@ -35,9 +34,9 @@ from simulation.cohorts.synthetic.treatment import (
 )
 
 MIN_STAYS = 60
-"""Fewer stays do not hold every unit and every trap."""
+"""Least stays, for every unit and every difficulty to occur."""
 
-# Stays simulated at once: memory is bounded by it whatever the number of stays.
+# Stays simulated at once, which bounds memory for any number of stays.
 _BLOCK = 256
 
 
@@ -45,13 +44,13 @@ def write_synthetic_mimic(folder: Path, *, stays: int = 400, seed: int = 0) -> N
     """Write the synthetic hospital's tables as `TABLE.csv.gz`; equal arguments give equal bytes.
 
     Args:
-        folder: where to write, whole or not at all; absent or empty.
-        stays: ICU stays in all, neonatal ones included.
+        folder: absent or empty; written atomically.
+        stays: number of ICU stays, neonatal ones included.
         seed: not negative.
 
     Raises:
-        UsageError: where `stays` is below `MIN_STAYS` or `seed` is negative.
-        CohortError: where `folder` holds something.
+        UsageError: `stays` is below `MIN_STAYS` or `seed` is negative.
+        CohortError: `folder` is not empty.
     """
     if stays < MIN_STAYS:
         raise UsageError(f"--stays must be at least {MIN_STAYS}, got {stays}")
@@ -73,7 +72,7 @@ def write_synthetic_mimic(folder: Path, *, stays: int = 400, seed: int = 0) -> N
 
 def _write_block(rng: np.random.Generator, writer: TableWriter, stays: pd.DataFrame) -> None:
     course = simulate(rng, stays)
-    vitals = spoil(rng, stays, chart_vitals(rng, stays, course))
+    vitals = add_noise(rng, stays, chart_vitals(rng, stays, course))
     write_chart(writer, stays, join_events([vitals, chart_bedside(rng, stays, course)]))
     write_urine(rng, writer, stays, course)
     write_laboratory(rng, writer, stays, course)

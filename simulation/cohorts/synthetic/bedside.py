@@ -1,4 +1,4 @@
-"""What nurses chart beside the vitals: coma scale, ventilator, oxygen, weight, and urine."""
+"""Charting besides the vitals: coma scale, ventilator, oxygen, weight, and urine."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Floats
 from simulation.cohorts.synthetic.charting import in_metavision
 from simulation.cohorts.synthetic.events import Events, hourly, join_events, keys, make_events
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import TableWriter, timestamps
-
-Floats = npt.NDArray[np.float64]
 
 _EYE = ("", "None", "To Pain", "To Speech", "Spontaneously")
 _VERBAL = ("", "No Response", "Incomp sounds", "Inapprop words", "Confused", "Oriented")
@@ -20,7 +19,7 @@ _MOTOR = ("", "No response", "Abnorm extensn", "Abnorm flexion", "Flex-withdraws
 
 
 def inspired_oxygen(course: Course) -> Floats:
-    """The fraction of inspired oxygen, 0.21 to 1; [S, T]."""
+    """Return the fraction of inspired oxygen, 0.21 to 1; [S, T]."""
     fraction = np.where(course.ventilated, 0.4, 0.25) + 0.12 * course.severity
     return np.asarray(np.round(fraction.clip(0.21, 1.0) / 0.05) * 0.05)
 

@@ -1,4 +1,4 @@
-"""How nurses chart the latent vitals: rounds about every hour, items, units, rounding, gaps."""
+"""Charting of the latent vitals by nurses: rounds, items, units, rounding and gaps."""
 
 from __future__ import annotations
 
@@ -8,23 +8,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.synthetic.events import Events, join_events, make_events
 from simulation.cohorts.synthetic.patients import HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import PRESSURE_ITEMS, PRESSURES
 from simulation.cohorts.synthetic.units import of_unit
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-
 
 @dataclass(frozen=True)
-class Rounds:
+class ChartingRounds:
     """Rounds of charting; all arrays are [N].
 
     Attributes:
-        stay: the place of the stay in the block.
+        stay: index of the stay in the block.
         hour: hours since admission, whole.
         hours: hours since admission, exact.
         time: seconds since 1970, in whole minutes.
@@ -45,13 +42,13 @@ class Rounds:
     def chart(
         self, mask: Bools, carevue: npt.ArrayLike, metavision: npt.ArrayLike, values: Floats
     ) -> Events:
-        """Chart one measurement.
+        """Return the events of one measurement.
 
         Args:
-            mask: the rounds in which it is taken, [N].
-            carevue: its item in CareVue, one for all or one a round.
+            mask: rounds in which it is taken, [N].
+            carevue: its item in CareVue, one for all or one per round.
             metavision: its item in MetaVision, likewise.
-            values: as they are charted, [N].
+            values: charted values, [N].
         """
         item = np.where(self.metavision, metavision, carevue)
         return make_events(self.stay[mask], item[mask], self.time[mask], values[mask])
@@ -61,9 +58,9 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
     """Chart the vitals of a block of stays.
 
     Args:
-        rng: the source of randomness.
-        stays: rows of `draw_stays`, [S].
-        course: what happens in them.
+        rng: random generator.
+        stays: frame of `draw_stays`, [S].
+        course: their course.
 
     Returns:
         Heart rate, breathing and SpO2 of nearly every round, pressures by arterial line or cuff,
@@ -72,7 +69,7 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
     rounds = draw_rounds(rng, stays, course)
     latent = {name: _at(values, rounds) for name, values in course.vitals.items()}
     count = len(rounds)
-    moved = rng.standard_normal(count)  # shared by what is measured in one round
+    moved = rng.standard_normal(count)  # shared by all measurements of a round
     heart_rate = latent["heart_rate"] + 2.0 * moved + 3.0 * rng.standard_normal(count)
     spo2 = np.minimum(latent["spo2"] + 0.5 * rng.standard_normal(count), 100)
     ventilated = course.ventilated[rounds.stay, rounds.hour]
@@ -87,8 +84,8 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
     )
 
 
-def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> Rounds:
-    """Draw when the nurse comes: hourly with jitter, more often to the unstable, with gaps."""
+def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> ChartingRounds:
+    """Draw the rounds: hourly with jitter, more often for unstable patients, with gaps."""
     units, shape = stays["unit"].to_numpy(), course.severity.shape
     intime, length = stays["intime"].to_numpy(), stays["hours"].to_numpy()
     hours = np.arange(shape[1])
@@ -108,17 +105,17 @@ def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -
     exact = (time - intime[stay]) / HOUR_S
     kept = (exact > 0) & (exact < length[stay])
     stay, time, exact, slot = stay[kept], time[kept], exact[kept], slot[kept]
-    return Rounds(
+    return ChartingRounds(
         stay, exact.astype(np.int64), exact, time, in_metavision(stays, stay, exact), slot == 0
     )
 
 
 def in_metavision(stays: pd.DataFrame, stay: Ints, hours: Floats) -> Bools:
-    """Tell where an event is charted in MetaVision.
+    """Return which events are charted in MetaVision.
 
     Args:
-        stays: rows of `draw_stays`, [S].
-        stay: the place of each event's stay, [N].
+        stays: frame of `draw_stays`, [S].
+        stay: index of each event's stay, [N].
         hours: hours since admission, [N].
 
     Returns:
@@ -129,7 +126,7 @@ def in_metavision(stays: pd.DataFrame, stay: Ints, hours: Floats) -> Bools:
     return np.asarray((source == "metavision") | ((source == "both") & second_half))
 
 
-def _at(values: Floats, rounds: Rounds) -> Floats:
+def _at(values: Floats, rounds: ChartingRounds) -> Floats:
     """Interpolate hourly values [S, T] at the rounds, [N]."""
     part = rounds.hours - rounds.hour
     before, after = values[rounds.stay, rounds.hour], values[rounds.stay, rounds.hour + 1]
@@ -137,7 +134,7 @@ def _at(values: Floats, rounds: Rounds) -> Floats:
 
 
 def _gaps(rng: np.random.Generator, shape: tuple[int, int]) -> Bools:
-    """Hours without any charting, since the patient is away or nobody has time; [S, T]."""
+    """Return hours without charting, [S, T]."""
     begins = rng.random(shape) < 1 / 60
     lengths = rng.integers(2, 7, shape)
     away, left = np.zeros(shape, dtype=bool), np.zeros(shape[0], dtype=np.int64)
@@ -148,7 +145,7 @@ def _gaps(rng: np.random.Generator, shape: tuple[int, int]) -> Bools:
 
 
 def _chart_breathing(
-    rng: np.random.Generator, rounds: Rounds, latent: Floats, ventilated: Bools
+    rng: np.random.Generator, rounds: ChartingRounds, latent: Floats, ventilated: Bools
 ) -> list[Events]:
     counted = latent + np.where(ventilated, 1.0, 3.0) * rng.standard_normal(len(rounds))
     seen = rng.random(len(rounds)) < 0.94
@@ -163,11 +160,11 @@ def _chart_breathing(
 def _chart_pressures(
     rng: np.random.Generator,
     stays: pd.DataFrame,
-    rounds: Rounds,
+    rounds: ChartingRounds,
     latent: dict[str, Floats],
     moved: Floats,
 ) -> list[Events]:
-    """Pressures by arterial line while it lies, and by cuff else (now and then beside the line)."""
+    """Chart pressures by arterial line while in place, else by cuff (sometimes by both)."""
     line, noise = _arterial_line(rng, stays, rounds), rng.standard_normal((4, len(rounds)))
     newborn = (stays["role"] == "neonate").to_numpy()[rounds.stay]
     # From reading to reading the pressure moves as a whole, the systolic one most.
@@ -188,8 +185,8 @@ def _chart_pressures(
     return charted
 
 
-def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds) -> Bools:
-    """Tell in which rounds an arterial line lies, [N]."""
+def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: ChartingRounds) -> Bools:
+    """Return in which rounds an arterial line is in place, [N]."""
     count = len(stays)
     has_line = rng.random(count) < of_unit("arterial_line", stays["unit"].to_numpy())
     placed = np.where(rng.random(count) < 0.7, 0, rng.uniform(1, 12, count))
@@ -199,7 +196,7 @@ def _arterial_line(rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds
 
 
 def _chart_temperature(
-    rng: np.random.Generator, stays: pd.DataFrame, rounds: Rounds, latent: Floats
+    rng: np.random.Generator, stays: pd.DataFrame, rounds: ChartingRounds, latent: Floats
 ) -> list[Events]:
     units = stays["unit"].to_numpy()
     every = of_unit("temperature_every_h", units)[rounds.stay]

@@ -11,9 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from simulation.cohorts.synthetic.tables import ITEMS, TableWriter, timestamps
-
-Ints = npt.NDArray[np.int64]
+from simulation.cohorts.arrays import Ints
+from simulation.cohorts.synthetic.tables import CHARTED_ITEMS, TableWriter, timestamps
 
 
 @dataclass(frozen=True)
@@ -21,13 +20,13 @@ class Events:
     """Charted events; all arrays are [N].
 
     Attributes:
-        stay: the place of the stay in the block.
+        stay: index of the stay in the block.
         item: ITEMID.
         time: CHARTTIME, seconds since 1970.
-        value: VALUENUM, NaN where the event is a text only.
-        text: VALUE where it is not just the number, else None.
-        error: whether the nurse marked it as an error.
-        unassigned: whether ICUSTAY_ID is left empty.
+        value: VALUENUM, NaN if the event is only a text.
+        text: VALUE if it is not just the number, else None.
+        error: whether it is marked as an error.
+        unassigned: whether ICUSTAY_ID is empty.
     """
 
     stay: Ints
@@ -42,7 +41,7 @@ class Events:
         return len(self.stay)
 
     def take(self, places: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Events:
-        """The events at these places, or where this mask is true."""
+        """Return the events at indices or a mask."""
         return Events(*(getattr(self, field.name)[places] for field in fields(self)))
 
 
@@ -67,7 +66,7 @@ def make_events(
 
 
 def join_events(parts: Iterable[Events]) -> Events:
-    """Put events one after the other."""
+    """Concatenate events."""
     parts = list(parts)
     return Events(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Events))
@@ -101,7 +100,7 @@ def write_chart(writer: TableWriter, stays: pd.DataFrame, events: Events) -> Non
             "VALUE": pc.coalesce(texts, numbers.cast(pa.string())),
             "VALUENUM": numbers,
             "VALUEUOM": _units(events.item),
-            # CareVue knows neither flag.
+            # CareVue has neither flag.
             "WARNING": pa.array(np.zeros(len(events), np.int64), mask=~metavision),
             "ERROR": pa.array(events.error.astype(np.int64), mask=~metavision),
         },
@@ -109,7 +108,7 @@ def write_chart(writer: TableWriter, stays: pd.DataFrame, events: Events) -> Non
 
 
 def keys(stays: pd.DataFrame, stay: Ints) -> dict[str, Ints]:
-    """SUBJECT_ID, HADM_ID and ICUSTAY_ID of each event's stay."""
+    """Return SUBJECT_ID, HADM_ID and ICUSTAY_ID of each event's stay."""
     return {
         column.upper(): stays[column].to_numpy()[stay]
         for column in ("subject_id", "hadm_id", "icustay_id")
@@ -117,23 +116,23 @@ def keys(stays: pd.DataFrame, stay: Ints) -> dict[str, Ints]:
 
 
 def _units(items: Ints) -> pa.Array:
-    names = sorted(ITEMS)
-    units = pa.array([ITEMS[item].unit for item in names], pa.string())
+    names = sorted(CHARTED_ITEMS)
+    units = pa.array([CHARTED_ITEMS[item].unit for item in names], pa.string())
     return units.take(pa.array(np.searchsorted(names, items)))
 
 
 def hourly(
     stays: pd.DataFrame, mask: npt.NDArray[np.bool_], minutes: npt.NDArray[np.integer] | int = 0
 ) -> tuple[Ints, Ints, Ints]:
-    """List the hours of a mask that lie within their stay.
+    """Return the hours of a mask that are within their stay.
 
     Args:
-        stays: the block's rows of `draw_stays`, [S].
+        stays: the block's frame of `draw_stays`, [S].
         mask: booleans by stay and hour since admission, [S, T].
         minutes: added to the hour, a number or [S, T].
 
     Returns:
-        Of each hour the place of its stay, the hour, and its time in seconds since 1970; all [N].
+        For each hour the index of its stay, the hour, and its time in seconds since 1970; all [N].
     """
     offset = np.broadcast_to(np.asarray(minutes) * 60, mask.shape)
     seconds = np.arange(mask.shape[1]) * 3600 + offset

@@ -1,7 +1,7 @@
 """LABEVENTS and MICROBIOLOGYEVENTS.
 
-LABEVENTS has its traps as well: texts, the value 999999, rows without HADM_ID, samples from before
-the stay, blood gases that only their specimen row tells to be arterial.
+LABEVENTS has difficulties too: texts, the value 999999, rows without HADM_ID, samples before the
+stay, blood gases that are arterial or venous only by their specimen row.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from simulation.cohorts.arrays import Floats, Ints
 from simulation.cohorts.synthetic.bedside import inspired_oxygen
 from simulation.cohorts.synthetic.patients import HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import TableWriter, dates, timestamps
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Analyte:
-    """What a laboratory measures.
+    """A laboratory value.
 
     Attributes:
         item: ITEMID.
         unit: as VALUEUOM states it.
         level: of a patient without sepsis.
         spread: between patients, of the logarithm.
-        response: what a severity of 1 adds to the logarithm.
-        decimals: to which it is rounded.
-        drawn: share of the samples in which it is asked for.
+        response: change of the logarithm per unit of severity.
+        decimals: of its rounding.
+        drawn: share of the samples in which it is measured.
     """
 
     item: int
@@ -76,16 +74,16 @@ def write_laboratory(
         own = analyte.spread * rng.standard_normal(len(stays))
         noise = 0.06 * rng.standard_normal(len(stay))
         value = analyte.level * np.exp(own[stay] + noise + analyte.response * severity)
-        asked = rng.random(len(stay)) < analyte.drawn
-        value = np.maximum(value, 0.5 * 10.0**-analyte.decimals).round(analyte.decimals)[asked]
-        _write_rows(rng, writer, stays, stay[asked], time[asked], analyte.item, value, analyte.unit)
+        drawn = rng.random(len(stay)) < analyte.drawn
+        value = np.maximum(value, 0.5 * 10.0**-analyte.decimals).round(analyte.decimals)[drawn]
+        _write_rows(rng, writer, stays, stay[drawn], time[drawn], analyte.item, value, analyte.unit)
     _write_gases(rng, writer, stays, course)
 
 
 def _draw_samples(
     rng: np.random.Generator, stays: pd.DataFrame, course: Course, every: int, first: int
 ) -> tuple[Ints, Ints, Ints]:
-    """Stay, hour and time of each sample; hours below 0 are before the stay."""
+    """Return stay, hour and time of each sample; hours below 0 are before the stay."""
     count, hours = course.severity.shape
     grid = np.arange(first, hours, every) + rng.integers(0, every - 1, (count, 1))
     stay, place = np.nonzero(grid < np.minimum(stays["hours"].to_numpy(), hours - 1)[:, None])
@@ -124,7 +122,7 @@ def _write_rows(
     unit: str | None,
     text: npt.NDArray[np.object_] | None = None,
 ) -> None:
-    """Append measurements to LABEVENTS, some of them spoilt."""
+    """Append measurements to LABEVENTS, some of them with noise."""
     if text is None:
         fate = rng.random(len(stay))
         value = np.where(fate < 0.002, 999_999.0, np.where(fate > 0.996, np.nan, value))
@@ -153,7 +151,7 @@ def write_cultures(
     stay, kind = np.nonzero(taken)
     time = stays["intime"].to_numpy()[stay] + np.round(around_h[taken] * HOUR_S).astype(np.int64)
     time -= time % 60
-    # Screening for MRSA says nothing of an infection.
+    # Screening for MRSA is no sign of an infection.
     positive = septic[stay] & (rng.random(len(stay)) < 0.35) & (kind < 3)
     # A positive culture has a row for each antibiotic that was tested.
     copies = np.where(positive, len(_TESTED), 1)
@@ -177,12 +175,12 @@ def write_cultures(
 def _growth(
     rng: np.random.Generator, row: Ints, tested: Ints, sterile: npt.NDArray[np.bool_]
 ) -> dict[str, pa.Array]:
-    """Organism and antibiogram of each row, empty where nothing grew.
+    """Return organism and antibiogram of each row, empty if nothing grew.
 
     Args:
-        rng: the source of randomness.
-        row: the culture that the row belongs to, [N].
-        tested: the place in `_TESTED` of the antibiotic, [N].
+        rng: random generator.
+        row: index of the row's culture, [N].
+        tested: index into `_TESTED` of the antibiotic, [N].
         sterile: where nothing grew, [N].
     """
     organism = rng.integers(0, len(_ORGANISMS), int(row.max(initial=0)) + 1)[row]

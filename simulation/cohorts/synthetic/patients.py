@@ -1,7 +1,7 @@
-"""Who lies in the synthetic hospital: patients, admissions and ICU stays, with their traps.
+"""Patients, admissions and ICU stays of the synthetic hospital.
 
-Shares (units, sepsis, short stays ...) are met stay by stay as closely as whole numbers allow, not
-drawn, so that a small hospital too has every kind of stay in every unit.
+Shares (units, sepsis, short stays ...) are met exactly, up to rounding, instead of drawn, so that
+even a small hospital has every kind of stay in every unit.
 """
 
 from __future__ import annotations
@@ -11,24 +11,21 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.data.splits import assign_splits
+from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.synthetic.units import CARE_UNITS, UNIT_NAMES, of_unit
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 HOUR_S = 3600
 DAY_S = 86_400
 MAX_STAY_H = 240.0
 
-NEONATES = 0.04
-MINORS = 0.02
-SHORT = 0.035
-OPEN_ENDED = 0.01
-RETURNS = 0.06
-METAVISION = 0.45
-BOTH_SYSTEMS = 0.02
-OVER_89 = 0.04
+NEONATE_SHARE = 0.04
+MINOR_SHARE = 0.02
+SHORT_SHARE = 0.035
+OPEN_ENDED_SHARE = 0.01
+RETURN_SHARE = 0.06
+METAVISION_SHARE = 0.45
+BOTH_SYSTEMS_SHARE = 0.02
+OVER_89_SHARE = 0.04
 """Shares: of all stays for neonates, of the adult units' stays for the others."""
 
 SEPSIS_SHARES: dict[str, float] = {
@@ -39,10 +36,10 @@ SEPSIS_SHARES: dict[str, float] = {
     "sepsis only": 0.02,
     "none": 0.09,
 }
-"""How the codes name a stay's sepsis: explicitly; by one or both of the rules that combine codes;
-as 995.91, sepsis without organ failure; or not at all, since there is none."""
+"""Shares of stays by the codes of their sepsis: explicit; by one or both of the rules that combine
+codes; 995.91 (sepsis without organ failure) only; none."""
 
-# Ids stand outside the ranges that MIMIC-III uses, so that no row can be taken for a real one.
+# Ids are outside the ranges of MIMIC-III, so that no row can be mistaken for a real one.
 _FIRST_SUBJECT_ID = 1_000_000
 _FIRST_HADM_ID = 2_000_000
 _FIRST_ICUSTAY_ID = 3_000_000
@@ -54,17 +51,17 @@ def draw_stays(rng: np.random.Generator, stays: int) -> pd.DataFrame:
     """Draw the ICU stays of the hospital.
 
     Args:
-        rng: the source of randomness.
-        stays: how many ICU stays in all.
+        rng: random generator.
+        stays: number of ICU stays.
 
     Returns:
-        One row a stay, sorted by patient: `unit` (place in `UNIT_NAMES`), `role` (plain, minor,
+        One row per stay, sorted by patient: `unit` (index into `UNIT_NAMES`), `role` (plain, minor,
         short, open, return or neonate), `sepsis` (a key of `SEPSIS_SHARES`), `subject_id`,
         `hadm_id`, `icustay_id`, `gender`, `age` (years), `over_89`, `dob`, `intime`, `outtime`
-        (seconds since 1970; `outtime` is the truth, also where ICUSTAYS leaves it empty), `hours`
+        (seconds since 1970; `outtime` is set even if ICUSTAYS has it empty), `hours`
         (length), `dbsource`, `weight_kg`, `died`.
     """
-    neonates = max(2, round(NEONATES * stays))
+    neonates = max(2, round(NEONATE_SHARE * stays))
     sizes = _apportion([unit.share for unit in CARE_UNITS.values()], stays - neonates)
     units = np.append(np.repeat(np.arange(len(CARE_UNITS)), sizes), np.full(neonates, _NEONATE))
     adult = units != _NEONATE
@@ -75,7 +72,9 @@ def draw_stays(rng: np.random.Generator, stays: int) -> pd.DataFrame:
     frame["icustay_id"] = rng.permutation(stays) + _FIRST_ICUSTAY_ID
     frame["gender"] = np.where(rng.random(stays) < 0.56, "M", "F")
     frame["age"] = _draw_ages(rng, frame)
-    frame["over_89"] = _systematic(rng, adult & (frame["role"] == "plain").to_numpy(), OVER_89)
+    frame["over_89"] = _systematic(
+        rng, adult & (frame["role"] == "plain").to_numpy(), OVER_89_SHARE
+    )
     frame["hours"] = _draw_hours(rng, frame)
     frame["intime"] = _draw_intimes(rng, stays)
     frame["dbsource"] = _draw_sources(rng, adult)
@@ -89,7 +88,7 @@ def draw_stays(rng: np.random.Generator, stays: int) -> pd.DataFrame:
 
 
 def _apportion(shares: list[float], total: int) -> Ints:
-    """Split a whole number by shares, the largest remainders rounded up."""
+    """Apportion a whole number by shares, with the largest remainders rounded up."""
     exact = np.array(shares) / sum(shares) * total
     counts = np.floor(exact).astype(np.int64)
     short_of = total - int(counts.sum())
@@ -98,7 +97,7 @@ def _apportion(shares: list[float], total: int) -> Ints:
 
 
 def _systematic(rng: np.random.Generator, eligible: Bools, share: float) -> Bools:
-    """Choose a share of the eligible at even distances, and at least one of them."""
+    """Choose a share of the eligible at even distances, at least one."""
     places = np.flatnonzero(eligible)
     count = min(len(places), max(1, round(share * len(places))))
     chosen = np.zeros(len(eligible), dtype=bool)
@@ -109,10 +108,10 @@ def _systematic(rng: np.random.Generator, eligible: Bools, share: float) -> Bool
 def _draw_roles(rng: np.random.Generator, adult: Bools) -> npt.NDArray[np.object_]:
     roles = np.where(adult, "plain", "neonate").astype(object)
     for role, share in (
-        ("minor", MINORS),
-        ("short", SHORT),
-        ("open", OPEN_ENDED),
-        ("return", RETURNS),
+        ("minor", MINOR_SHARE),
+        ("short", SHORT_SHARE),
+        ("open", OPEN_ENDED_SHARE),
+        ("return", RETURN_SHARE),
     ):
         roles[_systematic(rng, roles == "plain", share)] = role
     return roles
@@ -121,7 +120,7 @@ def _draw_roles(rng: np.random.Generator, adult: Bools) -> npt.NDArray[np.object
 def _draw_sepsis(rng: np.random.Generator, units: Ints) -> npt.NDArray[np.object_]:
     kinds = np.array(list(SEPSIS_SHARES), dtype=object)
     bounds = np.cumsum(list(SEPSIS_SHARES.values()))[:-1]
-    # Each unit's stays are given even places between 0 and 1 in random order.
+    # Each unit's stays get evenly spaced positions between 0 and 1 in random order.
     order = pd.Series(rng.random(len(units))).groupby(units).rank().to_numpy()
     places = (order - rng.random(len(units))) / np.bincount(units)[units]
     sepsis = kinds[np.searchsorted(bounds, places, side="right")]
@@ -130,10 +129,10 @@ def _draw_sepsis(rng: np.random.Generator, units: Ints) -> npt.NDArray[np.object
 
 
 def _draw_subjects(rng: np.random.Generator, frame: pd.DataFrame) -> Ints:
-    """Deal the patients' ids so that every unit has its share of each split.
+    """Assign patient ids so that every unit has its share of each split.
 
-    The split of a patient is a hash of the id; left to chance, one in ten small hospitals would
-    have a unit without a single patient for validation.
+    The split of a patient is a hash of the id; with random ids, one in ten small hospitals would
+    have a unit without a validation patient.
     """
     ids = rng.permutation(len(frame)) + _FIRST_SUBJECT_ID
     splits = pd.Series(assign_splits(ids.astype(str)))
@@ -149,7 +148,7 @@ def _draw_subjects(rng: np.random.Generator, frame: pd.DataFrame) -> Ints:
 
 def _draw_ages(rng: np.random.Generator, frame: pd.DataFrame) -> Floats:
     units = frame["unit"].to_numpy()
-    # Below 89 also at a return a year later; who is older is marked by `over_89`.
+    # Below 89 even at a return a year later; older patients are marked by `over_89`.
     age = rng.normal(of_unit("age", units), of_unit("age_sd", units)).clip(18.2, 87.5)
     age = np.where(frame["role"] == "minor", rng.uniform(15, 17.9, len(frame)), age)
     return np.where(frame["role"] == "neonate", 0.0, age)
@@ -171,22 +170,22 @@ def _draw_intimes(rng: np.random.Generator, stays: int) -> Ints:
 
 def _draw_sources(rng: np.random.Generator, adult: Bools) -> npt.NDArray[np.object_]:
     # The neonatal unit never had MetaVision.
-    both = _systematic(rng, adult, BOTH_SYSTEMS)
-    metavision = adult & (rng.random(len(adult)) < METAVISION)
+    both = _systematic(rng, adult, BOTH_SYSTEMS_SHARE)
+    metavision = adult & (rng.random(len(adult)) < METAVISION_SHARE)
     return np.select([both, metavision], ["both", "metavision"], "carevue").astype(object)
 
 
 def _let_return(rng: np.random.Generator, frame: pd.DataFrame) -> pd.DataFrame:
-    """Give each stay of the role `return` to a patient who lay in another unit before.
+    """Give each stay of the role `return` to a patient with an earlier stay in another unit.
 
-    Every other one comes back within the same admission, the others months later.
+    Every other one returns within the same admission, the others months later.
     """
     back = np.flatnonzero(frame["role"] == "return")
     possible = frame["role"].isin(["plain", "short"]).to_numpy() & ~frame["over_89"].to_numpy()
     places = np.flatnonzero(possible)
     first = places[np.linspace(0, len(places) - 1, len(back) + 2)[1:-1].astype(np.int64)]
-    # Both lists run through the units in the same order and no unit has half of the stays, so that
-    # turned by about half they pair different units.
+    # Both lists have the units in the same order and no unit has half of the stays: rotated by
+    # about half, they pair different units.
     unit = frame["unit"].to_numpy()
     turns = [np.roll(first, len(first) // 2 + more) for more in (0, 1, -1)]
     first = min(turns, key=lambda turned: int(np.sum(unit[turned] == unit[back])))
@@ -205,10 +204,10 @@ def _let_return(rng: np.random.Generator, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _births(frame: pd.DataFrame) -> Ints:
-    """Dates of birth; those over 89 are born 300 years before, as MIMIC-III hides their age."""
+    """Return dates of birth; over 89, 300 years before, as MIMIC-III hides these ages."""
     years = np.where(frame["over_89"], 300.0, frame["age"])
     births = (frame["intime"] - np.round(years * _YEAR_S).astype(np.int64)).to_numpy()
     births = births - births % DAY_S
-    # One date a patient: the one that the first stay gives.
+    # One date per patient, from the first stay.
     earliest = frame.assign(dob=births).sort_values("intime").groupby("subject_id")["dob"]
     return np.asarray(earliest.transform("first").sort_index(), dtype=np.int64)

@@ -1,10 +1,10 @@
-"""The latent course of each stay: vital signs, sepsis, vasopressor and ventilator, hour by hour.
+"""Latent course of each stay: vital signs, sepsis, vasopressor and ventilator, hour by hour.
 
-Each vital sign is a level, plus a daily rhythm, plus fluctuations that revert to the mean at two
-time-scales (Ornstein-Uhlenbeck processes whose innovations are correlated between the vitals),
-plus what befalls the patient: septic episodes, painful stimuli, rewarming, pacing, atrial
-fibrillation, beta blockers, antipyretics. Blood pressure closes a loop: when it is low,
-norepinephrine is started and titrated, and pressure follows the dose.
+Each vital sign is a level, plus a daily rhythm, plus mean-reverting fluctuations at two time scales
+(Ornstein-Uhlenbeck processes with innovations correlated between the vitals), plus events: septic
+episodes, painful stimuli, rewarming, pacing, atrial fibrillation, beta blockers, antipyretics.
+Blood pressure is in a closed loop: when it is low, norepinephrine is started and titrated, and
+pressure follows the dose.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Bools, Floats
 from simulation.cohorts.synthetic.sepsis import draw_severity, fever, hypotension, titrate
 from simulation.cohorts.synthetic.units import of_unit
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 _SIGNS = ("heart_rate", "pressure", "pulse_pressure", "resp_rate", "temperature", "spo2")
 _CORRELATION = np.array(
@@ -32,20 +30,20 @@ _CORRELATION = np.array(
         [-0.10, 0.05, 0.00, -0.30, 0.00, 1.00],
     ]
 )
-"""Of the innovations, in the order of `_SIGNS`."""
+"""Correlation of the innovations, in the order of `_SIGNS`."""
 _SLOW_SD = np.array([7.0, 5.0, 5.5, 1.8, 0.35, 0.35])
 _FAST_SD = np.array([4.5, 4.5, 4.0, 1.4, 0.10, 0.20])
-"""In the units of the vitals; SpO2 fluctuates in the logarithm of what it lacks of 100 %."""
+"""In the units of the vitals; of SpO2, the logarithm of its difference from 100 %."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """What happens in the stays, hour by hour from admission; all arrays are [S, T].
+    """Course of the stays, hour by hour from admission; all arrays are [S, T].
 
     Attributes:
         vitals: by the site table's names, in its units; DBP < MBP < SBP throughout.
         severity: of the sepsis, 0 (none) to 3.
-        norepinephrine: the dose that runs in the hour, mcg/kg/min.
+        norepinephrine: dose in the hour, mcg/kg/min.
         ventilated: whether the patient is on a ventilator.
         onset_h: hour of the first septic episode, infinite without sepsis, [S].
     """
@@ -61,12 +59,12 @@ def simulate(rng: np.random.Generator, stays: pd.DataFrame) -> Course:
     """Simulate the stays.
 
     Args:
-        rng: the source of randomness.
-        stays: rows of `draw_stays`, [S].
+        rng: random generator.
+        stays: frame of `draw_stays`, [S].
 
     Returns:
-        Their course over T hours, one more than the longest stay needs; what lies beyond a stay's
-        end is there but means nothing.
+        Their course over T hours, one more than the longest stay needs; values after a stay's end
+        have no meaning.
     """
     units, count = stays["unit"].to_numpy(), len(stays)
     hours = int(np.ceil(stays["hours"].max())) + 2
@@ -86,7 +84,7 @@ def simulate(rng: np.random.Generator, stays: pd.DataFrame) -> Course:
     pressure, dose = titrate(rng, untreated, in_shock | dilated)
     pulse = np.clip(sign["pulse_pressure"] + 6 * stimulus - 5 * severity, 14, 115)
     heart_rate = sign["heart_rate"] + 10 * stimulus - 9 * blocked + 14 * severity + 5 * warm
-    # The baroreceptor reflex answers what deviates from the patient's own pressure.
+    # The baroreceptor reflex counteracts deviations from the patient's own pressure.
     heart_rate -= 0.25 * (pressure - pressure.mean(axis=1, keepdims=True))
     resp_rate = sign["resp_rate"] + 3.5 * stimulus + 3.8 * severity + 0.8 * warm
     newborn = (stays["role"] == "neonate").to_numpy()[:, None]
@@ -106,12 +104,12 @@ def _mean_reverting(rng: np.random.Generator, shape: tuple[int, int], tau: Float
     """Draw correlated Ornstein-Uhlenbeck processes of unit variance.
 
     Args:
-        rng: the source of randomness.
+        rng: random generator.
         shape: stays and hours, (S, T).
         tau: time constants in hours, [S].
 
     Returns:
-        One process a stay and sign, [S, T, signs].
+        One process per stay and sign, [S, T, signs].
     """
     keep = np.exp(-1 / tau)[:, None]
     mix = np.linalg.cholesky(_CORRELATION).T
@@ -124,7 +122,7 @@ def _mean_reverting(rng: np.random.Generator, shape: tuple[int, int], tau: Float
 def _spontaneous(
     rng: np.random.Generator, units: npt.NDArray[np.int64], clock: Floats, surgical: Bools
 ) -> dict[str, Floats]:
-    """Levels, daily rhythm and fluctuations; by sign, [S, T]. SpO2 comes as a log factor."""
+    """Return level, daily rhythm and fluctuations by sign, [S, T]; SpO2 as a log factor."""
     stays, hours = clock.shape
     slow = _mean_reverting(rng, (stays, hours), of_unit("slow_tau_h", units)) * _SLOW_SD
     fast = _mean_reverting(rng, (stays, hours), of_unit("fast_tau_h", units)) * _FAST_SD
@@ -148,7 +146,7 @@ def _spontaneous(
 def _ventilation(
     rng: np.random.Generator, stays: pd.DataFrame, severity: Floats, surgical: Bools
 ) -> Bools:
-    """Ventilated at the start, or from the worst of the sepsis on, until weaned; [S, T]."""
+    """Return ventilation: from the start or the peak of the sepsis until weaned; [S, T]."""
     units, (count, hours) = stays["unit"].to_numpy(), severity.shape
     when = np.arange(hours)
     at_start = rng.random(count) < of_unit("ventilated", units)
@@ -162,7 +160,7 @@ def _ventilation(
 
 
 def _stimuli(rng: np.random.Generator, per_day: Floats, clock: Floats) -> Floats:
-    """What is left of painful stimuli, which come more often by day; [S, T]."""
+    """Return the decaying effect of painful stimuli, more frequent by day; [S, T]."""
     by_day = 1 + 0.6 * np.cos((clock - 14) * np.pi / 12)
     hit = rng.random(clock.shape) < per_day[:, None] / 24 * by_day
     felt = hit * rng.gamma(3, 0.4, clock.shape)
@@ -172,7 +170,7 @@ def _stimuli(rng: np.random.Generator, per_day: Floats, clock: Floats) -> Floats
 
 
 def _beta_blockade(rng: np.random.Generator, share: Floats, hours: int) -> Floats:
-    """The effect of a dose every 6 or 8 hours: full after 2 hours, gone after about 6; [S, T]."""
+    """Return the effect of a dose every 6 or 8 hours: full after 2, gone after about 6; [S, T]."""
     count = len(share)
     takes = (rng.random(count) < share) * rng.uniform(0.6, 1.4, count)
     every, offset = rng.choice([6, 8], count), rng.uniform(0, 8, count)
@@ -181,7 +179,7 @@ def _beta_blockade(rng: np.random.Generator, share: Floats, hours: int) -> Float
 
 
 def _rewarming(rng: np.random.Generator, surgical: Bools, hours: int) -> Floats:
-    """Cold from the operating theatre, warm after four hours, then too warm; °C, [S, T]."""
+    """Return the temperature after surgery: cold, warm after four hours, then too warm; [S, T]."""
     when = np.arange(hours)
     cold = rng.uniform(1.2, 2.6, len(surgical))[:, None] * np.exp(-when / 3.5)
     above = rng.uniform(0.3, 1.0, len(surgical))[:, None] * (when / 12) * np.exp(1 - when / 12)
@@ -194,7 +192,7 @@ def _rhythm(
     heart_rate: Floats,
     surgical: Bools,
 ) -> Floats:
-    """Atrial fibrillation comes and goes; after surgery a pacemaker holds a lowest rate; [S, T]."""
+    """Add intermittent atrial fibrillation, and pacing at a lowest rate after surgery; [S, T]."""
     count, hours = heart_rate.shape
     prone = rng.random(count) < of_unit("fibrillation", units)
     faster = rng.uniform(15, 40, count)
@@ -212,7 +210,7 @@ def _rhythm(
 
 
 def _breathing(rng: np.random.Generator, spontaneous: Floats, ventilated: Bools) -> Floats:
-    """A ventilator sets the rate and damps what the patient adds; [S, T]."""
+    """Return the rate, set by the ventilator with a damped spontaneous part; [S, T]."""
     setting = rng.choice([12.0, 14.0, 16.0, 18.0, 20.0], len(ventilated))[:, None]
     return np.where(
         ventilated, setting + 0.25 * np.maximum(spontaneous - setting, 0), spontaneous
@@ -222,7 +220,7 @@ def _breathing(rng: np.random.Generator, spontaneous: Floats, ventilated: Bools)
 def _saturation(
     rng: np.random.Generator, log_deficit: Floats, severity: Floats, ventilated: Bools
 ) -> Floats:
-    """SpO2: what it lacks of 100 % is log-normal, more in sepsis, with short desaturations."""
+    """Return SpO2: 100 % less a log-normal deficit, larger in sepsis, and short desaturations."""
     fall = (rng.random(severity.shape) < 0.012 * (1 + severity)) * rng.gamma(2, 2.5, severity.shape)
     for hour in range(1, severity.shape[1]):
         fall[:, hour] += 0.3 * fall[:, hour - 1]
@@ -231,7 +229,7 @@ def _saturation(
 
 
 def _split_pressure(rng: np.random.Generator, pressure: Floats, pulse: Floats) -> dict[str, Floats]:
-    """SBP, DBP and MBP: the mean lies about a third of the pulse pressure above the diastolic."""
+    """Return SBP, DBP and MBP: MBP is about a third of the pulse pressure above DBP."""
     above = (1 / 3 + 0.03 * rng.standard_normal(len(pressure))).clip(0.25, 0.42)[:, None]
     # Even at the lowest mean pressure the diastolic one stays well above zero.
     pulse = np.minimum(pulse, 1.5 * pressure)

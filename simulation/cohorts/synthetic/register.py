@@ -1,17 +1,15 @@
-"""The register of the hospital: ICUSTAYS, ADMISSIONS, PATIENTS and the coded diagnoses."""
+"""Register of the hospital: ICUSTAYS, ADMISSIONS, PATIENTS and the coded diagnoses."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from simulation.cohorts.arrays import Bools
 from simulation.cohorts.synthetic.patients import DAY_S, HOUR_S
 from simulation.cohorts.synthetic.tables import TableWriter, dates, timestamps
 from simulation.cohorts.synthetic.units import UNIT_NAMES, of_unit
-
-Bools = npt.NDArray[np.bool_]
 
 _WARDS = np.array([52, 33, 7, 14, 23, 56])  # in the order of UNIT_NAMES
 
@@ -21,12 +19,12 @@ _COMORBIDITIES = {"4019": 0.45, "25000": 0.25, "41401": 0.25, "42731": 0.2, "272
 
 
 def write_register(rng: np.random.Generator, writer: TableWriter, stays: pd.DataFrame) -> None:
-    """Write the tables that have a row a stay, admission, patient or code.
+    """Write the tables with a row per stay, admission, patient or code.
 
     Args:
-        rng: the source of randomness.
+        rng: random generator.
         writer: the tables.
-        stays: all rows of `draw_stays`.
+        stays: frame of `draw_stays`.
     """
     _write_stays(rng, writer, stays)
     admissions = _write_admissions(rng, writer, _admissions(stays))
@@ -61,7 +59,7 @@ def _write_stays(rng: np.random.Generator, writer: TableWriter, stays: pd.DataFr
 
 
 def _admissions(stays: pd.DataFrame) -> pd.DataFrame:
-    """One row an admission, sorted by patient and time; `intime` is that of its first stay."""
+    """Return one row per admission, sorted by patient and time; `intime` of its first stay."""
     grouped = stays.sort_values("intime").groupby("hadm_id")
     firsts = grouped[["subject_id", "unit", "sepsis", "gender", "dob", "intime"]].first()
     lasts = grouped[["outtime", "died"]].max()
@@ -116,16 +114,16 @@ def _write_patients(writer: TableWriter, admissions: pd.DataFrame) -> None:
 
 
 def _write_codes(rng: np.random.Generator, writer: TableWriter, admissions: pd.DataFrame) -> None:
-    """Write the ICD-9 codes; those of sepsis stand in no fixed place among the others."""
+    """Write the ICD-9 codes, in random order within an admission."""
     ventilated = rng.random(len(admissions)) < of_unit("ventilated", admissions["unit"].to_numpy())
-    # 038.9 with 518.81 is the Martin rule's alone as long as there is no ventilation code.
+    # 038.9 with 518.81 satisfies the Martin rule alone only without a ventilation code.
     ventilated &= (admissions["sepsis"] != "martin").to_numpy()
     diagnoses = _sepsis_codes(rng, admissions)
     newborn = (admissions["unit"] == len(UNIT_NAMES) - 1).to_numpy()
     diagnoses["V3000"] = newborn
     for code, share in _COMORBIDITIES.items():
         diagnoses[code] = ~newborn & (rng.random(len(admissions)) < share)
-    # Nobody goes home without a diagnosis.
+    # Every admission has a diagnosis.
     diagnoses["78609"] = ~np.any(list(diagnoses.values()), axis=0)
     _write_code_table(rng, writer, "DIAGNOSES_ICD", admissions, diagnoses)
     longer = rng.random(len(admissions)) < 0.5
@@ -139,7 +137,7 @@ def _write_codes(rng: np.random.Generator, writer: TableWriter, admissions: pd.D
 
 
 def _sepsis_codes(rng: np.random.Generator, admissions: pd.DataFrame) -> dict[str, Bools]:
-    """Codes by which each admission satisfies the rules that its `sepsis` names, and no others."""
+    """Return the codes that satisfy the rules of each admission's `sepsis`, and no others."""
     sepsis = admissions["sepsis"]
     explicit = (sepsis == "explicit").to_numpy()
     angus, martin, both = (

@@ -1,4 +1,4 @@
-"""Sepsis: how ill the patients are, what it does to temperature and pressure, and its treatment."""
+"""Sepsis: severity, effect on temperature and pressure, and treatment with vasopressors."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from simulation.cohorts.arrays import Bools, Floats
 from simulation.cohorts.synthetic.units import of_unit
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 PRESSURE_TARGET = 66.0
 """Mean arterial pressure, mmHg, that the vasopressor is titrated to."""
@@ -18,12 +16,12 @@ PRESSURE_TARGET = 66.0
 def draw_severity(
     rng: np.random.Generator, stays: pd.DataFrame, hours: int
 ) -> tuple[Floats, Floats]:
-    """Draw the septic episodes: a steep rise within hours, slow abatement, relapses.
+    """Draw septic episodes: a steep rise within hours, slow abatement, relapses.
 
     Args:
-        rng: the source of randomness.
-        stays: rows of `draw_stays`, [S].
-        hours: how many hours to draw, T.
+        rng: random generator.
+        stays: frame of `draw_stays`, [S].
+        hours: number of hours, T.
 
     Returns:
         The hour of onset, infinite without sepsis, [S], and the severity, 0 to 3, [S, T].
@@ -39,7 +37,7 @@ def draw_severity(
     rate = of_unit("episodes_per_day", units)[:, None] / 24
     relapse = (rng.random((count, hours)) < rate) & (when > onset[:, None] + 12)
     impulse += relapse * rng.gamma(4, 0.2, (count, hours))
-    # Who arrives in the middle of an episode has a history of it.
+    # Patients who arrive during an episode have a history of it.
     impulse[:, 0] += (early & np.isfinite(onset)) * 0.5 * size
     abate = np.exp(
         -1 / (of_unit("episode_tau_h", units) * np.exp(0.3 * rng.standard_normal(count)))
@@ -54,7 +52,7 @@ def draw_severity(
 
 
 def fever(rng: np.random.Generator, severity: Floats) -> Floats:
-    """Sepsis warms most patients and cools some; antipyretics bring fever down; [S, T] in °C."""
+    """Return the change of temperature by sepsis and antipyretics; [S, T] in °C."""
     count, hours = severity.shape
     cold = rng.random(count) < 0.15
     response = np.where(cold, -rng.uniform(0.4, 0.9, count), rng.uniform(0.5, 1.3, count))
@@ -73,19 +71,19 @@ def fever(rng: np.random.Generator, severity: Floats) -> Floats:
 def hypotension(
     rng: np.random.Generator, units: npt.NDArray[np.int64], severity: Floats, surgical: Bools
 ) -> Floats:
-    """How far sepsis, and dilated vessels after surgery, lower the untreated pressure; [S, T]."""
+    """Return the fall of the untreated pressure by sepsis and after surgery; mmHg, [S, T]."""
     fall = rng.uniform(5, 17, len(units))[:, None] * severity
     after_surgery = rng.uniform(0, 16, len(units)) * surgical
     return np.asarray(fall + after_surgery[:, None] * np.exp(-np.arange(severity.shape[1]) / 9))
 
 
 def titrate(rng: np.random.Generator, untreated: Floats, may_press: Bools) -> tuple[Floats, Floats]:
-    """Close the loop of pressure and norepinephrine.
+    """Simulate the control loop of pressure and norepinephrine.
 
     Args:
-        rng: the source of randomness.
+        rng: random generator.
         untreated: mean pressure without the drug, mmHg, [S, T].
-        may_press: whether the patient gets a vasopressor at all, [S].
+        may_press: whether the patient may get a vasopressor, [S].
 
     Returns:
         The mean pressure under treatment, mmHg, and the running dose, mcg/kg/min; both [S, T].
@@ -99,7 +97,7 @@ def titrate(rng: np.random.Generator, untreated: Floats, may_press: Bools) -> tu
         pressure[:, hour] = np.clip(untreated[:, hour] + effect, 34, 150)
         doses[:, hour] = dose
         error = PRESSURE_TARGET - pressure[:, hour]
-        # A running dose is changed for a clear deviation only; it is weaned slowly.
+        # A dose is changed only for a clear deviation, and weaned slowly.
         change = np.where(error > 3, 0.006 * error, np.where(error < -6, 0.003 * (error + 2), 0.0))
         running = np.where(dose > 0, dose + change, np.where(error > 5, 0.06, 0.0))
         running = np.round(np.clip(running, 0, 1.0), 2)

@@ -1,10 +1,7 @@
-"""The tables of MIMIC-III v1.4 that a cohort reads: their columns, and a writer for them.
+"""Items, columns and writer of the synthetic MIMIC-III tables.
 
-Column names and order are those of the published schema, https://mimic.mit.edu/docs/iii/tables/.
-
-The items that the synthetic hospital charts: ids, labels, units, and the rows of D_ITEMS.
-
-Item ids are those of MIMIC-III v1.4, as MIT-LCP/mimic-code's concepts use them.
+Column names and order are those of the published schema, https://mimic.mit.edu/docs/iii/tables/;
+item ids are those of MIT-LCP/mimic-code's concepts.
 """
 
 from __future__ import annotations
@@ -24,14 +21,14 @@ import pyarrow.csv as pa_csv
 
 @dataclass(frozen=True)
 class Item:
-    """One row of D_ITEMS: label, unit as events state it, and the table of its events."""
+    """Row of D_ITEMS: label, unit in events, and the table of its events."""
 
     label: str
     unit: str | None = None
     table: str = "chartevents"
 
 
-CAREVUE: dict[int, Item] = {
+CAREVUE_ITEMS: dict[int, Item] = {
     211: Item("Heart Rate", "BPM"),
     51: Item("Arterial BP [Systolic]", "mmHg"),
     8368: Item("Arterial BP [Diastolic]", "mmHg"),
@@ -64,7 +61,7 @@ CAREVUE: dict[int, Item] = {
     30018: Item(".9% Normal Saline", "ml", "inputevents_cv"),
     40055: Item("Urine Out Foley", "ml", "outputevents"),
 }
-METAVISION: dict[int, Item] = {
+METAVISION_ITEMS: dict[int, Item] = {
     220045: Item("Heart Rate", "bpm"),
     220050: Item("Arterial Blood Pressure systolic", "mmHg"),
     220051: Item("Arterial Blood Pressure diastolic", "mmHg"),
@@ -94,7 +91,7 @@ METAVISION: dict[int, Item] = {
     225792: Item("Invasive Ventilation", None, "procedureevents_mv"),
     227194: Item("Extubation", None, "procedureevents_mv"),
 }
-ITEMS: dict[int, Item] = {**CAREVUE, **METAVISION}
+CHARTED_ITEMS: dict[int, Item] = {**CAREVUE_ITEMS, **METAVISION_ITEMS}
 
 PRESSURES = ("sbp", "dbp", "mbp")
 PRESSURE_ITEMS: dict[tuple[str, bool], tuple[tuple[int, int, int], tuple[int, int, int]]] = {
@@ -103,20 +100,22 @@ PRESSURE_ITEMS: dict[tuple[str, bool], tuple[tuple[int, int, int], tuple[int, in
     ("cuff", False): ((455, 8441, 456), (442, 8440, 443)),
     ("cuff", True): ((220179, 220180, 220181), (220179, 220180, 220181)),
 }
-"""By kind and whether it is MetaVision: the usual items of SBP, DBP and MBP, and the rarer ones."""
+"""Items of SBP, DBP and MBP by kind and whether in MetaVision: the usual and the rarer ones."""
 
 
 def write_items(writer: TableWriter) -> None:
-    """Write D_ITEMS with the items that occur, sorted by id."""
-    ids = sorted(ITEMS)
+    """Write D_ITEMS, sorted by id."""
+    ids = sorted(CHARTED_ITEMS)
     writer.write(
         "D_ITEMS",
         {
             "ITEMID": np.array(ids),
-            "LABEL": [ITEMS[item].label for item in ids],
-            "DBSOURCE": ["metavision" if item in METAVISION else "carevue" for item in ids],
-            "LINKSTO": [ITEMS[item].table for item in ids],
-            "UNITNAME": [ITEMS[item].unit if item in METAVISION else None for item in ids],
+            "LABEL": [CHARTED_ITEMS[item].label for item in ids],
+            "DBSOURCE": ["metavision" if item in METAVISION_ITEMS else "carevue" for item in ids],
+            "LINKSTO": [CHARTED_ITEMS[item].table for item in ids],
+            "UNITNAME": [
+                CHARTED_ITEMS[item].unit if item in METAVISION_ITEMS else None for item in ids
+            ],
         },
     )
 
@@ -124,7 +123,7 @@ def write_items(writer: TableWriter) -> None:
 _KEYS = "SUBJECT_ID HADM_ID ICUSTAY_ID"
 _MV_ORDER = "STORETIME CGID ORDERID LINKORDERID ORDERCATEGORYNAME SECONDARYORDERCATEGORYNAME"
 
-COLUMNS: dict[str, tuple[str, ...]] = {
+MIMIC_COLUMNS: dict[str, tuple[str, ...]] = {
     table: ("ROW_ID", *columns.split())
     for table, columns in {
         "ADMISSIONS": "SUBJECT_ID HADM_ID ADMITTIME DISCHTIME DEATHTIME ADMISSION_TYPE "
@@ -160,16 +159,16 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "PROCEDURES_ICD": "SUBJECT_ID HADM_ID SEQ_NUM ICD9_CODE",
     }.items()
 }
-"""Of each table the columns in order."""
+"""Columns of each table, in order."""
 
-# A fast level: the tables are read once and thrown away.
+# A fast level: the tables are read once.
 _COMPRESSION_LEVEL = 1
 
 
 class TableWriter:
-    """Writes rows to the .csv.gz files of a folder, block by block; equal rows give equal bytes.
+    """Context manager that writes rows to .csv.gz files block by block; equal rows, equal bytes.
 
-    A context manager. Every table of `COLUMNS` gets its file and its header, also without a row.
+    Every table of `MIMIC_COLUMNS` gets its file and header, also without a row.
 
     Args:
         folder: an existing folder without tables.
@@ -177,8 +176,8 @@ class TableWriter:
 
     def __init__(self, folder: Path) -> None:
         self._stack = ExitStack()
-        self._rows = dict.fromkeys(COLUMNS, 0)
-        self._files = {table: self._open(folder, table) for table in COLUMNS}
+        self._rows = dict.fromkeys(MIMIC_COLUMNS, 0)
+        self._files = {table: self._open(folder, table) for table in MIMIC_COLUMNS}
 
     def __enter__(self) -> Self:
         return self
@@ -193,20 +192,19 @@ class TableWriter:
 
     def _open(self, folder: Path, table: str) -> gzip.GzipFile:
         raw = self._stack.enter_context((folder / f"{table}.csv.gz").open("wb"))
-        # Neither a name nor a time in the gzip header, or the bytes would differ between runs.
+        # No name and no time in the gzip header: the bytes would differ between runs.
         file = gzip.GzipFile("", "wb", _COMPRESSION_LEVEL, fileobj=raw, mtime=0)
         self._stack.enter_context(file)
-        file.write((",".join(f'"{column}"' for column in COLUMNS[table]) + "\n").encode())
+        file.write((",".join(f'"{column}"' for column in MIMIC_COLUMNS[table]) + "\n").encode())
         return file
 
     def write(self, table: str, columns: Mapping[str, Any]) -> None:
         """Append rows.
 
         Args:
-            table: a key of `COLUMNS`.
-            columns: arrays of one length, or scalars for all rows; what is not given stays empty.
-                ROW_ID is counted here. Times are timestamp arrays (see `timestamps`); NaN is
-                written as an empty field.
+            table: a key of `MIMIC_COLUMNS`.
+            columns: arrays of one length, or scalars for all rows; other columns are empty. ROW_ID
+                is added. Times are timestamp arrays (see `timestamps`); NaN is an empty field.
         """
         arrays = {name: _array(values) for name, values in columns.items()}
         rows = max((len(array) for array in arrays.values() if array is not None), default=0)
@@ -219,17 +217,18 @@ class TableWriter:
             if array is None:
                 arrays[name] = pa.repeat(pa.scalar(columns[name]), rows)
         block = pa.table(
-            [arrays.get(name, pa.nulls(rows)) for name in COLUMNS[table]], list(COLUMNS[table])
+            [arrays.get(name, pa.nulls(rows)) for name in MIMIC_COLUMNS[table]],
+            list(MIMIC_COLUMNS[table]),
         )
         pa_csv.write_csv(block, self._files[table], pa_csv.WriteOptions(include_header=False))
 
 
 def timestamps(seconds: Any, missing: Any = None) -> pa.Array:
-    """Turn seconds since 1970 into a column of times.
+    """Return a column of times.
 
     Args:
         seconds: integers, [N]; negative ones are dates before 1970.
-        missing: booleans, [N], true where the field is to be empty.
+        missing: booleans, [N], true = empty field.
 
     Returns:
         A timestamp array without time zone, in whole seconds, [N].
@@ -238,7 +237,7 @@ def timestamps(seconds: Any, missing: Any = None) -> pa.Array:
 
 
 def dates(seconds: Any, missing: Any = None) -> pa.Array:
-    """Turn seconds since 1970 into a column of dates, written as midnight as MIMIC-III does."""
+    """Return a column of dates from seconds since 1970, at midnight as in MIMIC-III."""
     seconds = np.asarray(seconds, dtype=np.int64)
     return timestamps(seconds - seconds % 86_400, missing)
 

@@ -1,24 +1,21 @@
 """Treatment: vasopressor and fluids, prescriptions, ventilation as a procedure.
 
-INPUTEVENTS_CV holds a row an hour with the rate that runs from then on; INPUTEVENTS_MV a row a
-stretch of one rate, and besides the valid rows some that were rewritten later.
+INPUTEVENTS_CV has a row per hour with the rate from then on; INPUTEVENTS_MV a row per stretch of
+one rate, and some rows that were rewritten later.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
+from simulation.cohorts.arrays import Floats, Ints
 from simulation.cohorts.synthetic.charting import in_metavision
 from simulation.cohorts.synthetic.events import hourly, keys
 from simulation.cohorts.synthetic.patients import DAY_S, HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import TableWriter, dates, timestamps
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 
 _ANTIBIOTICS = (
     ("Vancomycin HCl", "IV", 0.75),
@@ -27,13 +24,13 @@ _ANTIBIOTICS = (
     ("Cefepime", "IV", 0.25),
     ("Metronidazole", "PO", 0.1),
 )
-"""Drug, route and the share of the septic patients who get it at the onset."""
+"""Drug, route and share of the septic patients who get it at the onset."""
 
 
 def write_infusions(
     rng: np.random.Generator, writer: TableWriter, stays: pd.DataFrame, course: Course
 ) -> None:
-    """Write norepinephrine as it runs in `course`, and boluses of saline in severe sepsis."""
+    """Write the norepinephrine of `course`, and boluses of saline in severe sepsis."""
     stretches = _stretches(stays, course.norepinephrine)
     _write_carevue_drip(rng, writer, stays, stretches)
     _write_metavision_drip(writer, stays, stretches)
@@ -41,9 +38,9 @@ def write_infusions(
 
 
 def _stretches(stays: pd.DataFrame, dose: Floats) -> tuple[Ints, Ints, Ints, Floats]:
-    """Stretches of one positive dose: stay, first hour, hour of its end, dose; all [N]."""
+    """Return stretches of one positive dose: stay, first hour, hour of the end, dose; all [N]."""
     inside = np.arange(dose.shape[1]) < np.floor(stays["hours"].to_numpy())[:, None]
-    # A change of system ends a stretch as well; zero before and after.
+    # A change of system ends a stretch too; zero before and after.
     running = np.pad(np.where(inside, dose, 0.0), ((0, 0), (1, 1)))
     half = np.ceil(stays["hours"].to_numpy() / 2).astype(np.int64)
     stay, start = np.nonzero((np.diff(running) != 0) & (running[:, 1:] > 0))
@@ -71,7 +68,7 @@ def _write_carevue_drip(
     hours = stop - start
     row = np.repeat(np.arange(len(stay)), hours)
     hour = np.arange(len(row)) - np.repeat(np.cumsum(hours) - hours, hours) + start[row]
-    # Where no other stretch follows, the drip is charted as stopped.
+    # If no other stretch follows, the drip is charted as stopped.
     ends = ~np.isin(stay * 10_000 + stop, stay * 10_000 + start)
     stay = np.concatenate([stay[row], stay[ends]])
     hour = np.concatenate([hour, stop[ends]])
@@ -100,7 +97,7 @@ def _write_metavision_drip(
     stay, start, stop, dose = stretches
     own = in_metavision(stays, stay, start.astype(np.float64))
     stay, start, stop, dose = stay[own], start[own], stop[own], dose[own]
-    # A rewritten row states a rate that never ran.
+    # A rewritten row has a rate that was never given.
     wrong = np.arange(len(stay)) % 12 == 0
     stay, start, stop = (np.concatenate([x, x[wrong]]) for x in (stay, start, stop))
     rate = np.concatenate([dose, 3 * dose[wrong]])
@@ -164,14 +161,14 @@ def _write_saline(
 def write_prescriptions(
     rng: np.random.Generator, writer: TableWriter, stays: pd.DataFrame, course: Course
 ) -> None:
-    """Write PRESCRIPTIONS: antibiotics from the day of onset on, prophylaxis, and what all get."""
+    """Write PRESCRIPTIONS: antibiotics from the day of onset, prophylaxis, and common drugs."""
     septic, count = np.isfinite(course.onset_h), len(stays)
     intime = stays["intime"].to_numpy()
     onset_h = np.where(septic, course.onset_h + rng.uniform(0, 4, count), 0)
     onset = intime + np.round(onset_h * HOUR_S).astype(np.int64)
     drawn = rng.random((len(_ANTIBIOTICS), count))
     given = [septic & (drawn[n] < share) for n, (*_, share) in enumerate(_ANTIBIOTICS)]
-    # Every septic patient gets one at least.
+    # Every septic patient gets at least one.
     given[0] |= septic & ~np.any(given, axis=0)
     prophylaxis = ~septic & (stays["role"] != "neonate").to_numpy() & (rng.random(count) < 0.25)
     everyone = np.ones(count, dtype=bool)
@@ -206,7 +203,7 @@ def write_prescriptions(
 
 
 def write_procedures(writer: TableWriter, stays: pd.DataFrame, course: Course) -> None:
-    """Write PROCEDUREEVENTS_MV: ventilation and extubation of what MetaVision charted."""
+    """Write PROCEDUREEVENTS_MV: ventilation and extubation charted in MetaVision."""
     stay, start, stop, _ = _stretches(stays, course.ventilated.astype(np.float64))
     own = in_metavision(stays, stay, start.astype(np.float64))
     stay, start, stop = stay[own], start[own], stop[own]
@@ -229,6 +226,6 @@ def write_procedures(writer: TableWriter, stays: pd.DataFrame, course: Course) -
 
 
 def _time(stays: pd.DataFrame, stay: Ints, hour: Ints) -> Ints:
-    """The time in whole minutes of an hour since admission, in seconds since 1970."""
+    """Return the time of an hour since admission, in seconds since 1970, to the minute."""
     time = stays["intime"].to_numpy()[stay] + hour * HOUR_S
     return np.asarray(time - time % 60)

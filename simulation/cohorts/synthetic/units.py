@@ -1,8 +1,8 @@
-"""The care units of the synthetic hospital: how their patients, their dynamics and habits differ.
+"""Care units of the synthetic hospital: parameters of their patients, dynamics and charting.
 
-The levels, spreads and charting densities are of the size seen in the open PhysioNet Challenge
-2012 data (doi 10.13026/C2MS32: CCU, CSRU, MICU, SICU); what tells the units' dynamics apart
-(rewarming after surgery, pacing, atrial fibrillation, painful stimuli) is textbook knowledge.
+Levels, spreads and charting densities are of the size in the open PhysioNet Challenge 2012 data
+(doi 10.13026/C2MS32: CCU, CSRU, MICU, SICU). The differences in dynamics (rewarming after surgery,
+pacing, atrial fibrillation, painful stimuli) are textbook knowledge.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class CareUnit:
     """One care unit; shares and probabilities are between 0 and 1.
 
     Attributes:
-        share: its share of the stays in adult units.
+        share: share of the stays in adult units.
         age, age_sd: years; truncated to adults where patients are drawn.
         stay_h: median length of stay, hours.
         heart_rate, heart_rate_sd: level of a patient without sepsis and its spread between
@@ -27,18 +27,18 @@ class CareUnit:
         pulse_pressure, pulse_pressure_sd: systolic less diastolic pressure.
         resp_rate, resp_rate_sd: respiratory rate.
         temperature, temperature_sd: core temperature.
-        spo2_deficit: what a patient typically lacks of an oxygen saturation of 100 %.
+        spo2_deficit: typical difference of the oxygen saturation from 100 %.
         variability: factor on all spontaneous fluctuations.
         slow_tau_h, fast_tau_h: time constants of the slow and the fast fluctuation, hours.
         circadian: factor on the daily rhythm.
         stimuli_per_day: pain, suction, turning: heart rate, pressure and breathing jump for an hour
             or two.
         episodes_per_day: septic relapses of a septic patient after the first onset.
-        episode_tau_h: how long such an episode takes to abate, hours.
+        episode_tau_h: time constant with which such an episode abates, hours.
         shock: share of the septic patients who need a vasopressor.
-        surgical: share who come cold from the operating theatre, are rewarmed and often paced.
+        surgical: share who arrive cold from the operating theatre, are rewarmed and often paced.
         ventilated: share on a ventilator at the start of the stay.
-        fibrillation: share who fall in and out of atrial fibrillation.
+        fibrillation: share with intermittent atrial fibrillation.
         beta_blocker: share on regular doses of a beta blocker.
         arterial_line: share with invasive pressures.
         extra_rounds: probability of another round of charting within an hour.
@@ -143,7 +143,7 @@ NICU = CareUnit(
     fibrillation=0, beta_blocker=0, arterial_line=0.1,
     extra_rounds=0.05, sparse=0.3, temperature_every_h=4,
 )  # fmt: skip
-"""The neonatal unit: there to be excluded by a cohort rule."""
+"""Neonatal unit, which the cohort rules exclude."""
 
 UNIT_NAMES: tuple[str, ...] = (*CARE_UNITS, "NICU")
 _PROFILES = {
@@ -157,7 +157,7 @@ def of_unit(name: str, units: npt.NDArray[np.integer]) -> npt.NDArray[np.float64
 
     Args:
         name: an attribute of `CareUnit`.
-        units: for each stay the place of its unit in `UNIT_NAMES`, [S].
+        units: index of each stay's unit in `UNIT_NAMES`, [S].
 
     Returns:
         The attribute's values, [S].

@@ -16,7 +16,7 @@ from common.config.run_config import RunConfig, WindowConfig
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import read_site_table
 from common.data.splits import SPLITS
-from common.data.windows import Windows, make_windows, pool_windows
+from common.data.windows import Windows, pool_windows, windows_by_split
 from common.errors import CohortError
 from common.evaluation.evaluate import Evaluation, Forecaster, evaluate
 from common.evaluation.metrics import METRICS
@@ -70,13 +70,10 @@ def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:
 @lru_cache(maxsize=2)
 def _read(data: Path, _times: tuple[int, ...], windows: WindowConfig) -> dict[str, SiteWindows]:
     settings, vitals = windows.settings(), windows.names()
-    sites = {}
-    for name, path in site_table_paths(data).items():
-        table = read_site_table(path)
-        sites[name] = SiteWindows(
-            **{split: make_windows(table, split, settings, vitals) for split in SPLITS}
-        )
-    return sites
+    return {
+        name: SiteWindows(**windows_by_split(read_site_table(path), SPLITS, settings, vitals))
+        for name, path in site_table_paths(data).items()
+    }
 
 
 def score(

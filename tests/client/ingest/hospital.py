@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from client.ingest.mapping import SiteMapping, read_mapping
-from client.ingest.pipeline import ingest
+from client.ingest.pipeline import ingest_tables
 
 LONG = """
 site = "st-mary"
@@ -66,7 +66,7 @@ def write_rows(path: Path, rows: Iterable[Sequence[Any]], header: Sequence[str] 
 
 def run(mapping: SiteMapping, tables: Sequence[Path], out: Path, **options: Any) -> dict[str, Any]:
     """Ingest with a secret beside the folder."""
-    return ingest(mapping, tables, out, secret=out.parent / "secret", **options)
+    return ingest_tables(mapping, tables, out, secret=out.parent / "secret", **options)
 
 
 def hours_of(patient: str, stay: str, values: Mapping[int, str], code: str = "HR") -> list[Any]:

@@ -1,4 +1,4 @@
-"""The example mappings, and every command of the how-to page, run as they stand there."""
+"""The example mappings, and every command of the how-to page, run unchanged."""
 
 from __future__ import annotations
 

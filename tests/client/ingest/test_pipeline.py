@@ -15,7 +15,7 @@ import pytest
 
 from client.ingest.mapping import read_mapping
 from client.ingest.pseudonyms import hash_ids, read_secret
-from common.data.cohort_folder import read_record, site_table_paths
+from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
 from common.data.site_table import read_site_table
 from common.errors import CohortError, FedvitalsError, SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, hours_of, long_mapping, run, write_rows
@@ -42,7 +42,7 @@ def test_the_record_says_what_was_done(tmp_path: Path) -> None:
     rows = [*TWO, *TWO[:1], ("a", "1", "2024-03-01 02:00", "weight", "80", "kg")]
     rows += [("a", "1", "2024-03-01 02:00", "HR", text, "") for text in ("n/a", "999", "")]
     record = run(long_mapping(tmp_path), [write_rows(tmp_path / "t.csv", rows)], tmp_path / "out")
-    assert read_record(tmp_path / "out") == json.loads(json.dumps(record))
+    assert read_cohort_record(tmp_path / "out", INGEST_FILE) == json.loads(json.dumps(record))
     assert record["rows"] == {"read": 9, "of other codes": 1}
     counts = record["measurements"]["heart_rate"]
     # Texts without a number are equal to each other: the second one is a duplicate.
@@ -84,7 +84,7 @@ def test_a_stay_listed_twice_with_different_times_is_refused(tmp_path: Path) -> 
     stays = [("a", "1", "2024-03-01 00:00"), ("a", "1", "2024-03-02 00:00")]
     write_rows(tmp_path / "stays.csv", stays, ("pid", "stay", "in"))
     mapping = long_mapping(tmp_path, stay='table = "stays.csv"\nid = "stay"\nstart = "in"')
-    with pytest.raises(SourceError, match=r"stays\.csv gives 1 stays twice"):
+    with pytest.raises(SourceError, match=r"stays\.csv has 1 stays twice"):
         run(mapping, [write_rows(tmp_path / "t.csv", TWO)], tmp_path / "out")
 
 
@@ -331,7 +331,7 @@ def test_a_killed_ingest_leaves_nothing_that_is_accepted(tmp_path: Path, after_s
         os.kill(process.pid, signal.SIGKILL)
     # Either not there at all, or whole.
     if (tmp_path / "out").exists():
-        assert read_record(tmp_path / "out")["table"]["patients"] == 3000
+        assert read_cohort_record(tmp_path / "out", INGEST_FILE)["table"]["patients"] == 3000
         assert len(frame_of(tmp_path / "out")) == 3000 * 48
     run(long_mapping(tmp_path), [tmp_path / "t.csv"], tmp_path / "out")
     assert len(frame_of(tmp_path / "out")) == 3000 * 48

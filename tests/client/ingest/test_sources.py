@@ -50,7 +50,7 @@ def test_parts_change_nothing(
 ) -> None:
     monkeypatch.setattr(Source, "load_rows", 1)
     monkeypatch.setattr(Source, "fetch_rows", 1)
-    monkeypatch.setattr(csv_stream, "BLOCK_BYTES", 40)
+    monkeypatch.setattr(csv_stream, "CSV_BLOCK_BYTES", 40)
     path = tmp_path / "expected.csv"
     if kind == "parquet":
         path = tmp_path / "expected.parquet"

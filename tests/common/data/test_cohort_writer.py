@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from common.data.cohort_folder import site_table_paths
-from common.data.cohort_writer import Cohort, read_cohort, write_cohort
+from common.data.cohort_folder import read_cohort_record, site_table_paths
+from common.data.cohort_writer import Cohort, write_cohort
 from common.data.demographics import describe_patients, read_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES, read_site_table
@@ -37,7 +37,7 @@ def make_cohort(**changes: Any) -> Cohort:
 
 def test_the_folder_holds_tables_and_their_record(tmp_path: Path) -> None:
     record = write_cohort(make_cohort(), tmp_path / "cohort")
-    assert read_cohort(tmp_path / "cohort") == json.loads(json.dumps(record))
+    assert read_cohort_record(tmp_path / "cohort") == json.loads(json.dumps(record))
     assert list(site_table_paths(tmp_path / "cohort")) == ["micu"]
     table = read_site_table(site_table_paths(tmp_path / "cohort")["micu"])
     assert (table.info.site, table.info.source, table.info.cohort_rule) == ("micu", "made", "all")
@@ -60,7 +60,7 @@ def test_what_is_known_of_the_patients_lies_beside_the_tables(tmp_path: Path) ->
 
 
 def test_a_strangers_table_of_patients_is_not_replaced(tmp_path: Path) -> None:
-    write_cohort(make_cohort(), tmp_path / "cohort")  # a source that tells neither age nor sex
+    write_cohort(make_cohort(), tmp_path / "cohort")  # a source without age and sex
     theirs = tmp_path / "cohort" / "patients.parquet"
     theirs.write_bytes(b"somebody else's")
     with pytest.raises(CohortError, match=r"holds patients\.parquet beside its cohort"):
@@ -115,17 +115,6 @@ def test_an_empty_cohort_names_the_rule_that_emptied_it(tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="no stay is left after the rule 'sepsis by the rule"):
         write_cohort(make_cohort(sites={}, flow=flow), tmp_path / "cohort")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_without_a_cohort_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match="holds no cohort; make one with"):
-        read_cohort(tmp_path)
-    (tmp_path / "cohort.json").write_text('{"schema_version": 99}')
-    with pytest.raises(CohortError, match="schema version 99"):
-        read_cohort(tmp_path)
-    (tmp_path / "cohort.json").write_text("{half")
-    with pytest.raises(CohortError, match="cannot be read"):
-        read_cohort(tmp_path)
 
 
 def test_the_sites_table_shows_each_site(tmp_path: Path) -> None:

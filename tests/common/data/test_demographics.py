@@ -62,5 +62,5 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 def test_a_patient_who_is_named_twice_is_refused(tmp_path: Path) -> None:
     twice = pd.DataFrame({"patient_id": ["1", "1"], "age_band": ["80+", ""], "sex": ["", "male"]})
     write_patients(twice, tmp_path / PATIENTS_FILE)
-    with pytest.raises(CohortError, match="names a patient twice"):
+    with pytest.raises(CohortError, match="has a patient twice"):
         read_patients(tmp_path)

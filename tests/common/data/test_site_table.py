@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data.site_table import (
-    COLUMNS,
+    SITE_TABLE_COLUMNS,
     VITAL_NAMES,
     VITALS,
     SiteTable,
@@ -47,7 +47,7 @@ def table() -> SiteTable:
 
 def test_steps_are_filled_up_and_sorted() -> None:
     frame = table().frame
-    assert list(frame.columns) == list(COLUMNS)
+    assert list(frame.columns) == list(SITE_TABLE_COLUMNS)
     assert frame[["patient_id", "stay_id", "step"]].to_numpy().tolist() == [
         ["10", "7", 0],
         ["10", "7", 1],
@@ -111,7 +111,7 @@ def with_value(column: str, row: int, value: Any) -> SiteTable:
         ("heart_rate", 0, np.inf, "row 0: heart_rate is outside"),
         ("spo2", 0, 100.5, "row 0: spo2 is outside 0 < x <= 100 %"),
         ("temperature_c", 4, 98.6, "row 4: temperature_c is outside"),
-        ("step", 1, 5, "row 1: step breaks the run"),
+        ("step", 1, 5, "row 1: step is not the next"),
         ("stay_id", 0, None, "row 0: stay_id is empty"),
         ("patient_id", 3, "", "row 3: patient_id is empty"),
         ("split", 0, "holdout", "row 0: split is not the one"),
@@ -127,7 +127,7 @@ def test_a_broken_row_is_named(column: str, row: int, value: Any, message: str) 
 def test_a_stay_of_two_patients_is_named() -> None:
     frame = table().frame
     frame.loc[[4, 5], "stay_id"] = "7"
-    with pytest.raises(SiteTableError, match="row 4: stay_id stands in two places"):
+    with pytest.raises(SiteTableError, match="row 4: stay_id occurs in two places"):
         validate_site_table(SiteTable(frame, INFO))
 
 
@@ -138,7 +138,7 @@ def test_broken_columns_are_named() -> None:
         (frame.assign(name="x"), "has the unknown name"),
         (frame.astype({"sbp": "float64"}), "column sbp is float64, expected float32"),
         (frame.astype({"step": "int64"}), "column step is int64, expected int32"),
-        (frame[list(reversed(COLUMNS))], "out of order"),
+        (frame[list(reversed(SITE_TABLE_COLUMNS))], "out of order"),
         (frame.iloc[:0], "has no rows"),
     ):
         with pytest.raises(SiteTableError, match=message):
@@ -160,7 +160,7 @@ def test_unreadable_files_are_refused_by_name(tmp_path: Path) -> None:
         read_site_table(text)
     plain = tmp_path / "plain.parquet"
     pq.write_table(pa.table({"a": [1]}), plain)
-    with pytest.raises(SiteTableError, match="carries no valid fedvitals metadata"):
+    with pytest.raises(SiteTableError, match="has no valid fedvitals metadata"):
         read_site_table(plain)
 
 

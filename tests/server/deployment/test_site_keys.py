@@ -127,7 +127,7 @@ def test_what_is_no_key_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_name_that_no_site_can_have(keys: SiteKeys, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="a site's name is"):
+    with pytest.raises(UsageError, match="a site's name has"):
         keys.add("../ccu", make_key(tmp_path))
     with pytest.raises(UsageError, match=r"unknown|no site"):
         keys.remove("ccu")

@@ -19,7 +19,6 @@ from common.errors import AdapterError
 from server.rounds.reply_validation import (
     SiteReply,
     check_adapter,
-    printable,
     refuse_outliers,
     validate_reply,
 )
@@ -214,8 +213,3 @@ def test_at_least_half_of_the_sites_are_kept(norms: list[float], factor: float) 
     kept = sum(reply.accepted for reply in judged.values())
     assert 2 * kept >= len(norms)
     assert refuse_outliers(replies(norms), 0) == replies(norms)
-
-
-def test_a_site_s_text_becomes_one_bounded_line() -> None:
-    assert printable("fine\n[INFO] forged\x1b[2J") == "fine?[INFO] forged?[2J"
-    assert len(printable("x" * 10_000)) == 200

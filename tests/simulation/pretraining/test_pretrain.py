@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from common.errors import UsageError
+from common.hashing import file_sha256
 from simulation.pretraining import NANO_MODELS, default_folder, nano_model, pretrain
-from simulation.pretraining.export import sha256
 from simulation.pretraining.models.chronos_bolt_nano import QUANTILES, build, window_loss
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.train import WindowBatch
@@ -53,7 +53,7 @@ def test_the_recipe_remakes_the_weights(tmp_path: Path) -> None:
     pretrain(NAME, tmp_path / "b", steps=recipe.steps, seed=recipe.seed)
     pretrain(NAME, tmp_path / "c", steps=3, seed=12)
 
-    first, again, other = (sha256(tmp_path / name / "model.safetensors") for name in "abc")
+    first, again, other = (file_sha256(tmp_path / name / "model.safetensors") for name in "abc")
     assert first == again == record["sha256"]["model.safetensors"]
     assert first != other
     assert record["command"].endswith("pretrain chronos-bolt-nano --steps 3 --seed 11")

@@ -9,8 +9,9 @@ import re
 import pytest
 import torch
 
+from common.hashing import file_sha256
 from simulation.pretraining import NANO_MODELS, default_folder
-from simulation.pretraining.export import render_card, sha256
+from simulation.pretraining.export import render_card
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.train import evaluate, held_out_batches
 
@@ -24,7 +25,7 @@ def test_recipe_is_the_one_in_the_code_and_names_the_file(name: str) -> None:
 
     recipe = PretrainingRecipe.from_json(record["recipe"])
     assert recipe.to_json() == NANO_MODELS[name].recipe.to_json()
-    assert record["sha256"]["model.safetensors"] == sha256(folder / "model.safetensors")
+    assert record["sha256"]["model.safetensors"] == file_sha256(folder / "model.safetensors")
     assert record["series_drawn"] == recipe.series_count
 
 

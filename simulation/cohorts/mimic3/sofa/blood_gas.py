@@ -21,7 +21,7 @@ _FIO2_PERCENT = (3420, 3422)
 _FIO2_FRACTION = 190
 _FIO2_METAVISION = 223835
 ITEMS: frozenset[int] = frozenset({*_FIO2_PERCENT, _FIO2_FRACTION, _FIO2_METAVISION})
-"""The item ids of CHARTEVENTS that this component reads."""
+"""Item ids of CHARTEVENTS that this component reads."""
 
 _CHARTED_FIO2_VALID_H = 4
 
@@ -30,7 +30,7 @@ def pao2_fio2(tables: MimicTables, chartevents: str, windows: str) -> str:
     """Return a query for the PaO2/FiO2 ratios of the arterial gases in each window.
 
     Args:
-        tables: holds LABEVENTS.
+        tables: has LABEVENTS.
         chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
         windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_end`.
 

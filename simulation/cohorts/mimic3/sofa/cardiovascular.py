@@ -7,7 +7,7 @@
 | dopamine       | 30043, 30307 (ug/kg/min)                         | 221662         |
 | dobutamine     | 30042, 30306 (ug/kg/min)                         | 221653         |
 
-MetaVision's rates are ug/kg/min. The unit that stands in the row comes before that of the item. A
+MetaVision's rates are ug/kg/min. The row's unit has priority over the item's. A
 rate in ug/min is divided by the patient's weight: the mean of the weights charted from a day before
 the window to its end (CHARTEVENTS 762, 763, 3580, 3723, 226512 in kg; 3581 in lb; 3582 in oz).
 
@@ -33,11 +33,11 @@ WEIGHTS = {
 }
 
 ITEMS: frozenset[int] = frozenset({*MEAN_PRESSURES, *WEIGHTS})
-"""The item ids of CHARTEVENTS that this component reads."""
+"""Item ids of CHARTEVENTS that this component reads."""
 
 _PER_MINUTE = "mcgmin"
 _PER_KG_MINUTE = "mcgkgmin"
-# Item: drug, and the unit of its rate where the row has none.
+# Item: drug, and the unit of its rate if the row has none.
 VASOPRESSORS: dict[int, tuple[str, str]] = {
     30047: ("norepinephrine", _PER_MINUTE),
     30120: ("norepinephrine", _PER_KG_MINUTE),
@@ -62,14 +62,14 @@ def score(tables: MimicTables, chartevents: str, windows: str) -> str:
 
     A mean pressure below 70 mmHg is 1 point; dobutamine, or dopamine up to 5 ug/kg/min, 2;
     dopamine above 5, or epinephrine or norepinephrine up to 0.1, 3; above 15 or 0.1, 4. A drug
-    whose dose cannot be told (no weight is known) has the least points of that drug.
+    whose dose is unknown (no weight is known) has the least points of that drug.
 
     Args:
-        tables: holds INPUTEVENTS_CV, INPUTEVENTS_MV and ICUSTAYS.
+        tables: has INPUTEVENTS_CV, INPUTEVENTS_MV and ICUSTAYS.
         chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
         windows: DuckDB table: `window_id`, `subject_id`, `window_start`, `window_end`.
     """
-    # Rounded, since a mean of weights depends in its last bit on the order in which they were read.
+    # Rounded, since the last bit of a mean of weights depends on the order of the rows.
     return f"""
         WITH infusions AS ({_infusions(tables)}),
         weights AS ({_weights(chartevents, windows)}),
@@ -102,7 +102,7 @@ def score(tables: MimicTables, chartevents: str, windows: str) -> str:
 
 
 def _infusions(tables: MimicTables) -> str:
-    # A rate of 0 marks the end of an infusion; a rewritten order never reached the patient.
+    # A rate of 0 marks the end of an infusion; a rewritten order was never given.
     items = ", ".join(str(item) for item in VASOPRESSORS)
     carevue = tables.load("INPUTEVENTS_CV", _NEEDED_FOR, where=f"itemid IN ({items})")
     metavision = tables.load("INPUTEVENTS_MV", _NEEDED_FOR, where=f"itemid IN ({items})")

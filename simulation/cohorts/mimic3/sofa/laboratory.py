@@ -1,6 +1,6 @@
-"""The laboratory values of SOFA, and the components that rest on one of them alone.
+"""Laboratory values of SOFA, and the components that use a single one: coagulation, liver.
 
-| value      | LABEVENTS item | unit   | taken as valid |
+| value      | LABEVENTS item | unit   | valid range    |
 |------------|----------------|--------|----------------|
 | platelets  | 51265          | K/uL   | 0 < x <= 10000 |
 | bilirubin  | 50885          | mg/dL  | 0 < x <= 150   |
@@ -23,10 +23,10 @@ _ITEMS = (PLATELETS, BILIRUBIN, CREATININE, SPECIMEN, FIO2, PO2)
 
 
 def labevents(tables: MimicTables) -> str:
-    """Load the LABEVENTS rows of all components at once; return the DuckDB table's name.
+    """Load the LABEVENTS rows of all components; return the DuckDB table's name.
 
     Raises:
-        SourceError: where LABEVENTS is absent.
+        SourceError: LABEVENTS is absent.
     """
     items = ", ".join(str(item) for item in sorted(_ITEMS))
     return tables.load("LABEVENTS", "SOFA (sepsis3)", where=f"itemid IN ({items})")
@@ -55,7 +55,7 @@ def extreme(tables: MimicTables, windows: str, item: int, aggregate: str, name: 
     """Return a query for the extreme of a laboratory value in each window that has one.
 
     Args:
-        tables: holds LABEVENTS.
+        tables: has LABEVENTS.
         windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_end`.
         item: the item id.
         aggregate: ``min`` or ``max``.

@@ -6,10 +6,10 @@
 | verbal | 723                  | 223900     | 5      |
 | motor  | 454                  | 223901     | 6      |
 
-A part that was not charted is the one of the charting before, if that is less than 6 hours old,
-else normal. The tube of an intubated patient hides the verbal answer (``1.0 ET/Trach``,
-``No Response-ETT``), and sedation mostly comes with it: such a charting counts as 15, as the state
-before sedation. CareVue's charted sum (198) is not read: it stands beside its parts.
+A part that was not charted has the value of the charting before, if that is less than 6 hours old,
+else it is normal. An intubated patient cannot answer verbally (``1.0 ET/Trach``,
+``No Response-ETT``) and is mostly sedated: such a charting counts as 15, the state before sedation.
+CareVue's charted sum (198) is not read, since its parts are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EYES = (184, 220739)
 VERBAL = (723, 223900)
 MOTOR = (454, 223901)
 ITEMS: frozenset[int] = frozenset({*EYES, *VERBAL, *MOTOR})
-"""The item ids of CHARTEVENTS that this component reads."""
+"""Item ids of CHARTEVENTS that this component reads."""
 
 INTUBATED = ("1.0 ET/Trach", "No Response-ETT")
 CARRY_H = 6
@@ -61,7 +61,7 @@ def _coma_scales(chartevents: str, windows: str) -> str:
             FROM parts
             WINDOW earlier AS (PARTITION BY window_id ORDER BY charttime)
         )
-        -- What was charted through a tube (verbal 0) says nothing about the charting after it.
+        -- A charting under intubation (verbal 0) is not carried over to the next.
         SELECT window_id, CASE
                WHEN coalesce(verbal, verbal_before) = 0 THEN 15
                WHEN verbal_before = 0 THEN coalesce(eyes, 4) + coalesce(motor, 6) + verbal

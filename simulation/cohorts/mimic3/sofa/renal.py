@@ -1,10 +1,10 @@
 """Renal: the highest creatinine and the urine output of a day.
 
-Urine is every OUTPUTEVENTS row of `URINE_ITEMS`, in mL; what `IRRIGANT_IN` put into the bladder is
-taken off, rows marked as error are left out. Creatinine: see `laboratory`.
+Urine is the sum of the OUTPUTEVENTS rows of `URINE_ITEMS`, in mL, less the irrigant put into the
+bladder (`IRRIGANT_IN`); rows marked as errors are left out. Creatinine: see `laboratory`.
 
-Urine output is in mL a day. The hours that the window shares with an ICU stay, where urine is
-charted, are cut into days from their beginning; a last day of at least 12 hours is scaled to 24, a
+Urine output is in mL per day. The hours that the window shares with an ICU stay, in which urine is
+charted, are split into days from their start; a last day of at least 12 hours is scaled to 24, a
 shorter one is left out, and the lowest day counts.
 """
 
@@ -31,7 +31,7 @@ def score(tables: MimicTables, windows: str) -> str:
     is 3, below 200 is 4.
 
     Args:
-        tables: holds LABEVENTS, OUTPUTEVENTS and ICUSTAYS.
+        tables: has LABEVENTS, OUTPUTEVENTS and ICUSTAYS.
         windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_start`, `window_end`.
     """
     return f"""
@@ -54,8 +54,8 @@ def _days(tables: MimicTables, windows: str) -> str:
         "OUTPUTEVENTS", "SOFA (sepsis3): urine output", where=f"itemid IN ({items})"
     )
     icustays = tables.load("ICUSTAYS", "SOFA (sepsis3): urine output")
-    # What is charted just after the stay (emptied at the transfer) belongs to its last day. The sum
-    # is rounded, since its last bit depends on the order of the rows.
+    # Charts just after the stay (emptied at the transfer) belong to its last day. The sum is
+    # rounded, since its last bit depends on the order of the rows.
     return f"""
         WITH parts AS (
             SELECT w.window_id, s.icustay_id, w.window_start, w.window_end,

@@ -1,4 +1,4 @@
-"""Respiration: the lowest PaO2/FiO2, where below 200 mmHg counts only under ventilation."""
+"""Respiration: the lowest PaO2/FiO2; values below 200 mmHg count as such only on ventilation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ def score(tables: MimicTables, chartevents: str, windows: str) -> str:
     """Return a query for `window_id` and `score` of respiration.
 
     Below 400 mmHg is 1 point, below 300 is 2; with respiratory support below 200 is 3 and below
-    100 is 4. Each gas is scored by itself, since a low ratio without ventilation may stand beside
-    a higher one with it.
+    100 is 4. Each gas is scored by itself, since a low ratio without ventilation may occur with
+    a higher one on it.
 
     Args:
-        tables: holds LABEVENTS, PROCEDUREEVENTS_MV and ICUSTAYS.
+        tables: has LABEVENTS, PROCEDUREEVENTS_MV and ICUSTAYS.
         chartevents: DuckDB table of chart events with text values.
         windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_end`.
     """

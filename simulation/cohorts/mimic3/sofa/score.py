@@ -1,8 +1,8 @@
 """SOFA, the sequential organ failure assessment, over any windows of time.
 
 Vincent et al. 1996, doi 10.1007/BF01709751, table 3: six organ systems of 0 (normal) to 4 points,
-each by its worst value in the window; what was not measured counts 0. One module a source of
-measurements, each with its item ids:
+each by its worst value in the window; a component without a measurement counts 0. One module per
+source of measurements, each with its item ids:
 
 | component      | module         | worst value of                                              |
 |----------------|----------------|-------------------------------------------------------------|
@@ -19,10 +19,10 @@ mimic-iii/concepts). Where this module differs from its first-day SOFA, and why:
 - A ventilated ratio from 200 to 400 has the points of an unventilated one, as in the paper; there
   it has none.
 - A gas without a specimen label is arterial; there a fitted model decides, for venous ones too.
-- Urine of less than a day is scaled to a day, or left out (`renal`); there it counts as a day's.
-- An infusion that was started before the window and runs in it counts, one charted with rate 0 does
-  not, and one without a known weight has the drug's least points; there it is the other way round.
-- Rows without ICUSTAY_ID count, since patient and time place them; there they are lost.
+- Urine of less than a day is scaled to a day, or left out (`renal`); there it counts as a full day.
+- An infusion that started before the window and runs in it counts, one charted with rate 0 does
+  not, and one without a known weight has the drug's least points; there it is the opposite.
+- Rows without ICUSTAY_ID count, by patient and time; there they are lost.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from simulation.cohorts.mimic3.sofa import (
 SOFA_ITEMS: frozenset[int] = (
     blood_gas.ITEMS | ventilation.ITEMS | cardiovascular.ITEMS | neurological.ITEMS
 )
-"""The item ids of CHARTEVENTS that SOFA reads; with text values."""
+"""Item ids of CHARTEVENTS that SOFA reads, with text values."""
 
 SOFA_TABLES: tuple[str, ...] = (
     "ICUSTAYS",
@@ -51,7 +51,7 @@ SOFA_TABLES: tuple[str, ...] = (
     "OUTPUTEVENTS",
     "PROCEDUREEVENTS_MV",
 )
-"""The tables that SOFA reads beside CHARTEVENTS."""
+"""Tables that SOFA reads besides CHARTEVENTS."""
 
 COMPONENTS: tuple[str, ...] = (
     "respiration",
@@ -63,7 +63,7 @@ COMPONENTS: tuple[str, ...] = (
 )
 
 FIRST_DAY_LAB_LOOKBACK_H = 6
-"""The first day's laboratory values may be this much older than the admission to the ICU."""
+"""Hours before ICU admission from which laboratory values count for the first day."""
 
 _WINDOWS = "sofa_windows"
 
@@ -73,24 +73,23 @@ def sofa_scores(
 ) -> str:
     """Score SOFA in windows of time.
 
-    Everything that was recorded of the patient in the window counts, both ends included, whichever
-    ward or ICU stay it was recorded in.
+    All records of the patient in the window count, both ends included, from any ward or ICU stay.
 
     Args:
-        tables: holds the tables `SOFA_TABLES`.
+        tables: has the tables `SOFA_TABLES`.
         chartevents: a DuckDB table with the CHARTEVENTS rows of `SOFA_ITEMS` of these patients,
             with text values: `subject_id`, `itemid`, `charttime`, `value`, `valuenum`, `error`.
         windows: a DuckDB table: `subject_id`, `icustay_id`, `window_start`, `window_end`. A stay
             may have several windows.
-        lab_lookback_h: how much earlier than the window laboratory values may be.
+        lab_lookback_h: hours before the window from which laboratory values count.
 
     Returns:
-        The name of a DuckDB table with one row a window: `icustay_id`, `window_start`,
+        The name of a DuckDB table with one row per window: `icustay_id`, `window_start`,
         `window_end`, the six `COMPONENTS` (0 to 4, NULL where nothing was measured) and `sofa`
         (0 to 24).
 
     Raises:
-        SourceError: where one of the tables is absent.
+        SourceError: one of the tables is absent.
     """
     tables.connection.execute(
         f"""
@@ -108,8 +107,7 @@ def sofa_scores(
         "cns": neurological.score(chartevents, _WINDOWS),
         "renal": renal.score(tables, _WINDOWS),
     }
-    # One component after the other into a small table of its own, so that the memory needed is
-    # that of one join, not of six.
+    # Each component into a small table of its own: memory is that of one join, not of six.
     for component, query in queries.items():
         tables.connection.execute(f"CREATE OR REPLACE TEMP TABLE sofa_{component} AS {query}")
     joins = " ".join(f"LEFT JOIN sofa_{name} USING (window_id)" for name in COMPONENTS)
@@ -129,15 +127,15 @@ def first_day_sofa(tables: MimicTables, chartevents: str, stays: str) -> str:
     """Score SOFA in the first 24 hours of ICU stays, laboratory values from 6 hours before.
 
     Args:
-        tables: holds the tables `SOFA_TABLES`.
+        tables: has the tables `SOFA_TABLES`.
         chartevents: as for `sofa_scores`.
         stays: a DuckDB table: `subject_id`, `icustay_id`, `intime`.
 
     Returns:
-        As `sofa_scores`, one row a stay.
+        As `sofa_scores`, one row per stay.
 
     Raises:
-        SourceError: where one of the tables is absent.
+        SourceError: one of the tables is absent.
     """
     tables.connection.execute(
         f"""

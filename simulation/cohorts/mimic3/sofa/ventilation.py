@@ -1,7 +1,7 @@
 """Episodes of invasive mechanical ventilation, from the ventilator settings that are charted.
 
-Settings at most 8 hours apart belong to one episode; extubation, or oxygen given by another
-device, ends it. An episode of a single moment is none. Item ids and texts are those of the public
+Settings at most 8 hours apart belong to one episode; extubation, or oxygen by another device, ends
+it. An episode of a single moment is left out. Item ids and texts are those of the public
 MIMIC code (mimic-iii/concepts/durations/ventilation_classification).
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 
 # CHARTEVENTS: any value of these is a ventilator setting.
-SETTINGS: frozenset[int] = frozenset(
+VENTILATOR_SETTINGS: frozenset[int] = frozenset(
     (
         *(445, 448, 449, 450, 1340, 1486, 1600, 224687),  # minute volume
         *(639, 654, 681, 682, 683, 684, 224684, 224685, 224686),  # tidal volume
@@ -32,14 +32,14 @@ _DEVICE_CAREVUE = 467
 _DEVICE_METAVISION = 226732
 _EXTUBATED_CAREVUE = 640
 
-ITEMS: frozenset[int] = SETTINGS | {
+ITEMS: frozenset[int] = VENTILATOR_SETTINGS | {
     _TYPE_CAREVUE,
     _TYPE_METAVISION,
     _DEVICE_CAREVUE,
     _DEVICE_METAVISION,
     _EXTUBATED_CAREVUE,
 }
-"""The item ids of CHARTEVENTS that this component reads."""
+"""Item ids of CHARTEVENTS that this component reads."""
 
 # PROCEDUREEVENTS_MV: extubation; unplanned, by the patient; unplanned, otherwise.
 EXTUBATION_PROCEDURES = (227194, 225468, 225477)
@@ -59,7 +59,7 @@ def episodes(tables: MimicTables, chartevents: str) -> str:
     """Return a query for the episodes: `subject_id`, `starttime`, `endtime`, both included.
 
     Args:
-        tables: holds PROCEDUREEVENTS_MV and ICUSTAYS.
+        tables: has PROCEDUREEVENTS_MV and ICUSTAYS.
         chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `value`, `error`.
     """
     return f"""
@@ -91,10 +91,10 @@ def episodes(tables: MimicTables, chartevents: str) -> str:
 
 
 def _signs(tables: MimicTables, chartevents: str) -> str:
-    # One row a charted sign: is it one of ventilation, of oxygen by another device, of extubation?
+    # One row per charted sign of ventilation, of oxygen by another device, or of extubation.
     icustays = tables.load("ICUSTAYS", "SOFA (sepsis3)")
     procedures = tables.load("PROCEDUREEVENTS_MV", "SOFA (sepsis3): extubation")
-    settings = ", ".join(str(item) for item in sorted(SETTINGS))
+    settings = ", ".join(str(item) for item in sorted(VENTILATOR_SETTINGS))
     devices = ", ".join(f"'{device}'" for device in OXYGEN_DEVICES)
     extubations = ", ".join(str(item) for item in EXTUBATION_PROCEDURES)
     items = ", ".join(str(item) for item in sorted(ITEMS))

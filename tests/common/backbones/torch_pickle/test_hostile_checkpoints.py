@@ -146,7 +146,7 @@ def test_a_storage_that_is_a_call_is_not_run(checkpoint: Path, tmp_path: Path) -
         (b"\x80\x02R.", "pickle is damaged"),
         (b"", "pickle is damaged"),
         (b"\x80\x02ccollections\nOrderedDict\nK\x05\x85R.", "pickle is damaged"),
-        (b"\x80\x02cbad\x1b[2Jname\nx\n.", r"bad\\x1b\[2Jname.x, which was not run"),
+        (b"\x80\x02cbad\x1b[2Jname\nx\n.", r"bad\?\[2Jname.x, which was not run"),
     ],
     ids=[
         *("state of a function", "state of a storage", "registry", "memo", "bytes", "bytearray"),

@@ -10,7 +10,8 @@ import pytest
 from common.data import csv_stream
 from common.errors import SourceError
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import COLUMNS, MimicTables
+from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
 
 HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,VALUE,VALUENUM,VALUEUOM,ERROR"
 LINES = [
@@ -48,7 +49,7 @@ def read(folder: Path, *, with_text: bool) -> pd.DataFrame:
                 f"SELECT column_name, column_type FROM (DESCRIBE {name})"
             ).fetchall()
         )
-    assert types == {column: COLUMNS["CHARTEVENTS"][column] for column in frame.columns}
+    assert types == {column: TABLE_COLUMNS["CHARTEVENTS"][column] for column in frame.columns}
     return frame
 
 
@@ -68,7 +69,7 @@ def test_only_wanted_items_of_wanted_patients_stay(tmp_path: Path, form: str) ->
 def test_with_text_all_columns_stay(tmp_path: Path, form: str) -> None:
     write(tmp_path, form)
     frame = read(tmp_path, with_text=True)
-    assert list(frame.columns) == list(COLUMNS["CHARTEVENTS"])
+    assert list(frame.columns) == list(TABLE_COLUMNS["CHARTEVENTS"])
     assert frame["value"].tolist() == ["81", 'CMV/ASSIST, "auto"\nflow', "82"]
     assert frame["icustay_id"].fillna(-1).tolist() == [700, -1, 800]
     assert frame["valueuom"].fillna("").tolist() == ["bpm", "", "bpm"]
@@ -114,7 +115,7 @@ def test_progress_rises_to_the_size_of_the_file(tmp_path: Path, form: str) -> No
 
 
 def test_many_small_blocks_lose_no_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_stream, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(csv_stream, "CSV_BLOCK_BYTES", 1000)
     lines = [f"{n},7,70,700,211,2100-01-01 00:00:00,{n},{n},bpm,0" for n in range(5000)]
     write(tmp_path, "csv.gz", lines)
     with MimicTables(tmp_path) as tables:

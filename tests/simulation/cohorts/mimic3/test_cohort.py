@@ -76,7 +76,7 @@ def test_ages_of_shifted_births_do_not_overflow(grafted: Path, tmp_path: Path) -
 def test_era_and_units_narrow_the_cohort(grafted: Path) -> None:
     frame = cohort_frame(grafted, sepsis="none", era="metavision", units=("sicu", "micu"))
     assert set(frame["site"]) == {"sicu", "micu"}
-    # MetaVision's stays have ids from 200,000 on as CareVue's have: told apart by DBSOURCE alone.
+    # MetaVision's stays have ids from 200,000 on, as CareVue's: only DBSOURCE differs.
     everything = cohort_frame(grafted, sepsis="none", units=("sicu", "micu"))
     assert 0 < frame["stay_id"].nunique() < everything["stay_id"].nunique()
 

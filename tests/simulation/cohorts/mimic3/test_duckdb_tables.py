@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from common.data import csv_stream
 from common.data.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
-from simulation.cohorts.mimic3.duckdb_tables import COLUMNS, MimicTables
+from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
 
 PATIENTS = (
     "ROW_ID,SUBJECT_ID,GENDER,DOB\n1,10006,F,2094-03-05 00:00:00\n2,10011,M,1800-06-05 00:00:00\n"
@@ -81,7 +82,7 @@ def test_every_form_of_a_file_gives_the_same_typed_table(
         ).fetchall()
 
     assert name == "patients"
-    assert {row[0]: row[1] for row in types} == COLUMNS["PATIENTS"]
+    assert {row[0]: row[1] for row in types} == TABLE_COLUMNS["PATIENTS"]
     # A date of birth 300 years back must not overflow.
     assert rows == [(10006, "F", "2094-03-05 00:00:00"), (10011, "M", "1800-06-05 00:00:00")]
 
@@ -99,7 +100,7 @@ def test_icd_codes_keep_leading_zeros_and_empty_fields_are_null(
 
 
 def test_icd_codes_as_numbers_are_refused(tmp_path: Path) -> None:
-    columns = {name: pa.array([389]) for name in COLUMNS["DIAGNOSES_ICD"]}
+    columns = {name: pa.array([389]) for name in TABLE_COLUMNS["DIAGNOSES_ICD"]}
     pq.write_table(pa.table(columns), tmp_path / "DIAGNOSES_ICD.parquet")
     with pytest.raises(SourceError, match=r"DIAGNOSES_ICD.*icd9_code as int64.*leading zeros"):
         rows_of(tmp_path, "DIAGNOSES_ICD")
@@ -133,7 +134,7 @@ def test_blocks_are_cut_between_records_only(
     path = tmp_path / ("t.csv.gz" if zipped else "t.csv")
     data = out.getvalue().encode()
     path.write_bytes(gzip.compress(data) if zipped else data)
-    monkeypatch.setattr(csv_stream, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(csv_stream, "CSV_BLOCK_BYTES", block_bytes)
 
     stream = CsvStream(path, "T", {"n": pa.int64(), "b": pa.string(), "a": pa.string()})
     read = [tuple(row.values()) for batch in stream.batches() for row in batch.to_pylist()]

@@ -13,7 +13,7 @@ from common.data.cohort_writer import Cohort, write_cohort
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.errors import SourceError, UsageError
 from simulation.cohorts.physionet_challenge import challenge_2012
-from simulation.cohorts.physionet_challenge.challenge2012 import PARAMETERS
+from simulation.cohorts.physionet_challenge.challenge2012 import VITAL_OF_PARAMETER
 
 ARCHIVE = "challenge-2012-set-a.tar.xz"
 
@@ -184,8 +184,8 @@ def loop_hours(content: str) -> pd.DataFrame:
     charted: dict[tuple[str, str], set[tuple[str, float]]] = defaultdict(set)
     for line in content.splitlines()[1:]:
         time, parameter, text = line.split(",")
-        if parameter in PARAMETERS:
-            vital = VITALS[VITAL_NAMES.index(PARAMETERS[parameter])]
+        if parameter in VITAL_OF_PARAMETER:
+            vital = VITALS[VITAL_NAMES.index(VITAL_OF_PARAMETER[parameter])]
             if vital.valid(np.array(float(text))):
                 charted[vital.name, time].add((parameter, float(text)))
     hours: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

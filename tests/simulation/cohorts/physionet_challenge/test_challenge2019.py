@@ -11,7 +11,7 @@ from common.data.cohort_writer import Cohort, write_cohort
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.errors import FedvitalsError, SourceError, UsageError
 from simulation.cohorts.physionet_challenge import challenge_2019
-from simulation.cohorts.physionet_challenge.challenge2019 import COLUMNS
+from simulation.cohorts.physionet_challenge.challenge2019 import VITAL_OF_COLUMN
 
 ARCHIVE = "challenge-2019-training_setB-even.tar.xz"
 HEADER = "HR|O2Sat|Temp|SBP|MAP|DBP|Resp|EtCO2|Age|Gender|Unit1|Unit2|ICULOS|SepsisLabel"
@@ -260,7 +260,7 @@ def loop_hours(rows: list[dict[str, str]]) -> pd.DataFrame:
     found: dict[int, dict[str, float]] = {}
     for row in rows:
         step = int(row["ICULOS"]) - int(rows[0]["ICULOS"])
-        for column, name in COLUMNS.items():
+        for column, name in VITAL_OF_COLUMN.items():
             value = float(row[column])
             if VITALS[VITAL_NAMES.index(name)].valid(np.array(value)):
                 found.setdefault(step, {})[name] = value

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data.site_table import VITAL_NAMES, VITALS
-from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, step_means
+from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, means_per_step
 
 Entry = tuple[int, int, int, int, float]
 """Record, vital, parameter, minute and value."""
@@ -50,7 +50,7 @@ def loop_means(entries: list[Entry], step_minutes: int) -> dict[tuple[int, int, 
 @given(entries, st.sampled_from([1, 30, 60, 90]))
 def test_step_means_equal_a_plain_loop(entries: list[Entry], step_minutes: int) -> None:
     kept, _ = clean(measured(entries))
-    frame = step_means(kept, step_minutes)
+    frame = means_per_step(kept, step_minutes)
 
     assert not frame.duplicated(["record", "step"]).any()
     long = frame.melt(["record", "step"]).dropna()
@@ -65,7 +65,9 @@ def test_the_order_of_the_source_means_nothing(entries: list[Entry], random: Ran
     random.shuffle(shuffled)
     one, dropped_one = clean(measured(entries))
     two, dropped_two = clean(measured(shuffled))
-    pd.testing.assert_frame_equal(step_means(one, 60), step_means(two, 60), check_exact=True)
+    pd.testing.assert_frame_equal(
+        means_per_step(one, 60), means_per_step(two, 60), check_exact=True
+    )
     assert dropped_one == dropped_two
 
 
@@ -81,7 +83,7 @@ def test_drops_are_counted_by_reason() -> None:
         measured(
             [
                 (0, HR, 0, 5, 80.0),
-                (0, HR, 0, 5, 80.0),  # said twice
+                (0, HR, 0, 5, 80.0),  # a duplicate
                 (0, HR, 0, 5, 90.0),  # another value
                 (0, HR, 1, 5, 80.0),  # another parameter
                 (0, HR, 0, 6, 80.0),  # another time
@@ -105,10 +107,16 @@ def test_a_value_that_float32_would_round_onto_the_limit_is_dropped() -> None:
     assert kept.vital.tolist() == [TEMPERATURE]
 
 
+def test_a_value_that_millionths_round_onto_the_limit_is_dropped() -> None:
+    kept, dropped = clean(measured([(0, HR, 0, 0, 1e-7), (0, HR, 0, 0, 1e-6)]))
+    assert dropped == {"impossible value": 1}
+    assert len(means_per_step(kept, 60)) == 1
+
+
 def test_cuff_and_line_of_one_minute_weigh_once() -> None:
     kept, _ = clean(
         measured([(0, SBP, 0, 10, 100.0), (0, SBP, 1, 10, 120.0), (0, SBP, 0, 50, 140.0)])
     )
-    frame = step_means(kept, 60)
+    frame = means_per_step(kept, 60)
     assert frame["sbp"].tolist() == [125.0]  # not 120, the mean of the three
     assert frame["sbp"].dtype == np.float32

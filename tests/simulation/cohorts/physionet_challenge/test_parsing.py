@@ -6,12 +6,16 @@ import pytest
 
 from common.errors import SourceError
 from simulation.cohorts.physionet_challenge import parsing
-from simulation.cohorts.physionet_challenge.archive import Record
-from simulation.cohorts.physionet_challenge.parsing import numbers, parse_records, record_maximum
+from simulation.cohorts.physionet_challenge.archive import StayRecord
+from simulation.cohorts.physionet_challenge.parsing import (
+    parse_numbers,
+    parse_records,
+    record_maximum,
+)
 
 
 def rows(*contents: bytes, columns: tuple[str, ...] = ("a", "b")) -> list[tuple[object, ...]]:
-    records = [Record(f"r/{index}.txt", content) for index, content in enumerate(contents)]
+    records = [StayRecord(f"r/{index}.txt", content) for index, content in enumerate(contents)]
     table = parse_records(records, ",", columns)
     return list(zip(*(table[name].to_pylist() for name in (*columns, "record")), strict=True))
 
@@ -76,14 +80,14 @@ def test_a_malformed_record_is_named(content: bytes, message: str) -> None:
 
 def test_numbers_tells_nothing_from_no_number() -> None:
     texts = ["1", "-1.5", ".5", "2.", "1e2", "", "NaN", "abc", "1,5", "inf", "0x10", "--1"]
-    values, wrong = numbers(pa.chunked_array([texts[:3], texts[3:]]))
+    values, wrong = parse_numbers(pa.chunked_array([texts[:3], texts[3:]]))
     assert values[:5].tolist() == [1, -1.5, 0.5, 2, 100]
     assert np.isnan(values[5:]).all()
     assert wrong.tolist() == [False] * 7 + [True] * 5
 
 
 def test_record_maximum_passes_over_gaps() -> None:
-    records = [Record(str(index), b"") for index in range(3)]
+    records = [StayRecord(str(index), b"") for index in range(3)]
     table = pa.table({"record": pa.array([0, 0, 0, 2], pa.int32())})
     largest = record_maximum(np.array([1.0, np.nan, 3.0, np.nan]), table, records)
     np.testing.assert_array_equal(largest, [3, np.nan, np.nan])

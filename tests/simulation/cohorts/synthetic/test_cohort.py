@@ -61,12 +61,12 @@ def test_some_sepsis_is_coded_for_one_rule_only(folder: Path, cohort: Cohort, ru
     assert stay_ids(mimic3_cohort(folder, Mimic3Settings(sepsis=rule))) - stay_ids(cohort)
 
 
-def test_dirt_leaves_no_trace_in_the_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_leaves_no_trace_in_sites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def keep_clean(_: object, stays: pd.DataFrame, vitals: Events) -> Events:
         return vitals
 
     write_synthetic_mimic(tmp_path / "dirty", stays=120)
-    monkeypatch.setattr(synthetic, "spoil", keep_clean)
+    monkeypatch.setattr(synthetic, "add_noise", keep_clean)
     write_synthetic_mimic(tmp_path / "clean", stays=120)
 
     dirty, clean = (

@@ -12,7 +12,7 @@ import pytest
 from common.errors import CohortError, UsageError
 from simulation.cohorts import synthetic
 from simulation.cohorts.synthetic import write_synthetic_mimic
-from simulation.cohorts.synthetic.tables import COLUMNS
+from simulation.cohorts.synthetic.tables import MIMIC_COLUMNS
 
 STAYS = 150
 
@@ -81,7 +81,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tables(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
-        for table in COLUMNS:
+        for table in MIMIC_COLUMNS:
             connection.execute(
                 f"CREATE TABLE {table} AS SELECT * FROM read_csv('{folder}/{table}.csv.gz')"
             )
@@ -98,7 +98,7 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_do_not(folder: Path, tmp_p
     write_synthetic_mimic(tmp_path / "again", stays=STAYS, seed=3)
     write_synthetic_mimic(tmp_path / "other", stays=STAYS, seed=4)
 
-    for table in sorted(COLUMNS):
+    for table in sorted(MIMIC_COLUMNS):
         name = f"{table}.csv.gz"
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes(), table
         if table != "D_ITEMS":
@@ -107,19 +107,19 @@ def test_equal_seeds_give_equal_bytes_and_other_seeds_do_not(folder: Path, tmp_p
 
 def test_folder_holds_every_table_with_its_header_and_rows(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
-        f"{table}.csv.gz" for table in sorted(COLUMNS)
+        f"{table}.csv.gz" for table in sorted(MIMIC_COLUMNS)
     ]
-    for table, columns in COLUMNS.items():
+    for table, columns in MIMIC_COLUMNS.items():
         with gzip.open(folder / f"{table}.csv.gz", "rt") as file:
             assert file.readline() == ",".join(f'"{column}"' for column in columns) + "\n"
             assert file.readline().startswith("1,"), f"{table} has no first row"
 
 
-@pytest.mark.parametrize("table", sorted(COLUMNS))
+@pytest.mark.parametrize("table", sorted(MIMIC_COLUMNS))
 def test_columns_are_those_of_the_published_tables(table: str, shared_data: Path) -> None:
     with gzip.open(shared_data / "mimic3-demo-grafted" / f"{table}.csv.gz", "rt") as file:
         published = file.readline().strip().replace('"', "").split(",")
-    assert list(COLUMNS[table]) == published
+    assert list(MIMIC_COLUMNS[table]) == published
 
 
 @pytest.mark.parametrize("trap", TRAPS)
@@ -145,7 +145,7 @@ def test_number_of_stays_is_exact_across_blocks(tmp_path: Path) -> None:
 
 
 def test_tables_refer_to_one_another(tables: duckdb.DuckDBPyConnection) -> None:
-    for table in sorted(set(COLUMNS) - {"D_ITEMS"}):
+    for table in sorted(set(MIMIC_COLUMNS) - {"D_ITEMS"}):
         orphans = f"FROM {table} ANTI JOIN PATIENTS USING (SUBJECT_ID)"
         assert count(tables, orphans) == 0, table
     assert count(tables, "FROM ICUSTAYS ANTI JOIN ADMISSIONS USING (SUBJECT_ID, HADM_ID)") == 0

@@ -10,8 +10,8 @@ import torch
 
 from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
+from common.hashing import file_sha256
 from simulation.pretraining import NANO_MODELS, default_folder, pretrain
-from simulation.pretraining.export import sha256
 from simulation.pretraining.models.moirai_nano import (
     QUANTILES,
     build,
@@ -50,7 +50,7 @@ def test_a_run_writes_the_layout_of_the_hub_and_remakes_itself(tmp_path: Path) -
 
     names = {"README.md", "config.json", "model.safetensors", "recipe.json", "training_log.csv"}
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
-    first, again = (sha256(tmp_path / name / "model.safetensors") for name in "ab")
+    first, again = (file_sha256(tmp_path / name / "model.safetensors") for name in "ab")
     assert first == again
     versions = json.loads((tmp_path / "a" / "recipe.json").read_text())["versions"]
     assert "timecopilot-uni2ts" in versions

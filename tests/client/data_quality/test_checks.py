@@ -18,8 +18,8 @@ from tests.client.ingest.hospital import run as ingest
 PATIENTS, HOURS = 100, 48
 
 
-def believable() -> pd.DataFrame:
-    """Steps of patients at whom nothing looks wrong."""
+def plausible() -> pd.DataFrame:
+    """Steps of patients without any finding."""
     rng = np.random.default_rng(0)
     rows = pd.DataFrame({"patient_id": np.repeat(np.arange(PATIENTS), HOURS)})
     rows["stay_id"] = rows["patient_id"]
@@ -42,7 +42,7 @@ def codes_of(folder: Path) -> set[str]:
 
 
 def test_nothing_looks_wrong_with_believable_patients(tmp_path: Path) -> None:
-    (report,) = check_folder(folder_with(tmp_path, believable()))
+    (report,) = check_folder(folder_with(tmp_path, plausible()))
     assert codes_of(tmp_path / "cohort") == set()
     assert (report.patients, report.stays, report.hours) == (PATIENTS, PATIENTS, PATIENTS * HOURS)
     assert sum(split.patients for split in report.splits.values()) == PATIENTS
@@ -114,7 +114,7 @@ def with_pauses(rows: pd.DataFrame) -> None:
     ],
 )
 def test_what_looks_wrong_is_found(tmp_path: Path, spoil: Any, codes: set[str]) -> None:
-    rows = believable()
+    rows = plausible()
     spoil(rows)
     assert codes <= codes_of(folder_with(tmp_path, rows))
     (report,) = check_folder(tmp_path / "cohort")
@@ -125,7 +125,7 @@ def test_what_looks_wrong_is_found(tmp_path: Path, spoil: Any, codes: set[str]) 
 def test_a_table_without_a_window_cannot_be_trained_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = believable()
+    rows = plausible()
     folder = folder_with(tmp_path, rows[rows["step"] < 6])
     assert run(app, ["check", str(folder)]) == 9
     text = capsys.readouterr().out
@@ -135,14 +135,14 @@ def test_a_table_without_a_window_cannot_be_trained_on(
 
 
 def test_few_patients_are_warned_of(tmp_path: Path) -> None:
-    rows = believable()
+    rows = plausible()
     assert "few-patients" in codes_of(folder_with(tmp_path, rows[rows["patient_id"] < 30]))
 
 
 def test_the_page_fits_eighty_columns_and_json_says_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = folder_with(tmp_path, believable())
+    folder = folder_with(tmp_path, plausible())
     assert run(app, ["check", str(folder)]) == 0
     page = capsys.readouterr().out
     assert all(vital.label in page for vital in VITALS)
@@ -167,7 +167,7 @@ def test_a_folder_without_a_table_is_named(
 def test_a_record_that_cannot_be_read_is_named(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = folder_with(tmp_path, believable())
+    folder = folder_with(tmp_path, plausible())
     (folder / "ingest.json").write_text(text)
     assert run(app, ["check", str(folder)]) == 4
     error = capsys.readouterr().err
@@ -207,7 +207,7 @@ def test_what_the_ingest_saw_is_told(tmp_path: Path) -> None:
     scratch = tmp_path / ".out.abc.partial"
     scratch.mkdir()
     write_site_table(
-        make_site_table(believable(), SiteTableInfo("st-mary", "own-export", "all", 60)),
+        make_site_table(plausible(), SiteTableInfo("st-mary", "own-export", "all", 60)),
         out / "sites" / "st-mary.parquet",
     )
     assert {"changed", "left-over"} <= codes_of(out)

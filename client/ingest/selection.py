@@ -1,0 +1,106 @@
+"""Selection of the stays that a site table keeps, each rule with its count.
+
+First the hospital's own choice (lists of ids, a flag), then what a site table requires of a stay.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from client.ingest.mapping import SiteMapping
+from common.data.exclusion_flow import ExclusionFlow
+from common.data.step_means import MINUTE_US
+from common.errors import SourceError
+
+_HOUR_US = 60 * MINUTE_US
+_DAY_US = 24 * _HOUR_US
+_COMMENT = "#"
+
+
+def stay_frame(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
+    """Return the stays, one per row, sorted by patient and stay.
+
+    Returns:
+        `stay` (number), `patient_id`, `stay_id` (str), `is_single`, `chosen` (bool), `last_us`
+        (microseconds from the start to the last valid measurement; -1 without one).
+    """
+    return connection.execute(
+        """
+        SELECT s.stay, p.patient AS patient_id, s.id AS stay_id, s.is_single,
+            coalesce(s.chosen, false) AS chosen, coalesce(m.last_us, -1) AS last_us
+        FROM stays s JOIN people p ON s.patient = p.person LEFT JOIN (
+            SELECT stay, max(since_us) AS last_us FROM measured WHERE reason IS NULL GROUP BY stay
+        ) m ON s.stay = m.stay
+        ORDER BY p.patient, s.id, s.stay"""
+    ).df()
+
+
+def choose_stays(
+    stays: pd.DataFrame, mapping: SiteMapping, flow: ExclusionFlow
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Apply the cohort's rules in a fixed order and count the stays left after each.
+
+    Args:
+        stays: from `stay_frame`.
+        mapping: has the rules.
+        flow: gets the counts.
+
+    Returns:
+        The stays kept; and, by list of ids, the number of its ids that no stay has.
+
+    Raises:
+        SourceError: a list of ids cannot be read.
+    """
+    stays = stays.assign(unit=mapping.site)
+    flow.record("stays in the source", stays)
+    if not stays["is_single"].all():
+        stays = stays[stays["is_single"]]
+        flow.record("an id that is one patient's", stays)
+    stays, missing = _chosen(stays, mapping, flow)
+    stays = stays[stays["last_us"] >= 0]
+    flow.record("with a vital sign", stays)
+    stays = stays[stays["last_us"] < mapping.stay.max_days * _DAY_US]
+    flow.record(f"at most {mapping.stay.max_days} days", stays)
+    step_us = mapping.table.step_minutes * MINUTE_US
+    # A step counts in full, as in the site table.
+    lengths = (stays["last_us"].to_numpy(np.int64) // step_us + 1) * step_us
+    stays = stays[lengths >= mapping.cohort.min_hours * _HOUR_US]
+    flow.record(f"at least {mapping.cohort.min_hours:g} h of vital signs", stays)
+    return stays, missing
+
+
+def _chosen(
+    stays: pd.DataFrame, mapping: SiteMapping, flow: ExclusionFlow
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    cohort, missing = mapping.cohort, {}
+    for column, file in (("patient_id", cohort.keep_patients), ("stay_id", cohort.keep_stays)):
+        if file:
+            ids = _read_ids(mapping.folder / file)
+            missing[column] = len(ids - set(stays[column]))
+            stays = stays[stays[column].isin(ids)]
+            flow.record(f"in the list of {column.removesuffix('_id')}s to keep", stays)
+    if cohort.flag:
+        stays = stays[stays["chosen"]]
+        flow.record("flagged by the hospital", stays)
+    return stays, missing
+
+
+def _read_ids(path: Path) -> set[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SourceError(f"the list of ids {path} cannot be read: {reason}") from error
+    ids = {line.strip() for line in lines}
+    return {id_ for id_ in ids if id_ and not id_.startswith(_COMMENT)}
+
+
+def keep_stays(connection: duckdb.DuckDBPyConnection, kept: pd.DataFrame) -> None:
+    """Create the table `kept`: the numbers of the stays kept."""
+    connection.register("kept_frame", kept[["stay"]])
+    connection.execute("CREATE TABLE kept AS SELECT stay FROM kept_frame")
+    connection.unregister("kept_frame")

@@ -1,0 +1,108 @@
+"""Columns of MIMIC-III v1.4 that the cohort code reads, with their SQL types.
+
+All types are stated, none is guessed from a sample: an ICD code keeps its leading zeros whatever
+the first thousand rows look like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "ICUSTAYS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "icustay_id": "BIGINT",
+        "dbsource": "VARCHAR",
+        "first_careunit": "VARCHAR",
+        "intime": "TIMESTAMP",
+        "outtime": "TIMESTAMP",
+    },
+    "PATIENTS": {"subject_id": "BIGINT", "gender": "VARCHAR", "dob": "TIMESTAMP"},
+    "ADMISSIONS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "admittime": "TIMESTAMP",
+        "dischtime": "TIMESTAMP",
+        "deathtime": "TIMESTAMP",
+    },
+    "DIAGNOSES_ICD": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "seq_num": "INTEGER",
+        "icd9_code": "VARCHAR",
+    },
+    "PROCEDURES_ICD": {"hadm_id": "BIGINT", "icd9_code": "VARCHAR"},
+    "MICROBIOLOGYEVENTS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "chartdate": "TIMESTAMP",
+        "charttime": "TIMESTAMP",
+        "spec_type_desc": "VARCHAR",
+        "org_name": "VARCHAR",
+    },
+    "PRESCRIPTIONS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "icustay_id": "BIGINT",
+        "startdate": "TIMESTAMP",
+        "enddate": "TIMESTAMP",
+        "drug_type": "VARCHAR",
+        "drug": "VARCHAR",
+        "route": "VARCHAR",
+    },
+    "LABEVENTS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "itemid": "INTEGER",
+        "charttime": "TIMESTAMP",
+        "value": "VARCHAR",
+        "valuenum": "DOUBLE",
+    },
+    "INPUTEVENTS_CV": {
+        "icustay_id": "BIGINT",
+        "charttime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "amount": "DOUBLE",
+        "rate": "DOUBLE",
+        "rateuom": "VARCHAR",
+    },
+    "INPUTEVENTS_MV": {
+        "icustay_id": "BIGINT",
+        "starttime": "TIMESTAMP",
+        "endtime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "rate": "DOUBLE",
+        "rateuom": "VARCHAR",
+        "amount": "DOUBLE",
+        "amountuom": "VARCHAR",
+        "patientweight": "DOUBLE",
+        "statusdescription": "VARCHAR",
+    },
+    "OUTPUTEVENTS": {
+        "icustay_id": "BIGINT",
+        "charttime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "value": "DOUBLE",
+        "iserror": "INTEGER",
+    },
+    "PROCEDUREEVENTS_MV": {
+        "icustay_id": "BIGINT",
+        "starttime": "TIMESTAMP",
+        "endtime": "TIMESTAMP",
+        "itemid": "INTEGER",
+        "statusdescription": "VARCHAR",
+    },
+    "CHARTEVENTS": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "icustay_id": "BIGINT",
+        "itemid": "INTEGER",
+        "charttime": "TIMESTAMP",
+        "value": "VARCHAR",
+        "valuenum": "DOUBLE",
+        "valueuom": "VARCHAR",
+        "error": "INTEGER",
+    },
+}
+"""Every table and column that the cohort code reads, with the SQL type it is given."""

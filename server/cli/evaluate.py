@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import split_pairs
-from common.console import output_console
+from common.console import HiddenName, output_console
 
 AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
@@ -33,7 +33,8 @@ Backbone = Annotated[
 ]
 Config = Annotated[
     list[str] | None,
-    typer.Option("-c", "--config", metavar="KEY=VALUE", help="A setting windows.*; repeatable."),
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting windows.*; repeatable."),
+    HiddenName("--config"),
 ]
 Examples = Annotated[
     bool | None,

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import output_console
+from common.console import HiddenName, output_console
 from common.errors import UsageError
 from common.paths import current_cohort, home
 
@@ -27,7 +27,8 @@ Rounds = Annotated[int | None, typer.Option(help="Rounds of the federation.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("-c", "--config", metavar="KEY=VALUE", help="Any setting, as often as needed."),
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting of the run; repeatable."),
+    HiddenName("--config"),
 ]
 Sites = Annotated[
     list[str] | None,

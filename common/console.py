@@ -153,6 +153,11 @@ def output_console() -> Console:
     return console if console.is_terminal else Console(width=PIPED_COLUMNS)
 
 
+def print_line(text: str) -> None:
+    """Print a line as it is and flush it: no wrapping, no markup, and a log does not lag behind."""
+    print(text, flush=True)
+
+
 def narrow_table(title: str, text_columns: Sequence[str], number_columns: Sequence[str]) -> Table:
     """Return an empty table that stays readable at 80 columns.
 

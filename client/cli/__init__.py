@@ -1,4 +1,4 @@
-"""Commands of `python -m client`, a file each. They parse options and print; the work is elsewhere."""
+"""Commands of `python -m client`, a file each: they parse options, call the work, and print."""
 
 from __future__ import annotations
 

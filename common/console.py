@@ -72,7 +72,7 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None, program: str | None
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        result = click_command(app).main(arguments, program, standalone_mode=True)
+        result: Any = click_command(app).main(arguments, program, standalone_mode=True)
     except SystemExit as stop:
         return _exit_code(stop.code)
     except FedvitalsError as error:

@@ -21,9 +21,15 @@ if TYPE_CHECKING:
     from click import Context
 
 PROGRAMS = {
-    "sim": ("simulation.cli", "Make hospitals out of ICU data and run the federation here."),
+    "sim": (
+        "simulation.cli",
+        "Make hospitals out of ICU data and run the federation on one machine.",
+    ),
     "site": ("client.cli", "Prepare and run a hospital's side of a federation."),
-    "server": ("server.cli", "Run a federation over real sites, and evaluate its adapter."),
+    "server": (
+        "server.cli",
+        "Run a federation over real sites; evaluate and release its global adapter.",
+    ),
 }
 """Package of the commands and summary, by sub-command."""
 

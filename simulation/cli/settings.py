@@ -1,4 +1,4 @@
-"""`python -m simulation settings`: every key that -c takes, its default and its meaning."""
+"""`python -m simulation settings`: list of the keys that -c takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from common.config.run_config import RunConfig, Value, key_help, key_types
 from common.console import narrow_table, output_console
 
 Markdown = Annotated[
-    bool, typer.Option("--markdown", help="As the page docs/reference/settings.md.")
+    bool, typer.Option("--markdown", help="Print the page docs/reference/settings.md.")
 ]
 
 INTRODUCTION = """# Settings of a run
@@ -39,7 +39,7 @@ def settings(markdown: Markdown = False) -> None:
 
 
 def settings_page() -> str:
-    """Return the reference of all keys in Markdown, a table a section."""
+    """Return the reference of all keys in Markdown, with a table per section."""
     return INTRODUCTION + "\n".join([*_lines(), ""])
 
 
@@ -50,7 +50,7 @@ def _lines() -> Iterator[str]:
         if name != section:
             section = name
             yield from _heading(name)
-        # What stands for something else, as in <run id>, would be read as a tag.
+        # A placeholder such as <run id> would be read as an HTML tag.
         meaning = help_of[key].replace("<", "&lt;").replace("|", r"\|")
         yield f"| `{key}` | {types[key].__name__} | {_shown(value)} | {meaning} |"
 

@@ -1,7 +1,7 @@
-"""Files and folders that are whole or absent: written under a temporary name, then renamed.
+"""Atomic writes of files and folders: under a temporary name, then renamed.
 
 A process killed at any moment leaves at most a hidden `.<name>.<random>.partial` beside the target,
-which no reader of fedvitals accepts; the target itself is either the old one or the new one.
+which no reader of fedvitals accepts; the target is either the old or the new version.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ PARTIAL_SUFFIX = ".partial"
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Give a path to write to; rename it to `target` when the block ends without an error.
+    """Yield a temporary path; rename it to `target` when the block ends without an error.
 
     Args:
-        target: the file to make or to replace; its folder is made if absent.
+        target: the file to create or replace; its folder is created if absent.
 
     Yields:
-        A path in the same folder, where nothing exists yet.
+        A path in the same folder that does not exist yet.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_name(target)
@@ -38,13 +38,13 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Give an empty folder to fill; put it in `target`'s place if the block ends without an error.
+    """Yield an empty folder; move it to `target` when the block ends without an error.
 
-    An existing `target` is moved aside first and removed last, so that a crash between the two
-    renames loses neither the old content nor the new one.
+    An existing `target` is renamed first and removed last: a crash between the two renames loses
+    neither the old content nor the new one.
 
     Args:
-        target: the folder to make or to replace.
+        target: the folder to create or replace.
 
     Yields:
         An empty folder beside the target.
@@ -63,7 +63,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file whole or not at all, in UTF-8 with the newlines given."""
+    """Write a text file atomically, in UTF-8, with its newlines unchanged."""
     with atomic_file(target) as partial:
         partial.write_bytes(text.encode())
 

@@ -1,18 +1,18 @@
-"""The exceptions that end a command with one line instead of a traceback.
+"""Exceptions that end a command with one line instead of a traceback.
 
-Each class stands for one kind of mistake and carries the exit code that a script or a service
-manager sees. The message is a single line that says what is wrong, what was given and what to do.
+Each class is one kind of error, with the exit code that a script or a service manager sees. The
+message is a single line: what is wrong, what was given and what to do.
 """
 
 from __future__ import annotations
 
 
 class FedvitalsError(Exception):
-    """Base of all errors that are the user's or the environment's to mend.
+    """Base of all errors that the user can fix, in the command or in its environment.
 
     Args:
-        message: one line: what is wrong, what was given, what to do. Line breaks are folded so
-            that a log keeps one error on one line.
+        message: one line: what is wrong, what was given, what to do. Line breaks become spaces, so
+            that a log has one line per error.
     """
 
     exit_code: int = 1
@@ -28,7 +28,7 @@ class UsageError(FedvitalsError):
 
 
 class SourceError(FedvitalsError):
-    """A source of data is missing a table or a column, or a file of it is damaged."""
+    """A source of data lacks a table or a column, or has a damaged file."""
 
     exit_code = 3
 
@@ -58,7 +58,7 @@ class AdapterError(FedvitalsError):
 
 
 class ForecastError(FedvitalsError):
-    """A model gave forecasts that cannot be scored: not finite, crossing, or of a wrong shape."""
+    """A forecast cannot be scored: it is not finite, its quantiles cross, or its shape is wrong."""
 
     exit_code = 8
 
@@ -70,30 +70,30 @@ class TrainingError(FedvitalsError):
 
 
 class FederationError(FedvitalsError):
-    """A run cannot go on: too few sites, no usable reply, or its folder cannot be written."""
+    """A run cannot continue: too few sites, no usable reply, or its folder cannot be written."""
 
     exit_code = 10
 
 
 class PrivacyError(FedvitalsError):
-    """Training would break what is promised to patients, or the ledger of it cannot be kept."""
+    """Training would exceed the privacy guarantee, or the ledger cannot be written."""
 
     exit_code = 11
 
 
 class PolicyError(FedvitalsError):
-    """A site's policy is missing, cannot be read, or holds what is not known."""
+    """A site's policy is missing, invalid, or does not allow what is requested."""
 
     exit_code = 20
 
 
 class AuditError(FedvitalsError):
-    """A site's audit log has been changed, or cannot be written: nothing may leave without it."""
+    """A site's audit log has been changed, or cannot be written; without it nothing is sent."""
 
     exit_code = 21
 
 
 class NodeError(FedvitalsError):
-    """A site's node cannot be started, or the coordinator does not accept it."""
+    """A site's node cannot start, or the coordinator rejects it."""
 
     exit_code = 22

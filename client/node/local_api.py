@@ -18,7 +18,7 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.node_section import Address, ClientApiTls
 from common.errors import NodeError
-from common.flower.request_size_limit import bounded
+from common.flower.request_size_limit import limit_request_size
 
 PREFIX = "/v1/runtime/"
 ALLOWED = frozenset(
@@ -75,7 +75,9 @@ def serve_local_api(
         NodeError: where the address, the certificate or its key cannot be used.
     """
     config = uvicorn.Config(
-        app=allow_only(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
+        app=allow_only(
+            limit_request_size(create_app(state_factory=state, superexec_auth_secret=secret))
+        ),
         host=address.host,
         port=address.port,
         access_log=False,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.flower.request_size_limit import bounded
+from common.flower.request_size_limit import limit_request_size
 
 MOST = 10
 
@@ -38,7 +38,9 @@ def ask(
             statuses.append(message["status"])
 
     async def call() -> None:
-        await bounded(application, MOST)({"type": "http", "headers": headers}, receive, send)
+        await limit_request_size(application, MOST)(
+            {"type": "http", "headers": headers}, receive, send
+        )
 
     asyncio.run(call())
     return types, b"".join(read), statuses
@@ -71,7 +73,7 @@ def test_what_is_no_request_passes() -> None:
         return {}
 
     async def call() -> None:
-        await bounded(application, MOST)({"type": "lifespan"}, nothing, nothing)
+        await limit_request_size(application, MOST)({"type": "lifespan"}, nothing, nothing)
 
     asyncio.run(call())
     assert seen == ["lifespan"]

@@ -152,7 +152,7 @@ def test_a_superlink_that_hangs_is_not_waited_for(
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(FederationError, match="no answer to `flwr ls` within 120 s"):
+    with pytest.raises(FederationError, match="did not respond to `flwr ls` within 120 s"):
         flower.status("7")
 
 

@@ -228,7 +228,7 @@ def test_verify_tells_the_ways_in_which_one_is_bad(
     loose.chmod(0o644)
     assert "may be read by others" in refused("verify.sh", good, *ca, "--key", loose, code=1)
     assert "no PEM certificate" in refused("verify.sh", loose, *ca, code=1)
-    assert "is not there" in refused("verify.sh", tmp_path / "none", *ca, code=1)
+    assert "does not exist" in refused("verify.sh", tmp_path / "none", *ca, code=1)
 
 
 def test_verify_compares_the_names_of_a_server(authority: Path, tmp_path: Path) -> None:

@@ -85,8 +85,8 @@ def resolve(project: Project) -> list[Distribution]:
     """Resolve an image's requirements with pip.
 
     Raises:
-        LockError: this machine has another platform than the images, pip finds no solution, or a file
-            is not from the registry.
+        LockError: this machine is unlike the images, pip finds no solution, or a file is not
+            from the registry.
     """
     here = (platform.system(), platform.machine(), ".".join(platform.python_version_tuple()[:2]))
     if here != TARGET:

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from client.policy.approvals import Bundle
     from client.policy.policy import Policy
 
-BundlePath = Annotated[
+_BundlePath = Annotated[
     Path | None,
     typer.Argument(metavar="BUNDLE", help="The .fab file of `flwr build`.", show_default=False),
 ]
-PolicyPath = Annotated[
+_PolicyPath = Annotated[
     Path, typer.Option("--policy", metavar="FILE", help="The site's policy.toml.")
 ]
-By = Annotated[
+_By = Annotated[
     str | None,
     typer.Option("--by", metavar="NAME", help="Name of the approver. [default: this user]"),
 ]
-Study = Annotated[
+_Study = Annotated[
     str | None,
     typer.Option(metavar="TEXT", help="The study that it may run for.", show_default=False),
 ]
-Until = Annotated[
+_Until = Annotated[
     str | None,
     typer.Option(
         metavar="DATE",
@@ -43,29 +43,29 @@ Until = Annotated[
         show_default=False,
     ),
 ]
-Signature = Annotated[
+_Signature = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE", help="The author's signature. [default: BUNDLE.sig, if it exists]"
     ),
 ]
-Second = Annotated[bool, typer.Option("--second", help="Approve it as the second person.")]
-Renew = Annotated[bool, typer.Option("--renew", help="Renew the approval, with another last day.")]
-List = Annotated[bool, typer.Option("--list", help="List the approved bundles.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Approve without a prompt.")]
+_Second = Annotated[bool, typer.Option("--second", help="Approve it as the second person.")]
+_Renew = Annotated[bool, typer.Option("--renew", help="Renew the approval, with another last day.")]
+_List = Annotated[bool, typer.Option("--list", help="List the approved bundles.")]
+_Yes = Annotated[bool, typer.Option("--yes", help="Approve without a prompt.")]
 
 
 def approve(
-    policy: PolicyPath,
-    bundle: BundlePath = None,
-    by: By = None,
-    study: Study = None,
-    until: Until = None,
-    signature: Signature = None,
-    second: Second = False,
-    renew: Renew = False,
-    list_: List = False,
-    yes: Yes = False,
+    policy: _PolicyPath,
+    bundle: _BundlePath = None,
+    by: _By = None,
+    study: _Study = None,
+    until: _Until = None,
+    signature: _Signature = None,
+    second: _Second = False,
+    renew: _Renew = False,
+    list_: _List = False,
+    yes: _Yes = False,
 ) -> None:
     """Show an app bundle's contents and digest, and write its approval to the policy."""
     from client.policy.app_bundle import read_bundle

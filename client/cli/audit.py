@@ -16,13 +16,13 @@ from common.errors import AuditError, UsageError
 
 app = typer.Typer(help="Show, verify and anchor the site's audit log.", no_args_is_help=True)
 
-Config = Annotated[
+_Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The site's site.toml.")
 ]
-Log = Annotated[
+_Log = Annotated[
     Path | None, typer.Option("--log", metavar="FILE", help="The log itself, instead of --config.")
 ]
-KnownAnchors = Annotated[
+_KnownAnchors = Annotated[
     list[str] | None,
     typer.Option(
         "--anchor",
@@ -30,13 +30,13 @@ KnownAnchors = Annotated[
         help="An anchor that an earlier `verify` printed; repeatable.",
     ),
 ]
-Anchors = Annotated[
+_Anchors = Annotated[
     Path | None,
     typer.Option(
         "--anchors", metavar="FILE", help="The signed anchors that `audit anchor` shipped."
     ),
 ]
-Keys = Annotated[
+_Keys = Annotated[
     list[Path] | None,
     typer.Option(
         "--key",
@@ -44,7 +44,7 @@ Keys = Annotated[
         help="The node's public key, node.pub; repeatable. [default: that of site.toml's node.key]",
     ),
 ]
-To = Annotated[
+_To = Annotated[
     str,
     typer.Option(
         "--to",
@@ -52,23 +52,23 @@ To = Annotated[
         help="Where to ship it: a file on another machine or a write-once mount, or an https URL.",
     ),
 ]
-Authority = Annotated[
+_Authority = Annotated[
     Path | None,
     typer.Option(
         "--ca", metavar="FILE", help="CA of the server's certificate. [default: the system's CAs]"
     ),
 ]
-Last = Annotated[int, typer.Option("--last", min=1, help="Number of entries, the newest last.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the entries as JSON, one a line.")]
+_Last = Annotated[int, typer.Option("--last", min=1, help="Number of entries, the newest last.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the entries as JSON, one a line.")]
 
 
 @app.command()
 def verify(
-    config: Config = None,
-    log: Log = None,
-    anchor: KnownAnchors = None,
-    anchors: Anchors = None,
-    key: Keys = None,
+    config: _Config = None,
+    log: _Log = None,
+    anchor: _KnownAnchors = None,
+    anchors: _Anchors = None,
+    key: _Keys = None,
 ) -> None:
     """Verify every line of the audit log and print its anchor.
 
@@ -99,7 +99,7 @@ def verify(
 
 
 @app.command()
-def anchor(config: SiteFile, to: To, ca: Authority = None) -> None:
+def anchor(config: SiteFile, to: _To, ca: _Authority = None) -> None:
     """Sign the audit log's current anchor with the node's key and ship it.
 
     A log that is rewritten later, together with its anchor, contradicts the shipped one.
@@ -115,7 +115,9 @@ def anchor(config: SiteFile, to: To, ca: Authority = None) -> None:
 
 
 @app.command()
-def show(config: Config = None, log: Log = None, last: Last = 20, as_json: AsJson = False) -> None:
+def show(
+    config: _Config = None, log: _Log = None, last: _Last = 20, as_json: _AsJson = False
+) -> None:
     """Show the newest entries of the audit log. `audit verify` checks their integrity."""
     from client.egress.audit.audit_log import read_entries
 

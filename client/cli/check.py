@@ -11,13 +11,13 @@ import typer
 from common.console import output_console
 from common.errors import TrainingError
 
-Folder = Annotated[
+_Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A folder made by `ingest`, or a site table.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
-def check(folder: Folder, as_json: AsJson = False) -> None:
+def check(folder: _Folder, as_json: _AsJson = False) -> None:
     """Summarise a site table and its problems; exit 9 if it cannot be trained on."""
     from client.data_quality.report import check_folder, page
 

@@ -17,13 +17,13 @@ PUBLISHED_NAMES: dict[str, str] = {"lag-llama": "time-series-foundation-models/L
 
 _NAMES_SHOWN = 20
 
-Family = Annotated[
+_Family = Annotated[
     str, typer.Argument(metavar="FAMILY", help=f"One of: {', '.join(PUBLISHED_NAMES)}.")
 ]
-CheckpointFile = Annotated[
+_CheckpointFile = Annotated[
     Path, typer.Argument(metavar="CKPT", help="The published checkpoint, e.g. lag-llama.ckpt.")
 ]
-Out = Annotated[
+_Out = Annotated[
     Path | None,
     typer.Argument(
         metavar="OUT",
@@ -33,7 +33,7 @@ Out = Annotated[
 ]
 
 
-def convert(family: Family, checkpoint: CheckpointFile, out: Out = None) -> None:
+def convert(family: _Family, checkpoint: _CheckpointFile, out: _Out = None) -> None:
     """Convert a published pickle checkpoint to config.json and model.safetensors.
 
     Nothing in the file is executed. Anything but tensors and plain values is skipped and listed at

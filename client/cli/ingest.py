@@ -11,7 +11,7 @@ from rich.table import Table
 
 from common.console import byte_progress, narrow_table, output_console, print_line
 
-Tables = Annotated[
+_Tables = Annotated[
     list[Path] | None,
     typer.Option(
         "--table",
@@ -21,14 +21,14 @@ Tables = Annotated[
         show_default=False,
     ),
 ]
-MappingFile = Annotated[
+_MappingFile = Annotated[
     Path,
     typer.Option("--mapping", metavar="FILE", help="The mapping of the table's columns (TOML)."),
 ]
-Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table in --out.")]
-MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
-Secret = Annotated[
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table in --out.")]
+_MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
+_Secret = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
@@ -39,12 +39,12 @@ Secret = Annotated[
 
 
 def ingest(
-    mapping: MappingFile,
-    out: Out,
-    table: Tables = None,
-    secret: Secret = None,
-    memory_gb: MemoryGb = 2.0,
-    overwrite: Overwrite = False,
+    mapping: _MappingFile,
+    out: _Out,
+    table: _Tables = None,
+    secret: _Secret = None,
+    memory_gb: _MemoryGb = 2.0,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Convert a hospital's table to the site table; list what was left out and why."""
     from client.ingest.mapping import read_mapping

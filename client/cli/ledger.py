@@ -15,7 +15,7 @@ from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
 from common.paths import home
 
-State = Annotated[
+_State = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
@@ -23,25 +23,25 @@ State = Annotated[
         show_default=False,
     ),
 ]
-Site = Annotated[
+_Site = Annotated[
     str | None, typer.Option(help="Show this site only. [default: all]", show_default=False)
 ]
-Delta = Annotated[
+_Delta = Annotated[
     float, typer.Option(help="Delta of each epsilon shown, as the site's epsilon-limit-delta.")
 ]
-Limit = Annotated[
+_Limit = Annotated[
     float | None,
     typer.Option(help="The site's epsilon-limit, to show the rest of it.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def ledger(
-    state: State = None,
-    site: Site = None,
-    delta: Delta = 1e-5,
-    limit: Limit = None,
-    json_: AsJson = False,
+    state: _State = None,
+    site: _Site = None,
+    delta: _Delta = 1e-5,
+    limit: _Limit = None,
+    json_: _AsJson = False,
 ) -> None:
     """Show the privacy budget spent at this site, per run and in total.
 

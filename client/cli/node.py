@@ -19,10 +19,10 @@ from common.errors import UsageError
 if TYPE_CHECKING:
     from client.dry_run.dry_run import DryRun
 
-Dry = Annotated[
+_Dry = Annotated[
     bool, typer.Option("--dry-run", help="Train one round, write what would be sent, send nothing.")
 ]
-Bundle = Annotated[
+_Bundle = Annotated[
     Path | None,
     typer.Option(
         "--bundle",
@@ -30,7 +30,7 @@ Bundle = Annotated[
         help="Dry run: the app bundle. [default: the approved .fab beside policy.toml]",
     ),
 ]
-Out = Annotated[
+_Out = Annotated[
     Path | None,
     typer.Option(
         "--out",
@@ -38,13 +38,13 @@ Out = Annotated[
         help="Dry run: the output folder. [default: a new one in site.state]",
     ),
 ]
-Settings = Annotated[
+_Settings = Annotated[
     list[str] | None,
     typer.Option(
         "-c", "--set", metavar="KEY=VALUE", help="Dry run: a setting of the run; repeatable."
     ),
 ]
-Unconfined = Annotated[
+_Unconfined = Annotated[
     bool,
     typer.Option("--unconfined", help="Dry run: give the bundle this user's network and files."),
 ]
@@ -52,11 +52,11 @@ Unconfined = Annotated[
 
 def node(
     config: SiteFile,
-    dry_run: Dry = False,
-    bundle: Bundle = None,
-    out: Out = None,
-    settings: Settings = None,
-    unconfined: Unconfined = False,
+    dry_run: _Dry = False,
+    bundle: _Bundle = None,
+    out: _Out = None,
+    settings: _Settings = None,
+    unconfined: _Unconfined = False,
 ) -> None:
     """Run the site's node until it is stopped.
 

@@ -14,21 +14,21 @@ from common.config.run_config import split_pairs
 from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
 
-AdapterFolder = Annotated[
+_AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="The released PEFT folder.")
 ]
-Data = Annotated[
+_Data = Annotated[
     Path, typer.Option(metavar="DIR", help="A folder made by `ingest`, or a site table.")
 ]
-Out = Annotated[
+_Out = Annotated[
     Path, typer.Option(metavar="DIR", help="The folder to write. It stays at the site.")
 ]
-Passes = Annotated[int, typer.Option(help="Passes over the site's training windows.")]
-Backbone = Annotated[
+_Passes = Annotated[int, typer.Option(help="Passes over the site's training windows.")]
+_Backbone = Annotated[
     str | None,
     typer.Option(help="Name or folder of the backbone. [default: the adapter's]"),
 ]
-Settings = Annotated[
+_Settings = Annotated[
     list[str] | None,
     typer.Option(
         "-c", "--set", metavar="KEY=VALUE", help="A setting `train.*` or `seed`; repeatable."
@@ -37,12 +37,12 @@ Settings = Annotated[
 
 
 def personalise(
-    adapter: AdapterFolder,
-    data: Data = Path("site"),
-    out: Out = Path("personal"),
-    passes: Passes = 5,
-    backbone: Backbone = None,
-    settings: Settings = None,
+    adapter: _AdapterFolder,
+    data: _Data = Path("site"),
+    out: _Out = Path("personal"),
+    passes: _Passes = 5,
+    backbone: _Backbone = None,
+    settings: _Settings = None,
 ) -> None:
     """Train a released adapter further for this site and keep the better of the two.
 

@@ -13,14 +13,14 @@ from client.cli.options import SiteFile
 from common.config.run_config import RunConfig
 from common.console import narrow_table, output_console
 
-Backbone = Annotated[
+_Backbone = Annotated[
     str, typer.Option("--backbone", metavar="NAME", help="The backbone of the planned run.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")]
 
 
 def preflight(
-    config: SiteFile, backbone: Backbone = RunConfig.backbone, as_json: AsJson = False
+    config: SiteFile, backbone: _Backbone = RunConfig.backbone, as_json: _AsJson = False
 ) -> None:
     """Check the network, the machine and the site's files before the node is started.
 

@@ -18,9 +18,9 @@ from server.deployment.author_key import new_author_key, read_private_key
 from server.deployment.flwr_subprocess import connect
 from server.deployment.server_config import PROJECT
 
-Out = Annotated[Path, typer.Option(metavar="FILE", help="The bundle to write.")]
-App = Annotated[Path, typer.Option(metavar="DIR", help="The project's folder.")]
-Sign = Annotated[
+_Out = Annotated[Path, typer.Option(metavar="FILE", help="The bundle to write.")]
+_App = Annotated[Path, typer.Option(metavar="DIR", help="The project's folder.")]
+_Sign = Annotated[
     Path | None,
     typer.Option(
         metavar="KEY",
@@ -28,7 +28,7 @@ Sign = Annotated[
         show_default=False,
     ),
 ]
-NewKey = Annotated[
+_NewKey = Annotated[
     Path | None,
     typer.Option(
         metavar="KEY", help="Create a key and KEY.pub instead of a bundle.", show_default=False
@@ -37,10 +37,10 @@ NewKey = Annotated[
 
 
 def bundle(
-    out: Out = Path("fedvitals.fab"),
-    app: App = PROJECT,
-    sign: Sign = None,
-    new_key: NewKey = None,
+    out: _Out = Path("fedvitals.fab"),
+    app: _App = PROJECT,
+    sign: _Sign = None,
+    new_key: _NewKey = None,
 ) -> None:
     """Write the app bundle that a run ships, and print its SHA-256 for approval."""
     if new_key is not None:

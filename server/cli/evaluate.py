@@ -12,14 +12,14 @@ from rich.console import Console
 from common.config.run_config import split_pairs
 from common.console import HiddenName, output_console, print_line
 
-AdapterFolder = Annotated[
+_AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
 ]
-Data = Annotated[
+_Data = Annotated[
     Path, typer.Option(metavar="DIR", help="A cohort folder (sites/*.parquet), or one site table.")
 ]
-Split = Annotated[str, typer.Option(help="Patients to evaluate on: train, validation or test.")]
-Out = Annotated[
+_Split = Annotated[str, typer.Option(help="Patients to evaluate on: train, validation or test.")]
+_Out = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
@@ -27,16 +27,16 @@ Out = Annotated[
         "card are updated; nothing is written for a PEFT folder]",
     ),
 ]
-Backbone = Annotated[
+_Backbone = Annotated[
     str | None,
     typer.Option(help="Name or folder of the backbone. Required for an adapter that PEFT saved."),
 ]
-Config = Annotated[
+_Config = Annotated[
     list[str] | None,
     typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting `windows.*`; repeatable."),
     HiddenName("--config"),
 ]
-Examples = Annotated[
+_Examples = Annotated[
     bool | None,
     typer.Option(
         help="Show example forecasts in the report. They are values of single patients. "
@@ -46,13 +46,13 @@ Examples = Annotated[
 
 
 def evaluate(
-    adapter: AdapterFolder,
-    data: Data,
-    split: Split = "test",
-    out: Out = None,
-    backbone: Backbone = None,
-    config: Config = None,
-    examples: Examples = None,
+    adapter: _AdapterFolder,
+    data: _Data,
+    split: _Split = "test",
+    out: _Out = None,
+    backbone: _Backbone = None,
+    config: _Config = None,
+    examples: _Examples = None,
 ) -> None:
     """Compare an adapter with its frozen backbone, last value and a weighted mean.
 

@@ -17,15 +17,15 @@ app = typer.Typer(
     help="Add, remove and list the operators of the control API.", no_args_is_help=True
 )
 
-Name = Annotated[str, typer.Argument(help="The operator's name, e.g. a.meyer.")]
-Out = Annotated[
+_Name = Annotated[str, typer.Argument(help="The operator's name, e.g. a.meyer.")]
+_Out = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="The new file for the credential. [default: NAME.operator]"),
 ]
 
 
 @app.command()
-def add(name: Name, config: ServerFile = SERVER_FILE, out: Out = None) -> None:
+def add(name: _Name, config: ServerFile = SERVER_FILE, out: _Out = None) -> None:
     """Add an operator and write the credential to a new file; it is stored nowhere else."""
     operators = Operators(read_server_config(config).state)
     file = out or Path(f"{name}.operator")
@@ -39,7 +39,7 @@ def add(name: Name, config: ServerFile = SERVER_FILE, out: Out = None) -> None:
 
 
 @app.command()
-def remove(name: Name, config: ServerFile = SERVER_FILE) -> None:
+def remove(name: _Name, config: ServerFile = SERVER_FILE) -> None:
     """Revoke an operator's credential at once; their runs continue."""
     Operators(read_server_config(config).state).remove(name)
     print_line(f"{name} is refused from now on")

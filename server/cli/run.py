@@ -17,11 +17,11 @@ from server.deployment.server_config import read_server_config
 from server.deployment.supervisor import flower_of, running
 from server.runs.follow import RoundLines
 
-Settings = Annotated[
+_Settings = Annotated[
     list[str] | None,
     typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting of the run; repeatable."),
 ]
-Attach = Annotated[
+_Attach = Annotated[
     str | None, typer.Option(metavar="RUN", help="Follow this run instead of starting one.")
 ]
 
@@ -31,8 +31,8 @@ PATIENCE_S = 120.0
 
 def run(
     config: ServerFile = SERVER_FILE,
-    settings: Settings = None,
-    attach: Attach = None,
+    settings: _Settings = None,
+    attach: _Attach = None,
     operator: OperatorFile = None,
 ) -> None:
     """Start a run, print its rounds, and exit 0 only if it completed.

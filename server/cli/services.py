@@ -26,11 +26,11 @@ OperatorFile = Annotated[
         "FEDVITALS_HOME/operator]",
     ),
 ]
-Background = Annotated[bool, typer.Option(help="Return when the services are ready.")]
-Json = Annotated[bool, typer.Option("--json", help="Print a JSON object instead of tables.")]
+_Background = Annotated[bool, typer.Option(help="Return when the services are ready.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print a JSON object instead of tables.")]
 
 
-def start(config: ServerFile = SERVER_FILE, background: Background = False) -> None:
+def start(config: ServerFile = SERVER_FILE, background: _Background = False) -> None:
     """Start SuperLink and SuperExec, register the sites' keys, and keep both running.
 
     Runs in the foreground, for systemd or a container, unless --background is given. The first
@@ -55,7 +55,7 @@ def stop(config: ServerFile = SERVER_FILE) -> None:
 
 
 def status(
-    config: ServerFile = SERVER_FILE, json_: Json = False, operator: OperatorFile = None
+    config: ServerFile = SERVER_FILE, json_: _Json = False, operator: OperatorFile = None
 ) -> None:
     """Show the services, the connected sites and the status of the runs."""
     from server.deployment import supervisor

@@ -15,19 +15,19 @@ from server.deployment.supervisor import flower_of, running
 
 app = typer.Typer(help="Add, remove and list the sites that may join.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The site's name.")]
-Key = Annotated[
+_Name = Annotated[str, typer.Argument(help="The site's name.")]
+_Key = Annotated[
     Path, typer.Argument(help="The site's public key: node.pub of `deploy/certs/request.sh`.")
 ]
-Replace = Annotated[bool, typer.Option("--replace", help="Revoke the site's present key.")]
+_Replace = Annotated[bool, typer.Option("--replace", help="Revoke the site's present key.")]
 
 
 @app.command()
 def add(
-    name: Name,
-    key: Key,
+    name: _Name,
+    key: _Key,
     config: ServerFile = SERVER_FILE,
-    replace: Replace = False,
+    replace: _Replace = False,
     operator: OperatorFile = None,
 ) -> None:
     """Register a site's public key; the node with this key joins as this site only."""
@@ -36,7 +36,7 @@ def add(
 
 
 @app.command()
-def remove(name: Name, config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
+def remove(name: _Name, config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
     """Revoke a site's key at once; it can never be registered again."""
     removed = _keys(read_server_config(config), operator).remove(name)
     print_line(f"{name} is refused from now on; its key {removed.fingerprint} is never taken again")

@@ -12,14 +12,14 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-TIMEOUT_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 def serving(address: str) -> bool:
     """Return True if the service at HOST:PORT reports SERVING."""
     with grpc.insecure_channel(address) as channel:
         try:
-            response = HealthStub(channel).Check(HealthCheckRequest(), timeout=TIMEOUT_S)
+            response = HealthStub(channel).Check(HealthCheckRequest(), timeout=_TIMEOUT_S)
         except grpc.RpcError:
             return False
     return bool(response.status == HealthCheckResponse.SERVING)

@@ -12,7 +12,7 @@ from common.backbones.catalog import CATALOG, FAMILIES, Entry
 from common.backbones.weights_store import local_weights
 from common.console import narrow_table, output_console, print_line
 
-Check = Annotated[
+_Check = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
@@ -25,7 +25,7 @@ A folder of weights in the published layout of one of these families works too: 
 Differential privacy (privacy.epsilon) works with every family."""
 
 
-def backbones(check: Check = None) -> None:
+def backbones(check: _Check = None) -> None:
     """List the backbones and where their weights are, or try one with --check."""
     if check is not None:
         output_console().print(_trial_table(check))

@@ -30,20 +30,20 @@ SOURCES = {
     "synthetic": "A synthetic MIMIC-III, generated: no data needed",
 }
 
-Out = Annotated[
+_Out = Annotated[
     Path | None,
     typer.Option(help="The cohort folder. [default: FEDVITALS_HOME/cohorts/SOURCE]"),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the cohort in --out.")]
-StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
-MinHours = Annotated[int, typer.Option(help="Least hours with vital signs in a stay.")]
-Sepsis = Annotated[
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the cohort in --out.")]
+_StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
+_MinHours = Annotated[int, typer.Option(help="Least hours with vital signs in a stay.")]
+_Sepsis = Annotated[
     str, typer.Option(help="Selection of patients: explicit, angus, martin, sepsis3 or none.")
 ]
-Era = Annotated[str, typer.Option(help="all, or metavision (2008-2012) only.")]
-Units = Annotated[str, typer.Option(help="Care units, separated by commas.")]
-MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
-Source = Annotated[Path, typer.Option(help="The challenge's archive, or its unpacked folder.")]
+_Era = Annotated[str, typer.Option(help="all, or metavision (2008-2012) only.")]
+_Units = Annotated[str, typer.Option(help="Care units, separated by commas.")]
+_MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
+_Source = Annotated[Path, typer.Option(help="The challenge's archive, or its unpacked folder.")]
 
 ALL_UNITS = "ccu,csru,micu,sicu,tsicu"
 
@@ -65,14 +65,14 @@ def prepare(context: typer.Context) -> None:
 @app.command("mimic3")
 def mimic3(
     mimic_dir: Annotated[Path, typer.Option(help="Folder of the MIMIC-III tables.")],
-    out: Out = None,
-    sepsis: Sepsis = "explicit",
-    era: Era = "all",
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    units: Units = ALL_UNITS,
-    memory_gb: MemoryGb = 2.0,
-    overwrite: Overwrite = False,
+    out: _Out = None,
+    sepsis: _Sepsis = "explicit",
+    era: _Era = "all",
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    units: _Units = ALL_UNITS,
+    memory_gb: _MemoryGb = 2.0,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Prepare MIMIC-III v1.4: the five adult care units become five hospitals.
 
@@ -91,15 +91,15 @@ def mimic3(
 
 @app.command("synthetic")
 def synthetic(
-    out: Out = None,
+    out: _Out = None,
     stays: Annotated[int, typer.Option(help="Number of ICU stays.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
-    sepsis: Sepsis = "explicit",
-    era: Era = "all",
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    units: Units = ALL_UNITS,
-    overwrite: Overwrite = False,
+    sepsis: _Sepsis = "explicit",
+    era: _Era = "all",
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    units: _Units = ALL_UNITS,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Generate a synthetic MIMIC-III and prepare it with the code for the real one."""
     from simulation.cohorts.mimic3.cohort import Mimic3Settings
@@ -117,14 +117,14 @@ def synthetic(
 
 @app.command("challenge-2019")
 def challenge_2019_command(
-    source: Source,
-    out: Out = None,
+    source: _Source,
+    out: _Out = None,
     sepsis: Annotated[
         str, typer.Option(help="Selection of patients: label (any SepsisLabel) or none.")
     ] = "label",
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    overwrite: Overwrite = False,
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Prepare the PhysioNet/CinC Challenge 2019: sites by hospital and unit."""
     from simulation.cohorts.physionet_challenge import challenge_2019
@@ -146,11 +146,11 @@ def challenge_2019_command(
 
 @app.command("challenge-2012")
 def challenge_2012_command(
-    source: Source,
-    out: Out = None,
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    overwrite: Overwrite = False,
+    source: _Source,
+    out: _Out = None,
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    overwrite: _Overwrite = False,
 ) -> None:
     """Prepare the PhysioNet/CinC Challenge 2012: sites by unit type, first 48 hours."""
     from simulation.cohorts.physionet_challenge import challenge_2012

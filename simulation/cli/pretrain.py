@@ -11,19 +11,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from common.console import print_line
 
-Name = Annotated[str, typer.Argument(help="A nano backbone, e.g. chronos-bolt-nano.")]
-Out = Annotated[
+_Name = Annotated[str, typer.Argument(help="A nano backbone, e.g. chronos-bolt-nano.")]
+_Out = Annotated[
     Path | None, typer.Option(help="Folder for the weights. [default: that of the shipped ones]")
 ]
-Steps = Annotated[
+_Steps = Annotated[
     int | None, typer.Option(help="Number of optimiser steps. [default: the recipe's]")
 ]
-Seed = Annotated[
+_Seed = Annotated[
     int | None, typer.Option(help="Seed of all random numbers. [default: the recipe's]")
 ]
 
 
-def pretrain(name: Name, out: Out = None, steps: Steps = None, seed: Seed = None) -> None:
+def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = None) -> None:
     """Pretrain a nano backbone and write weights, recipe, training log and model card."""
     from simulation.pretraining import default_folder, nano_model
     from simulation.pretraining import pretrain as train_from_scratch

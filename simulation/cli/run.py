@@ -19,27 +19,27 @@ from common.paths import current_cohort, home
 if TYPE_CHECKING:
     from simulation.tracking import Tracker
 
-Data = Annotated[Path | None, typer.Option(help="Cohort folder. [default: the one prepared last]")]
-Out = Annotated[Path | None, typer.Option(help="Run folder. [default: FEDVITALS_HOME/runs/TIME]")]
-Engine = Annotated[
+_Data = Annotated[Path | None, typer.Option(help="Cohort folder. [default: the one prepared last]")]
+_Out = Annotated[Path | None, typer.Option(help="Run folder. [default: FEDVITALS_HOME/runs/TIME]")]
+_Engine = Annotated[
     str, typer.Option(help="inprocess, or ray (`flwr run`, one process per client).")
 ]
-Backbone = Annotated[
+_Backbone = Annotated[
     str | None,
     typer.Option(help=f"Name or folder of the backbone. [default: {RunConfig.backbone}]"),
 ]
-Rounds = Annotated[
+_Rounds = Annotated[
     int | None, typer.Option(help=f"Number of rounds. [default: {RunConfig.rounds}]")
 ]
-Seed = Annotated[
+_Seed = Annotated[
     int | None, typer.Option(help=f"Seed of all random numbers. [default: {RunConfig.seed}]")
 ]
-Settings = Annotated[
+_Settings = Annotated[
     list[str] | None,
     typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting of the run; repeatable."),
     HiddenName("--config"),
 ]
-Sites = Annotated[
+_Sites = Annotated[
     list[str] | None,
     typer.Option(
         "--site",
@@ -47,26 +47,26 @@ Sites = Annotated[
         help="A site's own setting, e.g. micu.lora-rank=4; repeatable.",
     ),
 ]
-Resume = Annotated[
+_Resume = Annotated[
     Path | None, typer.Option(help="Resume the run in this folder, with its own settings.")
 ]
-Track = Annotated[
+_Track = Annotated[
     str | None,
     typer.Option(help="Log the rounds to tensorboard (in the run folder) or mlflow."),
 ]
 
 
 def run(
-    data: Data = None,
-    out: Out = None,
-    engine: Engine = "inprocess",
-    backbone: Backbone = None,
-    rounds: Rounds = None,
-    seed: Seed = None,
-    config: Settings = None,
-    site: Sites = None,
-    resume: Resume = None,
-    track: Track = None,
+    data: _Data = None,
+    out: _Out = None,
+    engine: _Engine = "inprocess",
+    backbone: _Backbone = None,
+    rounds: _Rounds = None,
+    seed: _Seed = None,
+    config: _Settings = None,
+    site: _Sites = None,
+    resume: _Resume = None,
+    track: _Track = None,
 ) -> None:
     """Train one global adapter over a cohort's sites, evaluate it and write a report."""
     own = split_site_settings(site or [])

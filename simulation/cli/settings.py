@@ -10,7 +10,7 @@ import typer
 from common.config.run_config import RunConfig, Value, key_help, key_types
 from common.console import narrow_table, output_console
 
-Markdown = Annotated[
+_Markdown = Annotated[
     bool, typer.Option("--markdown", help="Print the page docs/reference/settings.md.")
 ]
 
@@ -26,7 +26,7 @@ A site's own settings, which no run can change, are in [site.toml](../../deploy/
 """
 
 
-def settings(markdown: Markdown = False) -> None:
+def settings(markdown: _Markdown = False) -> None:
     """List every setting of a run with its default and its meaning."""
     if markdown:
         typer.echo(settings_page(), nl=False)

@@ -9,10 +9,10 @@ import typer
 
 from common.console import output_console
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `prepare`.")]
+_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `prepare`.")]
 
 
-def sites(folder: Folder) -> None:
+def sites(folder: _Folder) -> None:
     """Show each site's patients, stays, hours, split sizes and share observed per vital."""
     from common.data.summary import sites_table
 

@@ -44,6 +44,12 @@ def test_base_images_have_a_whole_version(role: str) -> None:
     assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-[a-z]+", bases[0])
 
 
+def test_both_images_are_built_alike() -> None:
+    site, server = (path(role).read_text().partition("AS build\n")[2] for role in ROLES)
+    (build, _, _), (other, _, _) = site.partition("\nFROM "), server.partition("\nFROM ")
+    assert build.replace("deploy/site/", "deploy/server/") == other
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_it_runs_as_a_user_by_number_who_is_not_root(role: str) -> None:
     words = [word for word, _ in instructions(role)]

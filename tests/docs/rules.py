@@ -123,12 +123,12 @@ ELSEWHERE = (
     ),
     Elsewhere(
         r"python -m client ledger ",
-        "tests/client/cli/test_ledger_command.py",
+        "tests/client/cli/test_ledger.py",
         ('run(app, ["ledger", *arguments])', '"--limit"'),
     ),
     Elsewhere(
         r"python -m client audit anchor .* --to https://",
-        "tests/client/cli/test_audit_command.py",
+        "tests/client/cli/test_audit.py",
         ('audit("anchor", *config, *to, "--ca"',),
     ),
     # The published checkpoint is not here; the test makes one of its layout.

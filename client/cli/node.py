@@ -63,8 +63,9 @@ def node(
     Exit code 70: the connection is lost for good; systemd or the container engine restarts the
     node. Exit code 22: something must be fixed before a restart.
 
-    With --dry-run: train one round, write what would be sent, and end. Exit code 0: the policy lets
-    the round out; 20: it does not. The bundle runs without a network unless --unconfined is given.
+    With --dry-run: train one round, write what would be sent, and end. Exit code 0: the policy
+    allows the round; 20: it refuses it. The bundle runs without a network unless --unconfined is
+    given.
     """
     if not dry_run:
         if bundle or out or settings or unconfined:

@@ -93,8 +93,8 @@ def _comparison_table(record: Mapping[str, Any]) -> Table:
     test = record["test"]
     counts = test["global"]["mean"]
     table = narrow_table(
-        f"WQL (lower is better) of {counts['patients']:,} test patients, {counts['windows']:,} "
-        "windows, which chose nothing",
+        f"WQL (lower is better), {counts['patients']:,} test patients, "
+        f"{counts['windows']:,} windows",
         ["vital sign"],
         ("global", "personal", "difference", "95 % interval"),
     )
@@ -129,4 +129,4 @@ def _verdict(record: Mapping[str, Any]) -> str:
     )
     if record["kept"] == "personal":
         return f"Kept: the personal adapter ({chosen})."
-    return f"Kept: the released adapter, which training here did not better ({chosen})."
+    return f"Kept: the released adapter, which training here did not improve ({chosen})."

@@ -29,7 +29,7 @@ def call(name: str, *arguments: str | Path) -> Said:
 
 
 def refused(name: str, *arguments: str | Path, code: int = 2) -> str:
-    """The one line with which a script refuses."""
+    """Return the error line of a script that refuses."""
     said = call(name, *arguments)
     assert said.code == code, said
     lines = said.error.splitlines()
@@ -47,7 +47,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(authority: Path) -> Path:
-    """The private folder of a site whose certificate is good."""
+    """Private folder of a site with a valid certificate."""
     return provision(authority, "site", "north", authority.parent / "north")
 
 
@@ -98,7 +98,7 @@ def test_only_the_fingerprint_that_was_read_out_is_signed(authority: Path, tmp_p
     assert fingerprint in refused("approve.sh", authority, folder)
     other = f"{'0' * 4}{fingerprint[4:]}"
     assert "do not sign it" in refused("approve.sh", authority, folder, "--fingerprint", other)
-    # The node's key changed on its way: the same fingerprint does not cover it.
+    # The node's key was changed in transit: the fingerprint covers it.
     request("site", "west", tmp_path / "stranger")
     shutil.copy(tmp_path / "stranger" / "request" / "node.pub", folder)
     said = refused("approve.sh", authority, folder, "--fingerprint", fingerprint)

@@ -1,4 +1,4 @@
-"""A body passes up to its bound and no further, whether or not its length was told."""
+"""A body passes up to the limit only, with and without a stated length."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST = 10
 def ask(
     parts: list[bytes], headers: list[tuple[bytes, bytes]]
 ) -> tuple[list[str], bytes, list[int]]:
-    """Return what the application got, by type, the body that it read, and statuses sent for it."""
+    """Return the types of the application's messages, the body that it read, and sent statuses."""
     types: list[str] = []
     read: list[bytes] = []
     statuses: list[int] = []

@@ -17,7 +17,7 @@ NAME = "us/app 1.0"
 
 
 class Builder:
-    """Stands for Flower, which takes seconds to build."""
+    """Replacement for Flower, which takes seconds to build."""
 
     def build(self, app: Path, folder: Path) -> Path:
         return make_bundle(folder, **{"client/app/client_app.py": "app = 1\n"})

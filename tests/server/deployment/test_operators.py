@@ -121,10 +121,10 @@ def test_the_first_start_makes_one_operator(
     assert len(said) == 1
     mine = read_credential(tmp_path / "home" / "operator")
     assert Operators(tmp_path / "one").identify(mine) == "anna"
-    # Another coordinator of the same user: the same file opens it.
+    # Another coordinator of the same user accepts the same file.
     add_first_operator(tmp_path / "two", said.append)
     assert Operators(tmp_path / "two").identify(mine) == "anna"
-    # Who removed the last one wants none.
+    # After the removal of the last operator, none is added.
     Operators(tmp_path / "one").remove("anna")
     add_first_operator(tmp_path / "one", said.append)
     assert not Operators(tmp_path / "one").since()

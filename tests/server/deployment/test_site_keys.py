@@ -13,7 +13,7 @@ from tests.integration.gate_setting import make_node_key
 
 
 class SuperLink:
-    """The nodes that a SuperLink knows, as `Flower` tells and changes them."""
+    """Replacement for `Flower`, with the nodes of a SuperLink."""
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}

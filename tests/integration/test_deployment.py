@@ -131,4 +131,4 @@ def test_status_tells_services_sites_and_runs(
     assert set(told["services"]) == {"services", "superlink", "superexec"}
     assert told["sites"] == dict.fromkeys(SITES, "online")
     assert "finished:completed" in told["runs"].values()
-    assert "run already" in coordinator.call("start", code=2)
+    assert "are running already" in coordinator.call("start", code=2)

@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# The torch that pyproject.toml pins, read from there so that it stands in one place.
+# The torch pinned in pyproject.toml.
 TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
 BENCHMARKS := extract federation private_step
 DEMO_DIR ?= runs/demo
@@ -15,9 +15,9 @@ DEMO_DIR ?= runs/demo
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
-setup: $(INSTALLED) ## make .venv with everything in it
+setup: $(INSTALLED) ## create .venv with all dependencies
 
-# torch first and by itself: pip then keeps the build that suits the machine when the rest asks for it.
+# torch first: pip then keeps the build for this machine when other packages require it.
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[simulation,moirai,experiments,dev]"
 	@touch $@
 
-demo: setup ## five hospitals, one adapter, a report; MIMIC3_DIR=... does it on MIMIC-III
+demo: setup ## run five synthetic hospitals to a report; MIMIC3_DIR=... uses MIMIC-III
 ifdef MIMIC3_DIR
 	$(BIN)/python -m simulation prepare mimic3 --mimic-dir "$(MIMIC3_DIR)" --out $(DEMO_DIR)/cohort --overwrite
 else
@@ -34,24 +34,24 @@ endif
 	rm -rf $(DEMO_DIR)/run
 	$(BIN)/python -m simulation run --data $(DEMO_DIR)/cohort --out $(DEMO_DIR)/run
 
-# A file's tests share services that take long to start. Three workers keep two cores busy: some
-# tests wait for Flower's timeouts. PYTEST_ADDOPTS=--cov tells the coverage, in half as much time again.
+# The tests of a file share services that start slowly. Three workers keep two cores busy: some tests wait
+# for Flower's timeouts. PYTEST_ADDOPTS=--cov measures the coverage and takes half as long again.
 test: setup ## run all tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-fast: setup ## run the tests that take seconds
+test-fast: setup ## run all tests but the slow ones
 	$(BIN)/python -m pytest -m "not slow"
 
-lint: setup ## ruff (style, format), mypy (strict), and whether the images' lock files fit
+lint: setup ## check with ruff and mypy, and the images' lock files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m deploy.lock --check
 
-lock: setup ## lock what the images install, with hashes, and list it (SBOM); asks the registry
+lock: setup ## lock the images' packages with hashes and write the SBOM; needs the registry
 	$(BIN)/python -m deploy.lock
 
-format: setup ## let ruff format and mend what it can
+format: setup ## format and fix with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

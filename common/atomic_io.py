@@ -1,7 +1,7 @@
-"""Atomic writes of files and folders: written under a temporary name, then renamed.
+"""Atomic writes of files and folders: under a temporary name, then renamed.
 
 A process killed at any moment leaves at most a hidden `.<name>.<random>.partial` beside the target,
-which fedvitals never reads; the target itself is either the old version or the new one.
+which no reader of fedvitals accepts; the target is either the old or the new version.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ PARTIAL_SUFFIX = ".partial"
 
 @contextmanager
 def atomic_file(target: Path) -> Iterator[Path]:
-    """Context manager that yields a path to write to, and renames it to `target` on success.
+    """Yield a temporary path; rename it to `target` when the block ends without an error.
 
     Args:
-        target: the file to create or to replace; its folder is created if absent.
+        target: the file to create or replace; its folder is created if absent.
 
     Yields:
         A path in the same folder that does not exist yet.
@@ -38,13 +38,13 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
-    """Context manager that yields an empty folder to fill, and renames it to `target` on success.
+    """Yield an empty folder; move it to `target` when the block ends without an error.
 
-    An existing `target` is moved aside first and removed last: a crash between the two renames
-    loses neither the old content nor the new one.
+    An existing `target` is renamed first and removed last: a crash between the two renames loses
+    neither the old content nor the new one.
 
     Args:
-        target: the folder to create or to replace.
+        target: the folder to create or replace.
 
     Yields:
         An empty folder beside the target.
@@ -63,7 +63,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8 with its newlines unchanged."""
+    """Write a text file atomically, in UTF-8, with its newlines unchanged."""
     with atomic_file(target) as partial:
         partial.write_bytes(text.encode())
 

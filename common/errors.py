@@ -1,6 +1,6 @@
 """Exceptions that end a command with one line instead of a traceback.
 
-Each class is one kind of mistake, with the exit code that a script or a service manager sees. The
+Each class is one kind of error, with the exit code that a script or a service manager sees. The
 message is a single line: what is wrong, what was given and what to do.
 """
 
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 
 class FedvitalsError(Exception):
-    """Base of all errors that the user or the environment can fix.
+    """Base of all errors that the user can fix, in the command or in its environment.
 
     Args:
-        message: what is wrong, what was given, what to do. Line breaks become blanks, so that a
-            log has one error per line.
+        message: one line: what is wrong, what was given, what to do. Line breaks become spaces, so
+            that a log has one line per error.
     """
 
     exit_code: int = 1
@@ -28,7 +28,7 @@ class UsageError(FedvitalsError):
 
 
 class SourceError(FedvitalsError):
-    """A data source lacks a table or a column, or one of its files is damaged."""
+    """A source of data lacks a table or a column, or has a damaged file."""
 
     exit_code = 3
 
@@ -58,7 +58,7 @@ class AdapterError(FedvitalsError):
 
 
 class ForecastError(FedvitalsError):
-    """Forecasts cannot be scored: not finite, crossing quantiles, or of a wrong shape."""
+    """A forecast cannot be scored: it is not finite, its quantiles cross, or its shape is wrong."""
 
     exit_code = 8
 
@@ -76,24 +76,24 @@ class FederationError(FedvitalsError):
 
 
 class PrivacyError(FedvitalsError):
-    """Training would violate the privacy guarantee, or the privacy ledger cannot be kept."""
+    """Training would exceed the privacy guarantee, or the ledger cannot be written."""
 
     exit_code = 11
 
 
 class PolicyError(FedvitalsError):
-    """A site's policy is missing, cannot be read, or has an unknown key or value."""
+    """A site's policy is missing, invalid, or does not allow what is requested."""
 
     exit_code = 20
 
 
 class AuditError(FedvitalsError):
-    """A site's audit log was changed or cannot be written; nothing leaves the site without it."""
+    """A site's audit log has been changed, or cannot be written; without it nothing is sent."""
 
     exit_code = 21
 
 
 class NodeError(FedvitalsError):
-    """A site's node cannot start, or the coordinator does not accept it."""
+    """A site's node cannot start, or the coordinator rejects it."""
 
     exit_code = 22

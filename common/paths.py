@@ -1,9 +1,9 @@
-"""Where prepared cohorts and backbones lie: FEDVITALS_HOME, or the user's data folder.
+"""Folder of prepared cohorts and backbones: FEDVITALS_HOME, or the user's data folder.
 
-An app that Flower ships to a node carries neither weights nor tables, and its working directory is
-not the project's; so what was prepared is found through one folder that does not depend on either.
+An app that Flower ships to a node has neither weights nor tables, and its working directory is not
+the project's; this folder depends on neither.
 
-    HOME/cohort              the path of the cohort that `flwr run .` uses: the one prepared last
+    HOME/cohort              path of the cohort that `flwr run .` uses: the one prepared last
     HOME/cohorts/<source>/   cohorts prepared without --out
     HOME/backbones/<name>/   weights by name
 """
@@ -17,12 +17,12 @@ from pathlib import Path
 from common.atomic_io import write_text
 from common.errors import CohortError
 
-VARIABLE = "FEDVITALS_HOME"
+HOME_VARIABLE = "FEDVITALS_HOME"
 
 
 def home() -> Path:
     """Return the folder, which need not exist yet."""
-    given = os.environ.get(VARIABLE)
+    given = os.environ.get(HOME_VARIABLE)
     if given:
         return Path(given).expanduser().absolute()
     if sys.platform == "darwin":
@@ -32,27 +32,27 @@ def home() -> Path:
 
 
 def default_cohort_folder(source: str) -> Path:
-    """Return where a cohort of this source goes when no folder is given."""
+    """Return the default folder of a cohort of this source."""
     return home() / "cohorts" / source
 
 
 def backbone_folder(name: str) -> Path:
-    """Return where the weights of a backbone lie; a hub's `owner/name` becomes one folder name."""
+    """Return the folder of a backbone's weights; a hub's `owner/name` becomes one folder name."""
     return home() / "backbones" / name.replace("/", "--")
 
 
 def use_cohort(folder: Path) -> None:
-    """Note the cohort that a plain `flwr run .` uses.
+    """Record the cohort that `flwr run .` uses without further settings.
 
     Raises:
-        CohortError: where the home cannot be written.
+        CohortError: the home folder cannot be written.
     """
     try:
         write_text(home() / "cohort", f"{folder.absolute()}\n")
     except OSError as error:
         raise CohortError(
             f"the cohort is in {folder}, but {home()} cannot be written "
-            f"({error.strerror or error}), where `flwr run .` looks for it; set {VARIABLE} to "
+            f"({error.strerror or error}), where `flwr run .` looks for it; set {HOME_VARIABLE} to "
             "another folder"
         ) from error
 
@@ -61,15 +61,15 @@ def current_cohort() -> Path:
     """Return the cohort that was prepared last.
 
     Raises:
-        CohortError: where none was prepared, or it has been moved away.
+        CohortError: none was prepared, or it has been moved.
     """
     note = home() / "cohort"
     if not note.is_file():
         raise CohortError(
             f"no cohort is prepared in {home()}; run `python -m simulation prepare` first, "
-            f"or set {VARIABLE} to where it was prepared"
+            f"or set {HOME_VARIABLE} to the folder that was used"
         )
     folder = Path(note.read_text(encoding="utf-8").strip())
     if not folder.is_dir():
-        raise CohortError(f"the cohort at {folder} is gone; prepare it again")
+        raise CohortError(f"the cohort at {folder} does not exist any more; prepare it again")
     return folder

@@ -1,13 +1,13 @@
-"""What both images are made of, to the file: hash-locked requirements and a bill of materials.
+"""Hash-locked requirements and bill of materials (SBOM) of both images.
 
     python -m deploy.lock           # resolve and write, with the registry; `make lock`
-    python -m deploy.lock --check   # do they fit pyproject.toml and each other? No network
+    python -m deploy.lock --check   # compare with pyproject.toml and each other; no network
 
 For each image it writes `deploy/<image>/requirements.lock`, which the Dockerfile installs with
 `pip install --require-hashes --no-deps`, and `deploy/<image>/sbom.cdx.json` (CycloneDX).
-pip resolves, and the hashes are those that the registry states: no wheel is downloaded. The
-versions are those of the environment that runs this, so that what was tested is what is locked;
-builds on this machine's disk are not looked at, since another machine does not have them.
+pip resolves, with the registry's hashes: no wheel is downloaded. The locked versions are those of
+the environment that runs this, which are the tested ones; local builds are ignored, since other
+machines do not have them.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from deploy.sbom import Distribution, bill_of_materials
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 IMAGES: Mapping[str, tuple[str, ...]] = {"site": ("ingest",), "server": ()}
-"""The extras of pyproject.toml that each image has."""
+"""Extras of pyproject.toml, by image."""
 TARGET = ("Linux", "x86_64", "3.11")
 GLIBC_MINOR = 36
-"""Of the images' Debian 12; wheels for a later glibc do not run there."""
+"""glibc 2.36 of the images' Debian 12; wheels for a later glibc do not run there."""
 CUDA = re.compile(r"torch|triton|cuda-.*|nvidia-.*")
-"""torch as it comes by default, and what it alone needs: another build of torch replaces them."""
+"""The registry's torch and packages that only it needs; another build of torch replaces them."""
 CUDA_HEAD = "# torch with CUDA; left out by the Dockerfile where TORCH_INDEX names another build."
 _LINE = re.compile(r"([a-z0-9-]+)==(\S+) --hash=sha256:([0-9a-f]{64})")
 _LOCAL = ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "PIP_CONSTRAINT", "PIP_NO_INDEX")
 
 
 class LockError(FedvitalsError):
-    """The lock files cannot be made, or do not fit."""
+    """The lock files cannot be written, or do not match."""
 
 
 @dataclass(frozen=True)
 class Project:
-    """What pyproject.toml asks for an image.
+    """Requirements of an image in pyproject.toml.
 
     Attributes:
-        name: of the project.
-        version: of the project.
-        requirements: what runs and what builds the project, as pyproject.toml writes it.
+        name: name of the project.
+        version: version of the project.
+        requirements: dependencies and build requirements, as written in pyproject.toml.
     """
 
     name: str
@@ -67,12 +67,12 @@ class Project:
 
     @property
     def digest(self) -> str:
-        """A SHA-256 over the requirements, whatever their order."""
+        """SHA-256 of the sorted requirements."""
         return hashlib.sha256("\n".join(sorted(self.requirements)).encode()).hexdigest()
 
 
 def read_project(image: str, pyproject: Path = REPOSITORY / "pyproject.toml") -> Project:
-    """Read what an image has to have."""
+    """Read the requirements of an image."""
     content = tomllib.loads(pyproject.read_text())
     project = content["project"]
     wanted = [*project["dependencies"], *content["build-system"]["requires"]]
@@ -82,11 +82,11 @@ def read_project(image: str, pyproject: Path = REPOSITORY / "pyproject.toml") ->
 
 
 def resolve(project: Project) -> list[Distribution]:
-    """Ask pip for the files that an image's requirements come down to.
+    """Resolve an image's requirements with pip.
 
     Raises:
-        LockError: this machine is not like the images, pip finds no solution, or a file is not the
-            registry's.
+        LockError: this machine is unlike the images, pip finds no solution, or a file is not
+            from the registry.
     """
     here = (platform.system(), platform.machine(), ".".join(platform.python_version_tuple()[:2]))
     if here != TARGET:
@@ -129,16 +129,16 @@ def read_report(report: Mapping[str, Any]) -> list[Distribution]:
         digest = origin.get("archive_info", {}).get("hashes", {}).get("sha256")
         if not (url.startswith("https://") and url.endswith(".whl") and digest):
             raise LockError(
-                f"{metadata['name']} comes from {url}, which no other machine can check"
+                f"{metadata['name']} comes from {url}, which no other machine can verify"
             )
         found.append(Distribution.of(metadata, digest))
     return sorted(found, key=lambda one: one.name)
 
 
 def _tested(project: Project) -> list[str]:
-    """The versions of this environment; a local build's is that of the release it is built from."""
+    """Return this environment's versions as constraints; a local version becomes its release."""
     versions: dict[str, str] = {}
-    for found in distributions():  # the first of a name is the one that is imported
+    for found in distributions():  # the first of a name is the imported one
         versions.setdefault(canonicalize_name(found.metadata["Name"]), found.version)
     versions.pop(project.name, None)
     return [f"{name}=={version.partition('+')[0]}" for name, version in versions.items()]
@@ -151,7 +151,7 @@ def _platforms() -> Iterator[str]:
 
 
 def lock_text(project: Project, found: Iterable[Distribution]) -> str:
-    """Write the lock file; torch with CUDA comes last, so that it can be cut off."""
+    """Return the lock file's text, with torch and CUDA last, so that they can be cut off."""
     lines = {True: list[str](), False: list[str]()}
     for one in found:
         line = f"{one.name}=={one.version} --hash=sha256:{one.sha256}"
@@ -165,7 +165,7 @@ def read_lock(text: str) -> dict[str, tuple[str, str]]:
     """Read a lock file: version and SHA-256 by name.
 
     Raises:
-        LockError: a line is not one file with its hash, or a name stands twice.
+        LockError: a line is not one file with its hash, or a name occurs twice.
     """
     locked: dict[str, tuple[str, str]] = {}
     for line in text.splitlines():
@@ -175,25 +175,25 @@ def read_lock(text: str) -> dict[str, tuple[str, str]]:
         if match is None:
             raise LockError(f"{line!r} is no name==version --hash=sha256:...")
         if match[1] in locked:
-            raise LockError(f"{match[1]} stands twice")
+            raise LockError(f"{match[1]} occurs twice")
         locked[match[1]] = (match[2], match[3])
     return locked
 
 
 def faults(project: Project, lock: str, sbom: str) -> list[str]:
-    """Say how a lock file and a bill of materials do not fit the project or each other."""
+    """Return the mismatches between the project, a lock file and a bill of materials."""
     try:
         locked = read_lock(lock)
     except LockError as problem:
         return [str(problem)]
     wrong = []
     if f"sha256:{project.digest}\n" not in lock:
-        wrong.append("pyproject.toml asks for other requirements than it was made from")
+        wrong.append("pyproject.toml has other requirements than the lock was made from")
     for text in project.requirements:
         wanted = Requirement(text)
         version, _ = locked.get(canonicalize_name(wanted.name), ("", ""))
         if not version or not wanted.specifier.contains(version, prereleases=True):
-            wrong.append(f"pyproject.toml asks for {text}, locked is {version or 'none'}")
+            wrong.append(f"pyproject.toml requires {text}, locked is {version or 'none'}")
     content = json.loads(sbom)
     listed = [(one["name"], one["version"], one["hashes"]) for one in content["components"]]
     expected = [
@@ -211,10 +211,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Write both images' files, or check them.
 
     Raises:
-        LockError: they cannot be made, or do not fit.
+        LockError: they cannot be written, or do not match.
     """
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing, ask nobody")
+    parser.add_argument("--check", action="store_true", help="write nothing, use no network")
     check = parser.parse_args(arguments).check
     for image in IMAGES:
         project, folder = read_project(image), REPOSITORY / "deploy" / image

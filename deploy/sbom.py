@@ -1,7 +1,7 @@
-"""A bill of materials in CycloneDX's JSON, https://cyclonedx.org/docs/1.6/json/.
+"""Bill of materials in CycloneDX's JSON format, https://cyclonedx.org/docs/1.6/json/.
 
-The same distributions give the same bytes: its serial number is derived from its content, and it
-states no time.
+The same distributions give the same bytes: the serial number is derived from the content, and there
+is no timestamp.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from packaging.utils import canonicalize_name
 
 SPECIFICATION = "1.6"
 LONGEST_LICENCE_NAME = 80
-"""In the field where some write the name of their licence, others write all of it."""
+"""Longer texts in the field `license` are the licence itself, not its name."""
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://cyclonedx.org/schema/bom-1.6.schema.json")
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """One file that is installed.
+    """Installed distribution, which is one file.
 
     Attributes:
-        name: normalised, as the registry's addresses have it.
-        version: of the distribution.
-        sha256: of the file.
-        licences: as CycloneDX has them: one SPDX expression, or names; empty where none is stated.
-        requires: what it needs, as its metadata writes it.
+        name: normalised name, as in the registry's URLs.
+        version: version of the distribution.
+        sha256: digest of the file.
+        licences: in CycloneDX's form: one SPDX expression, or names; empty if none is stated.
+        requires: requirements, as in its metadata.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Distribution:
 
     @classmethod
     def of(cls, metadata: Mapping[str, Any], sha256: str) -> Distribution:
-        """Read a distribution's metadata, as pip's report has it."""
+        """Parse a distribution's metadata from pip's report."""
         return cls(
             canonicalize_name(metadata["name"]),
             metadata["version"],
@@ -52,12 +52,12 @@ class Distribution:
 
     @property
     def purl(self) -> str:
-        """Its package URL, by which databases of vulnerabilities know it."""
+        """Package URL, as used by vulnerability databases."""
         return f"pkg:pypi/{self.name}@{self.version}"
 
 
 def licences(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what a distribution says of its licence: expression, else classifiers, else a name."""
+    """Return a distribution's stated licence: expression, else classifiers, else a name."""
     if metadata.get("license_expression"):
         return [{"expression": metadata["license_expression"]}]
     classifiers = (text.split(" :: ") for text in metadata.get("classifier", ()))
@@ -69,17 +69,17 @@ def licences(metadata: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [{"license": {"name": name}} for name in names]
 
 
-def who_needs_whom(
+def dependency_graph(
     requirements: Iterable[str], found: Sequence[Distribution]
 ) -> dict[str, list[str]]:
-    """Follow the requirements, with the extras that are asked for, on this interpreter.
+    """Return the dependencies of each distribution on this interpreter, with requested extras.
 
     Args:
-        requirements: the project's own.
-        found: what they come down to.
+        requirements: the project's requirements.
+        found: the resolved distributions.
 
     Returns:
-        The names that each name needs, by name; the project's own stand under the empty one.
+        The required names by name; the project's own under the empty name.
     """
     by_name = {one.name: one for one in found}
     needs: dict[str, set[str]] = {"": set(), **{name: set() for name in by_name}}
@@ -104,13 +104,13 @@ def _needed(one: Distribution, extra: str) -> Iterator[Requirement]:
 def bill_of_materials(
     name: str, version: str, requirements: Iterable[str], found: Sequence[Distribution]
 ) -> str:
-    """Write the bill of what an image's environment is made of.
+    """Return the bill of materials of an image's environment as JSON.
 
     Args:
-        name: of what is made.
-        version: of what is made.
-        requirements: what it asks for.
-        found: what that comes down to, sorted by name.
+        name: name of the image.
+        version: version of the image.
+        requirements: the project's requirements.
+        found: the resolved distributions, sorted by name.
     """
     root = f"pkg:generic/{name}@{version}"
     purls = {"": root, **{one.name: one.purl for one in found}}
@@ -121,7 +121,7 @@ def bill_of_materials(
         "components": [_component(one) for one in found],
         "dependencies": [
             {"ref": purls[one], "dependsOn": [purls[other] for other in others]}
-            for one, others in who_needs_whom(requirements, found).items()
+            for one, others in dependency_graph(requirements, found).items()
         ],
     }
     serial = uuid.uuid5(_NAMESPACE, json.dumps(content, sort_keys=True))

@@ -1,8 +1,6 @@
-"""The commands of `python -m client`, a file each; what they do lives elsewhere."""
+"""Commands of `python -m client`, a file each: they parse options, call the work, and print."""
 
 from __future__ import annotations
-
-import typer
 
 from client.cli import app as app_process
 from client.cli import (
@@ -17,19 +15,9 @@ from client.cli import (
     personalise,
     preflight,
 )
+from common.console import application
 
-app = typer.Typer(
-    help="Prepare and run a hospital's side of a federation.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    epilog="--debug, anywhere on the line, shows the traceback of an error.",
-)
-
-
-@app.callback()
-def client() -> None:
-    """Prepare and run a hospital's side of a federation."""
+app = application("Prepare and run a hospital's side of a federation.")
 
 
 app.command(name="app")(app_process.app)

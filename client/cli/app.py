@@ -1,19 +1,16 @@
-"""`python -m client app`: the process in which the researcher's app runs, apart from the node."""
+"""`python -m client app`: the process that runs the researcher's app, apart from the node."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-SiteFile = Annotated[Path, typer.Option("--config", metavar="FILE", help="The site's settings.")]
+from client.cli.options import SiteFile
 
 
 def app(config: SiteFile = Path("site.toml")) -> None:
-    """Ask the node for work and run the approved app on it.
+    """Fetch work from the node and run the approved app on it.
 
-    It needs no way out but the node's local interface, and alone reads the site table.
+    This process needs no network but the node's local interface. It alone reads the site table.
     """
     from client.config.site_config import load_site_config
     from client.node.isolation.app_process import run_app_process

@@ -1,4 +1,4 @@
-"""`python -m client audit`: what left the site, and whether its record is whole."""
+"""`python -m client audit`: the audit log, its verification and its anchors."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
-from common.console import narrow_table, output_console
+from client.cli.options import SiteFile
+from common.console import narrow_table, output_console, print_line
 from common.errors import AuditError, UsageError
 
-app = typer.Typer(
-    help="What left the site: show the record, or verify that nobody has changed it.",
-    no_args_is_help=True,
-)
+app = typer.Typer(help="Show, verify and anchor the site's audit log.", no_args_is_help=True)
 
-Config = Annotated[
+_Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="The site's site.toml.")
 ]
-Log = Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Or the log itself.")]
-Kept = Annotated[
+_Log = Annotated[
+    Path | None, typer.Option("--log", metavar="FILE", help="The log itself, instead of --config.")
+]
+_KnownAnchors = Annotated[
     list[str] | None,
     typer.Option(
         "--anchor",
         metavar="NUMBER:SHA256",
-        help="An anchor that an earlier verify printed and that was kept elsewhere; repeatable.",
+        help="An anchor that an earlier `verify` printed; repeatable.",
     ),
 ]
-Anchors = Annotated[
+_Anchors = Annotated[
     Path | None,
-    typer.Option("--anchors", metavar="FILE", help="The signed anchors that `anchor` shipped."),
+    typer.Option(
+        "--anchors", metavar="FILE", help="The signed anchors that `audit anchor` shipped."
+    ),
 ]
-Keys = Annotated[
+_Keys = Annotated[
     list[Path] | None,
     typer.Option(
         "--key",
@@ -43,68 +44,65 @@ Keys = Annotated[
         help="The node's public key, node.pub; repeatable. [default: that of site.toml's node.key]",
     ),
 ]
-SiteConfigFile = Annotated[
-    Path, typer.Option("--config", metavar="FILE", help="The site's site.toml.")
-]
-To = Annotated[
+_To = Annotated[
     str,
     typer.Option(
         "--to",
         metavar="FILE|URL",
-        help="Where the anchor goes: a file on another machine or a write-once mount, or https.",
+        help="Where to ship it: a file on another machine or a write-once mount, or an https URL.",
     ),
 ]
-Authority = Annotated[
+_Authority = Annotated[
     Path | None,
     typer.Option(
-        "--ca", metavar="FILE", help="Who signs the server's certificate. [default: the system's]"
+        "--ca", metavar="FILE", help="CA of the server's certificate. [default: the system's CAs]"
     ),
 ]
-Last = Annotated[int, typer.Option("--last", min=1, help="How many entries, the newest last.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the entries as they are.")]
+_Last = Annotated[int, typer.Option("--last", min=1, help="Number of entries, the newest last.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the entries as JSON, one a line.")]
 
 
 @app.command()
 def verify(
-    config: Config = None,
-    log: Log = None,
-    anchor: Kept = None,
-    anchors: Anchors = None,
-    key: Keys = None,
+    config: _Config = None,
+    log: _Log = None,
+    anchor: _KnownAnchors = None,
+    anchors: _Anchors = None,
+    key: _Keys = None,
 ) -> None:
-    """Check every line of the audit log, and print its anchor to keep elsewhere.
+    """Verify every line of the audit log and print its anchor.
 
-    With --anchors also that every anchor which was shipped is signed and none is missing, and that
-    the log still holds each. On another machine a copy of the log and node.pub are enough.
+    With --anchors: also verify that each shipped anchor is signed, that none is missing, and that
+    the log still contains each. On another machine, a copy of the log and node.pub are enough.
     """
     from client.egress.audit.anchor_verification import verify_shipped
     from client.egress.audit.hash_chain import Anchor, verify_log
 
     if anchors is None and key:
-        raise UsageError("--key is for --anchors, which the key has signed")
+        raise UsageError("--key verifies the signatures of --anchors; give both")
     shipped = verify_shipped(anchors, key or [], config) if anchors is not None else []
     path = _log_path(config, log, wanted=not shipped)
     kept = [Anchor.parse(text) for text in anchor or []]
     now = verify_log(path, *kept, *(one.anchor for one in shipped))
-    _say(f"{path}: {now.lines} lines, none changed, removed, added or moved")
+    print_line(f"{path}: {now.lines} lines, none changed, removed, added or moved")
     if shipped:
         newest = shipped[-1]
-        _say(
+        print_line(
             f"{anchors}: {len(shipped)} anchors of {newest.site}, the newest of {newest.lines} "
             f"lines at {newest.time}; all are signed, none is missing, and the log holds each"
         )
-    _say(f"anchor: {now}")
-    _say(
-        "Keep the anchor away from this machine. Whoever can write the log and the anchor beside "
-        "it could cut both off; only an anchor kept elsewhere (--anchor) shows that."
+    print_line(f"anchor: {now}")
+    print_line(
+        "Keep the anchor on another machine: whoever can write the log and the anchor beside it "
+        "can truncate both, which only an anchor kept elsewhere (--anchor) reveals."
     )
 
 
 @app.command()
-def anchor(config: SiteConfigFile, to: To, ca: Authority = None) -> None:
-    """Sign what the audit log holds now with the node's key, and ship that out.
+def anchor(config: SiteFile, to: _To, ca: _Authority = None) -> None:
+    """Sign the audit log's current anchor with the node's key and ship it.
 
-    Whoever rewrites the log afterwards, with its anchor beside it, contradicts what has left.
+    A log that is rewritten later, together with its anchor, contradicts the shipped one.
     """
     from client.config.node_key import read_node_key
     from client.config.site_config import load_site_config
@@ -113,18 +111,20 @@ def anchor(config: SiteConfigFile, to: To, ca: Authority = None) -> None:
     site = load_site_config(config)
     _log_path(config, None)
     made = ship_anchor(site.audit_log, site.site.id, read_node_key(site.node.key), to, ca=ca)
-    _say(f"{made.lines} lines of {site.audit_log}, signed by {made.key}, shipped to {to}")
+    print_line(f"{made.lines} lines of {site.audit_log}, signed by {made.key}, shipped to {to}")
 
 
 @app.command()
-def show(config: Config = None, log: Log = None, last: Last = 20, as_json: AsJson = False) -> None:
-    """Show the newest entries; `verify` says whether they can be trusted."""
+def show(
+    config: _Config = None, log: _Log = None, last: _Last = 20, as_json: _AsJson = False
+) -> None:
+    """Show the newest entries of the audit log. `audit verify` checks their integrity."""
     from client.egress.audit.hash_chain import read_entries
 
     entries = deque(read_entries(_log_path(config, log)), maxlen=last)
     if as_json:
         for entry in entries:
-            typer.echo(json.dumps(entry))
+            print_line(json.dumps(entry))
         return
     table = narrow_table("", ("time", "what", "decision", "reason"), ("no.", "bytes", "norm", "ε"))
     for entry in entries:
@@ -152,7 +152,7 @@ def _number(value: Any, form: str) -> str:
 
 
 def _log_path(config: Path | None, log: Path | None, *, wanted: bool = True) -> Path:
-    """Return the log's path; where it is not `wanted`, `verify` says what its absence means."""
+    """Return the log's path; `wanted`: it must exist."""
     if config is not None and log is None:
         from client.config.site_config import load_site_config
 
@@ -162,9 +162,5 @@ def _log_path(config: Path | None, log: Path | None, *, wanted: bool = True) -> 
     else:
         raise UsageError("give either --config site.toml or --log audit.jsonl")
     if wanted and not path.is_file():
-        raise AuditError(f"there is no audit log at {path}; has a node ever run here?")
+        raise AuditError(f"there is no audit log at {path}; the node writes it at its first start")
     return path
-
-
-def _say(text: str) -> None:
-    Console().print(text, soft_wrap=True, highlight=False, markup=False)

@@ -1,4 +1,4 @@
-"""`python -m client check`: what a site table holds, and what looks wrong with it."""
+"""`python -m client check`: summary of a site table and its problems."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import typer
 from common.console import output_console
 from common.errors import TrainingError
 
-Folder = Annotated[
+_Folder = Annotated[
     Path, typer.Argument(metavar="DIR", help="A folder made by `ingest`, or a site table.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
 
 
-def check(folder: Folder, as_json: AsJson = False) -> None:
-    """Say on a page what a site table holds and what is wrong; fail where none could train on it.
-
-    The exit code is 9 where the table is valid but cannot be trained on.
-    """
+def check(folder: _Folder, as_json: _AsJson = False) -> None:
+    """Summarise a site table and its problems; exit 9 if it cannot be trained on."""
     from client.data_quality.report import check_folder, render_report
 
     reports = check_folder(folder)

@@ -1,17 +1,14 @@
-"""`python -m client health`: whether the running node is connected, for probes without a tool."""
+"""`python -m client health`: connection status of the running node, for container probes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The site's site.toml.")]
+from client.cli.options import SiteFile
 
 
-def health(config: Config) -> None:
-    """Ask the node's health endpoint; ends with 1 where the site is cut off."""
+def health(config: SiteFile) -> None:
+    """Query the node's health endpoint; exit 1 if the site is not connected."""
     from client.config.site_config import load_site_config
     from client.node.health import ask_health
 

@@ -1,4 +1,4 @@
-"""`python -m client ingest`: a hospital's own table becomes the site table."""
+"""`python -m client ingest`: conversion of a hospital's table to the site table."""
 
 from __future__ import annotations
 
@@ -9,39 +9,44 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from common.console import byte_progress, narrow_table, output_console
+from common.console import byte_progress, narrow_table, output_console, print_line
 
-Tables = Annotated[
+_Tables = Annotated[
     list[Path] | None,
     typer.Option(
         "--table",
-        help="The table, .csv, .csv.gz or .parquet; again for further files of the same columns. "
-        "Left out where the mapping names a query.",
+        metavar="FILE",
+        help="The table: .csv, .csv.gz or .parquet; repeatable for files with the same columns. "
+        "Omit it if the mapping has a query.",
         show_default=False,
     ),
 ]
-MappingFile = Annotated[Path, typer.Option("--mapping", help="How the table is read (TOML).")]
-Out = Annotated[Path, typer.Option(help="The folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another table there.")]
-MemoryGb = Annotated[float, typer.Option(help="Bound on the memory of the queries, in GB.")]
-Secret = Annotated[
+_MappingFile = Annotated[
+    Path,
+    typer.Option("--mapping", metavar="FILE", help="The mapping of the table's columns (TOML)."),
+]
+_Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table in --out.")]
+_MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
+_Secret = Annotated[
     Path | None,
     typer.Option(
-        help="The file of the secret for [ids] hash. [default: FEDVITALS_HOME/site/id-secret]",
+        metavar="FILE",
+        help="The secret for `[ids] hash`. [default: FEDVITALS_HOME/site/id-secret]",
         show_default=False,
     ),
 ]
 
 
 def ingest(
-    mapping: MappingFile,
-    out: Out,
-    table: Tables = None,
-    secret: Secret = None,
-    memory_gb: MemoryGb = 2.0,
-    overwrite: Overwrite = False,
+    mapping: _MappingFile,
+    out: _Out,
+    table: _Tables = None,
+    secret: _Secret = None,
+    memory_gb: _MemoryGb = 2.0,
+    overwrite: _Overwrite = False,
 ) -> None:
-    """Turn a hospital's own table into the site table, and say what was left out and why."""
+    """Convert a hospital's table to the site table; list what was left out and why."""
     from client.ingest.mapping import read_mapping
     from client.ingest.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
@@ -61,7 +66,7 @@ def ingest(
         )
     console = output_console()
     rows = ", ".join(f"{count:,} {what}" for what, count in record["rows"].items())
-    console.print(f"Rows: {rows}", highlight=False)
+    print_line(f"Rows: {rows}")
     console.print(flow_table(record["flow"]))
     console.print(measurements_table(record["measurements"]))
     for column, count in record["ids_not_found"].items():
@@ -69,17 +74,12 @@ def ingest(
             what = column.removesuffix("_id")
             console.print(f"{count:,} ids of the list are no {what} of this table", style="yellow")
     console.print(sites_table(out))
-    console.print(f"Written: {out}", soft_wrap=True, highlight=False, markup=False)
-    console.print(
-        f"Look at it with: python -m client check {out}",
-        soft_wrap=True,
-        highlight=False,
-        markup=False,
-    )
+    print_line(f"Written: {out}")
+    print_line(f"Check it with: python -m client check {out}")
 
 
 def measurements_table(counts: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Draw what became of the measurements: a row a reason, a column a vital sign."""
+    """Return the measurements read, dropped by reason, and used: a column per vital sign."""
     from client.ingest.reshape import DROP_REASONS
     from common.data.site_table import VITALS
 

@@ -1,4 +1,4 @@
-"""`python -m client ledger`: what each run has spent of the patients' privacy at this site."""
+"""`python -m client ledger`: privacy budget that runs have spent at this site."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import typer
 from rich.table import Table
 
 from client.privacy.ledger_statement import SiteStatement, as_json, make_statement
-from common.console import narrow_table, output_console
+from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
 from common.paths import home
 
-State = Annotated[
+_State = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
@@ -23,53 +23,53 @@ State = Annotated[
         show_default=False,
     ),
 ]
-Site = Annotated[
-    str | None, typer.Option(help="One site of several. [default: all]", show_default=False)
+_Site = Annotated[
+    str | None, typer.Option(help="Show this site only. [default: all]", show_default=False)
 ]
-Delta = Annotated[
-    float, typer.Option(help="Delta of every epsilon shown: the site's epsilon-limit-delta.")
+_Delta = Annotated[
+    float, typer.Option(help="Delta of each epsilon shown, as the site's epsilon-limit-delta.")
 ]
-Limit = Annotated[
+_Limit = Annotated[
     float | None,
-    typer.Option(help="The site's epsilon-limit, to show what is left of it.", show_default=False),
+    typer.Option(help="The site's epsilon-limit, to show the rest of it.", show_default=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def ledger(
-    state: State = None,
-    site: Site = None,
-    delta: Delta = 1e-5,
-    limit: Limit = None,
-    json_: AsJson = False,
+    state: _State = None,
+    site: _Site = None,
+    delta: _Delta = 1e-5,
+    limit: _Limit = None,
+    json_: _AsJson = False,
 ) -> None:
-    """Show what each run has spent at this site, and all of them together.
+    """Show the privacy budget spent at this site, per run and in total.
 
-    Steps count as spent once they are reserved: also those of a round that broke down before it
-    was answered. Nothing is changed.
+    Steps count as spent once they are reserved, also in a round that failed before its reply.
+    Nothing is changed.
     """
     if not 0.0 < delta < 1.0 or (limit is not None and limit <= 0.0):
         raise UsageError(
-            f"--delta must lie between 0 and 1 and --limit above 0, got {delta:g}"
+            f"--delta must be between 0 and 1 and --limit above 0, got {delta:g}"
             + ("" if limit is None else f" and {limit:g}")
         )
     from client.privacy.budget_ledger import Ledger
 
     records = Ledger(home() / "site" if state is None else state).runs(site)
     if site is not None and not records:
-        raise UsageError(f"the ledger holds no run of site {site!r}; leave --site out to see all")
+        raise UsageError(f"the ledger has no run of site {site!r}; omit --site to see all")
     statements = make_statement(records, delta, limit)
     if json_:
         typer.echo(json.dumps(as_json(statements, delta), indent=2))
         return
     console = output_console()
     if not statements:
-        console.print("No run has begun.")
+        print_line("No run has begun.")
     for statement in statements:
         console.print(_table(statement, delta))
         for line in _closing(statement, limit):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        console.print()
+            print_line(line)
+        print_line("")
 
 
 def _table(statement: SiteStatement, delta: float) -> Table:

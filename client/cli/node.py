@@ -1,4 +1,4 @@
-"""`python -m client node`: a site's process, and its dry run."""
+"""`python -m client node`: a site's node, and its dry run."""
 
 from __future__ import annotations
 
@@ -12,62 +12,64 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from common.console import narrow_table, output_console
+from client.cli.options import SiteFile
+from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
 
 if TYPE_CHECKING:
     from client.dry_run.dry_run import DryRun
 
-Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The site's site.toml.")]
-Dry = Annotated[
-    bool, typer.Option("--dry-run", help="Train one round, write what would leave, send nothing.")
+_Dry = Annotated[
+    bool, typer.Option("--dry-run", help="Train one round, write what would be sent, send nothing.")
 ]
-Bundle = Annotated[
+_Bundle = Annotated[
     Path | None,
     typer.Option(
         "--bundle",
         metavar="FILE",
-        help="Dry run: the app. [default: the approved .fab beside policy.toml]",
+        help="Dry run: the app bundle. [default: the approved .fab beside policy.toml]",
     ),
 ]
-Out = Annotated[
+_Out = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="DIR", help="Dry run: where it is written. [default: below site.state]"
+        "--out",
+        metavar="DIR",
+        help="Dry run: the output folder. [default: a new one in site.state]",
     ),
 ]
-Settings = Annotated[
+_Settings = Annotated[
     list[str] | None,
     typer.Option(
         "-c", "--set", metavar="KEY=VALUE", help="Dry run: a setting of the run; repeatable."
     ),
 ]
-Unconfined = Annotated[
+_Unconfined = Annotated[
     bool,
-    typer.Option("--unconfined", help="Dry run: let the bundle use this user's network and files."),
+    typer.Option("--unconfined", help="Dry run: give the bundle this user's network and files."),
 ]
 
 
 def node(
-    config: Config,
-    dry_run: Dry = False,
-    bundle: Bundle = None,
-    out: Out = None,
-    settings: Settings = None,
-    unconfined: Unconfined = False,
+    config: SiteFile,
+    dry_run: _Dry = False,
+    bundle: _Bundle = None,
+    out: _Out = None,
+    settings: _Settings = None,
+    unconfined: _Unconfined = False,
 ) -> None:
-    """Run the site's node until it is told to stop.
+    """Run the site's node until it is stopped.
 
-    It ends with 70 where the connection is lost for good, to be started again by systemd or a
-    container engine, and with 22 where somebody has to mend something first.
+    Exit code 70: the connection is lost for good; systemd or the container engine restarts the
+    node. Exit code 22: something must be fixed before a restart.
 
-    With --dry-run it trains one round, writes what would leave and ends: with 0 where the round
-    would leave, with 20 where the policy keeps it. The bundle runs without a network, or with
-    --unconfined as any program of this user's.
+    With --dry-run: train one round, write what would be sent, and end. Exit code 0: the policy
+    allows the round; 20: it refuses it. The bundle runs without a network unless --unconfined is
+    given.
     """
     if not dry_run:
         if bundle or out or settings or unconfined:
-            raise UsageError("--bundle, --out, -c and --unconfined belong to --dry-run")
+            raise UsageError("--bundle, --out, -c and --unconfined need --dry-run")
         from client.config.site_config import load_site_config
         from client.node.supernode import run_node
         from client.policy.file_ownership import check_own_file
@@ -81,14 +83,14 @@ def node(
         if unconfined or in_network_sandbox():
             _dry_run(config, bundle, out, settings or [])
         else:
-            again = _arguments(config, bundle, out, settings or [])
+            again = _command_line(config, bundle, out, settings or [])
             raise typer.Exit(run_in_sandbox(again, load_site_config(config).node.key))
 
 
-def _arguments(
+def _command_line(
     config: Path, bundle: Path | None, out: Path | None, settings: list[str]
 ) -> list[str]:
-    """The command line of a dry run."""
+    """Return the command line of a dry run, for the sandboxed process."""
     line = ["node", "--dry-run", "--config", str(config)]
     line += ["--bundle", str(bundle)] if bundle else []
     line += ["--out", str(out)] if out else []
@@ -108,9 +110,8 @@ def _dry_run(config: Path, bundle: Path | None, out: Path | None, settings: list
     with Console(stderr=True).status("training one round"):
         made = dry_run(site, app, chosen, folder)
         write_dry_run(made, folder)
-    console = output_console()
-    console.print(_table(made))
-    console.print(f"With these settings: {folder / PAGE_NAME}", soft_wrap=True, highlight=False)
+    output_console().print(_table(made))
+    print_line(f"With these settings: {folder / PAGE_NAME}")
     made.check(folder)
 
 

@@ -1,4 +1,4 @@
-"""`python -m client personalise`: a released adapter, trained further for one site alone."""
+"""`python -m client personalise`: further training of a released adapter for one site."""
 
 from __future__ import annotations
 
@@ -11,40 +11,42 @@ from rich.console import Console
 from rich.table import Table
 
 from common.config.run_config import split_pairs
-from common.console import narrow_table, output_console
+from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
 
-AdapterFolder = Annotated[
+_AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="The released PEFT folder.")
 ]
-Data = Annotated[
-    Path, typer.Option(metavar="DIR", help="The folder made by `ingest`, or a site table.")
+_Data = Annotated[
+    Path, typer.Option(metavar="DIR", help="A folder made by `ingest`, or a site table.")
 ]
-Out = Annotated[
-    Path, typer.Option(metavar="DIR", help="The folder to write; it stays at the site.")
+_Out = Annotated[
+    Path, typer.Option(metavar="DIR", help="The folder to write. It stays at the site.")
 ]
-Passes = Annotated[int, typer.Option(help="Passes over the site's training windows.")]
-Backbone = Annotated[
+_Passes = Annotated[int, typer.Option(help="Passes over the site's training windows.")]
+_Backbone = Annotated[
     str | None,
-    typer.Option(help="Name or folder of the backbone, where its weights lie elsewhere here."),
+    typer.Option(help="Name or folder of the backbone. [default: the adapter's]"),
 ]
-Settings = Annotated[
+_Settings = Annotated[
     list[str] | None,
-    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting train.* or seed; repeatable."),
+    typer.Option(
+        "-c", "--set", metavar="KEY=VALUE", help="A setting `train.*` or `seed`; repeatable."
+    ),
 ]
 
 
 def personalise(
-    adapter: AdapterFolder,
-    data: Data = Path("site"),
-    out: Out = Path("personal"),
-    passes: Passes = 5,
-    backbone: Backbone = None,
-    settings: Settings = None,
+    adapter: _AdapterFolder,
+    data: _Data = Path("site"),
+    out: _Out = Path("personal"),
+    passes: _Passes = 5,
+    backbone: _Backbone = None,
+    settings: _Settings = None,
 ) -> None:
-    """Train a released adapter further on this site's patients, and keep the better of the two.
+    """Train a released adapter further for this site and keep the better of the two.
 
-    The validation patients choose, the test patients judge. Nothing is sent.
+    Validation patients choose between the two; test patients measure the result. Nothing is sent.
     """
     overrides = split_pairs(settings or [], {})
     with Console(stderr=True).status("loading") as status:
@@ -69,10 +71,9 @@ def personalise(
             release, config, table, passes=passes, progress=lambda doing: status.update(doing)
         )
         write_personalised(made, table, out)
-    console = output_console()
-    console.print(_comparison_table(made.record))
-    console.print(_verdict(made.record), highlight=False)
-    console.print(f"Written: {out}", soft_wrap=True, highlight=False, markup=False)
+    output_console().print(_comparison_table(made.record))
+    print_line(_verdict(made.record))
+    print_line(f"Written: {out}")
 
 
 def _table_path(data: Path) -> Path:
@@ -82,7 +83,7 @@ def _table_path(data: Path) -> Path:
         return data
     paths = site_table_paths(data)
     if len(paths) > 1:
-        raise UsageError(f"{data} holds {len(paths)} sites; give the table of one, in its sites/")
+        raise UsageError(f"{data} has {len(paths)} sites; give the table of one, in its sites/")
     return next(iter(paths.values()))
 
 
@@ -92,8 +93,8 @@ def _comparison_table(record: Mapping[str, Any]) -> Table:
     test = record["test"]
     counts = test["global"]["mean"]
     table = narrow_table(
-        f"WQL (lower is better) of {counts['patients']:,} test patients, {counts['windows']:,} "
-        "windows, which chose nothing",
+        f"WQL (lower is better), {counts['patients']:,} test patients, "
+        f"{counts['windows']:,} windows",
         ["vital sign"],
         ("global", "personal", "difference", "95 % interval"),
     )
@@ -128,4 +129,4 @@ def _verdict(record: Mapping[str, Any]) -> str:
     )
     if record["kept"] == "personal":
         return f"Kept: the personal adapter ({chosen})."
-    return f"Kept: the released adapter, which training here did not better ({chosen})."
+    return f"Kept: the released adapter, which training here did not improve ({chosen})."

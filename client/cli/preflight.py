@@ -1,32 +1,30 @@
-"""`python -m client preflight`: whether a site's node will work, before it is started."""
+"""`python -m client preflight`: checks of a site's node before it is started."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, astuple
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
+from client.cli.options import SiteFile
 from common.config.run_config import RunConfig
 from common.console import narrow_table, output_console
 
-Config = Annotated[Path, typer.Option("--config", metavar="FILE", help="The site's site.toml.")]
-Backbone = Annotated[
-    str, typer.Option("--backbone", metavar="NAME", help="The model that the run will use.")
+_Backbone = Annotated[
+    str, typer.Option("--backbone", metavar="NAME", help="The backbone of the planned run.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")]
 
 
 def preflight(
-    config: Config, backbone: Backbone = RunConfig.backbone, as_json: AsJson = False
+    config: SiteFile, backbone: _Backbone = RunConfig.backbone, as_json: _AsJson = False
 ) -> None:
-    """Check the way to the coordinator, the machine, and what is the site's own.
+    """Check the network, the machine and the site's files before the node is started.
 
-    Every finding has a code and, where something is to be done, a remedy. It ends with 1 where
-    one is FAIL.
+    Each finding has a code and, where needed, a remedy. Exit code 1: at least one is FAIL.
     """
     from client.config.site_config import load_site_config
     from client.preflight.machine import check_machine

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from typing import Any
 
 import uvicorn
 from flwr.supernode.main import create_app
@@ -17,7 +16,8 @@ from flwr.supernode.nodestate import NodeStateFactory
 
 from client.config.node_section import Address, ClientApiTls
 from common.errors import NodeError
-from common.flower.request_size_limit import App, Scope, bounded
+from common.flower.asgi import App, Receive, Scope, Send
+from common.flower.request_size_limit import limit_request_size
 
 PREFIX = "/v1/runtime/"
 ALLOWED = frozenset(
@@ -41,7 +41,7 @@ START_S = 30.0
 def allow_app_calls(app: App) -> App:
     """Return a web application (ASGI) that answers 403 to all calls except `ALLOWED`."""
 
-    async def guarded(scope: Scope, receive: Any, send: Any) -> None:
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         path = str(scope.get("path", ""))
         allowed = path.startswith(PREFIX) and path[len(PREFIX) :] in ALLOWED
         if scope["type"] == "lifespan" or (scope["type"] == "http" and allowed):
@@ -71,7 +71,9 @@ def serve_local_api(
         NodeError: if the address, the certificate or its key cannot be used.
     """
     config = uvicorn.Config(
-        app=allow_app_calls(bounded(create_app(state_factory=state, superexec_auth_secret=secret))),
+        app=allow_app_calls(
+            limit_request_size(create_app(state_factory=state, superexec_auth_secret=secret))
+        ),
         host=address.host,
         port=address.port,
         access_log=False,

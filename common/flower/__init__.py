@@ -1,5 +1,5 @@
-"""What node and coordinator share of Flower's surroundings.
+"""Code around Flower that node and coordinator share.
 
-`environment` sets Flower up for our processes; `bundle_signature` signs app bundles.
-`request_size_limit` bounds the body of a request.
+`environment` is the environment of Flower's processes; `bundle_signature` signs app bundles;
+`request_size_limit` limits the body of a request; `asgi` has the types of a web application.
 """

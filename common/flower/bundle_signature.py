@@ -1,15 +1,15 @@
-"""An author's signature of an app bundle: Ed25519, over the bundle's digest and its name.
+"""Author's signature of an app bundle: Ed25519, over the bundle's digest and its name.
 
-The digest says which bytes may run; the signature says whose they are. What is signed is
+The digest identifies the bytes that may run; the signature identifies their author. Signed is
 
     "fedvitals-bundle-v1" NUL <SHA-256 of the bundle, 64 hex digits> <name, UTF-8>
 
-The beginning keeps a signature from meaning anything elsewhere, and one made elsewhere from meaning
-anything here (`ssh-keygen -Y sign`, for instance, begins with "SSHSIG"). Beside `app.fab` the
-signature is `app.fab.sig`, one line of JSON. Of that line only the signature itself counts: digest
-and name are taken from the bundle, and whether the key is an author's is for the reader to say.
+The prefix separates these signatures from those of other protocols (`ssh-keygen -Y sign`, for
+instance, uses "SSHSIG"). The signature of `app.fab` is the file `app.fab.sig`, one line of JSON. Of
+that line only the signature itself is trusted: digest and name are taken from the bundle, and the
+policy lists the keys of its authors.
 
-Source: RFC 8032 (Ed25519), RFC 8709 (its keys in OpenSSH's form); for the keys that are refused,
+Source: RFC 8032 (Ed25519), RFC 8709 (its keys in OpenSSH's format); for the rejected keys,
 Chalkias, Garillot and Nikolaenko, https://eprint.iacr.org/2020/1244.
 """
 
@@ -32,13 +32,13 @@ from common.atomic_io import write_text
 from common.errors import UsageError
 
 DOMAIN = b"fedvitals-bundle-v1\0"
-KEY_TYPE = "ssh-ed25519"
+AUTHOR_KEY_TYPE = "ssh-ed25519"
 KEY_BYTES = 32
 SIGNATURE_BYTES = 64
-MAX_FILE_BYTES = 2**14
+MAX_KEY_FILE_BYTES = 2**14
 """Larger than any key or signature file."""
 
-_BLOB_START = b"\0\0\0\x0b" + KEY_TYPE.encode() + b"\0\0\0 "
+_BLOB_START = b"\0\0\0\x0b" + AUTHOR_KEY_TYPE.encode() + b"\0\0\0 "
 _PRIME = 2**255 - 19
 _SMALL_ORDER = frozenset(
     {
@@ -47,7 +47,7 @@ _SMALL_ORDER = frozenset(
         0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
     }
 )
-"""The y of the eight points whose order divides 8: anybody can sign for such a key."""
+"""The y of the eight points whose order divides 8: anyone can sign for such a key."""
 _FIELDS = {"author", "bundle", "name", "signature"}
 
 
@@ -57,7 +57,7 @@ class AuthorKey:
 
     Attributes:
         raw: the 32 bytes of RFC 8032.
-        name: the comment behind it, which is anyone's to write; empty where there is none.
+        name: the comment behind it, which is not verified; empty if there is none.
     """
 
     raw: bytes
@@ -66,7 +66,7 @@ class AuthorKey:
     @property
     def text(self) -> str:
         """The key as `ssh-keygen` writes it, without its comment."""
-        return f"{KEY_TYPE} {base64.b64encode(_BLOB_START + self.raw).decode()}"
+        return f"{AUTHOR_KEY_TYPE} {base64.b64encode(_BLOB_START + self.raw).decode()}"
 
     @property
     def fingerprint(self) -> str:
@@ -79,8 +79,8 @@ class AuthorKey:
 
         Args:
             signature: the 64 bytes of RFC 8032.
-            sha256: of the bundle, in hex.
-            name: publisher, name and version, as the bundle calls itself.
+            sha256: digest of the bundle, in hex.
+            name: the bundle's own name: publisher, name and version.
         """
         try:
             Ed25519PublicKey.from_public_bytes(self.raw).verify(signature, _message(sha256, name))
@@ -91,12 +91,12 @@ class AuthorKey:
 
 @dataclass(frozen=True)
 class BundleSignature:
-    """What a signature file holds; none of it is believed.
+    """Contents of a signature file, unverified.
 
     Attributes:
-        author: whose signature it says it is.
-        sha256: of the bundle that it says it signs.
-        name: of that bundle.
+        author: stated author.
+        sha256: stated digest of the bundle.
+        name: stated name of the bundle.
         signature: 64 bytes.
     """
 
@@ -106,14 +106,14 @@ class BundleSignature:
     signature: bytes
 
     def check(self, sha256: str, name: str) -> None:
-        """Make sure that the stated author signed this bundle.
+        """Verify that the stated author signed this bundle.
 
         Args:
-            sha256: of the bundle at hand.
-            name: as it calls itself.
+            sha256: digest of the bundle, in hex.
+            name: the bundle's own name.
 
         Raises:
-            UsageError: it is a signature of another bundle, or none of that author's.
+            UsageError: the signature is of another bundle, or not by that author.
         """
         if self.sha256 != sha256:
             raise UsageError(
@@ -144,14 +144,14 @@ def parse_author_key(text: str) -> AuthorKey:
         text: ``ssh-ed25519 <base64> <name>`` as in a .pub file, or the 32 bytes in base64.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the text is something else.
     """
     if "PRIVATE KEY" in text:
         raise UsageError("this is a PRIVATE key, which stays with its author; give the .pub file's")
     words = text.split(maxsplit=2)
     if len(words) == 1:
         raw = _decoded(words[0])
-    elif len(words) > 1 and words[0] == KEY_TYPE:
+    elif len(words) > 1 and words[0] == AUTHOR_KEY_TYPE:
         blob = _decoded(words[1])
         raw = blob[len(_BLOB_START) :] if blob and blob.startswith(_BLOB_START) else None
     else:
@@ -160,11 +160,11 @@ def parse_author_key(text: str) -> AuthorKey:
     if raw is None or len(raw) != KEY_BYTES or not name.isprintable():
         raise UsageError(
             f"{text[:40]!a} is no Ed25519 public key; give the line of a .pub file, "
-            f'"{KEY_TYPE} AAAA… name", or its 32 bytes in base64'
+            f'"{AUTHOR_KEY_TYPE} AAAA… name", or its 32 bytes in base64'
         )
     y = int.from_bytes(raw, "little") & (2**255 - 1)
     if y >= _PRIME or y in _SMALL_ORDER:
-        raise UsageError(f"{text[:40]!a} is a key that anybody can sign for; make another one")
+        raise UsageError(f"{text[:40]!a} is a key that anyone can sign for; make another one")
     return AuthorKey(raw, name)
 
 
@@ -172,7 +172,7 @@ def parse_signature(text: str) -> bytes:
     """Read the 64 bytes of a signature from base64.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the text is something else.
     """
     signature = _decoded(text.strip())
     if signature is None or len(signature) != SIGNATURE_BYTES:
@@ -186,26 +186,27 @@ def sign_bundle(sha256: str, name: str, key: Ed25519PrivateKey, author: str) -> 
     """Sign a bundle.
 
     Args:
-        sha256: of the bundle, in hex.
-        name: as it calls itself.
+        sha256: digest of the bundle, in hex.
+        name: the bundle's own name.
         key: the author's private key.
-        author: the author's name, for people to read.
+        author: the author's name, for display.
     """
     return BundleSignature(public_key(key, author), sha256, name, key.sign(_message(sha256, name)))
 
 
 def bundle_name(project: Mapping[str, Any]) -> str:
-    """Return what a bundle calls itself: publisher, name and version of its pyproject.toml.
+    """Return a bundle's own name: publisher, name and version of its pyproject.toml.
 
     Raises:
-        KeyError: one of them is not there; TypeError: it is not where it should be.
+        KeyError: one of them is missing.
+        TypeError: one of them is not in a table.
     """
     app, about = project["tool"]["flwr"]["app"], project["project"]
     return f"{app['publisher']}/{about['name']} {about['version']}"
 
 
 def signature_path(bundle: Path) -> Path:
-    """Return where a bundle's signature lies: beside it, under its name and ``.sig``."""
+    """Return the path of a bundle's signature: the bundle's path and ``.sig``."""
     return bundle.with_name(f"{bundle.name}.sig")
 
 
@@ -222,10 +223,10 @@ def write_signature(signature: BundleSignature, path: Path) -> None:
 
 
 def read_signature(path: Path) -> BundleSignature:
-    """Read a signature file; whether it holds is for `BundleSignature.check`.
+    """Read a signature file; `BundleSignature.check` verifies it.
 
     Raises:
-        UsageError: it cannot be read, or is no signature file.
+        UsageError: the file cannot be read, or is no signature file.
     """
     try:
         line = json.loads(read_small_file(path).decode())
@@ -250,20 +251,20 @@ def read_small_file(path: Path) -> bytes:
     """Read the file of a key or a signature.
 
     Raises:
-        UsageError: it cannot be read, or is larger than any such file.
+        UsageError: the file cannot be read, or is larger than any such file.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(MAX_KEY_FILE_BYTES + 1)
     except OSError as problem:
         raise UsageError(f"{path} cannot be read: {problem.strerror}") from problem
-    if len(data) > MAX_FILE_BYTES:
-        raise UsageError(f"{path} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
+    if len(data) > MAX_KEY_FILE_BYTES:
+        raise UsageError(f"{path} is larger than {MAX_KEY_FILE_BYTES} bytes; is it the right file?")
     return data
 
 
 def _message(sha256: str, name: str) -> bytes:
-    # The digest's length is fixed, so that no name can pass for a part of it.
+    # The digest has a fixed length: no name can be read as part of it.
     if len(sha256) != 64:
         raise ValueError(f"a SHA-256 has 64 hex digits, got {sha256!r}")
     return DOMAIN + sha256.encode() + name.encode()

@@ -1,4 +1,4 @@
-"""The environment of Flower's processes: they fetch and tell nothing, and find the right code."""
+"""Environment of Flower's processes: no downloads, no telemetry, and imports of our code only."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import os
 import sys
 from pathlib import Path
 
-QUIET = {
-    # Or every run would resolve and download torch anew.
+OFFLINE = {
+    # Otherwise every run would resolve and download torch again.
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
 }
-OWN_CODE = {
-    # Or `python -m client` in a folder that an app may write to would import what it planted there.
+SAFE_IMPORTS = {
+    # Otherwise `python -m client` in a folder that an app can write to would import its files.
     "PYTHONSAFEPATH": "1",
 }
-PROMPT = {
-    # How often a SuperExec asks for work: with Flower's 1 s, each message waits for half of it;
-    # asked ten times a second, a node and its app's process use a twentieth of a core for nothing.
+POLLING = {
+    # Seconds between a SuperExec's polls for work. With Flower's 1 s, each message waits 0.5 s on
+    # average; with 0.1 s, an idle node and its app's process use a twentieth of a core.
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
 }
 
 
 def executable(name: str) -> Path:
-    """Return a command of this environment; a link to python is not followed."""
+    """Return the path of a command beside this python, whose symbolic link is not followed."""
     return Path(sys.executable).absolute().parent / name
 
 
 def flower_environment() -> dict[str, str]:
-    """Return this process's environment with `QUIET`, `OWN_CODE` and Flower's commands on the path.
+    """Return this process's environment, set up for Flower, with its commands on the path.
 
-    What `PROMPT` says goes where the environment says nothing else.
+    `OFFLINE` and `SAFE_IMPORTS` override the environment; the environment overrides `POLLING`.
     """
     path = os.pathsep.join([str(executable("")), os.environ.get("PATH", os.defpath)])
-    return {**PROMPT, **os.environ, **QUIET, **OWN_CODE, "PATH": path}
+    return {**POLLING, **os.environ, **OFFLINE, **SAFE_IMPORTS, "PATH": path}

@@ -1,38 +1,31 @@
-"""A bound on the body of a request, before the web application behind it reads any.
+"""Size limit of a request's body, enforced before the web application reads it.
 
-Flower reads a body whole before it asks who sends it: whoever reaches the port could have the
-process's memory filled. What is larger than any call of Flower's own is refused, or cut off where
-its length was not told.
+Flower reads a body whole before it authenticates the sender: anyone who reaches the port could fill
+the process's memory. A request larger than any call of Flower's own is refused, or cut off if its
+length was not stated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from common.flower.asgi import App, Message, Receive, Scope, Send
 
 MOST_BYTES = 32 * 2**20
 """Flower sends arrays in pieces of 5 MiB, and app bundles of 10 MiB at most."""
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-
-def bounded(app: App, most: int = MOST_BYTES) -> App:
-    """Return a web application (ASGI) that takes no body of more than some bytes.
+def limit_request_size(app: App, most: int = MOST_BYTES) -> App:
+    """Return a web application (ASGI) that limits the body of each request.
 
     Args:
-        app: what is asked.
-        most: bytes of a request's body. One that says that it has more is answered 413; one that
-            does not, and has, is to `app` as one whose sender has gone.
+        app: the application behind the limit.
+        most: bytes of a request's body. A request that states more gets status 413. One that sends
+            more than it stated looks to `app` as if its sender had disconnected.
     """
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await app(scope, receive, send)
-        elif _told(scope) > most:
+        elif _content_length(scope) > most:
             await send({"type": "http.response.start", "status": 413, "headers": []})
             await send({"type": "http.response.body", "body": b""})
         else:
@@ -55,8 +48,8 @@ def _counted(receive: Receive, most: int) -> Receive:
     return counting
 
 
-def _told(scope: Scope) -> int:
-    """The length that the request states, 0 where it states none."""
+def _content_length(scope: Scope) -> int:
+    """Return the length that the request states, 0 if none."""
     lengths = [
         value for name, value in scope.get("headers", ()) if name.lower() == b"content-length"
     ]

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# At the coordinator: sign a request whose fingerprint its sender has confirmed over another way.
+# At the coordinator: sign a request whose fingerprint its sender has confirmed over another channel.
 #
 #   approve.sh AUTHORITY REQUEST --fingerprint XXXX-XXXX-... [--days 365]
 #
-# Writes AUTHORITY/issued/<name>/: tls.crt and ca.crt, which go back and are no secret, and for a
-# site node.pub, which `python -m server sites add` takes.
+# Writes AUTHORITY/issued/<name>/: tls.crt and ca.crt to send back, which are not secret, and for a site
+# node.pub, for `python -m server sites add`.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() { fail "usage: approve.sh AUTHORITY REQUEST --fingerprint F [--days N] [--again]"; }
@@ -23,7 +23,7 @@ while [[ $# -gt 0 ]]; do
 done
 need openssl openssl
 check_authority "$authority"
-# A link would lead to a file of this machine, whose content then goes where node.pub goes.
+# A link could lead to a secret file of this machine, which would be copied like node.pub.
 [[ -d $request && ! -L ${request%/} ]] || fail "$request is no folder; give the one that the site sent"
 [[ -z $(find "$request/" -type l -print -quit) ]] ||
   fail "$request holds a symbolic link, as no request does; do not sign it"
@@ -61,18 +61,18 @@ trap 'rm -f "$extensions"' EXIT
   echo "authorityKeyIdentifier = keyid"
   if [[ $role == server ]]; then
     echo "extendedKeyUsage = serverAuth"
-    # Also a last line without its end, which `read` alone would leave unchecked.
+    # `|| [[ -n ... ]]` checks a last line without a newline too.
     while read -r san || [[ -n $san ]]; do check_san "$san"; done <"$request/names"
     echo "subjectAltName = $(paste -sd, "$request/names")"
   else
-    # With it a site can prove itself, but never play the coordinator to another site.
+    # For clients only: a site cannot impersonate the coordinator to another site.
     echo "extendedKeyUsage = clientAuth"
   fi
 } >"$extensions"
 issued=$authority/issued/$name
 mkdir -p "$issued"
-# From two days ago, or a site whose clock is a little behind would refuse it.
-# The end is counted from now, which lets a test make one that has run out.
+# Valid from two days ago: a site whose clock is a little behind accepts it.
+# The end is relative to now, so that a test can create an expired one.
 openssl ca -batch -notext -config "$authority/openssl.cnf" -in "$request/request.csr" \
   -startdate "$(date -u -d '-2 days' +%Y%m%d%H%M%SZ)" -enddate "$(date -u -d "$days days" +%Y%m%d%H%M%SZ)" \
   -extfile "$extensions" -out "$issued/tls.crt.new" 2>"$issued/error" ||

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# At the coordinator, once: a certificate authority for this federation alone.
+# At the coordinator, once: create a certificate authority for this federation only.
 #
 #   authority.sh FOLDER [--days 3650] [--crl-days 45]
 #
-# FOLDER then holds ca.key (which stays, offline if it can), ca.crt (which every site gets) and
-# crl.pem (which the reverse proxy reads, and which runs out: see runbooks/operator.md).
+# FOLDER then has ca.key (which stays there, preferably offline), ca.crt (for every site) and crl.pem (for
+# the reverse proxy; it expires: see runbooks/operator.md).
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() { fail "usage: authority.sh FOLDER [--days N] [--crl-days N]"; }
@@ -27,7 +27,7 @@ need openssl openssl
 mkdir -p "$folder/issued"
 export AUTHORITY=$folder
 : >"$folder/index.txt"
-# The same name twice is what a rotation is.
+# A rotation issues a second certificate for the same name.
 echo "unique_subject = no" >"$folder/index.txt.attr"
 echo 1000 >"$folder/crlnumber"
 cat >"$folder/openssl.cnf" <<CONFIG
@@ -46,7 +46,7 @@ default_crl_days = $crl_days
 rand_serial = yes
 unique_subject = no
 policy = name_only
-# Nothing that a request asks for is copied: what is granted is written by approve.sh.
+# No extension of a request is copied: approve.sh writes them.
 copy_extensions = none
 [name_only]
 commonName = supplied

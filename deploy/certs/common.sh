@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# What the scripts of this folder share; sourced, not run.
+# Functions of the scripts in this folder; sourced, not run.
 set -euo pipefail
 umask 077
 
-# One line, then the end: what is wrong, what to do.
+# Print one line, what is wrong and what to do, and exit.
 fail() {
   printf 'error: %s\n' "$*" >&2
   exit 2
@@ -13,7 +13,7 @@ need() {
   command -v "$1" >/dev/null || fail "$1 is not installed; install it (package $2)"
 }
 
-# The same rule as server/rounds/site_registry.py has for a site's name.
+# The same rule for a site's name as in the Python code (check_site_name).
 check_name() {
   [[ $1 =~ ^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$ ]] ||
     fail "a name is 1 to 64 of A-Z a-z 0-9 . _ -, got ${1@Q}"
@@ -24,13 +24,13 @@ check_san() {
     fail "a subject name is DNS:host or IP:address, got ${1@Q}"
 }
 
-# SHA-256 of the public key in a request or certificate: what two people read to each other.
+# SHA-256 of the public key in a request or certificate, for comparison by two people.
 key_digest() {
   openssl "$1" -in "$2" -noout -pubkey 2>/dev/null | openssl pkey -pubin -outform DER 2>/dev/null |
     openssl dgst -sha256 -r | cut -d' ' -f1
 }
 
-# One fingerprint for a whole request: the TLS key, the node key and the names asked for.
+# Fingerprint of a whole request: the TLS key, the node key and the requested names.
 request_fingerprint() {
   local folder=$1
   {
@@ -41,12 +41,12 @@ request_fingerprint() {
   } | openssl dgst -sha256 -r | cut -c1-32 | sed 's/..../&-/g; s/-$//'
 }
 
-# The serial numbers of a name's certificates that are valid, one a line, oldest first.
+# Serial numbers of a name's valid certificates, one per line, oldest first.
 valid_serials() {
   awk -F'\t' -v cn="/CN=$2" '$1 == "V" && $6 == cn { print $4 }' "$1/index.txt"
 }
 
-# A list of revoked certificates that proxies read; it runs out, so it is made anew with each change.
+# Write the revocation list for proxies, after each change and before it expires.
 write_crl() {
   local authority=$1
   openssl ca -batch -config "$authority/openssl.cnf" -gencrl -out "$authority/crl.pem.new" 2>/dev/null ||
@@ -55,7 +55,7 @@ write_crl() {
   mv "$authority/crl.pem.new" "$authority/crl.pem"
 }
 
-# The folder may be moved, to a stick that is kept offline: its configuration reads where it lies.
+# The folder may be moved, e.g. to an offline USB stick: its configuration reads its path from AUTHORITY.
 check_authority() {
   export AUTHORITY=$1
   [[ -f $1/ca.key && -f $1/openssl.cnf ]] ||

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# At a site: the certificate of the node's local interface, at which the app's process asks for work.
+# At a site: create the certificate of the node's local interface, at which the app requests work.
 #
 #   local-api.sh FOLDER [--san DNS:host|IP:address ...] [--days 3650]
 #
-# Writes FOLDER/client-api.key, which the node alone reads, and FOLDER/client-api.crt, which the app's
-# process trusts and nothing else. It signs itself: no authority is asked, and none can make another.
+# Writes FOLDER/client-api.key, which only the node reads, and FOLDER/client-api.crt, the only certificate
+# that the app trusts. It is self-signed: no authority can issue another.
 # request.sh calls this once; call it again to renew the pair, or for another name than those of
 # deploy/site (client-api, localhost, 127.0.0.1, 127.0.0.2).
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

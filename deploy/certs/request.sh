@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# At a site, or for the coordinator's own server: keys, and a request that carries no secret.
+# At a site, or for the coordinator's server: create keys, and a request without secrets.
 #
 #   request.sh site NAME FOLDER
 #   request.sh server NAME FOLDER --san DNS:host [--san IP:address ...]
 #
-# FOLDER/private stays on this machine. FOLDER/request goes to the coordinator; read the fingerprint
-# that is printed to them over another way, such as the telephone. For a rotation run it again into
+# FOLDER/private stays on this machine. FOLDER/request goes to the coordinator; read the printed
+# fingerprint to them over another channel, such as the telephone. For a rotation run it again with
 # another FOLDER.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -32,7 +32,7 @@ need ssh-keygen openssh-client
 
 mkdir -p "$folder/private" "$folder/request"
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384 -out "$folder/private/tls.key" 2>/dev/null
-# A configuration of our own: the machine's may ask for more subject fields.
+# An own configuration: the machine's may require more subject fields.
 openssl req -new -sha384 -key "$folder/private/tls.key" -subj "/CN=$name" \
   -config <(printf '[req]\ndistinguished_name = none\n[none]\n') -out "$folder/request/request.csr"
 echo "$role" >"$folder/request/role"
@@ -40,15 +40,14 @@ echo "$name" >"$folder/request/name"
 if [[ $role == server ]]; then
   printf '%s\n' "${names[@]}" >"$folder/request/names"
 else
-  # With this key the site's node signs each of its calls to Flower.
+  # Key with which the site's node signs each call to Flower.
   ssh-keygen -q -t ecdsa -b 384 -N "" -C "$name" -f "$folder/private/node.key"
   mv "$folder/private/node.key.pub" "$folder/request/node.pub"
-  # Between the node and the gateway beside it, which adds tls.crt; nobody else sees or signs it.
+  # Pair for the connection between the node and the gateway, which adds tls.crt; self-signed.
   openssl req -x509 -new -newkey ec -pkeyopt ec_paramgen_curve:P-384 -nodes -sha384 -days 3650 \
     -subj "/CN=gateway" -addext "subjectAltName=DNS:gateway,DNS:localhost,IP:127.0.0.1" \
     -keyout "$folder/private/gateway.key" -out "$folder/private/gateway.crt" 2>/dev/null
-  # Between the node and the process in which the app runs: the node proves itself by a certificate,
-  # the app's process by a secret.
+  # For the connection between node and app: a certificate authenticates the node, a secret the app.
   "$(dirname "${BASH_SOURCE[0]}")/local-api.sh" "$folder/private" >/dev/null
   openssl rand -out "$folder/private/app.secret" 32
 fi

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# At the coordinator: end all certificates of a name, now; or only renew the list of the revoked.
+# At the coordinator: revoke all certificates of a name, or only renew the revocation list.
 #
 #   revoke.sh AUTHORITY NAME
 #   revoke.sh AUTHORITY --refresh

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# At the coordinator: a new certificate beside the old one, and later the old one's end.
+# At the coordinator: issue a new certificate beside the old one, and later revoke the old one.
 #
 #   rotate.sh AUTHORITY REQUEST --fingerprint XXXX-XXXX-... [--days 365]   sign; the old one still works
 #   rotate.sh AUTHORITY --retire NAME                                     revoke all but the newest
 #
-# In between the requester puts its new key and certificate into service. A site's new node key comes
-# with it: python -m server sites add NAME node.pub --replace
+# In between the requester deploys its new key and certificate. For a site's new node key:
+# python -m server sites add NAME node.pub --replace
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() { fail "usage: rotate.sh AUTHORITY REQUEST --fingerprint F [--days N] | AUTHORITY --retire NAME"; }

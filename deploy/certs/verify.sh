@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Anywhere: is this certificate good, for what, and for how long?
+# Anywhere: verify a certificate, its purpose and its validity.
 #
 #   verify.sh CERTIFICATE --ca ca.crt [--key tls.key] [--crl crl.pem] [--san DNS:host] [--days 30]
 #
-# Ends with 0 and one line where all is well, else with 1 and one line that says what is not.
+# Prints one line; exit code 0: valid, 1: not valid, with the reason.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 usage() { fail "usage: verify.sh CERTIFICATE --ca FILE [--key FILE] [--crl FILE] [--san NAME] [--days N]"; }
@@ -31,7 +31,7 @@ done
 [[ -n $ca ]] || usage
 need openssl openssl
 for file in "$certificate" "$ca" ${key:+"$key"} ${crl:+"$crl"}; do
-  [[ -f $file ]] || bad "$file is not there"
+  [[ -f $file ]] || bad "$file does not exist"
 done
 openssl x509 -in "$certificate" -noout 2>/dev/null || bad "$certificate is no PEM certificate"
 
@@ -40,7 +40,7 @@ openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null ||
   bad "$certificate expired on $until; rotate it (deploy/runbooks/operator.md)"
 checks=(-CAfile "$ca")
 if [[ -n $crl ]]; then
-  # By its words: openssl ends with 0 whoever signed the list.
+  # By its output: openssl's exit code is 0 whoever signed the list.
   [[ $(openssl crl -in "$crl" -noout -CAfile "$ca" 2>&1) == *"verify OK"* ]] ||
     bad "$crl is not a revocation list of this authority"
   checks+=(-CRLfile "$crl" -crl_check)
@@ -48,7 +48,7 @@ fi
 if ! reason=$(openssl verify "${checks[@]}" "$certificate" 2>&1); then
   case $reason in
     *"certificate revoked"*) bad "$certificate was revoked; request a new one with request.sh" ;;
-    *"CRL has expired"*) bad "$crl has run out; make it anew with revoke.sh --refresh" ;;
+    *"CRL has expired"*) bad "$crl has expired; renew it with revoke.sh --refresh" ;;
     *) bad "$certificate was not signed by $ca, or is damaged; take ca.crt from the coordinator" ;;
   esac
 fi

@@ -1,18 +1,11 @@
-"""The commands of `python -m server`, a file each; what they do lives elsewhere."""
+"""Commands of `python -m server`, a file each: they parse options, call the work, and print."""
 
 from __future__ import annotations
 
-import typer
-
+from common.console import application
 from server.cli import bundle, evaluate, operators, run, services, sites
 
-app = typer.Typer(
-    help="Run a federation over real sites; evaluate and release its global adapter.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    epilog="--debug, anywhere on the line, shows the traceback of an error.",
-)
+app = application("Run a federation over real sites; evaluate and release its global adapter.")
 app.command(name="start")(services.start)
 app.command(name="status")(services.status)
 app.command(name="stop")(services.stop)

@@ -1,4 +1,4 @@
-"""`python -m server bundle`: the app as the sites get it, for them to read and approve."""
+"""`python -m server bundle`: the app bundle that sites receive, to inspect and approve."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from typing import Annotated
 
 import typer
 
+from common.console import print_line
 from common.flower.bundle_signature import bundle_name, sign_bundle, signature_path, write_signature
 from common.hashing import file_sha256
-from server.cli.services import say
 from server.deployment.author_key import new_author_key, read_private_key
 from server.deployment.flwr_subprocess import connect
 from server.deployment.server_config import PROJECT
 
-Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the bundle goes.")]
-App = Annotated[Path, typer.Option(metavar="DIR", help="The project's folder.")]
-Sign = Annotated[
+_Out = Annotated[Path, typer.Option(metavar="FILE", help="The bundle to write.")]
+_App = Annotated[Path, typer.Option(metavar="DIR", help="The project's folder.")]
+_Sign = Annotated[
     Path | None,
     typer.Option(
         metavar="KEY",
-        help="Sign it with this Ed25519 private key (OpenSSH or PEM), into FILE.sig.",
+        help="Sign it with this Ed25519 private key (OpenSSH or PEM) into FILE.sig.",
         show_default=False,
     ),
 ]
-NewKey = Annotated[
+_NewKey = Annotated[
     Path | None,
     typer.Option(
-        metavar="KEY", help="Make such a key and KEY.pub, and no bundle.", show_default=False
+        metavar="KEY", help="Create a key and KEY.pub instead of a bundle.", show_default=False
     ),
 ]
 
 
 def bundle(
-    out: Out = Path("fedvitals.fab"),
-    app: App = PROJECT,
-    sign: Sign = None,
-    new_key: NewKey = None,
+    out: _Out = Path("fedvitals.fab"),
+    app: _App = PROJECT,
+    sign: _Sign = None,
+    new_key: _NewKey = None,
 ) -> None:
-    """Write the bundle that a run ships, and print the SHA-256 that sites approve it by."""
+    """Write the app bundle that a run ships, and print its SHA-256 for approval."""
     if new_key is not None:
         made = new_author_key(new_key)
-        say(f"{new_key} stays with you; sites put this into their policy's author-keys:")
-        say(f"{made.text} {made.name}")
+        print_line(f"keep {new_key} secret; sites add this to the author-keys of their policy:")
+        print_line(f"{made.text} {made.name}")
         return
     key = None if sign is None else read_private_key(sign, _passphrase)
     with tempfile.TemporaryDirectory(prefix="fedvitals-bundle-") as folder:
-        flower = connect(Path(folder) / "flower", "127.0.0.1:1")  # nothing is asked of it
+        flower = connect(Path(folder) / "flower", "127.0.0.1:1")  # no request is sent
         built = flower.build(app.absolute(), Path(folder))
         shutil.copyfile(built, out)
     digest = file_sha256(out)
-    say(f"{digest}  {out}")
+    print_line(f"{digest}  {out}")
     if sign is None or key is None:
         return
     with zipfile.ZipFile(out) as archive:
         name = bundle_name(tomllib.loads(archive.read("pyproject.toml").decode()))
     signature = sign_bundle(digest, name, key, sign.stem)
     write_signature(signature, signature_path(out))
-    say(f"signed {name} with {signature.author.fingerprint}, in {signature_path(out)}")
+    print_line(f"signed {name} with {signature.author.fingerprint}, in {signature_path(out)}")
 
 
 def _passphrase() -> str:

@@ -1,4 +1,4 @@
-"""`python -m server evaluate`: the global adapter against zero-shot and simple baselines."""
+"""`python -m server evaluate`: comparison of the global adapter with zero-shot and baselines."""
 
 from __future__ import annotations
 
@@ -10,53 +10,53 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import split_pairs
-from common.console import output_console
+from common.console import HiddenName, output_console, print_line
 
-AdapterFolder = Annotated[
+_AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
 ]
-Data = Annotated[
+_Data = Annotated[
     Path, typer.Option(metavar="DIR", help="A cohort folder (sites/*.parquet), or one site table.")
 ]
-Split = Annotated[str, typer.Option(help="Whose patients: train, validation or test.")]
-Out = Annotated[
+_Split = Annotated[str, typer.Option(help="Patients to evaluate on: train, validation or test.")]
+_Out = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Where evaluation.json goes. [default: the run folder, whose report and model card "
-        "are renewed; for a PEFT folder nothing is written]",
+        help="The folder for evaluation.json. [default: the run folder, whose report and model "
+        "card are updated; nothing is written for a PEFT folder]",
     ),
 ]
-Backbone = Annotated[
+_Backbone = Annotated[
     str | None,
-    typer.Option(help="Name or folder of the backbone; needed for a folder of PEFT's own."),
+    typer.Option(help="Name or folder of the backbone. Required for an adapter that PEFT saved."),
 ]
-Config = Annotated[
+_Config = Annotated[
     list[str] | None,
-    typer.Option("-c", "--config", metavar="KEY=VALUE", help="A setting windows.*; repeatable."),
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting `windows.*`; repeatable."),
+    HiddenName("--config"),
 ]
-Examples = Annotated[
+_Examples = Annotated[
     bool | None,
     typer.Option(
         help="Show example forecasts in the report. They are values of single patients. "
-        "[default: only where all sites are synthetic or of an open challenge]",
+        "[default: only if all sites are synthetic or from an open challenge]",
     ),
 ]
 
 
 def evaluate(
-    adapter: AdapterFolder,
-    data: Data,
-    split: Split = "test",
-    out: Out = None,
-    backbone: Backbone = None,
-    config: Config = None,
-    examples: Examples = None,
+    adapter: _AdapterFolder,
+    data: _Data,
+    split: _Split = "test",
+    out: _Out = None,
+    backbone: _Backbone = None,
+    config: _Config = None,
+    examples: _Examples = None,
 ) -> None:
     """Compare an adapter with its frozen backbone, last value and a weighted mean.
 
-    All forecast the same windows. The differences carry 95 % intervals from a bootstrap over
-    patients.
+    All forecast the same windows. Differences have 95 % intervals from a bootstrap over patients.
     """
     windows = split_pairs(config or [], {})
     console = output_console()
@@ -80,11 +80,11 @@ def evaluate(
     for table in evaluation_tables(evaluation.result):
         console.print(table)
         console.print()
-    console.print(f"Evaluated in {time.perf_counter() - started:.1f} s", highlight=False)
+    print_line(f"Evaluated in {time.perf_counter() - started:.1f} s")
     for path in written:
-        console.print(f"Written: {path}", soft_wrap=True, highlight=False)
+        print_line(f"Written: {path}")
     if not written:
-        console.print("Nothing written; give a folder with --out to keep evaluation.json")
+        print_line("Nothing written; give a folder with --out to keep evaluation.json")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`python -m server operators`: who may start runs, let sites in and ask how things stand."""
+"""`python -m server operators`: accounts that may call the control API."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import Annotated
 
 import typer
 
-from common.console import narrow_table, output_console
+from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
-from server.cli.services import SERVER_FILE, ServerFile, say
+from server.cli.services import SERVER_FILE, ServerFile
 from server.deployment.operators import Operators, write_credential
 from server.deployment.server_config import read_server_config
 
-app = typer.Typer(help="Who may call the control API.", no_args_is_help=True)
+app = typer.Typer(
+    help="Add, remove and list the operators of the control API.", no_args_is_help=True
+)
 
-Name = Annotated[str, typer.Argument(help="The operator's name, e.g. a.meyer.")]
-Out = Annotated[
+_Name = Annotated[str, typer.Argument(help="The operator's name, e.g. a.meyer.")]
+_Out = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE", help="Where the credential goes, a new file. [default: NAME.operator]"
-    ),
+    typer.Option(metavar="FILE", help="The new file for the credential. [default: NAME.operator]"),
 ]
 
 
 @app.command()
-def add(name: Name, config: ServerFile = SERVER_FILE, out: Out = None) -> None:
-    """Let somebody operate this coordinator, and write their credential into a file, once."""
+def add(name: _Name, config: ServerFile = SERVER_FILE, out: _Out = None) -> None:
+    """Add an operator and write the credential to a new file; it is stored nowhere else."""
     operators = Operators(read_server_config(config).state)
     file = out or Path(f"{name}.operator")
     credential = operators.add(name)
@@ -35,19 +35,19 @@ def add(name: Name, config: ServerFile = SERVER_FILE, out: Out = None) -> None:
     except UsageError:
         operators.remove(name)
         raise
-    say(f"{name} may operate this coordinator, with the credential in {file}; it is kept nowhere")
+    print_line(f"{name} may operate this coordinator, with the credential in {file}, the only copy")
 
 
 @app.command()
-def remove(name: Name, config: ServerFile = SERVER_FILE) -> None:
-    """Refuse an operator's credential, at once and for good; their runs go on."""
+def remove(name: _Name, config: ServerFile = SERVER_FILE) -> None:
+    """Revoke an operator's credential at once; their runs continue."""
     Operators(read_server_config(config).state).remove(name)
-    say(f"{name} is refused from now on")
+    print_line(f"{name} is refused from now on")
 
 
 @app.command(name="list")
 def list_(config: ServerFile = SERVER_FILE) -> None:
-    """Show the operators."""
+    """List the operators."""
     table = narrow_table("Operators", ["operator", "since"], [])
     for name, since in Operators(read_server_config(config).state).since().items():
         table.add_row(name, since)

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from common.console import narrow_table, output_console
+from common.console import narrow_table, output_console, print_line
 from common.errors import FederationError
 from server.deployment.server_config import read_server_config
 
 ServerFile = Annotated[
-    Path, typer.Option("--config", metavar="FILE", help="The coordinator's settings.")
+    Path, typer.Option("--config", metavar="FILE", help="The coordinator's server.toml.")
 ]
 SERVER_FILE = Path("server.toml")
 OperatorFile = Annotated[
@@ -22,42 +22,42 @@ OperatorFile = Annotated[
     typer.Option(
         "--operator",
         metavar="FILE",
-        help="Your credential; - is the standard input. [default: FEDVITALS_OPERATOR, else the "
-        "file operator in FEDVITALS_HOME]",
+        help="Your credential; - reads standard input. [default: FEDVITALS_OPERATOR, else "
+        "FEDVITALS_HOME/operator]",
     ),
 ]
-Background = Annotated[bool, typer.Option(help="Return when the services are ready.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
+_Background = Annotated[bool, typer.Option(help="Return when the services are ready.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print a JSON object instead of tables.")]
 
 
-def start(config: ServerFile = SERVER_FILE, background: Background = False) -> None:
+def start(config: ServerFile = SERVER_FILE, background: _Background = False) -> None:
     """Start SuperLink and SuperExec, register the sites' keys, and keep both running.
 
-    Stays in the foreground, for systemd or a container, unless told otherwise. The first start
-    makes you an operator; `operators add` makes others.
+    Runs in the foreground, for systemd or a container, unless --background is given. The first
+    start makes you an operator; `operators add` adds others.
     """
     from server.deployment.supervisor import serve, serve_in_background
 
     settings = read_server_config(config)
     if background:
-        serve_in_background(settings, config, say)
-        say(f"the services run; their logs are in {settings.state / 'logs'}")
+        serve_in_background(settings, config, print_line)
+        print_line(f"the services are running; their logs are in {settings.state / 'logs'}")
     else:
-        serve(settings, lambda line: say(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}"))
+        serve(settings, lambda line: print_line(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}"))
 
 
 def stop(config: ServerFile = SERVER_FILE) -> None:
-    """End the services; a run in progress ends as failed and can be resumed."""
+    """Stop the services; a run in progress fails and can be resumed."""
     from server.deployment import supervisor
 
     stopped = supervisor.stop(read_server_config(config).state)
-    say("stopped" if stopped else "the services did not run")
+    print_line("stopped" if stopped else "the services were not running")
 
 
 def status(
-    config: ServerFile = SERVER_FILE, json_: Json = False, operator: OperatorFile = None
+    config: ServerFile = SERVER_FILE, json_: _Json = False, operator: OperatorFile = None
 ) -> None:
-    """Say whether the services run, which sites are connected, and how the runs stand."""
+    """Show the services, the connected sites and the status of the runs."""
     from server.deployment import supervisor
     from server.deployment.site_keys import SiteKeys
 
@@ -65,14 +65,13 @@ def status(
     pids = supervisor.running(settings.state)
     if not pids:
         raise FederationError(
-            f"the services of {settings.state} do not run; `python -m server start --config "
-            f"{config}` starts them"
+            f"the services of {settings.state} are not running; start them: python -m server "
+            f"start --config {config}"
         )
     flower = supervisor.flower_of(settings, operator)
     sites, runs = SiteKeys(settings.state, flower).statuses(), flower.runs()
     if json_:
-        # Plain print: rich would wrap it.
-        print(json.dumps({"services": pids, "sites": sites, "runs": runs}))
+        print_line(json.dumps({"services": pids, "sites": sites, "runs": runs}))
         return
     console = output_console()
     for title, rows in (("Services", pids), ("Sites", sites), ("Runs", runs)):
@@ -80,8 +79,3 @@ def status(
         for name, value in rows.items():
             table.add_row(name, str(value))
         console.print(table)
-
-
-def say(line: str) -> None:
-    """Print a line as it is, at once: a log must not lag behind."""
-    print(line, flush=True)

@@ -1,4 +1,4 @@
-"""`python -m server sites`: the sites' public keys by name."""
+"""`python -m server sites`: register of the sites' public keys."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from typing import Annotated
 
 import typer
 
-from common.console import narrow_table, output_console
-from server.cli.services import SERVER_FILE, OperatorFile, ServerFile, say
+from common.console import narrow_table, output_console, print_line
+from server.cli.services import SERVER_FILE, OperatorFile, ServerFile
 from server.deployment.server_config import ServerConfig, read_server_config
 from server.deployment.site_keys import SiteKeys
 from server.deployment.supervisor import flower_of, running
 
-app = typer.Typer(help="Which sites may join.", no_args_is_help=True)
+app = typer.Typer(help="Add, remove and list the sites that may join.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="The site's name.")]
-Key = Annotated[Path, typer.Argument(help="Its public key, node.pub of deploy/certs/request.sh.")]
-Replace = Annotated[bool, typer.Option("--replace", help="Revoke the key that it has now.")]
+_Name = Annotated[str, typer.Argument(help="The site's name.")]
+_Key = Annotated[
+    Path, typer.Argument(help="The site's public key: node.pub of `deploy/certs/request.sh`.")
+]
+_Replace = Annotated[bool, typer.Option("--replace", help="Revoke the site's present key.")]
 
 
 @app.command()
 def add(
-    name: Name,
-    key: Key,
+    name: _Name,
+    key: _Key,
     config: ServerFile = SERVER_FILE,
-    replace: Replace = False,
+    replace: _Replace = False,
     operator: OperatorFile = None,
 ) -> None:
-    """Let the node with this key join as this site, and as no other."""
+    """Register a site's public key; the node with this key joins as this site only."""
     added = _keys(read_server_config(config), operator).add(name, key, replace=replace)
-    say(f"{name} may join with the key {added.fingerprint}")
+    print_line(f"{name} may join with the key {added.fingerprint}")
 
 
 @app.command()
-def remove(name: Name, config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
-    """Revoke a site's key, at once and for good."""
+def remove(name: _Name, config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
+    """Revoke a site's key at once; it can never be registered again."""
     removed = _keys(read_server_config(config), operator).remove(name)
-    say(f"{name} is refused from now on; its key {removed.fingerprint} is never taken again")
+    print_line(f"{name} is refused from now on; its key {removed.fingerprint} is never taken again")
 
 
 @app.command(name="list")
 def list_(config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
-    """Show the sites, their keys, and where the services run whether each is connected."""
+    """List the sites and their keys, and their status if the services are running."""
     settings = read_server_config(config)
     keys = _keys(settings, operator)
     statuses = keys.statuses()

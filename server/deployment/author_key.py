@@ -1,4 +1,4 @@
-"""The author's private key: what bundles are signed with. It never leaves its author."""
+"""Author's private key, with which app bundles are signed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ _NEW_KEY = "make one with: python -m server bundle --new-key author.key"
 
 
 def new_author_key(path: Path) -> AuthorKey:
-    """Write a new key pair, as `ssh-keygen -t ed25519` does: the file, and beside it its .pub.
+    """Write a new key pair, in the format of `ssh-keygen -t ed25519`.
 
     Args:
-        path: of the private key, which its owner alone can read; it has no passphrase.
+        path: file of the private key, without a passphrase and readable only by its owner; the
+            public key is written to `path` and ``.pub``.
 
     Raises:
-        UsageError: a file is there already, or cannot be written.
+        UsageError: a file exists already, or cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     author = public_key(key, path.stem)
@@ -37,7 +38,7 @@ def new_author_key(path: Path) -> AuthorKey:
     public = path.with_name(f"{path.name}.pub")
     for file in (path, public):
         if file.exists():
-            raise UsageError(f"{file} exists; a key is not replaced")
+            raise UsageError(f"{file} exists; a key is never overwritten")
     try:
         for file, mode, data in (
             (path, 0o600, private),
@@ -51,15 +52,15 @@ def new_author_key(path: Path) -> AuthorKey:
 
 
 def read_private_key(path: Path, passphrase: Callable[[], str]) -> Ed25519PrivateKey:
-    """Read an author's private key, in OpenSSH's form or PEM (PKCS #8; also with a passphrase).
+    """Read an author's private key, in OpenSSH format or PEM (PKCS #8; also with a passphrase).
 
     Args:
         path: the file.
-        passphrase: asked where the key has one.
+        passphrase: returns the passphrase; called if the key has one.
 
     Raises:
-        UsageError: it cannot be read, others can read it, it is no Ed25519 key, or the passphrase
-            is wrong.
+        UsageError: the file cannot be read, others can read it, it is no Ed25519 key, or the
+            passphrase is wrong.
     """
     data = read_small_file(path)
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -78,7 +79,7 @@ def read_private_key(path: Path, passphrase: Callable[[], str]) -> Ed25519Privat
         ) from None
     except (ValueError, TypeError):
         raise UsageError(
-            f"{path} is no private key, is damaged, or has another passphrase; {_NEW_KEY}"
+            f"{path} is no private key, is damaged, or the passphrase is wrong; {_NEW_KEY}"
         ) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(f"{path} is no Ed25519 key; {_NEW_KEY}")

@@ -1,7 +1,7 @@
-"""STATE/logs/control.jsonl: who called what of the control API, a JSON object a line.
+"""Log of the calls to the control API: STATE/logs/control.jsonl, one JSON object per line.
 
 {"time": "2026-01-31T12:00:00Z", "operator": "a.meyer", "method": "start-run", "status": 200,
-"run": "7"}; a call without a credential that holds has no operator.
+"run": "7"}; the operator of a call without a valid credential is null.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-VARIABLE = "FEDVITALS_CONTROL_LOG"
-"""Tells the server's app where the log of its services is."""
+LOG_VARIABLE = "FEDVITALS_CONTROL_LOG"
+"""Environment variable with the path of the log, for the server's app."""
 REFUSALS_EVERY_S = 1.0
-"""Of the calls that are refused one a second is noted and the others are counted: whoever reaches
-the port must not fill the disk."""
+"""Least seconds between two logged refusals; those between are counted: a caller without a
+credential must not be able to fill the disk."""
 _METHOD = re.compile(r"[a-z-]{1,64}")
 
 
 def control_log(state: Path) -> Path:
-    """Return where the log of a coordinator lies."""
+    """Return the path of a coordinator's log."""
     return state / "logs" / "control.jsonl"
 
 
 class ControlLog:
-    """Appends to the log.
+    """Writer of the log.
 
     Args:
-        file: the log, made if absent, for its owner alone.
+        file: the log, created if absent, readable only by its owner.
     """
 
     def __init__(self, file: Path) -> None:
@@ -40,16 +40,16 @@ class ControlLog:
         self._left_out = 0
 
     def check(self) -> None:
-        """Raise `OSError` where nothing can be noted."""
+        """Raise `OSError` if the log cannot be written."""
         os.close(self._open())
 
     def note(self, operator: str, method: str, status: int, run: str = "") -> None:
-        """Note a call that was let through."""
+        """Log an authenticated call."""
         entry: dict[str, Any] = {"operator": operator, "method": _plain(method), "status": status}
         self._append({**entry, "run": run} if run else entry)
 
     def note_refused(self, method: str, status: int) -> None:
-        """Note a call without a credential that holds."""
+        """Log or count a call without a valid credential."""
         now = time.monotonic()
         if now - self._noted < REFUSALS_EVERY_S:
             self._left_out += 1
@@ -75,7 +75,7 @@ class ControlLog:
 
 
 def read_log(file: Path) -> Iterator[dict[str, Any]]:
-    """Give the entries; a last line that was cut off is left out."""
+    """Yield the entries; a truncated line is skipped."""
     if not file.is_file():
         return
     with file.open(encoding="utf-8") as lines:
@@ -89,13 +89,13 @@ def read_log(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def started_by(run: str, file: Path | None = None) -> str:
-    """Return the operator who started a run, empty where the log does not tell.
+    """Return the operator who started a run, empty if the log does not have it.
 
     Args:
         run: Flower's id of the run.
-        file: the log; None for the one that FEDVITALS_CONTROL_LOG names.
+        file: the log; None = the file that FEDVITALS_CONTROL_LOG names.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(LOG_VARIABLE)
     file = file or (Path(named) if named else None)
     if file is None:
         return ""

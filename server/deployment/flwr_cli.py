@@ -1,7 +1,7 @@
-"""`python -m server.deployment.flwr_cli ...`: Flower's own command `flwr`, as an operator.
+"""`python -m server.deployment.flwr_cli ...`: `flwr` with an operator's credential.
 
-Flower's command has a place for plugins that add a token to each call, but fills it by its own
-login alone, and keeps that token in a file. Here it comes from the environment and is kept nowhere.
+`flwr` has a plugin interface that adds a token to each call, but only for Flower's own login, which
+stores the token in a file. Here the token comes from the environment and is not stored.
 """
 
 from __future__ import annotations
@@ -21,11 +21,7 @@ LOAD = "load_cli_auth_plugin_from_connection"
 
 
 class OperatorPlugin(NoOpCliAuthPlugin):
-    """Adds the credential to each call.
-
-    Args:
-        credential: the operator's.
-    """
+    """Plugin of `flwr` that adds an operator's credential to each call."""
 
     def __init__(self, credential: str) -> None:
         super().__init__()
@@ -39,7 +35,7 @@ class OperatorPlugin(NoOpCliAuthPlugin):
 
 
 def use_credential(credential: str) -> None:
-    """Have `flwr` send this credential, for the rest of this process."""
+    """Make `flwr` send this credential, for the rest of this process."""
     if not hasattr(utils, LOAD):
         raise FederationError(f"Flower's {LOAD} is gone; the credential would not be sent")
 
@@ -52,7 +48,7 @@ def use_credential(credential: str) -> None:
 def main() -> None:
     """Run `flwr` with this process's arguments."""
     use_credential(os.environ.pop(CREDENTIAL_VARIABLE, ""))
-    # Imports every command of Flower's, after the plugin is in its place.
+    # Imports Flower's commands, which must follow the patch.
     from flwr.cli.app import app
 
     sys.argv[0] = "flwr"

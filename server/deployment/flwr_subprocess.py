@@ -1,8 +1,7 @@
-"""Flower's own command `flwr`, called with a home of its own, and answers that can be trusted.
+"""Client of a SuperLink that calls Flower's command `flwr`, with a FLWR_HOME of its own.
 
-`flwr run --stream` exits with 0 even when the run failed, and its other commands print a line or
-two before the JSON that they were asked for. Here a run's end is asked for, and what cannot be read
-is an error of ours.
+`flwr run --stream` exits with 0 even if the run failed, and other commands print lines before the
+requested JSON. Here the final status is queried, and unreadable output raises FederationError.
 """
 
 from __future__ import annotations
@@ -22,26 +21,26 @@ from common.paths import home
 from server.deployment import operators
 
 CREDENTIAL_VARIABLE = "FEDVITALS_CREDENTIAL"
-"""Of `server.deployment.flwr_cli`, which takes the credential from it."""
+"""Environment variable that passes the credential to `server.deployment.flwr_cli`."""
 CONNECTION = "fedvitals"
 FINISHED = "finished:completed"
 CALL_TIMEOUT_S = 120.0
-"""A SuperLink that hangs must not hold whoever asks it."""
+"""Timeout of a call, for a SuperLink that hangs."""
 _POLL_S = 2.0
 _MOST_S = 10.0
-"""Asking starts a process of Flower's, two thirds of a second of the processor: the longer a run
-has taken, the less often it is asked about."""
+"""Longest interval between two queries of a run's status. A query starts a process and takes 0.7 s
+of processor time, so the interval grows with the run's duration."""
 
 
 @dataclass(frozen=True)
 class Flower:
-    """The way to one SuperLink.
+    """Client of one SuperLink.
 
     Attributes:
-        folder: Flower's home, with the connection in its config.toml.
-        environment: for this and for every process of Flower's that belongs to this SuperLink.
-        credential: the operator's, with which the SuperLink is asked; empty for one that needs
-            none, in a simulation.
+        folder: FLWR_HOME, with the connection in its config.toml.
+        environment: environment of each process of Flower that belongs to this SuperLink.
+        credential: the operator's credential; empty for a SuperLink without operators, in a
+            simulation.
     """
 
     folder: Path
@@ -55,19 +54,19 @@ class Flower:
 
         Args:
             app: the project's folder.
-            settings: the run's settings, as flat pairs.
-            federation: of a simulation: the number of nodes and what each gets.
+            settings: the run's settings, by flat key.
+            federation: of a simulation: the number of nodes and their resources.
 
         Returns:
             The run's id.
 
         Raises:
-            FederationError: where Flower does not start it.
+            FederationError: Flower does not start it.
         """
         arguments = ["run", str(app), CONNECTION, "--run-config", pairs(settings)]
         if federation:
             arguments += ["--federation-config", pairs(federation)]
-        answer = self._ask(arguments, "Flower did not start the run")
+        answer = self._query(arguments, "Flower did not start the run")
         if "run-id" not in answer:
             raise FederationError(f"Flower did not start the run: {answer}")
         return str(answer["run-id"])
@@ -79,14 +78,14 @@ class Flower:
 
         Args:
             run: its id.
-            on_poll: called every other second while the run goes on.
-            patience_s: how long the SuperLink may be gone, as while it is started anew.
+            on_poll: called every 2 s until the run ends.
+            patience_s: longest time in seconds without a SuperLink, e.g. during its restart.
 
         Returns:
             Its final status, `FINISHED` or another.
 
         Raises:
-            FederationError: where Flower does not tell it.
+            FederationError: Flower does not report the status.
         """
         began = due = time.monotonic()
         gone: float | None = None
@@ -110,7 +109,7 @@ class Flower:
     def finish(
         self, run: str, on_poll: Callable[[], None] | None = None, patience_s: float = 0.0
     ) -> str:
-        """Wait as `wait` does, and raise `FederationError` where the run did not complete."""
+        """Wait as `wait` does, and raise `FederationError` if the run did not complete."""
         status = self.wait(run, on_poll, patience_s)
         if status != FINISHED:
             raise FederationError(f"the Flower run ended as {status}: {self.last_error(run)}")
@@ -118,27 +117,27 @@ class Flower:
 
     def status(self, run: str) -> str:
         """Return a run's status, e.g. ``running`` or ``finished:failed``."""
-        problem = "Flower does not tell the run's status"
-        found = self._ask(["ls", CONNECTION, "--run-id", run], problem).get("runs", [])
+        problem = "Flower does not report the run's status"
+        found = self._query(["ls", CONNECTION, "--run-id", run], problem).get("runs", [])
         if not found:
             raise FederationError(f"the SuperLink knows no run {run}")
         return str(found[0]["status"])
 
     def runs(self) -> dict[str, str]:
         """Return the status of every run by id, in the order that Flower gives."""
-        answer = self._ask(["ls", CONNECTION], "Flower does not list its runs")
+        answer = self._query(["ls", CONNECTION], "Flower does not list its runs")
         return {str(run["run-id"]): str(run["status"]) for run in answer.get("runs", [])}
 
     def stop_run(self, run: str) -> None:
-        """Stop a run: its ServerApp ends within seconds, a site's training at its own end."""
-        self._ask(["stop", run, CONNECTION], f"Flower did not stop run {run}")
+        """Stop a run: its ServerApp ends within seconds; a site's training continues to its end."""
+        self._query(["stop", run, CONNECTION], f"Flower did not stop run {run}")
 
     def last_error(self, run: str) -> str:
-        """Return the line of a run's log that says why it failed."""
+        """Return the line with the error in a run's log."""
         return last_error(self._call(["log", run, CONNECTION, "--show"]).stdout)
 
     def build(self, app: Path, folder: Path) -> Path:
-        """Write the app's bundle, the very bytes that `start_run` ships, into an empty folder."""
+        """Write the app's bundle, the bytes that `start_run` ships, into an empty folder."""
         result = self._call(["build", "--app", str(app)], folder)
         bundles = list(folder.glob("*.fab"))
         if len(bundles) != 1:
@@ -146,22 +145,22 @@ class Flower:
         return bundles[0]
 
     def register(self, public_key: Path, name: str) -> str:
-        """Let the node with this key join; return its id."""
+        """Register the node with this key; return its id."""
         arguments = ["supernode", "register", str(public_key), CONNECTION, "--name", name]
-        answer = self._ask(arguments, f"Flower did not register {name}")
+        answer = self._query(arguments, f"Flower did not register {name}")
         return str(answer["node-id"])
 
     def unregister(self, node: str) -> None:
-        """Refuse a node from now on."""
-        self._ask(["supernode", "unregister", node, CONNECTION], f"node {node} stays registered")
+        """Unregister a node, which can no longer join."""
+        self._query(["supernode", "unregister", node, CONNECTION], f"node {node} stays registered")
 
     def nodes(self) -> dict[str, str]:
         """Return the status of every node by id: registered, online, offline or unregistered."""
         arguments = ["supernode", "list", CONNECTION, "--verbose"]
-        answer = self._ask(arguments, "Flower does not list its nodes")
+        answer = self._query(arguments, "Flower does not list its nodes")
         return {str(node["node-id"]): str(node["status"]) for node in answer.get("nodes", [])}
 
-    def _ask(self, arguments: list[str], problem: str) -> dict[str, Any]:
+    def _query(self, arguments: list[str], problem: str) -> dict[str, Any]:
         """Call `flwr` and return the JSON object in its output."""
         result = self._call([*arguments, "--format", "json"])
         for start, character in enumerate(result.stdout):
@@ -183,7 +182,7 @@ class Flower:
     ) -> subprocess.CompletedProcess[str]:
         command, own = [str(executable("flwr"))], dict(self.environment)
         if self.credential:
-            # By the environment: a command line is everybody's to read.
+            # By the environment: every user can read a command line.
             command = [sys.executable, "-P", "-m", "server.deployment.flwr_cli"]
             own[CREDENTIAL_VARIABLE] = self.credential
         try:
@@ -199,18 +198,18 @@ class Flower:
             )
         except subprocess.TimeoutExpired:
             raise FederationError(
-                f"the SuperLink gave no answer to `flwr {arguments[0]}` within "
+                f"the SuperLink did not respond to `flwr {arguments[0]}` within "
                 f"{CALL_TIMEOUT_S:.0f} s; see its log"
             ) from None
 
 
 def connect(folder: Path, address: str, ca: Path | None = None, credential: str = "") -> Flower:
-    """Write Flower's configuration for one SuperLink and return the way to it.
+    """Write Flower's configuration for one SuperLink and return a client of it.
 
     Args:
-        folder: Flower's home, made if absent.
+        folder: FLWR_HOME, created if absent.
         address: HOST:PORT of the SuperLink.
-        ca: who signed its certificate; None for a SuperLink without TLS, in a simulation.
+        ca: CA of its certificate; None for a SuperLink without TLS, in a simulation.
         credential: see `Flower`.
     """
     proof = f"root-certificates = {json.dumps(str(ca))}" if ca else "insecure = true"
@@ -220,18 +219,18 @@ def connect(folder: Path, address: str, ca: Path | None = None, credential: str 
         f"[superlink.{CONNECTION}]\naddress = {json.dumps(address)}\n{proof}\n"
     )
     environment = {**flower_environment(), "FLWR_HOME": str(folder), "FEDVITALS_HOME": str(home())}
-    # The services and the apps that they start have no use for it.
-    environment.pop(operators.VARIABLE, None)
+    # The services and the apps that they start do not need it.
+    environment.pop(operators.OPERATOR_VARIABLE, None)
     return Flower(folder, environment, credential)
 
 
 def pairs(values: Mapping[str, Any]) -> str:
-    """Write settings as Flower's command line takes them: TOML values, separated by blanks."""
+    """Return settings in the format of Flower's command line: TOML pairs, separated by spaces."""
     return " ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
 
 
 def last_error(text: str) -> str:
-    """Return the last line of a log that speaks of an error, or its last line."""
+    """Return the last line of a log with the word "error", or its last line."""
     lines = [line.strip(" │") for line in text.splitlines() if line.strip(" │╭╮╰╯─")]
     errors = [line for line in lines if "Error" in line or "error" in line]
     return (errors or lines or ["no output"])[-1][:500]

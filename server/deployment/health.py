@@ -1,6 +1,6 @@
-"""`python -m server.deployment.health HOST:PORT ...`: what probes of containers ask.
+"""`python -m server.deployment.health HOST:PORT ...`: health check for container probes.
 
-Ends with 0 where every one of them says SERVING, else with 1 and a line.
+Exit code 0: every service reports SERVING; else 1, and a line on standard error.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-TIMEOUT_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 def serving(address: str) -> bool:
-    """Return whether the service at HOST:PORT says that it serves."""
+    """Return True if the service at HOST:PORT reports SERVING."""
     with grpc.insecure_channel(address) as channel:
         try:
-            answer = HealthStub(channel).Check(HealthCheckRequest(), timeout=TIMEOUT_S)
+            response = HealthStub(channel).Check(HealthCheckRequest(), timeout=_TIMEOUT_S)
         except grpc.RpcError:
             return False
-    return bool(answer.status == HealthCheckResponse.SERVING)
+    return bool(response.status == HealthCheckResponse.SERVING)
 
 
 def main(addresses: Sequence[str]) -> int:
     """Return the exit code."""
     for address in addresses:
         if not serving(address):
-            print(f"{address} does not serve", file=sys.stderr)
+            print(f"{address} is not serving", file=sys.stderr)
             return 1
     return 0 if addresses else 2
 

@@ -1,11 +1,11 @@
-"""The operators: who may call the control API, each by a credential of their own.
+"""Operators: accounts that may call the control API, each with a credential.
 
-STATE/operators.json   for each operator the SHA-256 of their credential, and since when it holds
-HOME/operator          a user's own credential, where neither --operator nor FEDVITALS_OPERATOR
-                       names another file
+STATE/operators.json   SHA-256 of each operator's credential, and the time when it was added
+HOME/operator          a user's own credential, unless --operator or FEDVITALS_OPERATOR names
+                       another file
 
-A credential is 32 random bytes behind the operator's name. Its hash is enough to check it by and
-tells nothing of it: who reads the state folder, or a backup of it, can call nothing.
+A credential is the operator's name and 32 random bytes. Its hash is enough to verify it and reveals
+nothing of it: someone who reads the state folder, or a backup of it, cannot call the API.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from common.names import NAME_PATTERN, check_name
 from common.paths import home
 
 OPERATORS_FILE = "operators.json"
-VARIABLE = "FEDVITALS_OPERATOR"
+OPERATOR_VARIABLE = "FEDVITALS_OPERATOR"
 SERVICES = "services"
-"""The services' own name in the log: they register the sites' keys when they start."""
+"""Name of the services themselves in the log: they register the sites' keys at their start."""
 SERVICES_VARIABLE = "FEDVITALS_SERVICES_SHA256"
-"""Tells the SuperLink the hash of their credential."""
+"""Environment variable with the hash of their credential, for the SuperLink."""
 STANDARD_INPUT = Path("-")
 
 _NAME = re.compile(NAME_PATTERN)
@@ -47,8 +47,8 @@ class Operators:
 
     Attributes:
         state: the folder of the services' state.
-        services: SHA-256 of the credential that the services use among themselves, which is drawn
-            anew whenever they start; empty = none.
+        services: SHA-256 of the credential that the services use among themselves, which changes
+            at each start; empty = none.
     """
 
     state: Path
@@ -56,25 +56,25 @@ class Operators:
 
     @property
     def file(self) -> Path:
-        """Where the hashes lie."""
+        """The file of the hashes."""
         return self.state / OPERATORS_FILE
 
     def since(self) -> dict[str, str]:
-        """Return when each operator was added, by name.
+        """Return the time when each operator was added, by name.
 
         Raises:
-            UsageError: where the file is damaged.
+            UsageError: the file is damaged.
         """
         return {name: entry["since"] for name, entry in sorted(self._read().items())}
 
     def add(self, name: str) -> str:
-        """Let somebody call the control API from now on.
+        """Add an operator, with a new credential.
 
         Returns:
-            Their credential, which is kept nowhere.
+            The credential, of which only the hash is stored.
 
         Raises:
-            UsageError: where the name will not do or is taken.
+            UsageError: the name is invalid or taken.
         """
         if not _NAME.fullmatch(name) or name == SERVICES:
             raise UsageError(
@@ -82,17 +82,17 @@ class Operators:
                 f"got {name!r}"
             )
         credential = f"{name}.{secrets.token_urlsafe(32)}"
-        self.take(credential)
+        self.register(credential)
         return credential
 
-    def take(self, credential: str) -> str:
-        """Take a credential that exists already; return its operator's name."""
+    def register(self, credential: str) -> str:
+        """Add an operator with an existing credential; return the operator's name."""
         entries = self._read()
         name = operator_of(credential)
         if name in entries:
             raise UsageError(
-                f"there is an operator {name} already; remove that one first, which makes the old "
-                "credential void"
+                f"operator {name} exists already; remove that one first, which revokes the old "
+                "credential"
             )
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entries[name] = {"sha256": hashed(credential), "since": now}
@@ -100,17 +100,17 @@ class Operators:
         return name
 
     def remove(self, name: str) -> None:
-        """Refuse an operator's credential from now on, also while the services run."""
+        """Revoke an operator's credential at once, also while the services are running."""
         entries = self._read()
         check_name("operator", name, sorted(entries))
         del entries[name]
         self._write(entries)
 
     def identify(self, credential: str) -> str | None:
-        """Return whose credential this is, None where it is nobody's.
+        """Return the operator of a credential, or None.
 
-        Read anew for each call, so that a removal takes effect at once. Where the hashes cannot be
-        read nobody is let in.
+        The file is read for each call: a removal takes effect at once. If it cannot be read, no
+        operator is accepted.
         """
         try:
             entries = self._read()
@@ -120,7 +120,7 @@ class Operators:
             entries[SERVICES] = {"sha256": self.services, "since": ""}
         given = hashed(credential)
         found = None
-        for name, entry in entries.items():  # all of them: when it ends tells nothing
+        for name, entry in entries.items():  # all of them: constant time
             if hmac.compare_digest(entry["sha256"], given):
                 found = name
         return found
@@ -140,8 +140,8 @@ class Operators:
             }
         except (ValueError, AttributeError, KeyError, TypeError):
             raise UsageError(
-                f"{self.file} is damaged: nobody is let in; restore it, or delete it and start the "
-                "services anew, which makes a first operator"
+                f"{self.file} is damaged, and no operator is accepted; restore it, or delete it "
+                "and restart the services, which adds a first operator"
             ) from None
 
     def _write(self, entries: dict[str, dict[str, str]]) -> None:
@@ -149,18 +149,18 @@ class Operators:
 
 
 def hashed(credential: str) -> str:
-    """Return the SHA-256 by which a credential is known.
+    """Return the SHA-256 of a credential.
 
-    A slow hash, as for passwords, would add nothing: nobody tries 2^256 credentials.
+    A slow hash, as for passwords, would add nothing: 2^256 credentials cannot be searched.
     """
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
 def operator_of(credential: str) -> str:
-    """Return the name that stands in a credential; only `Operators.identify` proves it.
+    """Return the name in a credential, unverified; `Operators.identify` verifies it.
 
     Raises:
-        UsageError: where it is none. What was given is not repeated: it may be a secret.
+        UsageError: the format is wrong. The message does not repeat the text: it may be a secret.
     """
     match = _CREDENTIAL.fullmatch(credential)
     if match is None:
@@ -169,10 +169,10 @@ def operator_of(credential: str) -> str:
 
 
 def credential_file(given: Path | None) -> Path:
-    """Return where a user's credential lies: as given, as FEDVITALS_OPERATOR says, or by itself."""
+    """Return the file of a user's credential: as given, FEDVITALS_OPERATOR, or HOME/operator."""
     if given is not None:
         return given
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(OPERATOR_VARIABLE)
     return Path(named).expanduser() if named else home() / "operator"
 
 
@@ -180,10 +180,10 @@ def read_credential(given: Path | None = None) -> str:
     """Read a user's credential.
 
     Args:
-        given: its file; ``-`` is the standard input, None as `credential_file` says.
+        given: its file; ``-`` is standard input, None the default of `credential_file`.
 
     Raises:
-        UsageError: where there is none, others can read it, or it holds something else.
+        UsageError: the file is missing, readable by others, or holds something else.
     """
     file = credential_file(given)
     if file == STANDARD_INPUT:
@@ -197,7 +197,7 @@ def read_credential(given: Path | None = None) -> str:
             reason = getattr(error, "strerror", None) or "no text"
             raise UsageError(
                 f"no operator's credential at {file} ({reason}); name its file with --operator or "
-                f"{VARIABLE}, or let the coordinator make one: `python -m server operators add`"
+                f"{OPERATOR_VARIABLE}, or have one made: `python -m server operators add NAME`"
             ) from error
     credential = text.strip()
     try:
@@ -208,35 +208,35 @@ def read_credential(given: Path | None = None) -> str:
 
 
 def write_credential(file: Path, credential: str) -> None:
-    """Write a credential into a new file that nobody else reads.
+    """Write a credential to a new file that only its owner can read.
 
     Raises:
-        UsageError: where the file is there already or cannot be written.
+        UsageError: the file exists or cannot be written.
     """
     if file.exists():
-        raise UsageError(f"{file} is there already; name another file with --out")
+        raise UsageError(f"{file} exists; name another file with --out")
     try:
         write_private(file, credential + "\n")
     except OSError as error:
         raise UsageError(f"{file} cannot be written ({error.strerror or error})") from error
 
 
-def first_operator(state: Path, say: Callable[[str], None]) -> None:
-    """Make the user who starts the services for the first time their operator.
+def add_first_operator(state: Path, report: Callable[[str], None]) -> None:
+    """Add the user who starts the services for the first time as an operator.
 
-    Where that user has a credential already, from another coordinator on this machine, it holds for
+    A credential that the user has already, for another coordinator on this machine, is added to
     this one too.
 
     Args:
         state: the folder of the services' state.
-        say: called with a line where one is made.
+        report: called with a line if an operator is added.
     """
     operators = Operators(state)
     if operators.file.exists():
         return
     file = home() / "operator"
     if file.exists():
-        name = operators.take(read_credential(file))
+        name = operators.register(read_credential(file))
     else:
         name = _user()
         credential = operators.add(name)
@@ -245,11 +245,11 @@ def first_operator(state: Path, say: Callable[[str], None]) -> None:
         except UsageError:
             operators.file.unlink()
             raise
-    say(f"{name} may operate this coordinator, with the credential in {file}")
+    report(f"{name} may operate this coordinator, with the credential in {file}")
 
 
 def write_private(file: Path, text: str) -> None:
-    """Write a file whole or not at all, readable for its owner alone from its first byte on."""
+    """Write a file atomically, readable only by its owner from its first byte on."""
     with atomic_file(file) as partial:
         partial.touch(mode=0o600)
         partial.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One process of Flower's: started with a log of its own, awaited, and ended with its children."""
+"""A long-running process of Flower: its start with a log, and its end with its children."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Service:
 
     Args:
         command: the command with its arguments.
-        address: HOST:PORT that answers once it is up.
-        environment: of the process.
-        log: the file to which its output is appended; it is named for the command.
+        address: HOST:PORT that accepts connections once it is up.
+        environment: environment of the process.
+        log: the file to which its output is appended; its stem is the service's name.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Service:
         self._address = address
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
-            # A group of its own, so that a Ctrl-C at the terminal ends it in our order, and so
-            # that its children (a ServerApp) end with it.
+            # A process group of its own: Ctrl-C at the terminal does not reach it before we end
+            # it, and its children (a ServerApp) end with it.
             self._process = subprocess.Popen(  # noqa: S603 - our own command, no shell
                 list(command), env=dict(environment), stdout=output, stderr=output,
                 start_new_session=True,
@@ -49,25 +49,25 @@ class Service:
         return self._process.pid
 
     def ended(self) -> int | None:
-        """Return the exit code, None while the process runs."""
+        """Return the exit code, None while the process is running."""
         return self._process.poll()
 
     def await_port(self) -> None:
-        """Wait until it answers.
+        """Wait until it accepts connections.
 
         Raises:
-            FederationError: where it ends first, or takes longer than `START_TIMEOUT_S`.
+            FederationError: it ends first, or takes longer than `START_TIMEOUT_S`.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self.ended() is None:
-            if answers(self._address):
+            if accepts_connections(self._address):
                 return
             time.sleep(0.2)
         text = self.log.read_text(encoding="utf-8", errors="replace")
         raise FederationError(f"{self.name} did not start: {last_error(text)}")
 
     def end(self) -> None:
-        """End it and its children: politely, then by force."""
+        """End the process and its children: SIGTERM, then SIGKILL."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_END_TIMEOUT_S)
@@ -75,13 +75,13 @@ class Service:
         self._process.wait()
 
     def _signal(self, number: int) -> None:
-        # Also after the leader's end: what it started may be left in its group.
+        # Also after the leader's end: its children may still be in the group.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
 
-def answers(address: str) -> bool:
-    """Return whether something listens at HOST:PORT."""
+def accepts_connections(address: str) -> bool:
+    """Return True if a process listens at HOST:PORT."""
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=2.0):

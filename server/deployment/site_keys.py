@@ -1,8 +1,8 @@
-"""The sites' public keys by name: which nodes may join, and which never again.
+"""Register of the sites' public keys, by site name.
 
-STATE/sites/<name>.pub             the keys that may join
+STATE/sites/<name>.pub             keys of the sites that may join
 STATE/nodes.json                   Flower's id of each registered node, by its key's fingerprint
-STATE/revoked/<name>.<number>.pub  keys that were removed; none of them is taken again
+STATE/revoked/<name>.<number>.pub  revoked keys, which cannot be registered again
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from common.errors import UsageError
 from common.names import check_name, check_site_name
 from server.deployment.flwr_subprocess import Flower
 
-KEY_TYPE = "ecdsa-sha2-nistp384"
+NODE_KEY_TYPE = "ecdsa-sha2-nistp384"
 GONE = "unregistered"
 _KEY = re.compile(r"(\S+) ([A-Za-z0-9+/=]+)(?: .*)?")
 
@@ -33,7 +33,7 @@ class SiteKey:
     """A site's public node key.
 
     Attributes:
-        text: ``<type> <base64>``, without the comment, which is anyone's to write.
+        text: ``<type> <base64>``, without the comment, which is not verified.
         fingerprint: ``SHA256:…`` as `ssh-keygen -l` shows it.
     """
 
@@ -42,12 +42,12 @@ class SiteKey:
 
 
 class SiteKeys:
-    """The keys under a state folder.
+    """The keys in a state folder.
 
     Args:
         state: the folder of the services' state.
-        flower: the way to the SuperLink; None while it does not run: what is changed then takes
-            effect when it starts.
+        flower: client of the SuperLink; None if it is not running: changes then take effect at its
+            next start.
     """
 
     def __init__(self, state: Path, flower: Flower | None) -> None:
@@ -66,15 +66,15 @@ class SiteKeys:
         return read_key(self._path(name))
 
     def add(self, name: str, file: Path, *, replace: bool = False) -> SiteKey:
-        """Take a site's key.
+        """Register a site's key.
 
         Args:
             name: the site's name.
-            file: its public key, as `deploy/certs/request.sh` made it.
-            replace: whether a key that the site has now is revoked.
+            file: its public key, made by `deploy/certs/request.sh`.
+            replace: revoke the site's present key.
 
         Raises:
-            UsageError: where the name or the key will not do, is taken, or was revoked.
+            UsageError: the name or the key is invalid, taken, or revoked.
         """
         check_site_name(name)
         key = read_key(file)
@@ -83,7 +83,7 @@ class SiteKeys:
             if not replace:
                 raise UsageError(
                     f"{name} has the key {self.key(name).fingerprint}; give --replace to revoke it "
-                    "and take the new one"
+                    "and register the new one"
                 )
             self._revoke(name)
         write_text(self._path(name), f"{key.text} {name}\n")
@@ -91,17 +91,17 @@ class SiteKeys:
         return key
 
     def remove(self, name: str) -> SiteKey:
-        """Revoke a site's key: its node is refused from now on, also under another name."""
+        """Revoke a site's key: its node is refused at once, also under another name."""
         key = self.key(name)
         self._revoke(name)
         self.sync()
         return key
 
-    def sync(self, say: Callable[[str], None] = lambda _: None) -> None:
-        """Let the SuperLink know exactly these keys: after a change, a start, a lost database.
+    def sync(self, report: Callable[[str], None] = lambda _: None) -> None:
+        """Register exactly these keys with the SuperLink, after a change or a start.
 
         Args:
-            say: called with a line for each change.
+            report: called with a line for each change.
         """
         if self._flower is None:
             return
@@ -111,7 +111,7 @@ class SiteKeys:
             present = known.get(node, GONE) != GONE
             if present and fingerprint not in keys:
                 self._flower.unregister(node)
-                say(f"unregistered {fingerprint}")
+                report(f"unregistered {fingerprint}")
             if not present or fingerprint not in keys:
                 del nodes[fingerprint]
                 self._write_nodes(nodes)
@@ -119,7 +119,7 @@ class SiteKeys:
             if fingerprint not in nodes:
                 nodes[fingerprint] = self._flower.register(self._path(name), name)
                 self._write_nodes(nodes)
-                say(f"registered {name} {fingerprint}")
+                report(f"registered {name} {fingerprint}")
 
     def statuses(self) -> dict[str, str]:
         """Return each site's status by name: online, offline, registered or unregistered."""
@@ -131,10 +131,12 @@ class SiteKeys:
         }
 
     def _refuse_known(self, file: Path, key: SiteKey) -> None:
-        """Refuse a key that is another site's, or was revoked."""
+        """Raise `UsageError` if the key is another site's, or revoked."""
         for other in self.names():
             if self.key(other).fingerprint == key.fingerprint:
-                raise UsageError(f"{file} is already the key of {other}; a key stands for one site")
+                raise UsageError(
+                    f"{file} is already the key of {other}; each site needs a key of its own"
+                )
         for old in sorted(self._revoked.glob("*.pub")):
             if read_key(old).fingerprint == key.fingerprint:
                 raise UsageError(
@@ -151,7 +153,7 @@ class SiteKeys:
         return self._keys / f"{name}.pub"
 
     def _read_nodes(self) -> dict[str, str]:
-        """Flower's ids of the registered nodes, by the fingerprint of their key."""
+        """Return Flower's ids of the registered nodes, by the fingerprint of their key."""
         if not self._nodes.is_file():
             return {}
         nodes: dict[str, str] = json.loads(self._nodes.read_text(encoding="utf-8"))
@@ -162,27 +164,27 @@ class SiteKeys:
 
 
 def read_key(file: Path) -> SiteKey:
-    """Read a public key of a node.
+    """Read the public key of a node.
 
     Raises:
-        UsageError: where the file holds something else; a private key, too.
+        UsageError: the file holds something else, e.g. a private key.
     """
     remedy = "the site makes one with deploy/certs/request.sh and sends the file node.pub"
     try:
         text = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        raise UsageError(f"{file} is no key that can be read; {remedy}") from None
+        raise UsageError(f"{file} cannot be read as a key; {remedy}") from None
     if "PRIVATE KEY" in text:
         raise UsageError(
             f"{file} is a PRIVATE key, which must never leave its site; let the site make a "
             "new one and send node.pub only"
         )
     match = _KEY.fullmatch(text)
-    if match is None or match[1] != KEY_TYPE:
-        raise UsageError(f"{file} is no public key of type {KEY_TYPE}; {remedy}")
+    if match is None or match[1] != NODE_KEY_TYPE:
+        raise UsageError(f"{file} is no public key of type {NODE_KEY_TYPE}; {remedy}")
     try:
         blob = base64.b64decode(match[2], validate=True)
-        # As Flower will read it: one that it does not take would keep the services from starting.
+        # With Flower's own parser: a key that it rejects would prevent the services' start.
         load_ssh_public_key(f"{match[1]} {match[2]}".encode())
     except (ValueError, NotImplementedError, UnsupportedAlgorithm):  # a binascii.Error is the first
         raise UsageError(f"{file} is a damaged public key; {remedy}") from None

@@ -1,8 +1,8 @@
-"""SuperLink and SuperExec side by side, so that a run outlives the death of either.
+"""Supervisor of SuperLink and SuperExec: a run survives the death of either.
 
-The durable arrangement: the SuperLink keeps its state in a database and starts nothing itself; the
-SuperExec, apart from it and known to it by a secret, starts the ServerApp. When the SuperLink dies
-in the middle of a round it is started anew on the same database, and the run goes on.
+The SuperLink keeps its state in a database and starts no processes itself; the SuperExec, a process
+of its own that authenticates with a secret, starts the ServerApp. If the SuperLink dies during a
+round, it is restarted on the same database, and the run continues.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from server.deployment.flwr_subprocess import Flower, connect, last_error
 from server.deployment.operators import (
     SERVICES,
     SERVICES_VARIABLE,
-    first_operator,
+    add_first_operator,
     hashed,
     read_credential,
 )
 from server.deployment.server_config import ServerConfig
-from server.deployment.service_process import START_TIMEOUT_S, Service, answers
+from server.deployment.service_process import START_TIMEOUT_S, Service, accepts_connections
 from server.deployment.site_keys import SiteKeys
 
 PID_FILE = "services.pid"
@@ -46,66 +46,66 @@ _RESTARTS = 5
 _RESTARTS_WITHIN_S = 600.0
 _STOP_TIMEOUT_S = 60.0
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 def flower_of(config: ServerConfig, operator: Path | None = None) -> Flower:
-    """Return an operator's way to the SuperLink of these settings.
+    """Return an operator's client of the SuperLink of these settings.
 
     Args:
         config: the coordinator's settings.
         operator: file of the operator's credential; see `operators.read_credential`.
 
     Raises:
-        UsageError: where there is no credential.
+        UsageError: there is no credential.
     """
     return connect(config.flower_home, config.address, config.ca, read_credential(operator))
 
 
-def serve(config: ServerConfig, say: Say) -> None:
-    """Run the services until a signal ends them, restarting one that dies.
+def serve(config: ServerConfig, report: Report) -> None:
+    """Run the services until a signal ends them, and restart one that dies.
 
     Args:
         config: the coordinator's settings.
-        say: called with each line for the log.
+        report: called with each line for the log.
 
     Raises:
-        FederationError: where they do not start, or one dies again and again.
-        UsageError: where they run already, or their state cannot be written.
+        FederationError: they do not start, or one dies repeatedly.
+        UsageError: they are running already, or their state cannot be written.
     """
-    prepare(config, say)
+    prepare_state(config, report)
     with _sole_owner(config.state), _until_signal() as stopped:
-        if answers(config.address):
-            raise UsageError(f"something listens at {config.address} already; end it first")
-        # The services' own, for as long as they run: they register the sites' keys.
+        if accepts_connections(config.address):
+            raise UsageError(f"another process listens at {config.address}; stop it first")
+        # The services' own, until they stop: they register the sites' keys.
         credential = f"{SERVICES}.{secrets.token_urlsafe(32)}"
         flower = connect(config.flower_home, config.address, config.ca, credential)
-        with _Pair(config, flower, say) as pair:
-            SiteKeys(config.state, flower).sync(say)
+        with _Pair(config, flower, report) as pair:
+            SiteKeys(config.state, flower).sync(report)
             write_text(config.state / PID_FILE, f"{json.dumps(pair.pids())}\n")
-            say(f"ready at {config.address}; sites reach it through the reverse proxy")
+            report(f"ready at {config.address}; sites reach it through the reverse proxy")
             while not stopped():
                 time.sleep(_LOOK_S)
-                if pair.mend():
+                if pair.restart_dead():
                     write_text(config.state / PID_FILE, f"{json.dumps(pair.pids())}\n")
-            say("stopping")
+            report("stopping")
 
 
-def serve_in_background(config: ServerConfig, file: Path, say: Say) -> None:
+def serve_in_background(config: ServerConfig, file: Path, report: Report) -> None:
     """Start `serve` in a process of its own and return when it is ready.
 
     Args:
         config: the coordinator's settings.
-        file: where they stand.
-        say: called with a line where a first operator is made.
+        file: the file of these settings.
+        report: called with a line if a first operator is added.
 
     Raises:
-        FederationError: where it ends first.
-        UsageError: where the services run already.
+        FederationError: the process ends first, or takes too long.
+        UsageError: the services are running already.
     """
     if running(config.state):
-        raise UsageError(f"the services of {config.state} run already; stop them first")
-    prepare(config, say)
+        raise UsageError(f"the services of {config.state} are running already; stop them first")
+    prepare_state(config, report)
     log = config.state / "logs" / "services.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "server", "start", "--config", str(file.absolute())]
@@ -123,14 +123,14 @@ def serve_in_background(config: ServerConfig, file: Path, say: Say) -> None:
 
 
 def running(state: Path) -> dict[str, int]:
-    """Return the ids of the services' processes by name, empty where they do not run."""
+    """Return the ids of the services' processes by name, empty if they are not running."""
     try:
         with (state / LOCK_FILE).open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return {}
     except FileNotFoundError:
         return {}
-    except BlockingIOError:  # somebody holds it: the services
+    except BlockingIOError:  # the services hold it
         pass
     try:
         pids: dict[str, int] = json.loads((state / PID_FILE).read_text(encoding="utf-8"))
@@ -140,10 +140,10 @@ def running(state: Path) -> dict[str, int]:
 
 
 def stop(state: Path) -> bool:
-    """End the services and wait until they have ended; False where none ran.
+    """Stop the services and wait for their end; return False if none was running.
 
     Raises:
-        FederationError: where they do not end.
+        FederationError: they do not end.
     """
     pids = running(state)
     if not pids:
@@ -161,10 +161,10 @@ def stop(state: Path) -> bool:
 class _Pair:
     """SuperLink and SuperExec, each restarted on its own when it dies."""
 
-    def __init__(self, config: ServerConfig, flower: Flower, say: Say) -> None:
+    def __init__(self, config: ServerConfig, flower: Flower, report: Report) -> None:
         self._config = config
         self._flower = flower
-        self._say = say
+        self._report = report
         self._services: dict[str, Service] = {}
         self._dead: list[Service] = []
         self._deaths: deque[float] = deque()
@@ -185,12 +185,12 @@ class _Pair:
         """The process ids by name; `services` is this process."""
         return {"services": os.getpid(), **{n: s.pid for n, s in self._services.items()}}
 
-    def mend(self) -> bool:
-        """Start anew what has died; return whether something had."""
+    def restart_dead(self) -> bool:
+        """Restart each service that has died; return True if any had."""
         dead = {name: s.ended() for name, s in self._services.items() if s.ended() is not None}
         for name, code in dead.items():
             self._note_death(name, code)
-            # What it left behind goes on: a ServerApp waits for the SuperLink to come back.
+            # Its children keep running: a ServerApp waits for the SuperLink to come back.
             self._dead.append(self._services[name])
             self._start(name)
         return bool(dead)
@@ -199,8 +199,8 @@ class _Pair:
         command, address = _commands(self._config)[name]
         log = self._config.state / "logs" / f"{name}.log"
         own = {SERVICES_VARIABLE: hashed(self._flower.credential)} if name == "superlink" else {}
-        # The server's app, which the SuperExec starts, writes down who started its run.
-        own[control_log.VARIABLE] = str(control_log.control_log(self._config.state))
+        # The server's app, which the SuperExec starts, records the operator who started its run.
+        own[control_log.LOG_VARIABLE] = str(control_log.control_log(self._config.state))
         service = Service(command, address, {**self._flower.environment, **own}, log)
         self._services[name] = service
         service.await_port()
@@ -213,7 +213,7 @@ class _Pair:
         log = self._services[name].log
         if len(self._deaths) > _RESTARTS:
             raise FederationError(f"the {name} died {_RESTARTS} times within 10 minutes; see {log}")
-        self._say(f"the {name} ended with {code}; starting it anew")
+        self._report(f"the {name} ended with {code}; restarting it")
 
     def _end(self) -> None:
         for service in [*self._dead, *reversed(self._services.values())]:
@@ -225,7 +225,7 @@ def _commands(config: ServerConfig) -> dict[str, tuple[list[str], str]]:
     host, _, port = config.address.rpartition(":")
     secret = str(_secret(config))
     superlink = [
-        # Flower's own, behind our guard; nothing is imported from the folder it is started in.
+        # Flower's SuperLink behind our guard; -P: no imports from the working directory.
         *(sys.executable, "-P", "-m", "server.superlink.superlink", str(config.state)),
         *("--host", host.strip("[]"), "--port", port),
         *("--ssl-certfile", str(config.certificate), "--ssl-keyfile", str(config.key)),
@@ -248,11 +248,11 @@ def _commands(config: ServerConfig) -> dict[str, tuple[list[str], str]]:
     }
 
 
-def prepare(config: ServerConfig, say: Say) -> None:
-    """Make the state folder, which nobody else reads, the secret in it, and a first operator.
+def prepare_state(config: ServerConfig, report: Report) -> None:
+    """Create the state folder, private to its owner, with its secret and a first operator.
 
     Raises:
-        UsageError: where the folder cannot be written.
+        UsageError: the folder cannot be written.
     """
     try:
         config.state.mkdir(parents=True, exist_ok=True)
@@ -264,10 +264,10 @@ def prepare(config: ServerConfig, say: Say) -> None:
     except OSError as error:
         raise UsageError(
             f"{config.state} cannot be written ({error.strerror or error}); set server.state to "
-            "a folder that can"
+            "a writable folder"
         ) from error
     install_packaged()
-    first_operator(config.state, say)
+    add_first_operator(config.state, report)
 
 
 def _secret(config: ServerConfig) -> Path:
@@ -276,12 +276,14 @@ def _secret(config: ServerConfig) -> Path:
 
 @contextmanager
 def _sole_owner(state: Path) -> Iterator[None]:
-    """Hold the lock that tells others that the services run."""
+    """Hold the lock that marks the services as running."""
     with (state / LOCK_FILE).open("wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UsageError(f"the services of {state} run already; stop them first") from None
+            raise UsageError(
+                f"the services of {state} are running already; stop them first"
+            ) from None
         try:
             yield
         finally:
@@ -290,15 +292,15 @@ def _sole_owner(state: Path) -> Iterator[None]:
 
 @contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
-    """Let SIGTERM and SIGINT ask for the end instead of cutting it short."""
-    asked: list[int] = []
+    """Turn SIGTERM and SIGINT into a request to stop, for an orderly end."""
+    received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
-        asked.append(number)
+        received.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

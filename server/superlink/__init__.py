@@ -1,5 +1,5 @@
 """Flower's SuperLink with an authenticated control API and a checked fleet API.
 
-Begin with `superlink`; `control_api_guard` asks each caller for a credential.
-Its process is started by `server.deployment.supervisor`.
+Begin with `superlink`; `control_api_guard` authenticates operators.
+`server.deployment.supervisor` starts its process.
 """

@@ -1,8 +1,8 @@
-"""`python -m server.superlink.superlink STATE ...`: Flower's SuperLink behind our guard.
+"""`python -m server.superlink.superlink STATE ...`: Flower's SuperLink, with our checks.
 
-What follows STATE are the arguments of `flower-superlink`. The names that are taken hold of are
-internal to Flower 1.41.0, which is pinned exactly; where the release is another one or a name is
-gone, the SuperLink does not start: it would run without its guard.
+The arguments after STATE are those of `flower-superlink`. The patched names are internal to Flower
+1.41.0, which is pinned exactly. With another release, or if a name is gone, the SuperLink does not
+start: it would run without the authentication.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from flwr.superlink import main as application
 from google.protobuf.message import DecodeError
 
 from common.errors import FederationError
-from common.flower.request_size_limit import bounded
+from common.flower.request_size_limit import limit_request_size
 from server.deployment.control_log import ControlLog, control_log
 from server.deployment.operators import SERVICES_VARIABLE, Operators
-from server.superlink.control_api_guard import guarded
+from server.superlink.control_api_guard import require_credential
 from server.superlink.superlink_patches import (
     PUSH_MESSAGES,
     PUSH_OBJECT,
-    check_origin,
-    take_resent,
+    accept_resent_objects,
+    reject_foreign_replies,
 )
 
 RELEASE = "1.41.0"
 UNGUARDED = ("FLWR_INTERNAL_GRPC_CONTROL_API", "FLWR_INTERNAL_GRPC_FLEET_API")
-"""They would open a second door, of gRPC, without the guard."""
+"""Variables that would open further APIs, over gRPC, without the authentication."""
 CREATE = "create_app"
 
-# By their full names: their packages hold something else under the same short one.
+# By full name: their packages have another object under the same short name.
 command = import_module("flwr.superlink.cli.flower_superlink")
 fleet = import_module("flwr.superlink.routers.fleet.router")
 runtime = import_module("flwr.supercore.routers.runtime.router")
 
 
 def check_release() -> None:
-    """Raise `FederationError` where Flower is not the one that the guard is made for."""
+    """Raise `FederationError` if Flower is not the release that the guard is made for."""
     if flwr.__version__ != RELEASE:
         raise FederationError(
             f"flwr {flwr.__version__} is installed, the guard is made for {RELEASE}"
@@ -56,35 +56,35 @@ def check_release() -> None:
     ):
         if calls not in inspect.getsource(module):
             raise FederationError(
-                f"Flower's {name} is not where it was; the guard would not be asked"
+                f"Flower's {name} is not where it was; the guard would be bypassed"
             )
 
 
-def run_of(answer: bytes) -> str:
-    """Return the run's id in the answer to `start-run`, empty where there is none."""
+def run_id_of(response: bytes) -> str:
+    """Return the run's id in the response to `start-run`, empty if there is none."""
     try:
-        response = StartRunResponse.FromString(answer)
+        parsed = StartRunResponse.FromString(response)
     except DecodeError:
         return ""
-    return str(response.run_id) if response.run_id else ""
+    return str(parsed.run_id) if parsed.run_id else ""
 
 
 def guard(state: Path, services: str) -> None:
-    """Have the SuperLink of this process serve its application behind the guard.
+    """Patch the SuperLink of this process: authentication, size limit, and the two fixes.
 
     Args:
         state: the folder of the services' state.
-        services: hash of the services' own credential.
+        services: SHA-256 of the services' own credential.
     """
     check_release()
-    check_origin()
-    take_resent()
+    reject_foreign_replies()
+    accept_resent_objects()
     original = getattr(application, CREATE)
     operators, control = Operators(state, services), ControlLog(control_log(state))
 
     def create_app(*arguments: Any, **settings: Any) -> Any:
-        flower = bounded(original(*arguments, **settings))
-        return guarded(flower, operators, control, run_of)
+        flower = limit_request_size(original(*arguments, **settings))
+        return require_credential(flower, operators, control, run_id_of)
 
     setattr(application, CREATE, create_app)
 

@@ -1,9 +1,8 @@
-"""The commands of `python -m simulation`, a file each; what they do lives elsewhere."""
+"""Commands of `python -m simulation`, a file each: they parse options, call the work, and print."""
 
 from __future__ import annotations
 
-import typer
-
+from common.console import application
 from simulation.cli import (
     attack,
     backbones,
@@ -18,13 +17,7 @@ from simulation.cli import (
     sweep,
 )
 
-app = typer.Typer(
-    help="Make hospitals out of ICU data and run the federation on one machine.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    epilog="--debug, anywhere on the line, shows the traceback of an error.",
-)
+app = application("Make hospitals out of ICU data and run the federation on one machine.")
 app.add_typer(prepare.app, name="prepare")
 app.command(name="sites")(sites.sites)
 app.command(name="run")(run.run)

@@ -1,4 +1,4 @@
-"""`python -m simulation attack`: what attacks of our own tell of a patient."""
+"""`python -m simulation attack`: attacks that measure the privacy of a site's replies."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from simulation.cli.experiments import numbers
 if TYPE_CHECKING:
     from simulation.attacks.membership import Attack
 
-app = typer.Typer(help="Attack our own privacy.", no_args_is_help=True)
+app = typer.Typer(help="Measure the privacy of a site's replies by attacks.", no_args_is_help=True)
 
 MOST_TRIALS, MOST_PATIENTS = 1_000_000, 10_000
 
 
 @app.callback()
 def attack() -> None:
-    """Attack our own privacy."""
+    """Group, so that the only attack is called by its name."""
 
 
 @app.command("membership")
@@ -36,19 +36,22 @@ def membership(
     epsilons: Annotated[
         str, typer.Option(help="Claimed epsilons, separated by commas.")
     ] = "0.5,1,3,8",
-    trials: Annotated[int, typer.Option(help="Trials of each of the two tables.")] = 1000,
-    patients: Annotated[int, typer.Option(help="Patients of the larger table.")] = 20,
+    trials: Annotated[
+        int, typer.Option(help="Number of trials with each of the two tables.")
+    ] = 1000,
+    patients: Annotated[int, typer.Option(help="Number of patients in the larger table.")] = 20,
     delta: Annotated[float, typer.Option(help="Delta of the guarantee.")] = 1e-5,
-    seed: Annotated[int, typer.Option(help="Of the patients, the model and the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the patients, the model and the noise.")] = 0,
     backbone: Annotated[
-        str, typer.Option(help="Name or folder. [default: a tiny random Chronos-Bolt]")
+        str,
+        typer.Option(help="Name or folder of the backbone. [default: a tiny random Chronos-Bolt]"),
     ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Was a patient in the table or not? Epsilon as claimed beside epsilon as measured.
+    """Attack a site's replies and compare the measured with the claimed epsilon.
 
-    A site answers a round many times, from a table and from the same table without one patient.
-    Needs no data.
+    The site replies to a round many times, from a table and from the same table without one
+    patient; the attack tells the two apart. No data is needed.
     """
     claimed = numbers(epsilons, "--epsilons", float)
     _check(claimed, trials, patients, delta, seed)
@@ -140,7 +143,7 @@ def _number(value: float) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Return a value as JSON knows it: no infinity."""
+    """Return a value with infinity as None, which JSON can hold."""
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""`python -m simulation backbones`: the models that can be tuned, and a trial of one of them."""
+"""`python -m simulation backbones`: list of the backbones, and a smoke test of one."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from rich.table import Table
 
 from common.backbones.catalog import CATALOG, FAMILIES, Entry
 from common.backbones.weights_store import local_weights
-from common.console import narrow_table, output_console
+from common.console import narrow_table, output_console, print_line
 
-Check = Annotated[
+_Check = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Load this one, or a folder of weights; time a training step and a forecast.",
+        help="Load this backbone or folder of weights; time a training step and a forecast.",
     ),
 ]
 
 _NOTES = """\
-Any folder of weights in the published layout of these families serves too: backbone = FOLDER.
-Differential privacy: not supported for any of them yet."""
+A folder of weights in the published layout of one of these families works too: backbone = FOLDER.
+Differential privacy (privacy.epsilon) works with every family."""
 
 
-def backbones(check: Check = None) -> None:
-    """List the backbones that can be tuned and where their weights are; or try one."""
-    console = output_console()
+def backbones(check: _Check = None) -> None:
+    """List the backbones and where their weights are, or try one with --check."""
     if check is not None:
-        console.print(_trial_table(check))
+        output_console().print(_trial_table(check))
         return
-    console.print(_catalog_table())
-    console.print(_NOTES, soft_wrap=True, highlight=False)
+    output_console().print(_catalog_table())
+    print_line(_NOTES)
 
 
 def _catalog_table() -> Table:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import output_console
+from common.console import HiddenName, output_console
 from common.errors import UsageError
 from common.paths import current_cohort, home
 
@@ -33,7 +33,8 @@ Only = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("-c", "--config", metavar="KEY=VALUE", help="Any setting, as often as needed."),
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting of the run; repeatable."),
+    HiddenName("--config"),
 ]
 FullRate = Annotated[float, typer.Option(help="Learning rate where all weights are trained.")]
 

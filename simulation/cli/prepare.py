@@ -1,4 +1,4 @@
-"""`python -m simulation prepare`: a source of ICU data becomes one site table a hospital."""
+"""`python -m simulation prepare`: conversion of a source of ICU data to one site table per site."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from common.console import byte_progress, output_console
+from common.console import byte_progress, output_console, print_line
 from common.errors import UsageError
 from common.paths import default_cohort_folder, use_cohort
 
@@ -19,59 +19,65 @@ if TYPE_CHECKING:
     from simulation.cohorts.mimic3.cohort import Mimic3Settings
 
 app = typer.Typer(
-    help="Turn a source of ICU data into one site table a hospital.", invoke_without_command=True
+    help="Convert a source of ICU data to one site table per hospital.",
+    invoke_without_command=True,
 )
 
 SOURCES = {
     "mimic3": "MIMIC-III v1.4 tables (credentialed access, or the open demo): five care units",
     "challenge-2019": "PhysioNet/CinC Challenge 2019 (open): hospital and unit, Sepsis-3 label",
     "challenge-2012": "PhysioNet/CinC Challenge 2012 (open): four unit types, first 48 hours",
-    "synthetic": "a synthetic MIMIC-III made on the spot: no data needed",
+    "synthetic": "A synthetic MIMIC-III, generated: no data needed",
 }
 
-Out = Annotated[
+_Out = Annotated[
     Path | None,
     typer.Option(help="The cohort folder. [default: FEDVITALS_HOME/cohorts/SOURCE]"),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace another cohort there.")]
-StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
-MinHours = Annotated[int, typer.Option(help="Least hours of a stay with vital signs.")]
-Sepsis = Annotated[str, typer.Option(help="explicit, angus, martin, sepsis3 or none.")]
-Era = Annotated[str, typer.Option(help="all, or metavision (2008-2012) alone.")]
-Units = Annotated[str, typer.Option(help="Care units, separated by commas.")]
-MemoryGb = Annotated[float, typer.Option(help="Bound on the memory of the queries, in GB.")]
-Source = Annotated[Path, typer.Option(help="The challenge's archive, or its unpacked folder.")]
+_Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the cohort in --out.")]
+_StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
+_MinHours = Annotated[int, typer.Option(help="Least hours with vital signs in a stay.")]
+_Sepsis = Annotated[
+    str, typer.Option(help="Selection of patients: explicit, angus, martin, sepsis3 or none.")
+]
+_Era = Annotated[str, typer.Option(help="all, or metavision (2008-2012) only.")]
+_Units = Annotated[str, typer.Option(help="Care units, separated by commas.")]
+_MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
+_Source = Annotated[Path, typer.Option(help="The challenge's archive, or its unpacked folder.")]
 
 ALL_UNITS = "ccu,csru,micu,sicu,tsicu"
 
 
 @app.callback()
 def prepare(context: typer.Context) -> None:
-    """Turn a source of ICU data into one site table a hospital."""
+    """Show the sources if none is given."""
     if context.invoked_subcommand is not None:
         return
     table = Table(title="Sources", title_justify="left")
     table.add_column("python -m simulation prepare ...")
-    table.add_column("what it is")
-    for name, what in SOURCES.items():
-        table.add_row(name, what)
+    table.add_column("source")
+    for name, source in SOURCES.items():
+        table.add_row(name, source)
     output_console().print(table)
     output_console().print("`python -m simulation prepare SOURCE --help` shows a source's options.")
 
 
-@app.command("mimic3", help=SOURCES["mimic3"])
+@app.command("mimic3")
 def mimic3(
     mimic_dir: Annotated[Path, typer.Option(help="Folder of the MIMIC-III tables.")],
-    out: Out = None,
-    sepsis: Sepsis = "explicit",
-    era: Era = "all",
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    units: Units = ALL_UNITS,
-    memory_gb: MemoryGb = 2.0,
-    overwrite: Overwrite = False,
+    out: _Out = None,
+    sepsis: _Sepsis = "explicit",
+    era: _Era = "all",
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    units: _Units = ALL_UNITS,
+    memory_gb: _MemoryGb = 2.0,
+    overwrite: _Overwrite = False,
 ) -> None:
-    """Prepare MIMIC-III: the five adult care units become five hospitals."""
+    """Prepare MIMIC-III v1.4: the five adult care units become five hospitals.
+
+    The tables need credentialed access; the demo is open.
+    """
     from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
 
     settings = Mimic3Settings(sepsis, era, step_minutes, min_hours, _split_units(units))
@@ -83,19 +89,19 @@ def mimic3(
     _prepare("mimic3", settings.to_json(), build, out, overwrite)
 
 
-@app.command("synthetic", help=SOURCES["synthetic"])
+@app.command("synthetic")
 def synthetic(
-    out: Out = None,
-    stays: Annotated[int, typer.Option(help="ICU stays to make.")] = 400,
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
-    sepsis: Sepsis = "explicit",
-    era: Era = "all",
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    units: Units = ALL_UNITS,
-    overwrite: Overwrite = False,
+    out: _Out = None,
+    stays: Annotated[int, typer.Option(help="Number of ICU stays.")] = 400,
+    seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
+    sepsis: _Sepsis = "explicit",
+    era: _Era = "all",
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    units: _Units = ALL_UNITS,
+    overwrite: _Overwrite = False,
 ) -> None:
-    """Write a synthetic MIMIC-III and prepare it with the very code for the real one."""
+    """Generate a synthetic MIMIC-III and prepare it with the code for the real one."""
     from simulation.cohorts.mimic3.cohort import Mimic3Settings
 
     settings = Mimic3Settings(sepsis, era, step_minutes, min_hours, _split_units(units))
@@ -109,16 +115,18 @@ def synthetic(
     )
 
 
-@app.command("challenge-2019", help=SOURCES["challenge-2019"])
+@app.command("challenge-2019")
 def challenge_2019_command(
-    source: Source,
-    out: Out = None,
-    sepsis: Annotated[str, typer.Option(help="label (any SepsisLabel) or none.")] = "label",
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    overwrite: Overwrite = False,
+    source: _Source,
+    out: _Out = None,
+    sepsis: Annotated[
+        str, typer.Option(help="Selection of patients: label (any SepsisLabel) or none.")
+    ] = "label",
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    overwrite: _Overwrite = False,
 ) -> None:
-    """Prepare the 2019 challenge: sites by hospital and unit."""
+    """Prepare the PhysioNet/CinC Challenge 2019: sites by hospital and unit."""
     from simulation.cohorts.physionet_challenge import challenge_2019
 
     parameters = {"sepsis": sepsis, "step_minutes": step_minutes, "min_hours": min_hours}
@@ -136,15 +144,15 @@ def challenge_2019_command(
     _prepare("challenge-2019", parameters, build, out, overwrite)
 
 
-@app.command("challenge-2012", help=SOURCES["challenge-2012"])
+@app.command("challenge-2012")
 def challenge_2012_command(
-    source: Source,
-    out: Out = None,
-    step_minutes: StepMinutes = 60,
-    min_hours: MinHours = 12,
-    overwrite: Overwrite = False,
+    source: _Source,
+    out: _Out = None,
+    step_minutes: _StepMinutes = 60,
+    min_hours: _MinHours = 12,
+    overwrite: _Overwrite = False,
 ) -> None:
-    """Prepare the 2012 challenge: sites by unit type."""
+    """Prepare the PhysioNet/CinC Challenge 2012: sites by unit type, first 48 hours."""
     from simulation.cohorts.physionet_challenge import challenge_2012
 
     parameters = {"step_minutes": step_minutes, "min_hours": min_hours}
@@ -165,7 +173,7 @@ def _prepare(
     out: Path | None,
     overwrite: bool,
 ) -> None:
-    """Build a cohort, write it, make it the current one and print what it holds."""
+    """Build a cohort, write it, make it the current one and print its summary."""
     from common.backbones.weights_store import install_packaged
     from common.data.cohort_writer import check_free, write_cohort
     from common.data.exclusion_flow import flow_table
@@ -176,7 +184,7 @@ def _prepare(
     cohort = build()
     record = write_cohort(cohort, folder, overwrite)
     use_cohort(folder)
-    # An app shipped by Flower carries no weights: it finds these.
+    # An app that Flower ships has no weights of its own: it loads these.
     install_packaged()
     console = output_console()
     console.print(flow_table(record["flow"]))
@@ -184,7 +192,7 @@ def _prepare(
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
         console.print(f"Measurements dropped: {dropped}")
     console.print(sites_table(folder))
-    console.print(f"Cohort: {folder}", soft_wrap=True, highlight=False)
+    print_line(f"Cohort: {folder}")
 
 
 def _synthetic_cohort(settings: Mimic3Settings, stays: int, seed: int) -> Cohort:

@@ -1,4 +1,4 @@
-"""`python -m simulation pretrain`: make one of the small backbones anew, from synthetic series."""
+"""`python -m simulation pretrain`: pretraining of a nano backbone on synthetic series."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from common.console import output_console
+from common.console import print_line
 
-Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
-Out = Annotated[
-    Path | None, typer.Option(help="Folder for the weights. [default: where the shipped ones lie]")
+_Name = Annotated[str, typer.Argument(help="A nano backbone, e.g. chronos-bolt-nano.")]
+_Out = Annotated[
+    Path | None, typer.Option(help="Folder for the weights. [default: that of the shipped ones]")
 ]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps. [default: the recipe's]")]
-Seed = Annotated[int | None, typer.Option(help="Seed. [default: the recipe's]")]
+_Steps = Annotated[
+    int | None, typer.Option(help="Number of optimiser steps. [default: the recipe's]")
+]
+_Seed = Annotated[
+    int | None, typer.Option(help="Seed of all random numbers. [default: the recipe's]")
+]
 
 
-def pretrain(name: Name, out: Out = None, steps: Steps = None, seed: Seed = None) -> None:
+def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = None) -> None:
     """Pretrain a nano backbone and write weights, recipe, training log and model card."""
     from simulation.pretraining import default_folder, nano_model
     from simulation.pretraining import pretrain as train_from_scratch
@@ -41,4 +45,4 @@ def pretrain(name: Name, out: Out = None, steps: Steps = None, seed: Seed = None
             bar.update(task, completed=step, total=total, loss=loss)
 
         train_from_scratch(name, folder, steps=steps, seed=seed, progress=show)
-    output_console().print(f"Weights: {folder}", soft_wrap=True, highlight=False)
+    print_line(f"Weights: {folder}")

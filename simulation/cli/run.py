@@ -1,4 +1,4 @@
-"""`python -m simulation run`: the federation over a prepared cohort, evaluated, with a report."""
+"""`python -m simulation run`: a federation over a prepared cohort, with evaluation and report."""
 
 from __future__ import annotations
 
@@ -12,53 +12,63 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import output_console
+from common.console import HiddenName, output_console, print_line
 from common.errors import UsageError
 from common.paths import current_cohort, home
 
 if TYPE_CHECKING:
     from simulation.tracking import Tracker
 
-Data = Annotated[Path | None, typer.Option(help="Cohort folder. [default: the one prepared last]")]
-Out = Annotated[Path | None, typer.Option(help="Run folder. [default: FEDVITALS_HOME/runs/TIME]")]
-Engine = Annotated[str, typer.Option(help="inprocess, or ray (`flwr run`, a process a client).")]
-Backbone = Annotated[str | None, typer.Option(help="A known backbone, or a folder of weights.")]
-Rounds = Annotated[int | None, typer.Option(help="Rounds of the federation.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("-c", "--config", metavar="KEY=VALUE", help="Any setting, as often as needed."),
+_Data = Annotated[Path | None, typer.Option(help="Cohort folder. [default: the one prepared last]")]
+_Out = Annotated[Path | None, typer.Option(help="Run folder. [default: FEDVITALS_HOME/runs/TIME]")]
+_Engine = Annotated[
+    str, typer.Option(help="inprocess, or ray (`flwr run`, one process per client).")
 ]
-Sites = Annotated[
+_Backbone = Annotated[
+    str | None,
+    typer.Option(help=f"Name or folder of the backbone. [default: {RunConfig.backbone}]"),
+]
+_Rounds = Annotated[
+    int | None, typer.Option(help=f"Number of rounds. [default: {RunConfig.rounds}]")
+]
+_Seed = Annotated[
+    int | None, typer.Option(help=f"Seed of all random numbers. [default: {RunConfig.seed}]")
+]
+_Settings = Annotated[
+    list[str] | None,
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting of the run; repeatable."),
+    HiddenName("--config"),
+]
+_Sites = Annotated[
     list[str] | None,
     typer.Option(
         "--site",
         metavar="SITE.KEY=VALUE",
-        help="What a site sets for itself, e.g. micu.lora-rank=4, as often as needed.",
+        help="A site's own setting, e.g. micu.lora-rank=4; repeatable.",
     ),
 ]
-Resume = Annotated[
-    Path | None, typer.Option(help="Go on with the run in this folder, with its own settings.")
+_Resume = Annotated[
+    Path | None, typer.Option(help="Resume the run in this folder, with its own settings.")
 ]
-Track = Annotated[
+_Track = Annotated[
     str | None,
-    typer.Option(help="Follow the rounds in tensorboard (in the run folder) or mlflow."),
+    typer.Option(help="Log the rounds to tensorboard (in the run folder) or mlflow."),
 ]
 
 
 def run(
-    data: Data = None,
-    out: Out = None,
-    engine: Engine = "inprocess",
-    backbone: Backbone = None,
-    rounds: Rounds = None,
-    seed: Seed = None,
-    config: Settings = None,
-    site: Sites = None,
-    resume: Resume = None,
-    track: Track = None,
+    data: _Data = None,
+    out: _Out = None,
+    engine: _Engine = "inprocess",
+    backbone: _Backbone = None,
+    rounds: _Rounds = None,
+    seed: _Seed = None,
+    config: _Settings = None,
+    site: _Sites = None,
+    resume: _Resume = None,
+    track: _Track = None,
 ) -> None:
-    """Train one global adapter over the sites of a cohort, evaluate it and write a report."""
+    """Train one global adapter over a cohort's sites, evaluate it and write a report."""
     own = split_site_settings(site or [])
     options = {
         "data": str(data or current_cohort()) if resume is None else None,
@@ -82,7 +92,7 @@ def run(
 
     console = output_console()
     if console.is_terminal:
-        quiet_flower()  # the bar tells what its lines would
+        quiet_flower()  # the progress bar replaces its lines
     tracker = _tracker(track, settings)
     on_look = tracker.look if tracker else None
     progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True), on_look)
@@ -94,18 +104,18 @@ def run(
         tracker.finish()
     for table in evaluation_tables(result):
         console.print(table)
-    console.print(f"Adapter: {folder / 'adapter'}", soft_wrap=True, highlight=False)
-    console.print(f"Report:  {folder / 'report.html'}", soft_wrap=True, highlight=False)
+    print_line(f"Adapter: {folder / 'adapter'}")
+    print_line(f"Report:  {folder / 'report.html'}")
 
 
 def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Return the sites' own settings by site.
+    """Return the sites' own settings, by site.
 
     Args:
-        given: what stood behind each ``--site``, e.g. ``micu.lora-rank=4``.
+        given: values of ``--site``, e.g. ``micu.lora-rank=4``.
 
     Raises:
-        UsageError: where one is not ``SITE.KEY=VALUE``.
+        UsageError: a value is not ``SITE.KEY=VALUE``.
     """
     own: dict[str, dict[str, str]] = {}
     for text in given:
@@ -128,11 +138,11 @@ def _tracker(kind: str | None, settings: RunConfig) -> Tracker | None:
 
 
 def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
-    """The settings of a run that goes on: its own, but for where the cohort now lies."""
+    """Return the recorded settings of a run to resume, with the cohort's present folder."""
     from server.runs.run_folder import read_run_config
 
     if others:
-        raise UsageError("--resume goes on with the run's own settings; give none beside it")
+        raise UsageError("--resume uses the run's own settings; give none beside it")
     recorded = dict(read_run_config(folder)["settings"])
     moved = {"data": str(data)} if data is not None else {}
     return RunConfig.parse({**recorded, **moved, "out": str(folder), "resume": True})

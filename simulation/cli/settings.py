@@ -1,19 +1,17 @@
-"""`python -m simulation settings`: every key that -c takes, its default and its meaning."""
+"""`python -m simulation settings`: list of the keys that -c takes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Annotated, get_type_hints
 
 import typer
 
 from common.config.run_config import RunConfig, Value, key_help, key_types
 from common.console import narrow_table, output_console
-from common.reporting.markdown import table_in_markdown
 
-Markdown = Annotated[
-    bool, typer.Option("--markdown", help="As the page docs/reference/settings.md.")
+_Markdown = Annotated[
+    bool, typer.Option("--markdown", help="Print the page docs/reference/settings.md.")
 ]
 
 INTRODUCTION = """# Settings of a run
@@ -28,7 +26,7 @@ A site's own settings, which no run can change, are in [site.toml](../../deploy/
 """
 
 
-def settings(markdown: Markdown = False) -> None:
+def settings(markdown: _Markdown = False) -> None:
     """List every setting of a run with its default and its meaning."""
     if markdown:
         typer.echo(settings_page(), nl=False)
@@ -41,21 +39,20 @@ def settings(markdown: Markdown = False) -> None:
 
 
 def settings_page() -> str:
-    """Return the reference of all keys in Markdown, a table a section."""
+    """Return the reference of all keys in Markdown, with a table per section."""
     return INTRODUCTION + "\n".join([*_lines(), ""])
 
 
 def _lines() -> Iterator[str]:
-    help_of, types = key_help(), key_types()
-    settings = RunConfig().flat().items()
-    for section, group in groupby(settings, key=lambda setting: setting[0].rpartition(".")[0]):
-        yield _heading(section)
-        rows = []
-        for key, value in group:
-            # A placeholder such as <run id> would be read as a tag.
-            meaning = help_of[key].replace("<", "&lt;").replace("|", r"\|")
-            rows.append((f"`{key}`", types[key].__name__, _shown(value), meaning))
-        yield table_in_markdown(("key", "kind", "default", "meaning"), rows)
+    help_of, types, section = key_help(), key_types(), None
+    for key, value in RunConfig().flat().items():
+        name = key.rpartition(".")[0]
+        if name != section:
+            section = name
+            yield from _heading(name)
+        # A placeholder such as <run id> would be read as an HTML tag.
+        meaning = help_of[key].replace("<", "&lt;").replace("|", r"\|")
+        yield f"| `{key}` | {types[key].__name__} | {_shown(value)} | {meaning} |"
 
 
 def _heading(section: str) -> str:

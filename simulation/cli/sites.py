@@ -1,4 +1,4 @@
-"""`python -m simulation sites`: what each site of a prepared cohort holds."""
+"""`python -m simulation sites`: summary of each site of a prepared cohort."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import typer
 
 from common.console import output_console
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `prepare`.")]
+_Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder made by `prepare`.")]
 
 
-def sites(folder: Folder) -> None:
-    """Print patients, stays, hours, split sizes and the share observed per vital, a row a site."""
+def sites(folder: _Folder) -> None:
+    """Show each site's patients, stays, hours, split sizes and share observed per vital."""
     from common.data.summary import sites_table
 
     output_console().print(sites_table(folder))

@@ -21,14 +21,15 @@ from starlette.exceptions import HTTPException
 
 from common.config.run_config import RunConfig
 from common.errors import FederationError
+from common.flower.asgi import App
 from server.deployment.control_log import ControlLog, control_log, read_log
 from server.deployment.operators import Operators
 from server.rounds import enrollment
 from server.rounds.enrollment import enroll_sites
 from server.rounds.site_registry import MOST_REFUSED, SiteRegistry
 from server.superlink import superlink_patches
-from server.superlink.control_api_guard import App, guarded
-from server.superlink.superlink import run_of
+from server.superlink.control_api_guard import require_credential
+from server.superlink.superlink import run_id_of
 from tests.hospital_grid import ANSWER, DIGEST, HospitalGrid, Node, fails, joins_as, says
 
 EVIL = 1
@@ -205,7 +206,7 @@ def test_a_node_cannot_reply_for_another(monkeypatch: pytest.MonkeyPatch) -> Non
         superlink_patches.PUSH_MESSAGES,
         lambda request, state: taken.append(request),
     )
-    superlink_patches.check_origin()
+    superlink_patches.reject_foreign_replies()
 
     def push(sender: int, source: int) -> None:
         message = SimpleNamespace(metadata=SimpleNamespace(src_node_id=source))
@@ -239,7 +240,9 @@ def operators(tmp_path: Path) -> Operators:
 
 @pytest.fixture
 def door(flower_app: App, operators: Operators) -> App:
-    return guarded(flower_app, operators, ControlLog(control_log(operators.state)), run_of)
+    return require_credential(
+        flower_app, operators, ControlLog(control_log(operators.state)), run_id_of
+    )
 
 
 def knock(app: App, path: str, **headers: str) -> httpx.Response:
@@ -346,7 +349,7 @@ def test_an_invalid_host_is_refused(door: App) -> None:
 def test_a_call_that_cannot_be_logged_is_refused(flower_app: App, operators: Operators) -> None:
     log = operators.state / "logs"
     log.write_text("a file in the way")
-    door = guarded(flower_app, operators, ControlLog(log / "control.jsonl"), run_of)
+    door = require_credential(flower_app, operators, ControlLog(log / "control.jsonl"), run_id_of)
     assert knock(door, LIST, **bearer(operators.add("a.meyer"))).status_code == 503
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Annotated
+
 import pytest
 import typer
 
@@ -48,3 +50,45 @@ def test_unknown_option_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_interrupt_ends_as_a_shell_expects() -> None:
     assert console.run(make_app(), ["--interrupt"]) == console.INTERRUPTED
+
+
+def test_the_help_shows_defaults_in_brackets_and_what_arguments_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = console.application("Work.")
+
+    @app.command()
+    def work(
+        table: Annotated[str, typer.Argument(help="The table to read.")],
+        by: Annotated[str, typer.Option(help="Name. [default: this user]")] = "",
+    ) -> None: ...
+
+    assert console.run(app, ["--help"], "work") == 0
+    shown = capsys.readouterr().out
+    assert "Usage: work " in shown
+    assert "The table to read." in shown
+    assert "Name. [default: this user]" in shown
+
+
+def test_a_hidden_name_is_accepted_in_the_order_given_and_not_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    app = console.application("Work.")
+    given: list[str] = []
+
+    @app.command()
+    def work(
+        settings: Annotated[
+            list[str] | None,
+            typer.Option("-c", "--set", help="A setting."),
+            console.HiddenName("--config"),
+        ] = None,
+    ) -> None:
+        given.extend(settings or [])
+
+    assert console.run(app, ["-c", "a=1", "--config", "b=2", "--set=c=3"]) == 0
+    assert given == ["a=1", "b=2", "c=3"]
+    assert console.run(app, ["--config"]) == 2
+    assert "--config" in capsys.readouterr().err
+    assert console.run(app, ["--help"]) == 0
+    assert "--config" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A renderer of Helm templates, for the part of their language that our charts use and no more.
+"""Renderer of Helm templates, for the part of the language that our charts use.
 
 Knows `define`, `include`, `if`, `else`, `with`, `range`, pipelines and the functions of
 `FUNCTIONS`; anything else is an error, so that a chart cannot use what is not tested. It is no
@@ -25,12 +25,12 @@ _OPENS = ("if", "with", "range", "define")
 
 
 class ChartError(Exception):
-    """A chart that refuses its values, or says what this renderer does not know."""
+    """A chart rejects its values, or uses a construct that this renderer lacks."""
 
 
 @dataclass
 class Node:
-    """A piece of a template: text, an expression, or a block with what stands in it."""
+    """Piece of a template: text, an expression, or a block with its pieces."""
 
     kind: str
     text: str = ""
@@ -80,7 +80,7 @@ class Chart:
 
 
 def parse(text: str) -> list[Node]:
-    """Read a template into its pieces."""
+    """Parse a template into pieces."""
     root = Node("root")
     open_blocks: list[tuple[Node, list[Node]]] = [(root, root.body)]
     position = 0
@@ -118,7 +118,7 @@ def _take(action: str, open_blocks: list[tuple[Node, list[Node]]]) -> None:
 
 
 class Renderer:
-    """Renders pieces against values."""
+    """Renderer of pieces with values."""
 
     def __init__(self, root: Mapping[str, Any], defined: Mapping[str, list[Node]]) -> None:
         self._root = root
@@ -186,7 +186,7 @@ class Renderer:
         value = self._root if token.startswith("$") else dot
         for part in token.lstrip("$").split("."):
             if part:
-                # Helm gives nothing for what is not there; a chart that asks for it is mistaken.
+                # Helm renders a missing value as empty; in our charts it is a mistake.
                 if part not in value:
                     raise ChartError(f"{token} is not in the values")
                 value = value[part]

@@ -24,7 +24,7 @@ def write_config(role: str, folder: Path, values: dict[str, str]) -> Path:
 
 
 def command_of(config: Path) -> list[str]:
-    """The command of containers and units, less what tells it to stay in the foreground."""
+    """Return the command of containers and units, without its foreground option."""
     return [str(NGINX), "-e", "stderr", "-c", str(config)]
 
 

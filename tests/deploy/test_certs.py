@@ -29,7 +29,7 @@ def call(name: str, *arguments: str | Path) -> Said:
 
 
 def refused(name: str, *arguments: str | Path, code: int = 2) -> str:
-    """The one line with which a script refuses."""
+    """Return the error line of a script that refuses."""
     said = call(name, *arguments)
     assert said.code == code, said
     lines = said.error.splitlines()
@@ -47,7 +47,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def site(authority: Path) -> Path:
-    """The private folder of a site whose certificate is good."""
+    """Private folder of a site with a valid certificate."""
     return provision(authority, "site", "north", authority.parent / "north")
 
 
@@ -98,7 +98,7 @@ def test_only_the_fingerprint_that_was_read_out_is_signed(authority: Path, tmp_p
     assert fingerprint in refused("approve.sh", authority, folder)
     other = f"{'0' * 4}{fingerprint[4:]}"
     assert "do not sign it" in refused("approve.sh", authority, folder, "--fingerprint", other)
-    # The node's key changed on its way: the same fingerprint does not cover it.
+    # The node's key was changed in transit: the fingerprint covers it.
     request("site", "west", tmp_path / "stranger")
     shutil.copy(tmp_path / "stranger" / "request" / "node.pub", folder)
     said = refused("approve.sh", authority, folder, "--fingerprint", fingerprint)
@@ -228,7 +228,7 @@ def test_verify_tells_the_ways_in_which_one_is_bad(
     loose.chmod(0o644)
     assert "may be read by others" in refused("verify.sh", good, *ca, "--key", loose, code=1)
     assert "no PEM certificate" in refused("verify.sh", loose, *ca, code=1)
-    assert "is not there" in refused("verify.sh", tmp_path / "none", *ca, code=1)
+    assert "does not exist" in refused("verify.sh", tmp_path / "none", *ca, code=1)
 
 
 def test_verify_compares_the_names_of_a_server(authority: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The compose files: who is hardened how, who sees which file, who reaches whom.
+"""The compose files: hardening, mounted files and networks of each container.
 
 No container engine runs here: what is checked is what the files say.
 """
@@ -19,7 +19,7 @@ ROLES = ("site", "server")
 MADE_BY_CERTS = {"tls.crt", "tls.key", "ca.crt", "node.key", "gateway.crt", "gateway.key"}
 MADE_BY_CERTS |= {"client-api.crt", "client-api.key", "app.secret", "crl.pem"}
 REPLACED_WHILE_IT_RUNS = {"./policy", "./revoked"}
-"""Folders: a file that is mounted by itself stays the old one when another takes its name."""
+"""Folders: a mounted file stays the old one when it is replaced."""
 NGINX = ["nginx", "-e", "stderr", "-c", "/etc/fedvitals/nginx.conf", "-g", "daemon off;"]
 
 
@@ -35,7 +35,7 @@ def services(role: str) -> dict[str, dict[str, Any]]:
 
 
 def mounts(service: dict[str, Any]) -> dict[str, str]:
-    """Where each volume comes from, by where it stands in the container, with its mode."""
+    """Return the source and the mode of each volume, by its path in the container."""
     given = {}
     for volume in service.get("volumes", ()):
         # A variable's message may hold colons, a path in a container does not.
@@ -126,7 +126,7 @@ def test_the_app_cannot_see_the_audit_log() -> None:
 def test_the_app_reaches_the_node_alone_and_the_node_the_gateway() -> None:
     networks = compose("site")["networks"]
     prefix = "com.docker.network.bridge.gateway_mode_"
-    # Else the machine, with all that listens on it, has an address in an internal network.
+    # Otherwise the machine, with its services, has an address in an internal network.
     isolated = {f"{prefix}ipv4": "isolated", f"{prefix}ipv6": "isolated"}
     shut = {"internal": True, "driver_opts": isolated}
     assert networks == {"outside": {}, "inside": shut, "work": shut}

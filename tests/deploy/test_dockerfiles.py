@@ -1,4 +1,4 @@
-"""The Dockerfiles, by the rules of hadolint that matter here and some of our own.
+"""The Dockerfiles, by the relevant rules of hadolint and some of our own.
 
 Nothing is built: no container engine runs here. Where the binary `hadolint` is on the path, it is
 asked too.
@@ -44,6 +44,12 @@ def test_base_images_have_a_whole_version(role: str) -> None:
     assert re.fullmatch(r"python:\d+\.\d+\.\d+-slim-[a-z]+", bases[0])
 
 
+def test_both_images_are_built_alike() -> None:
+    site, server = (path(role).read_text().partition("AS build\n")[2] for role in ROLES)
+    (build, _, _), (other, _, _) = site.partition("\nFROM "), server.partition("\nFROM ")
+    assert build.replace("deploy/site/", "deploy/server/") == other
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_it_runs_as_a_user_by_number_who_is_not_root(role: str) -> None:
     words = [word for word, _ in instructions(role)]
@@ -69,11 +75,11 @@ echo "$@" >> calls
 while [ $# -gt 1 ]; do shift; done
 cat "$1" >> calls
 """
-"""In pip's place: notes its arguments, and the file that the last of them names."""
+"""Replacement for pip: records its arguments, and the file that the last of them names."""
 
 
 def installed(role: str, folder: Path, **arguments: str) -> tuple[int, list[str]]:
-    """Run the step that installs the lock, with build arguments; return what pip is asked."""
+    """Run the step that installs the lock, with build arguments; return the calls of pip."""
     (step,) = [text for text in texts(role, "RUN") if "requirements.lock" in text]
     (folder / "pip").write_text(PIP)
     (folder / "pip").chmod(0o755)
@@ -117,7 +123,7 @@ def test_another_torch_without_its_hash_is_not_installed(role: str, tmp_path: Pa
 
 @pytest.mark.parametrize("role", ROLES)
 def test_beside_the_lock_nothing_but_our_own_code_is_installed(role: str) -> None:
-    """Without isolation, that is with the lock's own setuptools, which pip would fetch else."""
+    """Without isolation: with the lock's setuptools, which pip would download otherwise."""
     steps = [text for text in texts(role, "RUN") if "pip install" in text]
     assert len(steps) == 2
     own = "pip install --no-cache-dir --no-index --no-deps --no-build-isolation . && pip check"

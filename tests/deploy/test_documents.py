@@ -54,7 +54,7 @@ def lines(path: Path) -> Iterator[list[str]]:
 
 
 def commands(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """Our own commands in a document: the package and what stands behind it."""
+    """Yield our own commands in a document: the package and its arguments."""
     for words in lines(path):
         if "-m" in words and words[words.index("-m") + 1] in APPS:
             at = words.index("-m") + 1
@@ -73,7 +73,7 @@ def group(package: str) -> Any:
 
 
 def complaint(package: str, words: list[str]) -> str:
-    """What the command's own parser says against the words; empty where nothing."""
+    """Return the error of the command's own parser, empty if there is none."""
     command: Any = group(package)
     rest = list(words)
     while isinstance(command, click.Group) or hasattr(command, "commands"):

@@ -53,7 +53,7 @@ def test_policy_toml_approves_no_bundle_and_asks_for_privacy() -> None:
 
 
 def test_policy_toml_names_every_number_that_the_app_sends_and_no_other() -> None:
-    """A number that is missing would keep back the whole message."""
+    """With a missing number the whole message would be refused."""
     scores = {"wql": 0.0} | {
         f"{metric}.{vital}": 0.0 for metric in VALIDATION_METRICS for vital in VITAL_NAMES
     }
@@ -61,7 +61,7 @@ def test_policy_toml_names_every_number_that_the_app_sends_and_no_other() -> Non
     sent = set(report.numbers()) | {f"privacy.{name}" for name in PRIVACY_KEYS}
     policy = load_policy(DEPLOY / "site" / "policy.toml")
     assert set(policy.metrics) == sent
-    # validation-windows is told when a site joins, not in a round.
+    # validation-windows is reported when a site joins, not in a round.
     assert sent >= (set(PRIVATE_NUMBERS) - {"validation-windows"}) | PUBLIC_NUMBERS
     assert set(policy.join) == set(JOIN_FIELDS)
 

@@ -31,7 +31,7 @@ from deploy.lock import (
     read_project,
     read_report,
 )
-from deploy.sbom import Distribution, bill_of_materials, licences, who_needs_whom
+from deploy.sbom import Distribution, bill_of_materials, dependency_graph, licences
 from tests.integration.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
@@ -124,12 +124,12 @@ def test_files_that_fit_have_no_fault() -> None:
     [
         (f" --hash=sha256:{ONE}", "", "'one==1.5' is no name==version --hash"),
         (ONE, ONE[1:], "is no name==version --hash"),
-        ("other==2 ", "other==3 ", "asks for other==2, locked is 3"),
-        (f"other==2 --hash=sha256:{OTHER}\n", "", "asks for other==2, locked is none"),
-        ("other==2 ", "one==2 ", "one stands twice"),
+        ("other==2 ", "other==3 ", "requires other==2, locked is 3"),
+        (f"other==2 --hash=sha256:{OTHER}\n", "", "requires other==2, locked is none"),
+        ("other==2 ", "one==2 ", "one occurs twice"),
         (ONE, OTHER, "lists other files than the lock"),
         ("one==1.5", "one==1.6", "lists other files than the lock"),
-        (PROJECT.digest, "0" * 64, "asks for other requirements"),
+        (PROJECT.digest, "0" * 64, "has other requirements"),
     ],
 )
 def test_a_lock_that_was_changed_is_seen(old: str, new: str, said: str) -> None:
@@ -139,9 +139,9 @@ def test_a_lock_that_was_changed_is_seen(old: str, new: str, said: str) -> None:
 
 def test_a_project_that_was_changed_is_seen() -> None:
     wider = replace(PROJECT, requirements=("one>=1", "other==2", "third"))
-    assert "asks for third, locked is none" in "; ".join(faults(wider, LOCK, SBOM))
+    assert "requires third, locked is none" in "; ".join(faults(wider, LOCK, SBOM))
     looser = replace(PROJECT, requirements=("one", "other==2"))
-    assert "asks for other requirements" in "; ".join(faults(looser, LOCK, SBOM))
+    assert "has other requirements" in "; ".join(faults(looser, LOCK, SBOM))
     assert "not that of version 1.1" in "; ".join(
         faults(replace(PROJECT, version="1.1"), LOCK, SBOM)
     )
@@ -229,7 +229,7 @@ def test_extras_and_markers_are_followed() -> None:
         Distribution("b", "1", ONE, requires=("c; extra == 'x'", "gone; extra == 'y'", "a")),
         Distribution("c", "1", ONE),
     ]
-    assert who_needs_whom(["A"], found) == {"": ["a"], "a": ["b"], "b": ["a", "c"], "c": []}
+    assert dependency_graph(["A"], found) == {"": ["a"], "a": ["b"], "b": ["a", "c"], "c": []}
 
 
 NAMES = st.lists(st.from_regex(r"[a-z]{1,8}", fullmatch=True), unique=True, min_size=1)

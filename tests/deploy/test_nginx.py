@@ -1,4 +1,4 @@
-"""Both proxies as real nginx processes: a site's gateway and the coordinator's door.
+"""Both proxies as real nginx processes: a site's gateway and the coordinator's proxy.
 
 The SuperLink is played by a TLS server that keeps the path of each request as it was sent. Only
 paths, ports and names are replaced in the two nginx.conf.
@@ -32,7 +32,7 @@ COORDINATORS_DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 @dataclass
 class SuperLink:
-    """Keeps the paths that reach it."""
+    """Server that records the requested paths."""
 
     port: int
     keys: Path
@@ -69,7 +69,7 @@ class SuperLink:
 
 @dataclass(frozen=True)
 class Federation:
-    """Ports and keys of the way from a node to the SuperLink."""
+    """Ports and keys of the connection from a node to the SuperLink."""
 
     folder: Path
     door: int
@@ -80,14 +80,14 @@ class Federation:
     def knock(
         self, path: str, method: str = "POST", keys: Path | None = None
     ) -> http.client.HTTPResponse:
-        """Ask the coordinator's door with a site's certificate, or with none."""
+        """Send a request to the coordinator's proxy with a site's certificate, or with none."""
         context = ssl.create_default_context(cafile=str(self.site / "ca.crt"))
         if keys is not None:
             context.load_cert_chain(keys / "tls.crt", keys / "tls.key")
         return ask(self.door, context, method, path)
 
     def through_gateway(self, path: str, method: str = "POST") -> http.client.HTTPResponse:
-        """Ask as the site's node does: it trusts the gateway's own certificate alone."""
+        """Send a request as the site's node, which trusts only the gateway's certificate."""
         context = ssl.create_default_context(cafile=str(self.site / "gateway.crt"))
         return ask(self.gateway, context, method, path)
 
@@ -213,7 +213,7 @@ def test_old_tls_is_refused(federation: Federation) -> None:
 
 @contextmanager
 def gateway_before(port: int, site: Path, folder: Path) -> Iterator[int]:
-    """A gateway of its own before another coordinator; give the gateway's port."""
+    """Start a gateway for another coordinator; return the gateway's port."""
     own = free_port()
     config = write_config("site", folder, {
         "listen 9443": f"listen 127.0.0.1:{own}",

@@ -1,4 +1,4 @@
-"""The systemd units: what each may see and reach, and what systemd itself says of them.
+"""The systemd units: files and networks of each, and the verdict of `systemd-analyze`.
 
 `systemd-analyze` reads the files; whether the sandbox holds at run time is not tested here,
 since no systemd runs.
@@ -85,7 +85,7 @@ def test_no_unit_sees_what_is_anothers() -> None:
     for path in ("/data", "/var/lib/fedvitals", "node.key", "app.secret", "client-api.key"):
         assert path in hidden["fedvitals-gateway"]
     assert "/var/lib/fedvitals" in hidden["fedvitals-proxy"]
-    # Its own folder lies over the node's, with the audit log in it.
+    # Its own folder is mounted over the node's, which has the audit log.
     assert unit("fedvitals-app")["BindPaths"] == ["/var/lib/fedvitals-app:/var/lib/fedvitals"]
 
 
@@ -120,7 +120,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not here")
     copies = []
     for path in UNITS:
-        # Programs that are not on this machine would be its only complaint.
+        # Its only complaints are programs that this machine lacks.
         text = path.read_text().replace("/opt/fedvitals/bin/python", sys.executable)
         text = text.replace("/usr/sbin/nginx", sys.executable)
         copy = tmp_path / path.name

@@ -35,7 +35,7 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"\S*/var/lib/fedvitals/runs/RUN", "run"),
     (r"FEDVITALS_HOME/runs/<run id>", "run"),
     # A federation: one round of one step with a tiny backbone, on two vital signs.
-    (r"^(python -m simulation run .*?) (-c|--config) (rounds|backbone|train\.steps)=\S+", r"\1"),
+    (r"^(python -m simulation run .*?) (-c|--set) (rounds|backbone|train\.steps)=\S+", r"\1"),
     (
         _TRAIN,
         r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"
@@ -123,12 +123,12 @@ ELSEWHERE = (
     ),
     Elsewhere(
         r"python -m client ledger ",
-        "tests/client/cli/test_ledger_command.py",
+        "tests/client/cli/test_ledger.py",
         ('run(app, ["ledger", *arguments])', '"--limit"'),
     ),
     Elsewhere(
         r"python -m client audit anchor .* --to https://",
-        "tests/client/cli/test_audit_command.py",
+        "tests/client/cli/test_audit.py",
         ('audit("anchor", *config, *to, "--ca"',),
     ),
     # The published checkpoint is not here; the test makes one of its layout.

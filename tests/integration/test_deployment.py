@@ -45,7 +45,7 @@ def test_a_killed_superlink_comes_back_and_the_adapter_is_the_simulations(
     assert after["superlink"] != before["superlink"]
     assert after["superexec"] == before["superexec"]
     services_log = (coordinator.state / "logs" / "services.log").read_text()
-    assert "the superlink ended with -9; starting it anew" in services_log
+    assert "the superlink ended with -9; restarting it" in services_log
     assert_as_simulated(deployed_run, deployed_cohort, tmp_path / "simulated")
     assert load_peft_folder(folder / "adapter").is_finite()
     # Each message had an unpacking of its own, of which nothing is left.
@@ -131,4 +131,4 @@ def test_status_tells_services_sites_and_runs(
     assert set(told["services"]) == {"services", "superlink", "superexec"}
     assert told["sites"] == dict.fromkeys(SITES, "online")
     assert "finished:completed" in told["runs"].values()
-    assert "run already" in coordinator.call("start", code=2)
+    assert "are running already" in coordinator.call("start", code=2)

@@ -238,7 +238,7 @@ def test_its_options_belong_to_it(make: Make, capsys: pytest.CaptureFixture[str]
     hospital = make()
     command = [part for part in hospital.command() if part != "--dry-run"]
     assert run(commands, command) == 2
-    assert "belong to --dry-run" in capsys.readouterr().err
+    assert "need --dry-run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4])

@@ -176,13 +176,13 @@ def test_texts_that_cannot_be_encoded_are_another_bundles(tmp_path: Path) -> Non
     ],
 )
 def test_a_key_that_anybody_can_sign_for_is_refused(y: int, negative: bool) -> None:
-    """Such keys take signatures that were made without any key."""
+    """Such keys verify signatures that were made without any key."""
     raw = (y | negative << 255).to_bytes(32, "little")
-    with pytest.raises(UsageError, match="anybody can sign"):
+    with pytest.raises(UsageError, match="anyone can sign"):
         parse_author_key(base64.b64encode(raw).decode())
 
 
 def test_the_point_of_order_one_takes_any_signature() -> None:
-    """Why it is refused: this is what a site that trusted it would take."""
+    """The reason for the refusal: a site that trusted such a key would accept this signature."""
     neutral = (1).to_bytes(32, "little")
     assert AuthorKey(neutral).signed(neutral + bytes(32), "ab" * 32, "whatever")

@@ -1,4 +1,4 @@
-"""A body passes up to its bound and no further, whether or not its length was told."""
+"""A body passes up to the limit only, with and without a stated length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.flower.request_size_limit import bounded
+from common.flower.request_size_limit import limit_request_size
 
 MOST = 10
 
@@ -15,7 +15,7 @@ MOST = 10
 def ask(
     parts: list[bytes], headers: list[tuple[bytes, bytes]]
 ) -> tuple[list[str], bytes, list[int]]:
-    """Return what the application got, by type, the body that it read, and statuses sent for it."""
+    """Return the types of the application's messages, the body that it read, and sent statuses."""
     types: list[str] = []
     read: list[bytes] = []
     statuses: list[int] = []
@@ -38,7 +38,9 @@ def ask(
             statuses.append(message["status"])
 
     async def call() -> None:
-        await bounded(application, MOST)({"type": "http", "headers": headers}, receive, send)
+        await limit_request_size(application, MOST)(
+            {"type": "http", "headers": headers}, receive, send
+        )
 
     asyncio.run(call())
     return types, b"".join(read), statuses
@@ -71,7 +73,7 @@ def test_what_is_no_request_passes() -> None:
         return {}
 
     async def call() -> None:
-        await bounded(application, MOST)({"type": "lifespan"}, nothing, nothing)
+        await limit_request_size(application, MOST)({"type": "lifespan"}, nothing, nothing)
 
     asyncio.run(call())
     assert seen == ["lifespan"]

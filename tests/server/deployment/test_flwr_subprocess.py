@@ -15,7 +15,7 @@ from server.deployment.flwr_subprocess import FINISHED, Flower, connect, last_er
 
 
 class Command:
-    """Answers in the place of `flwr`; the real command is asked by the integration tests."""
+    """Replacement for `flwr`; the integration tests call the real command."""
 
     def __init__(self) -> None:
         self.outputs: list[str] = []
@@ -152,7 +152,7 @@ def test_a_superlink_that_hangs_is_not_waited_for(
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(FederationError, match="no answer to `flwr ls` within 120 s"):
+    with pytest.raises(FederationError, match="did not respond to `flwr ls` within 120 s"):
         flower.status("7")
 
 
@@ -172,6 +172,6 @@ def test_a_credential_goes_by_the_environment_alone(
     ((command, environment),) = seen
     assert "secret" not in " ".join(command)
     assert environment["FEDVITALS_CREDENTIAL"] == "a.meyer.secret"
-    # The services and what they start get neither it nor its place.
+    # The services and their children get neither the credential nor its path.
     assert not {"FEDVITALS_CREDENTIAL", "FEDVITALS_OPERATOR"} & set(asked.environment)
     assert "secret" not in repr(asked)

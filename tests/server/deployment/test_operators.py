@@ -8,11 +8,11 @@ import pytest
 
 from common.errors import UsageError
 from server.deployment.operators import (
+    OPERATOR_VARIABLE,
     SERVICES,
-    VARIABLE,
     Operators,
+    add_first_operator,
     credential_file,
-    first_operator,
     hashed,
     read_credential,
     write_credential,
@@ -44,7 +44,7 @@ def test_the_file_holds_hashes_and_is_its_owners_alone(operators: Operators) -> 
 
 def test_the_same_name_has_another_credential_after_it_was_removed(operators: Operators) -> None:
     old = operators.add("a.meyer")
-    with pytest.raises(UsageError, match="there is an operator"):
+    with pytest.raises(UsageError, match="exists already; remove that one first"):
         operators.add("a.meyer")
     operators.remove("a.meyer")
     new = operators.add("a.meyer")
@@ -77,9 +77,9 @@ def test_the_services_are_known_by_what_they_drew(tmp_path: Path) -> None:
 
 def test_where_a_credential_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDVITALS_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(OPERATOR_VARIABLE, raising=False)
     assert credential_file(None) == tmp_path / "home" / "operator"
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "mine"))
+    monkeypatch.setenv(OPERATOR_VARIABLE, str(tmp_path / "mine"))
     assert credential_file(None) == tmp_path / "mine"
     assert credential_file(tmp_path / "given") == tmp_path / "given"
 
@@ -92,7 +92,7 @@ def test_a_credential_is_written_once_and_read_back(
     write_credential(file, credential)
     assert file.stat().st_mode & 0o777 == 0o600
     assert read_credential(file) == credential
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists; name another file"):
         write_credential(file, credential)
     monkeypatch.setattr("sys.stdin", io.StringIO(credential + "\n"))
     assert read_credential(Path("-")) == credential
@@ -116,17 +116,17 @@ def test_the_first_start_makes_one_operator(
     monkeypatch.setenv("FEDVITALS_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("getpass.getuser", lambda: "anna")
     said: list[str] = []
-    first_operator(tmp_path / "one", said.append)
-    first_operator(tmp_path / "one", said.append)
+    add_first_operator(tmp_path / "one", said.append)
+    add_first_operator(tmp_path / "one", said.append)
     assert len(said) == 1
     mine = read_credential(tmp_path / "home" / "operator")
     assert Operators(tmp_path / "one").identify(mine) == "anna"
-    # Another coordinator of the same user: the same file opens it.
-    first_operator(tmp_path / "two", said.append)
+    # Another coordinator of the same user accepts the same file.
+    add_first_operator(tmp_path / "two", said.append)
     assert Operators(tmp_path / "two").identify(mine) == "anna"
-    # Who removed the last one wants none.
+    # After the removal of the last operator, none is added.
     Operators(tmp_path / "one").remove("anna")
-    first_operator(tmp_path / "one", said.append)
+    add_first_operator(tmp_path / "one", said.append)
     assert not Operators(tmp_path / "one").since()
 
 
@@ -135,5 +135,5 @@ def test_a_user_without_a_usable_name_is_called_operator(
 ) -> None:
     monkeypatch.setenv("FEDVITALS_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("getpass.getuser", lambda: "A Name")
-    first_operator(tmp_path / "state", lambda _: None)
+    add_first_operator(tmp_path / "state", lambda _: None)
     assert list(Operators(tmp_path / "state").since()) == ["operator"]

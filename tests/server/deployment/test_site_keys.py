@@ -13,7 +13,7 @@ from tests.integration.gate_setting import make_node_key
 
 
 class SuperLink:
-    """The nodes that a SuperLink knows, as `Flower` tells and changes them."""
+    """Replacement for `Flower`, with the nodes of a SuperLink."""
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
@@ -122,7 +122,7 @@ def test_what_is_no_key_is_refused(tmp_path: Path, text: str) -> None:
     file.write_text(text)
     with pytest.raises(UsageError, match=r"public key"):
         read_key(file)
-    with pytest.raises(UsageError, match="no key that can be read"):
+    with pytest.raises(UsageError, match="cannot be read as a key"):
         read_key(tmp_path / "absent.pub")
 
 

@@ -26,9 +26,9 @@ def test_flower_is_the_one_that_the_guard_is_made_for(monkeypatch: pytest.Monkey
 
 
 def test_the_runs_id_is_read_from_the_answer() -> None:
-    assert superlink.run_of(StartRunResponse(run_id=7).SerializeToString()) == "7"
-    assert superlink.run_of(b"") == ""
-    assert superlink.run_of(b"\xff\xff") == ""
+    assert superlink.run_id_of(StartRunResponse(run_id=7).SerializeToString()) == "7"
+    assert superlink.run_id_of(b"") == ""
+    assert superlink.run_id_of(b"\xff\xff") == ""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_part_that_is_there_already_is_taken(
         return PushObjectResponse(stored=False)
 
     monkeypatch.setattr(runtime_handlers, superlink_patches.PUSH_OBJECT, unexpected)
-    superlink_patches.take_resent()
+    superlink_patches.accept_resent_objects()
     state = SimpleNamespace(get_object=lambda run, part: there)
     answer = runtime_handlers.push_object(
         PushObjectRequest(object_id="0f", object_content=sent),

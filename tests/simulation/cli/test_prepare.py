@@ -97,7 +97,7 @@ def test_a_killed_run_leaves_no_cohort(shared_data: Path, tmp_path: Path, after_
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         time.sleep(after_s)
         os.kill(process.pid, signal.SIGKILL)
-    # Either not there at all, or whole: never something that `sites` would half accept.
+    # Either absent or complete: never a folder that `sites` would accept in part.
     if out.exists():
         assert run(app, ["sites", str(out)]) == 0
     else:

@@ -214,7 +214,7 @@ def test_the_published_name_loads_once_converted(
 
     printed = capsys.readouterr().out
     assert f"backbone = {name}" in printed
-    assert "Passed over, not run: " in printed
+    assert "Skipped, not run: " in printed
     loaded = load_backbone(name)
     assert loaded.backbone.family == "lag-llama"
     assert loaded.digest == weights_digest(network())

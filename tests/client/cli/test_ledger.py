@@ -82,7 +82,7 @@ def test_it_looks_in_the_home_by_default(capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "code", "said"),
     [
         (["--site", "icu"], UsageError.exit_code, "no run of site 'icu'"),
-        (["--delta", "0"], UsageError.exit_code, "--delta must lie between"),
+        (["--delta", "0"], UsageError.exit_code, "--delta must be between"),
         (["--limit", "-1"], UsageError.exit_code, "--limit above 0"),
     ],
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.deployment.control_log import VARIABLE, ControlLog, read_log, started_by
+from server.deployment.control_log import LOG_VARIABLE, ControlLog, read_log, started_by
 
 
 def test_who_started_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -16,7 +16,7 @@ def test_who_started_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert started_by("7", file) == "a.meyer"
     assert started_by("8", file) == ""
     assert started_by("7") == ""
-    monkeypatch.setenv(VARIABLE, str(file))
+    monkeypatch.setenv(LOG_VARIABLE, str(file))
     assert started_by("77") == "b.novak"
 
 

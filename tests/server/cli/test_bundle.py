@@ -17,7 +17,7 @@ NAME = "us/app 1.0"
 
 
 class Builder:
-    """Stands for Flower, which takes seconds to build."""
+    """Replacement for Flower, which takes seconds to build."""
 
     def build(self, app: Path, folder: Path) -> Path:
         return make_bundle(folder, **{"client/app/client_app.py": "app = 1\n"})
@@ -46,7 +46,7 @@ def test_a_new_key_signs_a_bundle(folder: Path, capsys: pytest.CaptureFixture[st
     assert key.stat().st_mode & 0o777 == 0o600
     assert not (folder / "app.fab").exists()
     assert run(app, ["bundle", "--new-key", str(key)]) == 2
-    assert "exists; a key is not replaced" in capsys.readouterr().err
+    assert "exists; a key is never overwritten" in capsys.readouterr().err
     key.with_name("other.key.pub").write_text("")
     assert run(app, ["bundle", "--new-key", str(folder / "other.key")]) == 2
     assert not (folder / "other.key").exists()
@@ -88,7 +88,7 @@ def test_a_passphrase_is_asked_for(
     key.chmod(0o600)
     monkeypatch.setattr("typer.prompt", lambda *_, **__: given.pop(0))
     assert build(folder, "--sign", str(key)) == 2
-    assert "has another passphrase" in capsys.readouterr().err
+    assert "the passphrase is wrong" in capsys.readouterr().err
     assert build(folder, "--sign", str(key)) == 0
 
 

@@ -61,7 +61,7 @@ def test_it_shows_what_it_is_about_and_approves(desk: Desk) -> None:
         f"SHA-256: {desk.sha256}",
         f"by A. Meyer, for the study: {STUDY}",
         f"until: {UNTIL}",
-        "not signed by its author; the policy does not ask for it",
+        "not signed by its author; the policy does not require it",
         "approved in ",
     ):
         assert words in said
@@ -74,7 +74,7 @@ def test_without_a_study_or_an_end_it_only_shows(desk: Desk) -> None:
     for given in ((), ("--study", STUDY), ("--until", UNTIL)):
         said = desk.approve("--yes", *given, code=2)
         assert "client/app/client_app.py" in said
-        assert "give --study TEXT and --until YYYY-MM-DD" in said
+        assert "an approval needs --study TEXT and --until YYYY-MM-DD" in said
     assert desk.policy.read_bytes() == before
 
 
@@ -114,14 +114,14 @@ def test_two_people_approve(desk: Desk) -> None:
 def test_the_second_person_changes_nothing_else(desk: Desk) -> None:
     desk.approve(*FIRST)
     said = desk.approve("--second", "--by", "B. Novak", "--until", UNTIL, code=2)
-    assert "--second agrees to the approval as it stands" in said
+    assert "--second confirms the existing approval" in said
 
 
 def test_an_approval_that_ended_is_renewed(desk: Desk) -> None:
     ended = (NOW - timedelta(days=2)).date().isoformat()
     entry = approved(desk.sha256, until=ended, study="Vital signs")
     desk.policy.write_text(f"{desk.policy.read_text()}\n{entry}")
-    assert f"ended on {ended}; approve it anew with --renew" in desk.approve(code=20)
+    assert f"ended on {ended}; renew the approval with --renew" in desk.approve(code=20)
     said = desk.approve("--renew", "--by", "B. Novak", "--until", UNTIL, "--yes")
     assert f"by B. Novak, for the study: Vital signs until: {UNTIL}" in said
     assert desk.refusal is None
@@ -140,17 +140,17 @@ def test_the_signature_beside_the_bundle_is_taken(desk: Desk, tmp_path: Path) ->
     said = desk.approve(*FIRST, "--signature", str(elsewhere))
     assert "signed by the authors, SHA256:" in said
     assert desk.refusal is None
-    assert "author's signature: asked for, of the authors" in desk.listed()
+    assert "author's signature: required, by the authors" in desk.listed()
     assert "no signature" not in desk.listed()
 
 
 def test_a_signature_that_nobody_asked_for_is_shown_as_such(desk: Desk) -> None:
     write_signature(sign_bundle(desk.sha256, "us/app 1.0", KEY, ""), signature_path(desk.bundle))
-    assert "; the policy names no author's key" in desk.approve(*FIRST)
+    assert "; the policy lists no author keys" in desk.approve(*FIRST)
 
 
 def test_the_list_says_what_is_approved_and_what_has_ended(desk: Desk) -> None:
-    assert "second approver: not asked for author's signature: not asked for" in desk.listed()
+    assert "second approver: not required author's signature: not required" in desk.listed()
     for number, (study, until) in enumerate((("one", UNTIL), ("two", "2026-04-01"))):
         old = {"approved_at": "2026-03-02T09:30:00+01:00"} if until != UNTIL else {}
         entry = approved(
@@ -167,4 +167,4 @@ def test_a_bundle_or_the_list_has_to_be_asked_for(
     desk: Desk, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(app, ["approve", "--policy", str(desk.policy)]) == 2
-    assert "give the bundle's .fab file, or --list" in capsys.readouterr().err
+    assert "give the .fab file of the bundle, or --list" in capsys.readouterr().err

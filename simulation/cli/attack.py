@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from common.console import narrow_table, output_console
 from common.errors import UsageError
-from simulation.cli.experiments import numbers
+from simulation.cli.experiments import parse_numbers
 
 if TYPE_CHECKING:
     from simulation.attacks.membership import Attack
@@ -50,7 +50,7 @@ def membership(
     A site answers a round many times, from a table and from the same table without one patient.
     Needs no data.
     """
-    claimed = numbers(epsilons, "--epsilons", float)
+    claimed = parse_numbers(epsilons, "--epsilons", float)
     _check(claimed, trials, patients, delta, seed)
     from simulation.attacks.membership import attack_membership
     from simulation.attacks.worlds import scratch_folder

@@ -8,8 +8,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from common.backbones.moirai.mixture import log_density
 from common.backbones.moirai.packing import carry_forward, pack
-from common.backbones.moirai.quantiles import log_density
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.train import WindowBatch

@@ -116,6 +116,9 @@ def gradients_per_window(model: torch.nn.Module) -> Iterator[dict[str, torch.Ten
 
 
 def test_gradients_per_window_equal_one_window_at_a_time(adapted: PeftModel) -> None:
+    # In float64: T5's unscaled attention amplifies float32 rounding to 1e-3 of a gradient. What is
+    # left is the rounding of the logits, which the loss takes in float32.
+    adapted = adapted.double()
     context, target, vital = windows(5)
     parameters = lora_parameters(adapted)
     with gradients_per_window(adapted) as found:
@@ -128,7 +131,7 @@ def test_gradients_per_window_equal_one_window_at_a_time(adapted: PeftModel) -> 
             T5.window_loss(adapted, batch)[0], [parameter for _, parameter in parameters]
         )
         for (name, _), expected in zip(parameters, alone, strict=True):
-            torch.testing.assert_close(found[name][row], expected, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(found[name][row], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_loss_is_the_networks_own_for_one_window(model: torch.nn.Module, tiny_t5: Path) -> None:

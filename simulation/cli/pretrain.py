@@ -1,4 +1,4 @@
-"""`python -m simulation pretrain`: make one of the small backbones anew, from synthetic series."""
+"""`python -m simulation pretrain`: pretrain a small backbone on synthetic series."""
 
 from __future__ import annotations
 

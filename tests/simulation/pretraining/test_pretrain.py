@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from common.errors import UsageError
+from common.evaluation.evaluate import LEVELS
 from simulation.pretraining import NANO_MODELS, default_folder, nano_model, pretrain
-from simulation.pretraining.export import sha256
-from simulation.pretraining.models.chronos_bolt_nano import QUANTILES, build, window_loss
+from simulation.pretraining.export import file_sha256
+from simulation.pretraining.models.chronos_bolt_nano import build, window_loss
 from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.train import WindowBatch
 
@@ -40,7 +41,7 @@ def test_the_folder_is_complete_and_the_pipeline_reads_it(tmp_path: Path) -> Non
     pipeline = ChronosBoltPipeline.from_pretrained(out)
     context = torch.sin(torch.arange(48.0)).repeat(3, 1)
     context[0, :20] = torch.nan
-    quantiles, median = pipeline.predict_quantiles(context, 6, list(QUANTILES))
+    quantiles, median = pipeline.predict_quantiles(context, 6, list(LEVELS))
     assert quantiles.shape == (3, 6, 9)
     assert median.shape == (3, 6)
     assert quantiles.isfinite().all()
@@ -53,7 +54,7 @@ def test_the_recipe_remakes_the_weights(tmp_path: Path) -> None:
     pretrain(NAME, tmp_path / "b", steps=recipe.steps, seed=recipe.seed)
     pretrain(NAME, tmp_path / "c", steps=3, seed=12)
 
-    first, again, other = (sha256(tmp_path / name / "model.safetensors") for name in "abc")
+    first, again, other = (file_sha256(tmp_path / name / "model.safetensors") for name in "abc")
     assert first == again == record["sha256"]["model.safetensors"]
     assert first != other
     assert record["command"].endswith("pretrain chronos-bolt-nano --steps 3 --seed 11")

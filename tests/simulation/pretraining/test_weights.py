@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from simulation.pretraining import NANO_MODELS, default_folder
-from simulation.pretraining.export import render_card, sha256
+from simulation.pretraining.export import file_sha256, render_card
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.train import evaluate, held_out_batches
+from simulation.pretraining.train import held_out_batches, mean_loss
 
 EVERY = sorted(NANO_MODELS)
 
@@ -24,7 +24,7 @@ def test_recipe_is_the_one_in_the_code_and_names_the_file(name: str) -> None:
 
     recipe = PretrainingRecipe.from_json(record["recipe"])
     assert recipe.to_json() == NANO_MODELS[name].recipe.to_json()
-    assert record["sha256"]["model.safetensors"] == sha256(folder / "model.safetensors")
+    assert record["sha256"]["model.safetensors"] == file_sha256(folder / "model.safetensors")
     assert record["series_drawn"] == recipe.series_count
 
 
@@ -96,6 +96,6 @@ def test_chronos_bolt_nano_has_the_recorded_loss_on_held_out_series() -> None:
     recorded = json.loads((folder / "recipe.json").read_text())["held_out_synthetic_loss"]
 
     # Another processor's rounding may turn single values of a rounded series.
-    loss = evaluate(model, held_out_batches(nano.recipe), nano.window_loss)
+    loss = mean_loss(model, held_out_batches(nano.recipe), nano.window_loss)
 
     assert loss == pytest.approx(recorded, rel=0.01)

@@ -12,13 +12,13 @@ from common.backbones.loading import load_backbone
 from simulation.pretraining import NANO_MODELS, default_folder, pretrain
 from simulation.pretraining.models.chronos2_nano import (
     CHRONOS2_NANO,
-    QUANTILES,
+    CHRONOS2_QUANTILES,
     RECIPE,
     build,
     predict_quantiles,
     window_loss,
 )
-from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
+from simulation.pretraining.train import WindowBatch, held_out_batches, mean_loss
 
 NAME = "chronos2-nano"
 
@@ -82,7 +82,7 @@ def test_window_loss_is_the_published_one_where_nothing_is_missing(
     ).loss  # theirs sums over the levels
 
     losses = window_loss(model, WindowBatch(context, target))
-    torch.testing.assert_close(losses.mean(), published / len(QUANTILES))
+    torch.testing.assert_close(losses.mean(), published / len(CHRONOS2_QUANTILES))
 
 
 def test_training_meets_every_number_of_patches_ahead(model: Any) -> None:
@@ -128,6 +128,6 @@ def test_the_shipped_weights_have_the_recorded_loss_on_held_out_series() -> None
     trained = Chronos2Pipeline.from_pretrained(folder).model
 
     # Another processor's rounding may turn single values of a rounded series.
-    loss = evaluate(trained, held_out_batches(RECIPE), window_loss)
+    loss = mean_loss(trained, held_out_batches(RECIPE), window_loss)
 
     assert loss == pytest.approx(recorded, rel=0.01)

@@ -18,7 +18,7 @@ from simulation.pretraining.models.chronos_t5_nano import (
     build,
     window_loss,
 )
-from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
+from simulation.pretraining.train import WindowBatch, held_out_batches, mean_loss
 
 NAME = "chronos-t5-nano"
 
@@ -76,5 +76,5 @@ def test_the_shipped_weights_have_the_recorded_loss_on_held_out_series() -> None
     record = json.loads((default_folder(NAME) / "recipe.json").read_text())
     model = load_backbone(NAME).model
     # Another processor may round a value into another bin.
-    loss = evaluate(model, held_out_batches(RECIPE), window_loss)
+    loss = mean_loss(model, held_out_batches(RECIPE), window_loss)
     assert loss == pytest.approx(record["held_out_synthetic_loss"], rel=0.01)

@@ -21,7 +21,7 @@ from simulation.pretraining.models.lag_llama_nano import (
     predict_quantiles,
     window_loss,
 )
-from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
+from simulation.pretraining.train import WindowBatch, held_out_batches, mean_loss
 
 NAME = "lag-llama-nano"
 
@@ -118,7 +118,7 @@ def test_the_shipped_weights_are_those_of_the_recipe() -> None:
     before = weights_digest(loaded.model)
 
     # Another processor's rounding may turn single values of a rounded series.
-    loss = evaluate(loaded.model, held_out_batches(RECIPE), window_loss)
+    loss = mean_loss(loaded.model, held_out_batches(RECIPE), window_loss)
 
     assert loss == pytest.approx(recorded["held_out_synthetic_loss"], rel=0.01)
     assert weights_digest(loaded.model) == before

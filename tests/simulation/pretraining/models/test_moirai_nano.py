@@ -10,15 +10,15 @@ import torch
 
 from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
+from common.evaluation.evaluate import LEVELS
 from simulation.pretraining import NANO_MODELS, default_folder, pretrain
-from simulation.pretraining.export import sha256
+from simulation.pretraining.export import file_sha256
 from simulation.pretraining.models.moirai_nano import (
-    QUANTILES,
     build,
     predict_quantiles,
     window_loss,
 )
-from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
+from simulation.pretraining.train import WindowBatch, held_out_batches, mean_loss
 
 pytest.importorskip("uni2ts", reason='MOIRAI needs the extra: pip install "fedvitals[moirai]"')
 
@@ -50,7 +50,7 @@ def test_a_run_writes_the_layout_of_the_hub_and_remakes_itself(tmp_path: Path) -
 
     names = {"README.md", "config.json", "model.safetensors", "recipe.json", "training_log.csv"}
     assert {path.name for path in (tmp_path / "a").iterdir()} == names
-    first, again = (sha256(tmp_path / name / "model.safetensors") for name in "ab")
+    first, again = (file_sha256(tmp_path / name / "model.safetensors") for name in "ab")
     assert first == again
     versions = json.loads((tmp_path / "a" / "recipe.json").read_text())["versions"]
     assert "timecopilot-uni2ts" in versions
@@ -104,7 +104,7 @@ def test_the_shipped_weights_have_the_recorded_loss_on_held_out_series() -> None
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"]
 
     # Another processor's rounding may turn single values of a rounded series.
-    loss = evaluate(model, held_out_batches(NANO_MODELS[NAME].recipe), window_loss)
+    loss = mean_loss(model, held_out_batches(NANO_MODELS[NAME].recipe), window_loss)
 
     assert loss == pytest.approx(record["held_out_synthetic_loss"], abs=0.01)
 
@@ -121,4 +121,4 @@ def test_the_backbone_forecasts_as_the_package_does() -> None:
     # 200 samples: a single quantile is off by some 7 % of a deviation, their mean by far less.
     assert np.abs(difference).mean() < 0.1
     assert np.abs(difference.mean(axis=(0, 1))).max() < 0.05
-    assert len(QUANTILES) == ours.shape[2]
+    assert len(LEVELS) == ours.shape[2]

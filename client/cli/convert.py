@@ -43,15 +43,15 @@ def convert(family: Family, checkpoint: CheckpointFile, out: Out = None) -> None
     target = home if out is None else out
     console = Console()
     with Console(stderr=True).status("loading"):
-        from common.backbones.lag_llama.convert import convert as convert_lag_llama
+        from common.backbones.lag_llama.convert import convert_lag_llama
 
         conversion = convert_lag_llama(checkpoint, target)
     console.print(
         f"{conversion.tensors} tensors, {conversion.parameters:,} parameters", highlight=False
     )
-    if conversion.strangers:
-        more = len(conversion.strangers) - _NAMES_SHOWN
-        passed_over = ", ".join(conversion.strangers[:_NAMES_SHOWN])
+    if conversion.unknown_names:
+        more = len(conversion.unknown_names) - _NAMES_SHOWN
+        passed_over = ", ".join(conversion.unknown_names[:_NAMES_SHOWN])
         passed_over += f" and {more} more" if more > 0 else ""
         console.print(
             f"Passed over, not run: {passed_over}", soft_wrap=True, highlight=False, markup=False

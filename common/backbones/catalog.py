@@ -157,7 +157,7 @@ class Entry:
 
     @property
     def packaged(self) -> bool:
-        """Whether the weights are inside the package."""
+        """True if the weights are inside the package."""
         return not self.revision
 
     @property

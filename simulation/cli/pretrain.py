@@ -13,10 +13,11 @@ from common.console import output_console
 
 Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
 Out = Annotated[
-    Path | None, typer.Option(help="Folder for the weights. [default: where the shipped ones lie]")
+    Path | None,
+    typer.Option(help="Folder for the weights.", show_default="that of the shipped weights"),
 ]
-Steps = Annotated[int | None, typer.Option(help="Optimiser steps. [default: the recipe's]")]
-Seed = Annotated[int | None, typer.Option(help="Seed. [default: the recipe's]")]
+Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", show_default="the recipe's")]
+Seed = Annotated[int | None, typer.Option(help="Seed.", show_default="the recipe's")]
 
 
 def pretrain(name: Name, out: Out = None, steps: Steps = None, seed: Seed = None) -> None:

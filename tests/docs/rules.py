@@ -134,7 +134,7 @@ ELSEWHERE = (
     # The published checkpoint is not here; the test makes one of its layout.
     Elsewhere(
         r"python -m client convert lag-llama ",
-        "tests/common/backbones/torch_pickle/test_convert_lag_llama.py",
+        "tests/common/backbones/lag_llama/test_convert.py",
         ('run(app, ["convert", "lag-llama", str(checkpoint)])',),
     ),
     Elsewhere(r"python -m client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),

@@ -49,12 +49,12 @@ class Method:
 
     @property
     def seeded(self) -> bool:
-        """Whether its results depend on the seed."""
+        """True if its results depend on the seed."""
         return any("seed".startswith(prefix) for prefix in self.reads)
 
     @property
     def installed(self) -> bool:
-        """Whether the package that it requires is installed."""
+        """True if the package that it requires is installed."""
         return not self.needs or find_spec(self.needs) is not None
 
 

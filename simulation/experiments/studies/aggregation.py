@@ -31,10 +31,10 @@ def aggregation_experiment(config: RunConfig, _out: Path) -> Experiment:
     highest, lowest = max(_UNEQUAL), min(_UNEQUAL)
     return Experiment(
         name="aggregation",
-        title="How the sites' adapters become one",
+        title="Aggregation of the adapters",
         question=(
-            "Which rule makes the best global adapter of the sites' own, what do unequal ranks "
-            "cost, and what does a smaller message?"
+            "Which rule gives the best global adapter, and what do unequal ranks and smaller "
+            "messages cost?"
         ),
         groups={
             "reference": [Cell(ZERO_SHOT, "zero-shot", config), Cell(BASE, "federated", base)],
@@ -50,7 +50,7 @@ def aggregation_experiment(config: RunConfig, _out: Path) -> Experiment:
         references=(ZERO_SHOT, BASE),
         notes=(
             f"The arm {BASE} has every site at rank {config.lora.rank} and float32 on the wire; "
-            "each other arm differs from it in what its name says.",
+            "every other arm differs from it in what its name says.",
             _ranks_note(sites),
             "krum and multi-krum need 2 f + 3 sites to tolerate f arbitrary ones; with fewer they "
             "are left out.",

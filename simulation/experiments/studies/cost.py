@@ -200,7 +200,7 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
     )
     return Page(
         kicker="experiment",
-        title="What training costs",
+        title="Cost of training",
         headline=cost_statement(costs),
         tiles=[Tile("Device", short(costs[0].device), f"{len(costs)} measurements")],
         sections=[

@@ -65,8 +65,8 @@ def privacy_experiment(
         groups[trained] = cells
     return Experiment(
         name="privacy",
-        title="What a guarantee costs",
-        question="How much of the gain is left under differential privacy, patient by patient?",
+        title="Cost of differential privacy",
+        question="How much of the gain remains under differential privacy per patient?",
         groups=groups,
         references=(ZERO_SHOT,),
         notes=(

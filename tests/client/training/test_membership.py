@@ -145,12 +145,12 @@ def test_so_it_is_from_the_table_to_the_bytes_that_leave(tiny_bolt: Path) -> Non
     everyone = replace(config, privacy=replace(config.privacy, sample_rate=1.0))
     with scratch_folder() as folder:
         whole, less = make_worlds(folder / "all", everyone, patients, patients, 0)
-        direction = whole.answer(0, noise=False) - less.answer(0, noise=False)
+        direction = whole.reply(0, noise=False) - less.reply(0, noise=False)
         worlds = make_worlds(folder / "some", config, patients, patients, 0)
 
         def gained(noise: bool) -> float:
             scores = [
-                np.array([world.answer(run, noise=noise) @ direction for run in range(runs)])
+                np.array([world.reply(run, noise=noise) @ direction for run in range(runs)])
                 for world in worlds
             ]
             return advantage(scores[1], scores[0])

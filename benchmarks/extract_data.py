@@ -2,8 +2,9 @@
 
 The properties that determine the cost of a pass are those of the real table: about 100 bytes a row,
 one row in six a vital sign, both generations of item ids, quoted texts with commas, empty
-ICUSTAY_ID, error flags and exact duplicates. By default the rows of a hundred stays are mixed, which compresses to about 26
-bytes a row. In charted order it is 12, which `gzip -dc` unpacks faster: the harder comparison.
+ICUSTAY_ID, error flags and exact duplicates. By default the rows of a hundred stays are mixed,
+which compresses to about 26 bytes a row. In charted order it is 12, which `gzip -dc` unpacks
+faster: the harder comparison.
 """
 
 from __future__ import annotations

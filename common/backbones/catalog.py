@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from common.backbones.weights_folder import read_config
+from common.backbones.weights_folder import read_weights_config
 from common.errors import BackboneError
 
 _Config = Mapping[str, Any]
@@ -233,7 +233,7 @@ def family_of_folder(folder: Path) -> str:
     Raises:
         BackboneError: there is no config.json, or it is of no known family.
     """
-    config = read_config(folder)
+    config = read_weights_config(folder)
     for name, family in FAMILIES.items():
         if family.recognises(config):
             return name

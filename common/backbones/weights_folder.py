@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def read_config(weights: Path) -> dict[str, Any]:
+def read_weights_config(weights: Path) -> dict[str, Any]:
     """Read a folder's config.json.
 
     Raises:

@@ -20,7 +20,7 @@ from common.config.run_config import RunConfig
 from simulation.attacks.bounds import EpsilonBound, bound_epsilon
 from simulation.attacks.worlds import Array, World, make_worlds
 
-SETTINGS = {
+ATTACK_SETTINGS = {
     "lora.rank": 32,  # many numbers, which estimate the strength of the noise well
     "rounds": 1,
     "train.steps": 1,
@@ -34,7 +34,7 @@ SETTINGS = {
 }
 """A round of one step with every patient, clipped well below every gradient's norm."""
 
-Progress = Callable[[], None]
+OnTrial = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def attack_membership(
     patients: int,
     trials: int,
     seed: int,
-    progress: Progress = lambda: None,
+    on_trial: OnTrial = lambda: None,
 ) -> Attack:
     """Measure epsilon from a site's replies, with and without one patient in its table.
 
@@ -78,17 +78,17 @@ def attack_membership(
         patients: patients in the larger table; the site declares this number in both cases.
         trials: trials of each table.
         seed: seed of everything random.
-        progress: called after every trial.
+        on_trial: called after every trial.
     """
     pairs = {"backbone": backbone, "privacy.epsilon": claimed or 1.0, "privacy.delta": delta}
-    config = RunConfig.parse({**SETTINGS, **pairs})
+    config = RunConfig.parse({**ATTACK_SETTINGS, **pairs})
     worlds = make_worlds(folder, config, patients, patients, seed)
     centres = [world.reply(0, noise=False) for world in worlds]
     middle, apart = (centres[0] + centres[1]) / 2, centres[0] - centres[1]
     length = float(np.linalg.norm(apart))
     along, strength = [], []
     for world in worlds:
-        moved = _moved(world, middle, trials, claimed is not None, progress)
+        moved = _moved(world, middle, trials, claimed is not None, on_trial)
         along.append(moved @ apart / max(length, 1e-300))
         strength.append(np.linalg.norm(moved, axis=1))
     return Attack(
@@ -100,10 +100,10 @@ def attack_membership(
     )
 
 
-def _moved(world: World, middle: Array, trials: int, noise: bool, progress: Progress) -> Array:
+def _moved(world: World, middle: Array, trials: int, noise: bool, on_trial: OnTrial) -> Array:
     """Return a world's replies, [T, numbers], relative to the middle of the two worlds."""
     moved = np.empty((trials, len(middle)))
     for trial in range(trials):
         moved[trial] = world.reply(trial, noise=noise) - middle
-        progress()
+        on_trial()
     return moved

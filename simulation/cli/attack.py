@@ -67,7 +67,7 @@ def membership(
                 patients=patients,
                 trials=trials,
                 seed=seed,
-                progress=progress,
+                on_trial=progress,
             )
             for place, arm in enumerate(arms)
         ]

@@ -29,7 +29,7 @@ from common.data.cohort_folder import site_table_paths
 from common.errors import UsageError
 from common.evaluation.evaluate import Evaluation
 
-FORMAT = 1
+CELL_FORMAT = 1
 """Part of every key. Raise it when cells are computed differently: older ones are then ignored."""
 
 _CELL_FILE = "cell.json"
@@ -82,7 +82,7 @@ class Cell:
             if key not in _IRRELEVANT and key.startswith(reads)
         }
         return {
-            "format": FORMAT,
+            "format": CELL_FORMAT,
             "method": self.method,
             "settings": settings,
             "weights": folder_digest(self.config.backbone) if "backbone" in settings else "",
@@ -144,7 +144,7 @@ def folder_digest(backbone: str) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def write_result(folder: Path, inputs: Mapping[str, Any], result: CellResult) -> None:
+def write_cell(folder: Path, inputs: Mapping[str, Any], result: CellResult) -> None:
     """Write a finished cell atomically.
 
     Raises:
@@ -174,7 +174,7 @@ def write_result(folder: Path, inputs: Mapping[str, Any], result: CellResult) ->
         ) from error
 
 
-def read_result(folder: Path) -> CellResult | None:
+def read_cell(folder: Path) -> CellResult | None:
     """Read a finished cell; None if it is absent or damaged and must be run again."""
     try:
         record = json.loads((folder / _CELL_FILE).read_text(encoding="utf-8"))

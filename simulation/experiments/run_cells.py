@@ -24,8 +24,8 @@ from simulation.experiments.cell_cache import (
     Cell,
     CellResult,
     cell_key,
-    read_result,
-    write_result,
+    read_cell,
+    write_cell,
 )
 from simulation.experiments.models.registry import method_of
 
@@ -85,13 +85,13 @@ def run_cell(cell: Cell, out: Path, progress: CellProgress) -> CellResult:
     inputs = cell.cache_inputs(method.reads)
     key = cell_key(inputs)
     folder = out / "cells" / key
-    result = read_result(folder)
+    result = read_cell(folder)
     if result is None:
         # Sums depend on the number of threads, so it is set for every cell.
         if cell.config.train.threads:
             torch.set_num_threads(cell.config.train.threads)
         result = method.run(cell, out / "runs" / key, progress.set_status)
-        write_result(folder, inputs, result)
+        write_cell(folder, inputs, result)
         progress.computed = True
     return result
 

@@ -17,7 +17,7 @@ from common.evaluation.metrics import METRICS
 from common.reporting.phrasing import NOTHING
 from simulation.experiments.analysis.analysis import Analysis, analyse
 from simulation.experiments.analysis.statements import (
-    HEADLINE_METRICS,
+    SUMMARY_METRICS,
     difference_text,
     seed_range,
 )
@@ -96,15 +96,14 @@ def summary_table(result: StudyResult) -> Table:
     table = narrow_table(
         f"{result.experiment.title}: difference to {reference}, mean over vitals",
         ["arm"],
-        [*(METRICS[metric].label for metric in HEADLINE_METRICS), "WQL of the seeds"],
+        [*(METRICS[metric].label for metric in SUMMARY_METRICS), "WQL of the seeds"],
     )
     for name in analysis.arms:
         if name == reference:
-            table.add_row(escape(name), *[NOTHING] * (len(HEADLINE_METRICS) + 1))
+            table.add_row(escape(name), *[NOTHING] * (len(SUMMARY_METRICS) + 1))
             continue
         cells = [
-            escape(difference_text(analysis, name, reference, metric))
-            for metric in HEADLINE_METRICS
+            escape(difference_text(analysis, name, reference, metric)) for metric in SUMMARY_METRICS
         ]
         table.add_row(escape(name), *cells, seed_range(analysis, name, reference, "wql"))
     return table

@@ -17,7 +17,7 @@ from chronos.chronos2.model import Chronos2Model
 
 from common.backbones.base import Batch, in_scale_units, plain_model, window_pinball
 from common.backbones.chronos.chronos_bolt import FlooredInstanceNorm, at_levels
-from common.backbones.weights_folder import load_pretrained, read_config
+from common.backbones.weights_folder import load_pretrained, read_weights_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 
@@ -107,7 +107,7 @@ class Chronos2:
 
 
 def _check_config(weights: Path) -> None:
-    config = read_config(weights)
+    config = read_weights_config(weights)
     architectures = config.get("architectures")
     if "chronos_config" not in config or architectures != ["Chronos2Model"]:
         raise BackboneError(

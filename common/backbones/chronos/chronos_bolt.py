@@ -18,7 +18,7 @@ import torch
 from chronos.chronos_bolt import ChronosBoltModelForForecasting, InstanceNorm
 
 from common.backbones.base import Batch, in_scale_units, plain_model, window_pinball
-from common.backbones.weights_folder import load_pretrained, read_config
+from common.backbones.weights_folder import load_pretrained, read_weights_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 
@@ -133,7 +133,7 @@ def at_levels(
 
 
 def _read_config(weights: Path) -> dict[str, Any]:
-    config = read_config(weights)
+    config = read_weights_config(weights)
     kind = config.get("chronos_pipeline_class")
     if "chronos_config" not in config or kind not in (None, "ChronosBoltPipeline"):
         raise BackboneError(f"{weights} is not a Chronos-Bolt model (pipeline class {kind})")

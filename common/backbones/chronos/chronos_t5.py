@@ -20,11 +20,11 @@ from transformers import T5ForConditionalGeneration
 
 from common.backbones.base import Batch, in_scale_units, plain_model
 from common.backbones.chronos.token_sampling import sample_tokens
-from common.backbones.weights_folder import load_pretrained, read_config
+from common.backbones.weights_folder import load_pretrained, read_weights_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 
-SAMPLES = 200
+SAMPLED_PATHS = 200
 """Sampled paths per forecast; the coverage of an 80 % interval then deviates by 3 points."""
 
 SEED = 20240312
@@ -73,19 +73,19 @@ class ChronosT5:
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
-        """Return quantiles [B, H, Q] of `SAMPLES` paths sampled for each window.
+        """Return quantiles [B, H, Q] of `SAMPLED_PATHS` paths sampled for each window.
 
         The paths of a window are those of the package's `ChronosPipeline.predict` for that window
-        alone after ``torch.manual_seed(SEED)``, with ``num_samples=SAMPLES`` and ``top_k=0``. The
-        package's default keeps the 50 likeliest tokens of a step: with the level removed, a vital
-        spreads over hundreds of bins, and 50 tokens would truncate its distribution.
+        alone after ``torch.manual_seed(SEED)``, with ``num_samples=SAMPLED_PATHS`` and ``top_k=0``.
+        The package's default keeps the 50 likeliest tokens of a step: with the level removed, a
+        vital spreads over hundreds of bins, and 50 tokens would truncate its distribution.
         """
         tokenizer = _tokenizer(model)
         _check_horizon(tokenizer, horizon_steps)
         device = batch["context"].device
         ids, mask, scale = tokenizer.context_input_transform(batch["context"].cpu())
         tokens = sample_tokens(
-            plain_model(model), ids.to(device), mask.to(device), horizon_steps, SAMPLES, SEED
+            plain_model(model), ids.to(device), mask.to(device), horizon_steps, SAMPLED_PATHS, SEED
         )
         paths = tokenizer.output_transform(tokens.cpu(), scale).to(device)  # [B, S, H]
         at = torch.tensor(levels, dtype=paths.dtype, device=device)
@@ -99,7 +99,7 @@ class ChronosT5:
         return {
             "loss": "cross-entropy of the target's tokens",
             "input": f"one token a step, of {bins} bins in units of the context's mean size",
-            "forecast": f"quantiles of {SAMPLES} sampled paths",
+            "forecast": f"quantiles of {SAMPLED_PATHS} sampled paths",
         }
 
 
@@ -162,7 +162,7 @@ def _check_horizon(tokenizer: MeanScaleUniformBins, steps: int) -> None:
 
 
 def _check_config(weights: Path) -> None:
-    config = read_config(weights)
+    config = read_weights_config(weights)
     chronos = config.get("chronos_config", {})
     kind = (config.get("model_type"), chronos.get("tokenizer_class"), chronos.get("model_type"))
     if kind != ("t5", "MeanScaleUniformBins", "seq2seq"):

@@ -9,7 +9,12 @@ from pathlib import Path
 from common.atomic_io import atomic_folder
 from common.backbones.lag_llama.lag_llama import network_of, tensor_shapes, write_weights
 from common.backbones.lag_llama.sizes import LagLlamaSizes
-from common.backbones.torch_pickle.checkpoint import Checkpoint, as_dict, damaged, open_checkpoint
+from common.backbones.torch_pickle.checkpoint import (
+    TorchCheckpoint,
+    as_dict,
+    damaged,
+    open_checkpoint,
+)
 from common.backbones.torch_pickle.placeholders import StoredTensor
 from common.backbones.weights_store import WEIGHT_FILES
 from common.errors import UsageError
@@ -72,7 +77,7 @@ def convert_lag_llama(checkpoint: Path, out: Path) -> Conversion:
     return Conversion(sizes, len(tensors), parameters, unknown_names)
 
 
-def _stored_tensors(path: Path, opened: Checkpoint) -> dict[str, StoredTensor]:
+def _stored_tensors(path: Path, opened: TorchCheckpoint) -> dict[str, StoredTensor]:
     """Return the tensors by the network's own names."""
     state = as_dict(as_dict(opened.content).get("state_dict"))
     stored = {
@@ -87,7 +92,7 @@ def _stored_tensors(path: Path, opened: Checkpoint) -> dict[str, StoredTensor]:
     return stored
 
 
-def _sizes(path: Path, opened: Checkpoint) -> LagLlamaSizes:
+def _sizes(path: Path, opened: TorchCheckpoint) -> LagLlamaSizes:
     """Return the hyper-parameters; an absent one has its published value."""
     hyper_parameters = as_dict(as_dict(opened.content).get("hyper_parameters"))
     given = as_dict(hyper_parameters.get("model_kwargs"))

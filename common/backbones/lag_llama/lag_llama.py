@@ -26,7 +26,7 @@ from common.backbones.lag_llama.series import (
     robust_scale,
 )
 from common.backbones.lag_llama.sizes import LagLlamaSizes
-from common.backbones.weights_folder import read_config
+from common.backbones.weights_folder import read_weights_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 
@@ -140,7 +140,7 @@ def read_sizes(weights: Path) -> LagLlamaSizes:
     Raises:
         BackboneError: it is absent, unreadable, of another family or impossible.
     """
-    config = read_config(weights)
+    config = read_weights_config(weights)
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
         raise BackboneError(f"{weights} is not a Lag-Llama model (model_type {kind})")

@@ -26,7 +26,7 @@ from uni2ts.model.moirai import MoiraiModule
 from uni2ts.model.moirai2 import Moirai2Module
 from uni2ts.module.packed_scaler import PackedStdScaler
 
-from common.backbones.weights_folder import read_config
+from common.backbones.weights_folder import read_weights_config
 from common.errors import BackboneError
 
 _PACKAGE = "uni2ts.distribution."
@@ -143,7 +143,7 @@ def _class_name(entry: dict[str, Any]) -> str:
 
 
 def _read_config(weights: Path, kind: str, needed: tuple[str, ...]) -> dict[str, Any]:
-    config = read_config(weights)
+    config = read_weights_config(weights)
     absent = [key for key in needed if key not in config]
     if absent:
         raise BackboneError(

@@ -50,7 +50,7 @@ class _ZipFile(io.FileIO):
         return super().read(-1 if size is None else size)
 
 
-class Checkpoint:
+class TorchCheckpoint:
     """An open checkpoint.
 
     Attributes:
@@ -135,7 +135,7 @@ class Checkpoint:
 
 
 @contextmanager
-def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+def open_checkpoint(path: Path) -> Iterator[TorchCheckpoint]:
     """Open a checkpoint written by `torch.save`, or by Lightning, which uses it.
 
     Raises:
@@ -154,7 +154,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
             raise damaged(path, f"it is not a complete zip: {_brief(error)}") from error
         file.opening = False
         with archive:
-            yield Checkpoint(path, archive)
+            yield TorchCheckpoint(path, archive)
 
 
 def as_dict(value: object) -> dict[str, object]:

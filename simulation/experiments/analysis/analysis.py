@@ -12,7 +12,7 @@ from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled, by_gr
 from simulation.experiments.analysis.subgroups import Groups
 from simulation.experiments.run_cells import Arm
 
-MEAN = "mean"
+MEAN_OF_VITALS = "mean"
 """Stands for the mean over vital signs instead of a vital's name."""
 
 
@@ -44,7 +44,7 @@ class Analysis:
         return found.at(VITAL_NAMES.index(vital), resampled.metrics.index(metric))
 
     def difference(
-        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+        self, arm: str, reference: str, metric: str, vital: str = MEAN_OF_VITALS, scope: str = ALL
     ) -> Interval:
         """Return a relative difference: the mean over seeds with its interval."""
         resampled = self.scopes[scope]
@@ -52,7 +52,7 @@ class Analysis:
         return found.at(_row(vital), resampled.metrics.index(metric))
 
     def seeds(
-        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+        self, arm: str, reference: str, metric: str, vital: str = MEAN_OF_VITALS, scope: str = ALL
     ) -> list[float]:
         """Return the relative difference of each seed."""
         resampled = self.scopes[scope]
@@ -80,4 +80,4 @@ def analyse(
 
 
 def _row(vital: str) -> int:
-    return (*VITAL_NAMES, MEAN).index(vital)
+    return (*VITAL_NAMES, MEAN_OF_VITALS).index(vital)

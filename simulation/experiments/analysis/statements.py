@@ -21,7 +21,7 @@ from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL
 from simulation.experiments.run_cells import Arm
 
-HEADLINE_METRICS = ("wql", "mae")
+SUMMARY_METRICS = ("wql", "mae")
 """The metrics of every summary; the full tables have all."""
 
 

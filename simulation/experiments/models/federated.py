@@ -13,7 +13,7 @@ from server.release.adapter_source import load_subject
 from server.runs.run_folder import ADAPTER_FOLDER, CONFIG_FILE, read_rounds
 from server.runs.run_reader import read_run
 from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
-from simulation.experiments.models.scoring import cohort_windows, forecast_device, score
+from simulation.experiments.models.scoring import cohort_windows, forecast_device, score_sites
 from simulation.progress import RunProgress
 from simulation.run import federate
 
@@ -39,7 +39,7 @@ def federated(cell: Cell, run: Path, set_status: SetStatus) -> CellResult:
     forecaster = ModelForecaster(subject.loaded.backbone, model)
     record = read_run(run, subject.adapter)
     return CellResult(
-        scores=score(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
+        scores=score_sites(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
         facts={
             "parameters": _parameters(config),
             "bytes": record.traffic().total,

@@ -30,7 +30,7 @@ from simulation.experiments.models.scoring import (
     cohort_windows,
     forecast_device,
     pooled_windows,
-    score,
+    score_sites,
 )
 from simulation.experiments.models.training_loop import Trained, train_rounds
 from simulation.pretraining import NANO_MODELS
@@ -42,7 +42,7 @@ def zero_shot(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
     loaded = load_backbone(cell.config.backbone)
     forecaster = ModelForecaster(loaded.backbone, loaded.model.to(forecast_device()))
     return CellResult(
-        score(cohort_windows(cell.config, cell.tested), lambda _name, _site: forecaster)
+        score_sites(cohort_windows(cell.config, cell.tested), lambda _name, _site: forecaster)
     )
 
 
@@ -58,7 +58,7 @@ def local(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
         done.append(_train(adapted.model, adapted.backbone, {name: site}, cell.config, set_status))
         return ModelForecaster(adapted.backbone, adapted.model)
 
-    scores = score(sites, trained_here)
+    scores = score_sites(sites, trained_here)
     facts: dict[str, float] = {
         "parameters": done[0].parameters,
         "bytes": 0,
@@ -204,7 +204,7 @@ def _scored(
 ) -> CellResult:
     forecaster = ModelForecaster(backbone, model)
     return CellResult(
-        scores=score(sites, lambda _name, _site: forecaster),
+        scores=score_sites(sites, lambda _name, _site: forecaster),
         facts={
             "parameters": trained.parameters,
             "bytes": trained.traffic,

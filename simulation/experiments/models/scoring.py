@@ -76,7 +76,7 @@ def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:
     )
 
 
-def score(
+def score_sites(
     sites: Mapping[str, SiteWindows], forecaster: Callable[[str, SiteWindows], Forecaster]
 ) -> dict[str, Evaluation]:
     """Score the test windows of every site.

@@ -23,7 +23,7 @@ from common.errors import UsageError
 from common.evaluation.baselines import Baseline, ExponentiallyWeightedMean, LastValue
 from common.evaluation.evaluate import LEVELS
 from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
-from simulation.experiments.models.scoring import cohort_windows, score
+from simulation.experiments.models.scoring import cohort_windows, score_sites
 
 _MEDIAN = LEVELS.index(0.5)
 _BANDS = tuple(round(100 * (1 - 2 * level)) for level in LEVELS[:_MEDIAN])
@@ -42,7 +42,7 @@ def exponential_mean(cell: Cell, _run: Path, _set_status: SetStatus) -> CellResu
 
 def _score_baseline(cell: Cell, baseline: Baseline) -> CellResult:
     sites = cohort_windows(cell.config)
-    return CellResult(score(sites, lambda _, site: baseline.fit(site.train)))
+    return CellResult(score_sites(sites, lambda _, site: baseline.fit(site.train)))
 
 
 def autoregressive(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
@@ -58,7 +58,7 @@ def exponential_smoothing(cell: Cell, _run: Path, set_status: SetStatus) -> Cell
 def _score_statistical(cell: Cell, name: str, set_status: SetStatus) -> CellResult:
     forecaster = statistical_forecaster(name)
     set_status("one fit a window")
-    scores = score(cohort_windows(cell.config), lambda _name, _site: forecaster)
+    scores = score_sites(cohort_windows(cell.config), lambda _name, _site: forecaster)
     return CellResult(scores, {"fits_failed": len(forecaster.failures)})
 
 

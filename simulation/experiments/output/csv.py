@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common.atomic_io import write_text
 from common.data.site_table import VITAL_NAMES
-from simulation.experiments.analysis.analysis import MEAN, Analysis
+from simulation.experiments.analysis.analysis import MEAN_OF_VITALS, Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled
 from simulation.experiments.run_cells import Arm
 
@@ -98,8 +98,8 @@ def _differences(arm: Arm, other: Arm, where: _Where, resampled: Resampled) -> I
     by_seed = resampled.relative(arm.name, other.name)  # [1 + B, S, V + 1, M]
     seeds = max(arm.results, other.results, key=len)
     found = resampled.intervals(by_seed.mean(axis=1))
-    for place, vital in enumerate((*VITAL_NAMES, MEAN)):
-        if vital != MEAN and not resampled.present[place]:
+    for place, vital in enumerate((*VITAL_NAMES, MEAN_OF_VITALS)):
+        if vital != MEAN_OF_VITALS and not resampled.present[place]:
             continue
         for column, metric in enumerate(resampled.metrics):
             about = {**where, "vital": vital, "metric": metric, "against": other.name}

@@ -26,7 +26,7 @@ from common.reporting.phrasing import VITAL_LABELS, number
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import (
-    HEADLINE_METRICS,
+    SUMMARY_METRICS,
     cost_texts,
     seed_range,
 )
@@ -89,7 +89,7 @@ def write_experiment(
 def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
     reference = analysis.references[0]
     figures = []
-    for metric in HEADLINE_METRICS:
+    for metric in SUMMARY_METRICS:
         label = METRICS[metric].label
         rows = {
             short(arm): analysis.difference(arm, reference, metric).to_json()
@@ -119,17 +119,17 @@ def _arms_section(analysis: Analysis, figures: Sequence[Figure]) -> Section:
 
 
 def _difference_table(analysis: Analysis, reference: str) -> Table:
-    header = ["Arm", *(METRICS[metric].label for metric in HEADLINE_METRICS)]
-    header += [f"{METRICS[metric].label}, range of seeds" for metric in HEADLINE_METRICS]
+    header = ["Arm", *(METRICS[metric].label for metric in SUMMARY_METRICS)]
+    header += [f"{METRICS[metric].label}, range of seeds" for metric in SUMMARY_METRICS]
     rows = [
         Row(
             short(arm),
             [
                 *(
                     difference(analysis.difference(arm, reference, metric).to_json())
-                    for metric in HEADLINE_METRICS
+                    for metric in SUMMARY_METRICS
                 ),
-                *(seed_range(analysis, arm, reference, metric) for metric in HEADLINE_METRICS),
+                *(seed_range(analysis, arm, reference, metric) for metric in SUMMARY_METRICS),
             ],
         )
         for arm in analysis.arms
@@ -141,7 +141,7 @@ def _difference_table(analysis: Analysis, reference: str) -> Table:
 def _sites_section(analysis: Analysis) -> Section:
     reference = analysis.references[0]
     tables = []
-    for metric in HEADLINE_METRICS:
+    for metric in SUMMARY_METRICS:
         rows = [
             Row(
                 short(arm),

@@ -9,7 +9,7 @@ from common.reporting.phrasing import NOTHING
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL
 from simulation.experiments.analysis.statements import (
-    HEADLINE_METRICS,
+    SUMMARY_METRICS,
     cost_texts,
     difference_text,
     seed_range,
@@ -53,12 +53,12 @@ def _about(analysis: Analysis) -> str:
 
 def _arms(analysis: Analysis) -> list[str]:
     reference = analysis.references[0]
-    header = ["", *(METRICS[metric].label for metric in HEADLINE_METRICS), "seeds' WQL"]
+    header = ["", *(METRICS[metric].label for metric in SUMMARY_METRICS), "seeds' WQL"]
     header += ["trained", "exchanged", "s"]
-    lines = [_line(header), f"|---|{'---|' * len(HEADLINE_METRICS)}---|--:|--:|--:|"]
+    lines = [_line(header), f"|---|{'---|' * len(SUMMARY_METRICS)}---|--:|--:|--:|"]
     for name, arm in analysis.arms.items():
         cells = [
-            *(_difference(analysis, name, reference, metric, ALL) for metric in HEADLINE_METRICS),
+            *(_difference(analysis, name, reference, metric, ALL) for metric in SUMMARY_METRICS),
             NOTHING if name == reference else seed_range(analysis, name, reference, "wql"),
             *cost_texts(arm),
         ]

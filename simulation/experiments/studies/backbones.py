@@ -10,7 +10,7 @@ from common.backbones.catalog import packaged_backbones, short_name
 from common.config.run_config import RunConfig
 from common.reporting.components import Part, Row, Section, Table, difference, short
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.statements import HEADLINE_METRICS, against, seed_range
+from simulation.experiments.analysis.statements import SUMMARY_METRICS, against, seed_range
 from simulation.experiments.cell_cache import Cell
 from simulation.experiments.experiment import Experiment, Study, StudySummary
 from simulation.experiments.models.registry import LAST_VALUE
@@ -58,7 +58,7 @@ def summarise_backbones(analysis: Analysis) -> StudySummary:
             [
                 *(
                     difference(analysis.difference(tuned, alone, metric).to_json())
-                    for metric in HEADLINE_METRICS
+                    for metric in SUMMARY_METRICS
                 ),
                 seed_range(analysis, tuned, alone, "wql"),
             ],

@@ -21,7 +21,7 @@ from client.training.random_source import Randomness
 from common.backbones.lora import adapted_backbone, lora_parameters
 from common.config.run_config import PrivacyConfig, RunConfig, TrainConfig
 from common.data.windows import Windows
-from simulation.attacks.membership import SETTINGS
+from simulation.attacks.membership import ATTACK_SETTINGS
 from simulation.attacks.worlds import make_worlds, scratch_folder
 from tests.client.training.linear_backbone import LinearBackbone, linear_model, linear_windows
 
@@ -133,7 +133,7 @@ def test_so_it_is_from_the_table_to_the_bytes_that_leave(tiny_bolt: Path) -> Non
     """The whole path with sampling, over a table and the same table without one patient."""
     runs, patients = 160, 3
     settings = {
-        **SETTINGS,
+        **ATTACK_SETTINGS,
         "backbone": str(tiny_bolt),
         "train.steps": STEPS,
         "privacy.noise-multiplier": SIGMA,

@@ -16,8 +16,8 @@ from simulation.experiments.cell_cache import (
     CellResult,
     SiteSettings,
     cell_key,
-    read_result,
-    write_result,
+    read_cell,
+    write_cell,
 )
 from simulation.experiments.models.registry import METHODS
 from simulation.experiments.run_cells import CellProgress, run_cell
@@ -59,7 +59,7 @@ def test_the_key_follows_what_decides_the_numbers_and_nothing_else(
 def test_keys_of_earlier_releases_are_still_found(
     method: str, options: dict[str, Value], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A failure means that every cached cell is lost; raise `FORMAT` if results change."""
+    """A failure means that every cached cell is lost; raise `CELL_FORMAT` if results change."""
     digests = {"ccu": "0f" * 32, "micu": "1e" * 32}
     monkeypatch.setattr(cell_cache, "table_digests", lambda _data: digests)
     config = RunConfig.parse({"data": "cohort", "windows.context": 24})
@@ -86,8 +86,8 @@ def test_a_baseline_ignores_the_seed_and_the_training(quick: RunConfig) -> None:
 
 def test_a_result_is_read_back_without_patient_ids(tmp_path: Path) -> None:
     result = CellResult({"ccu": evaluation([1.0, 2.0])}, {"bytes": 8}, {"seconds": 0.5})
-    write_result(tmp_path / "cell", {"method": "x"}, result)
-    back = read_result(tmp_path / "cell")
+    write_cell(tmp_path / "cell", {"method": "x"}, result)
+    back = read_cell(tmp_path / "cell")
     assert back is not None
     assert (back.facts, back.measured) == (result.facts, result.measured)
     assert back.scores["ccu"].patient_ids == ("0", "1")
@@ -103,7 +103,7 @@ def test_a_damaged_cell_is_run_again(quick: RunConfig, tmp_path: Path, damage: s
     (file,) = tmp_path.glob(f"cells/*/{damage}")
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
-    assert read_result(file.parent) is None
+    assert read_cell(file.parent) is None
     progress = CellProgress.silent()
     again = run_cell(cell, tmp_path, progress)
     assert progress.computed

@@ -16,7 +16,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from common.backbones.base import ModelForecaster
 from common.backbones.chronos import token_sampling
-from common.backbones.chronos.chronos_t5 import SAMPLES, SEED, ChronosT5
+from common.backbones.chronos.chronos_t5 import SAMPLED_PATHS, SEED, ChronosT5
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
 from common.data.site_table import VITALS
@@ -185,7 +185,7 @@ def test_forecasts_equal_the_packages_own(tiny_t5: Path, adapter: bool) -> None:
     for row in torch.from_numpy(((context - offset) / floor).astype(np.float32)):
         torch.manual_seed(SEED)
         quantiles, _ = pipeline(tiny_t5, model).predict_quantiles(
-            row[None], 6, list(LEVELS), num_samples=SAMPLES, top_k=0
+            row[None], 6, list(LEVELS), num_samples=SAMPLED_PATHS, top_k=0
         )
         theirs.append(quantiles[0].numpy())
     ours = ModelForecaster(T5, model).forecast(context, vital, 6)

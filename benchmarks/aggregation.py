@@ -1,16 +1,16 @@
-"""What the aggregation rules cost: processor time and peak memory by the number of sites.
+"""Cost of the aggregation rules: processor time and peak memory by the number of sites.
 
     python benchmarks/aggregation.py [--sites 5 50 500] [--rules fedavg svd ...] [--scratch DIR]
 
 The adapters are as large as those of chronos-bolt-base at rank 8: 12 + 12 layers, 768 wide, 1.5
-million numbers, 6 MB each. They are on disk, as in a reply store, 3 GB for 500 sites, and each
-case runs in a process of its own on one thread; its time is the processor's. Memory is the peak of
-that process above one that decodes a single adapter and aggregates nothing. Prints a table of
-ratios to FedAvg of the fewest sites.
+million numbers, 6 MB each. They are on disk, like the replies of a round: 3 GB for 500 sites. Each
+case runs in a process of its own on one thread and is measured in processor time. Memory is the
+peak of that process above one that decodes a single adapter and aggregates nothing. Prints a table
+of ratios to FedAvg with the fewest sites.
 
-FedAvg and FFA hold sums alone. The other rules work through blocks of layers and read every site
-once a block. Median and trimmed mean hold a block of all sites, of bounded size; the distances of
-Krum take sites x sites numbers, and its time grows with the square of the sites.
+FedAvg and FFA hold only sums. The other rules process blocks of layers and read every site once per
+block. Median and trimmed mean hold a block of all sites, of bounded size; Krum's distances take
+sites x sites numbers, and its time grows with the square of the sites.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from server.rounds.reply_store import ReplyStore
 
 WIDTH, LAYERS, RANK = 768, 12, 8
 FEW = 10
-"""Up to so many sites a case is measured three times."""
+"""Up to this many sites a case is measured three times."""
 
 
 class Cost(NamedTuple):
-    """A case: seconds, and peak bytes of its process."""
+    """Cost of a case: processor seconds, and peak bytes of its process."""
 
     seconds: float
     peak: int
 
 
 def main() -> None:
-    """Measure every case and print the table; or be the process of one case."""
+    """Measure all cases and print the table; with ``--case``, run one case."""
     parser = argparse.ArgumentParser(description="The aggregation rules' time and memory.")
     parser.add_argument("--sites", type=int, nargs="+", default=[5, 50, 500])
     parser.add_argument("--rules", nargs="+", default=list(RULES))
-    parser.add_argument("--scratch", type=Path, help="where the adapters lie; default: temporary")
+    parser.add_argument("--scratch", type=Path, help="folder of the adapters; default: temporary")
     parser.add_argument("--case", nargs=2, metavar=("RULE", "SITES"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:
@@ -85,7 +85,7 @@ def in_a_process(rule: str, sites: int, scratch: Path) -> Cost:
 
 
 def run_case(rule: str, sites: int, scratch: Path) -> Cost:
-    """Aggregate the first adapters of the scratch folder; this process measures itself."""
+    """Aggregate the first adapters of the scratch folder and measure this process."""
     if rule == "write":
         write_adapters(sites, scratch)
         return Cost(0.0, 0)
@@ -102,7 +102,7 @@ def run_case(rule: str, sites: int, scratch: Path) -> Cost:
 
 
 def time_rule(rule: str, store: ReplyStore, previous: Adapter) -> float:
-    """Return the processor's seconds of one aggregation, reading the adapters included."""
+    """Return the processor seconds of one aggregation, including reading the adapters."""
     weights = {site: 1.0 + place % 7 for place, site in enumerate(store)}
     started = time.process_time()
     aggregate(rule, store, weights, previous, None, AggregationConfig())
@@ -132,7 +132,7 @@ def store_of(sites: int, scratch: Path, shared: Adapter | None) -> ReplyStore:
 
 
 def write_adapters(count: int, scratch: Path) -> None:
-    """Write adapters that lie around one, as a round's training leaves them."""
+    """Write adapters that scatter around one, as after a round of training."""
     random = np.random.default_rng(0)
     first = random_tensors(random, 1.0)
     for index in range(count):
@@ -153,7 +153,7 @@ def random_tensors(random: np.random.Generator, scale: float) -> dict[str, np.nd
 
 
 def layer_names() -> Iterator[str]:
-    """Give the layers that chronos-bolt-base adapts with lora.scope = attention."""
+    """Yield the layers that chronos-bolt-base adapts with lora.scope = attention."""
     for layer in range(LAYERS):
         for projection in "qkvo":
             yield f"encoder.block.{layer}.layer.0.SelfAttention.{projection}"
@@ -164,7 +164,7 @@ def layer_names() -> Iterator[str]:
 
 
 def file_of(index: int, scratch: Path) -> Path:
-    """Return where an adapter lies."""
+    """Return the path of an adapter."""
     return scratch / f"{index}.safetensors"
 
 
@@ -175,7 +175,7 @@ def table(
     reference: Cost,
     baseline: int,
 ) -> Iterator[str]:
-    """Give the lines of the table."""
+    """Yield the lines of the table."""
     labels = [f"{sites} sites" for sites in counts]
     heads = " | ".join([*labels, *(f"{label}, MB" for label in labels)])
     yield f"| time / that of fedavg with {counts[0]} sites; peak memory | {heads} |"

@@ -1,11 +1,11 @@
-"""Table of what each attack on a site's promise gained before it was guarded against, and now.
+"""Table of the gain of each attack on a site, before the site was guarded and now.
 
     python benchmarks/attacks.py
 
-"Now" is measured in this run: against the gate with the policy that is shipped, or by the attack
-tests of `tests/attacks`, which are run. "Before" is of commit 8afdcb1: the adapter's
-channels as measured there once, the rest as the audit of that code reported it. The table is
-that of docs/results/attacks.md.
+"Now" is measured in this run: against the gate with the shipped policy, or by the attack tests of
+`tests/attacks`, which are run. "Before" refers to commit 8afdcb1: the adapter's channels were
+measured there once, the rest is from the audit of that code. The table is that of
+docs/results/attacks.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -50,10 +50,10 @@ class Row:
     """One attack.
 
     Attributes:
-        kind: what is attacked.
-        attack: what is tried.
-        before: gained on commit 8afdcb1.
-        now: gained in this run.
+        kind: target of the attack.
+        attack: the attempt.
+        before: gain on commit 8afdcb1.
+        now: gain in this run.
     """
 
     kind: str
@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def by_numbers() -> Iterator[Row]:
-    """Clipping and the budget."""
+    """Yield the attacks on clipping and on the budget."""
     yield Row(
         "one patient's gradient",
         "settings so small that squares vanish (alpha 1e-22, clip norm 1e-30), 80 orders tried",
@@ -91,7 +91,7 @@ def by_numbers() -> Iterator[Row]:
 
 
 def largest_part() -> float:
-    """The longest clipped gradient, in clip norms, over 40 orders of magnitude either way."""
+    """Return the longest clipped gradient, in clip norms, over 80 orders of magnitude."""
     longest = 0.0
     for exponent in range(-40, 41):
         for clip in (1e-30, 1e-20, 0.05, 1.0, 1e20):
@@ -104,7 +104,7 @@ def largest_part() -> float:
 
 
 def runs_within_budget(epsilon: float) -> tuple[int, float]:
-    """Return the number of runs of an epsilon that the shipped budget admits, and their epsilon."""
+    """Return the number of runs at an epsilon that the shipped budget admits, and their total."""
     plan = plan_of(RunConfig(privacy=PrivacyConfig(epsilon=epsilon)))
     run = plan.remaining(1)
     budget = BudgetFilter(SHIPPED.budget_epsilon, SHIPPED.budget_delta)
@@ -115,7 +115,7 @@ def runs_within_budget(epsilon: float) -> tuple[int, float]:
 
 
 def at_the_gate(folder: Path) -> Iterator[Row]:
-    """Attacks of a coordinator or an app on a site whose policy asks for privacy."""
+    """Yield attacks of a coordinator or an app on a site whose policy requires privacy."""
     site = make_gated_site(folder, Path(BACKBONE), folder / "none", {})
     joins = {answer(site, windows) for windows in WINDOWS}
     yield Row(
@@ -158,23 +158,23 @@ WINDOWS: tuple[Mapping[str, Any], ...] = (
 
 
 def answer(site: GatedSite, windows: Mapping[str, Any]) -> str:
-    """All that a site says when it joins a run with such windows."""
+    """Return a site's whole reply to the join request of a run with such windows."""
     site.use(**windows)
     said = site.gate._send_node_join(site.request(site.ask("query")), {"kind": "query"})
     return str({name: dict(record) for name, record in said.content.config_records.items()})
 
 
 def failure(site: GatedSite, code: int) -> str:
-    """Return the error that leaves in the place of an app's own."""
-    request = site.ask("train")
-    sent = site.passed(request, Message(Error(code=code, reason="x"), reply_to=request))
+    """Return the error that the site sends instead of the app's own."""
+    question = site.ask("train")
+    sent = site.passed(question, Message(Error(code=code, reason="x"), reply_to=question))
     return f"{sent.error.code} {sent.error.reason}"
 
 
 def settings_accepted() -> tuple[int, int]:
-    """Return how many settings beyond the policy's values are accepted, of how many tried."""
+    """Return how many settings beyond the policy's values are accepted, and how many are tried."""
     flat = RunConfig().flat()
-    # -1 is the one noise seed that a site takes.
+    # -1 is the only noise seed that a site accepts.
     tried: dict[str, Value] = {key: "other" if kind is str else -1 for key, kind in GUARDED.items()}
     tried["privacy.noise-seed"] = 7
     changed = ({**flat, key: value} for key, value in tried.items())
@@ -183,7 +183,7 @@ def settings_accepted() -> tuple[int, int]:
 
 
 def by_the_adapter() -> Iterator[Row]:
-    """Channels beside the numbers of an adapter of 2,688 numbers in nine layers."""
+    """Yield the channels beside the numbers of an adapter of 2,688 numbers in nine layers."""
     for name, channel in CHANNELS.items():
         before = 0 if name in REFUSED_BEFORE else channel.bits
         yield Row("the adapter's message", name, counted(before), bits(len(told(channel))))
@@ -204,14 +204,14 @@ TESTED: tuple[tuple[str, str, str, str], ...] = (
 
 
 def by_tests() -> Iterator[Row]:
-    """Attacks that take processes, keys and files: the attack tests, run here."""
+    """Yield the attacks that need processes, keys and files, by running the attack tests."""
     for kind, attack, before, names in TESTED:
         files = [REPOSITORY / "tests" / "attacks" / name for name in names.split()]
         yield Row(kind, attack, before, verdict(files))
 
 
 def verdict(files: Sequence[Path]) -> str:
-    """Run files of attack tests; the attacks gain nothing if all tests pass."""
+    """Run files of attack tests; the gain is nothing if all of them pass."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     passed = re.search(r"(\d+) passed", done.stdout)
@@ -222,7 +222,7 @@ def verdict(files: Sequence[Path]) -> str:
 
 
 def bits(answers: int) -> str:
-    """The bits that so many different answers can tell."""
+    """Return the bits that this many different replies can carry."""
     return counted(round(math.log2(answers))) if answers else "nothing leaves"
 
 

@@ -1,11 +1,11 @@
-"""How long the extraction of hourly vitals takes, against `gzip -dc` alone and plain pandas.
+"""Time of the extraction of hourly vitals, compared with `gzip -dc` alone and plain pandas.
 
     python benchmarks/extract.py --rows 20000000
 
-makes a CHARTEVENTS.csv.gz of so many rows, then times in one run, each in a process of its own:
-`gzip -dc` (which does nothing but unpack), our extraction (one streaming pass and the hourly means)
-and a chunked pandas reader that does the same. The means of both must agree. Seconds are wall time
-without the start of the interpreter and imports; peak memory is the whole process's.
+Makes a CHARTEVENTS.csv.gz with this many rows, then times in one run, each in a process of its own:
+`gzip -dc` (which only decompresses), our extraction (one streaming pass and the hourly means) and a
+chunked pandas reader that does the same. The means of both must agree. Seconds are wall time
+without the start of the interpreter and imports; peak memory is that of the whole process.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ _AGREEMENT = 1e-4
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one contender took.
+    """Cost of one contender.
 
     Attributes:
         seconds: wall time.
-        cpu_seconds: processor time of all its threads, start of the interpreter included.
-        peak_mb: largest resident memory; None for gzip, whose own few megabytes hide behind those
-            of the process that started it.
+        cpu_seconds: processor time of all its threads, including the start of the interpreter.
+        peak_mb: largest resident memory; None for gzip, whose few megabytes are below those of the
+            process that started it.
     """
 
     seconds: float
@@ -56,7 +56,7 @@ class Measurement:
 
 
 def main() -> int:
-    """Run the comparison; the exit code is 1 where ours and pandas disagree."""
+    """Run the comparison; return exit code 1 if ours and pandas disagree."""
     arguments = _arguments()
     if arguments.contender:
         _run_contender(arguments.contender, arguments.folder, arguments.out)
@@ -89,7 +89,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--charted-order",
         action="store_true",
-        help="rows in charted order: smaller, harder to beat",
+        help="rows in charted order: a smaller file, harder to beat",
     )
     # How this script calls itself for the contenders.
     parser.add_argument("--contender", choices=("ours", "pandas"), help=argparse.SUPPRESS)
@@ -167,7 +167,7 @@ def _table(best: dict[str, Measurement]) -> Table:
 
 
 def _difference(folder: Path) -> float:
-    """Return the largest difference of a mean; infinite where the rows or gaps differ."""
+    """Return the largest difference of a mean; infinite if the rows or gaps differ."""
     keys = ["patient_id", "stay_id", "step"]
     ours, theirs = (
         pd.read_parquet(folder / f"{name}.parquet").sort_values(keys, ignore_index=True)

@@ -1,9 +1,10 @@
-"""A believable CHARTEVENTS.csv.gz of any number of rows, with the small tables that go with it.
+"""Generator of a realistic CHARTEVENTS.csv.gz of any size, with the small tables it needs.
 
-What drives the cost of a pass is like the real table: about 100 bytes a row, one row in six a vital
-sign, both generations of item ids, quoted texts with commas, empty ICUSTAY_ID, error flags and
-exact duplicates. By default the rows of a hundred stays are mixed, which compresses to about 26
-bytes a row; in charted order it is 12, which `gzip -dc` unpacks faster: the harder comparison.
+The properties that determine the cost of a pass are those of the real table: about 100 bytes a row,
+one row in six a vital sign, both generations of item ids, quoted texts with commas, empty
+ICUSTAY_ID, error flags and exact duplicates. By default the rows of a hundred stays are mixed,
+which compresses to about 26 bytes a row. In charted order it is 12, which `gzip -dc` unpacks
+faster: the harder comparison.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class _Item:
-    """A vital's item ids in the two record systems, and what is charted under them."""
+    """Item ids of a vital in the two record systems, and its distribution and unit."""
 
     carevue: int
     metavision: int
@@ -57,13 +58,13 @@ _VITALS = (
 def write_mimic_folder(
     folder: Path, rows: int, *, charted_order: bool = False, seed: int = 0
 ) -> None:
-    """Write ICUSTAYS.csv, ADMISSIONS.csv and CHARTEVENTS.csv.gz, one ICU stay a patient.
+    """Write ICUSTAYS.csv, ADMISSIONS.csv and CHARTEVENTS.csv.gz, one ICU stay per patient.
 
     Args:
-        folder: where to; made if absent.
+        folder: output folder; created if absent.
         rows: rows of CHARTEVENTS, rounded up to whole stays of `ROWS_PER_STAY`.
-        charted_order: whether rows lie in the order of stays and chart times.
-        seed: of everything drawn.
+        charted_order: True to sort rows by stay and chart time.
+        seed: seed of everything drawn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stays = -(-rows // ROWS_PER_STAY)
@@ -175,7 +176,7 @@ def _units() -> list[str | None]:
 
 
 def _with_duplicates(rng: np.random.Generator, table: pa.Table) -> pa.Table:
-    # In place of other rows, so that the number of rows stays as asked.
+    # Instead of other rows, so that the number of rows is kept.
     rows = np.arange(len(table))
     twice = rng.random(len(table)) < 0.003
     rows[twice] = np.maximum(rows[twice] - 1, 0)

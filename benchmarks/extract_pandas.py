@@ -1,4 +1,4 @@
-"""The hourly vitals as a plain chunked pandas reader makes them, to compare time and outcome."""
+"""Hourly vitals by a plain chunked pandas reader, to compare time and result."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _KEYS = ["patient_id", "stay_id", "step"]
 
 
 def hourly_vitals_pandas(folder: Path) -> pd.DataFrame:
-    """Return what `hourly_vitals` returns with steps of 60 minutes, one ICU stay a patient.
+    """Return the result of `hourly_vitals` with steps of 60 minutes, one ICU stay per patient.
 
     Args:
-        folder: as made by `extract_data.write_mimic_folder`.
+        folder: a folder of `extract_data.write_mimic_folder`.
     """
     chunks = pd.read_csv(folder / "CHARTEVENTS.csv.gz", usecols=_COLUMNS, chunksize=_CHUNK_ROWS)
     rows = pd.concat([chunk[chunk["ITEMID"].isin(VITAL_ITEMS)] for chunk in chunks])

@@ -4,9 +4,9 @@
 
 Runs the federation with each backbone (by default those of the package, a few hundred thousand
 parameters each) on the same cohort with the same settings, evaluates each on the test patients and
-prints two Markdown tables: errors of heart rate and mean pressure; and the numbers that were
-trained, the bytes of an adapter on the wire and the median seconds of a round. A run that is
-already in DIR is evaluated again, not trained again.
+prints two Markdown tables: errors of heart rate and mean pressure; and trained parameters, bytes of
+an adapter on the wire and median seconds of a round. A run that is already in DIR is evaluated
+again, not trained again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.adapter.peft_io import load_peft_folder
-from common.backbones.catalog import CATALOG
+from common.backbones.catalog import packaged_backbones
 from common.config.run_config import RunConfig
 from server.release.evaluation import evaluate_run
 from server.runs.run_folder import read_rounds
@@ -31,7 +31,7 @@ VITALS = {"heart_rate": "HR", "mbp": "MBP"}
 
 
 class Result(NamedTuple):
-    """A run: its evaluation.json, its rounds, and how many numbers it trained."""
+    """A run: its evaluation.json, its rounds, and the number of trained parameters."""
 
     evaluation: dict[str, Any]
     rounds: list[dict[str, Any]]
@@ -40,9 +40,8 @@ class Result(NamedTuple):
 
 def main() -> None:
     """Run, evaluate and print."""
-    packaged = [name for name, entry in CATALOG.items() if entry.packaged]
     parser = argparse.ArgumentParser(description="Every family on one cohort.")
-    parser.add_argument("names", nargs="*", default=packaged)
+    parser.add_argument("names", nargs="*", default=packaged_backbones())
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/families"))
     parser.add_argument("--rounds", type=int, default=10)
@@ -67,7 +66,7 @@ def main() -> None:
 
 
 def error_table(results: dict[str, Result]) -> Iterator[str]:
-    """Give the lines of the table of errors; the last value's are the same for every family."""
+    """Yield the lines of the table of errors; the last value's are equal for all families."""
     first, *others = VITALS.values()
     metrics = list(METRICS.values())
     header = [f"{first} {metrics[0]}", *metrics[1:]]
@@ -83,13 +82,13 @@ def error_table(results: dict[str, Result]) -> Iterator[str]:
 
 
 def scores(result: Result, model: str) -> list[str]:
-    """Give one model's errors on the pooled test patients, by vital and metric."""
+    """Return a model's errors on the pooled test patients, by vital and metric."""
     vitals = result.evaluation["pooled"]["models"][model]["vitals"]
     return [f"{vitals[vital][metric]:#.4g}" for vital in VITALS for metric in METRICS]
 
 
 def cost_table(results: dict[str, Result]) -> Iterator[str]:
-    """Give the lines of the table of what a federation trained, sent and took."""
+    """Yield the lines of the table of trained parameters, bytes and seconds."""
     yield "| | parameters trained | adapter, kB a message | seconds a round |"
     yield "|---|--:|--:|--:|"
     for name, result in results.items():

@@ -1,14 +1,13 @@
-"""What the federation costs beside the training itself: wall time and bytes on the wire.
+"""Overhead of the federation over the training itself: wall time and bytes on the wire.
 
     python benchmarks/federation.py [--rounds 10] [--repeats 2] [--stays 400]
 
-Runs the in-process federation of five synthetic hospitals and, in turn with it, one plain loop of
-PEFT and torch that takes the same number of optimiser steps on the same windows, pooled. Both read
-the same site tables, cut the same windows and load the same backbone; the federation validates at
-every site and round, encodes, checks and averages on top. Then it compares a site's messages of a
-round, the one that it gets and the one that it sends, as Flower serialises them, with the raw bytes
-of the adapters in them. Prints ratios; the target is at most 1.10 for the time and 1.02 for the
-bytes.
+Alternates the in-process federation of five synthetic hospitals with a plain loop of PEFT and torch
+that takes the same number of optimiser steps on the same windows, pooled. Both read the same site
+tables, cut the same windows and load the same backbone; the federation also validates at every site
+and round, encodes, checks and averages. Then the messages that a site receives and sends in a
+round, as Flower serialises them, are compared with the raw bytes of the adapters in them. Prints
+ratios; the targets are at most 1.10 for the time and 1.02 for the bytes.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ def make_cohort(scratch: Path, stays: int) -> Path:
 
 
 def time_federation(config: RunConfig) -> tuple[float, int]:
-    """Return the seconds of a whole run and its optimiser steps at all sites."""
+    """Return the seconds of a whole run and the optimiser steps of all sites."""
     adapted_backbone.cache_clear()
     started = time.perf_counter()
     federate(config)
@@ -91,7 +90,7 @@ def time_federation(config: RunConfig) -> tuple[float, int]:
 
 
 def time_plain_loop(config: RunConfig, cohort: Path, steps: int) -> float:
-    """Return the seconds of the same steps without any federation."""
+    """Return the seconds of the same steps without a federation."""
     started = time.perf_counter()
     settings = config.windows.settings()
     windows = pool_windows(
@@ -119,9 +118,9 @@ def time_plain_loop(config: RunConfig, cohort: Path, steps: int) -> float:
 
 
 def wire_ratio(config: RunConfig, dtype: WireDtype) -> float:
-    """Return the bytes of a site's two messages a round over those of the raw adapters in them.
+    """Return the bytes of a site's two messages per round over those of the raw adapters in them.
 
-    The server's carries the adapter and names site and round; the site's also has its report.
+    The server's has the adapter, the site and the round; the site's also has its report.
     """
     adapter = adapted_backbone(config.backbone, config.lora, torch.device("cpu")).adapter()
     third = 1 / 3  # as long in print as any measured number

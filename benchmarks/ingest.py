@@ -1,11 +1,11 @@
-"""How fast `client ingest` reads a hospital's long table, against a chunked pandas reader.
+"""Speed of `client ingest` on a hospital's long table, compared with a chunked pandas reader.
 
     python benchmarks/ingest.py --rows 20000000
 
-makes an observations.csv.gz of so many rows in no order, one in twenty a duplicate and half of them
-of other codes, then times in one run, each in a process of its own: our ingest, from the file to
-the site table on disk, and a pandas reader that makes the same hourly means (and neither splits,
-checks nor writes them). The means must agree. Seconds are wall time without the start of the
+Makes an observations.csv.gz with this many unordered rows, one in twenty a duplicate and half of
+them of other codes, then times in one run, each in a process of its own: our ingest, from the file
+to the site table on disk, and a pandas reader that computes the same hourly means (and does not
+split, check or write them). The means must agree. Seconds are wall time without the start of the
 interpreter.
 """
 
@@ -59,14 +59,14 @@ min-hours = 0
 
 @dataclass(frozen=True)
 class Measurement:
-    """Wall seconds and largest resident memory of one contender."""
+    """Cost of one contender: wall seconds and largest resident memory."""
 
     seconds: float
     peak_mb: float
 
 
 def main() -> int:
-    """Run the comparison; the exit code is 1 where ours and pandas disagree."""
+    """Run the comparison; return exit code 1 if ours and pandas disagree."""
     arguments = _arguments()
     if arguments.contender:
         _contend(arguments.contender, arguments.folder, arguments.memory_gb)
@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def write_table(folder: Path, rows: int, seed: int = 0) -> int:
-    """Write observations.csv.gz and mapping.toml; return how many rows it has."""
+    """Write observations.csv.gz and mapping.toml; return the number of rows."""
     rng = np.random.default_rng(seed)
     text = _MAPPING + "".join(f'[vitals.{v.name}]\ncodes = ["{v.short}"]\n' for v in VITALS)
     (folder / "mapping.toml").write_text(text)
@@ -133,7 +133,7 @@ def write_table(folder: Path, rows: int, seed: int = 0) -> int:
 
 
 def hourly_pandas(path: Path) -> pd.DataFrame:
-    """The hourly means as a plain chunked pandas reader makes them."""
+    """Return the hourly means, by a plain chunked pandas reader."""
     names = dict(zip((v.short for v in VITALS), VITAL_NAMES, strict=True))
     chunks = pd.read_csv(path, chunksize=_PANDAS_ROWS)
     rows = pd.concat([chunk[chunk["code"].isin(list(names))] for chunk in chunks])
@@ -213,7 +213,7 @@ def _table(measured: dict[str, Measurement], rows: int) -> Table:
 
 
 def _difference(folder: Path) -> float:
-    """Return the largest difference of a mean; infinite where the rows or gaps differ."""
+    """Return the largest difference of a mean; infinite if the rows or gaps differ."""
     ours = pd.read_parquet(folder / "out" / "sites" / "bench.parquet")
     ours = ours[ours[list(VITAL_NAMES)].notna().any(axis=1)]
     theirs = pd.read_parquet(folder / "pandas.parquet")

@@ -1,17 +1,17 @@
-"""What a private step costs beside a plain LoRA step: time and peak memory, in ratios.
+"""Cost of a private step relative to a plain LoRA step: time and peak memory, as ratios.
 
     python benchmarks/private_step.py [--backbone chronos-bolt-nano] [--patients 16] [--windows 16]
                                       [--repeats 9]
 
-A step of each kind takes the same windows of the same patients. Times are interleaved, plain and
-the other in turn, and the median of the pairs' ratios is printed. Memory is the peak of a process
-that takes steps of one kind alone, above one that has only loaded the model; medians of five.
+Steps of all kinds use the same windows of the same patients. Plain steps and the others alternate,
+and the median of the pairs' time ratios is printed. Memory is the peak of a process that takes
+steps of one kind only, above one that has only loaded the model; medians of five.
 
     plain           the mean loss of all windows, AdamW: `client.training.adapter_training`'s step
     A and B         this project's hooks: gradients per patient, clipped and noised
     B (FFA-LoRA)    the same with A frozen; its plain step trains both, as without privacy
     opacus hooks    Opacus' GradSampleModule for gradients per window, folded and clipped here
-    one at a time   a backward pass a window: the obvious way
+    one at a time   one backward pass per window: the naive way
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Step = Callable[[], None]
 
 
 def main() -> None:
-    """Measure every kind and print the table."""
+    """Measure all kinds and print the table."""
     parser = argparse.ArgumentParser(description="The cost of a private step.")
     parser.add_argument("--backbone", default="chronos-bolt-nano")
     parser.add_argument("--patients", type=int, default=16)
@@ -141,7 +141,7 @@ def random_batch(adapted: AdaptedBackbone, count: int) -> Batch:
 
 
 def plain_step(adapted: AdaptedBackbone, batch: Batch) -> None:
-    """One step as `client.training.adapter_training` takes it, with a rate that moves nothing."""
+    """Take a step of `client.training.adapter_training` with a learning rate of 0."""
     with trained_parameters(adapted.model, "ab") as named:
         parameters = [parameter for _, parameter in named]
         optimiser = torch.optim.AdamW(parameters, lr=0.0, foreach=True)
@@ -153,7 +153,7 @@ def plain_step(adapted: AdaptedBackbone, batch: Batch) -> None:
 
 
 def private_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw, trained: str) -> None:
-    """One step as `client.training.dpsgd` takes it."""
+    """Take a step of `client.training.dpsgd`."""
     with trained_parameters(adapted.model, trained) as named:
         drawn = sum_clipped(
             adapted.model, adapted.backbone, batch, named, draw, CLIP, len(draw.rows)
@@ -162,7 +162,7 @@ def private_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw, trained: st
 
 
 def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
-    """Opacus' gradients per window, folded into patients and clipped as ours."""
+    """Take a step with Opacus' gradients per window, summed by patient and clipped as ours."""
     wrapped = opacus_model(adapted)
     loss = adapted.backbone.window_loss(wrapped, batch).sum() * draw.patients / len(draw.rows)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -181,7 +181,7 @@ def opacus_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
 
 @cache
 def opacus_model(adapted: AdaptedBackbone) -> PeftModel:
-    """Return a copy of the model with Opacus' hooks on it, made once: they are no step's cost."""
+    """Return a copy of the model with Opacus' hooks, cached so that no step includes its cost."""
     from opacus.grad_sample import GradSampleModule
 
     model: PeftModel = deepcopy(adapted.model)
@@ -193,7 +193,7 @@ def opacus_model(adapted: AdaptedBackbone) -> PeftModel:
 
 
 def slow_step(adapted: AdaptedBackbone, batch: Batch, draw: Draw) -> None:
-    """A backward pass a window."""
+    """Take a step with one backward pass per window."""
     with trained_parameters(adapted.model, "ab") as named:
         weights = [weight for _, weight in named]
         folded = [torch.zeros((draw.patients, *weight.shape)) for weight in weights]

@@ -1,18 +1,18 @@
-"""What a round costs a site beside the training, by phase: the app forked warm, or started cold.
+"""Overhead of a round at a site, by phase, with the app forked warm or started cold.
 
     python benchmarks/site_round.py [--rounds 5] [--stays 400]
 
-Provisions a coordinator and one site by deploy/certs, starts them by the commands that the
-containers run, with TLS and keys on loopback, and trains the default backbone for a few rounds:
-first with `python -m client app`, which forks the app from a process that has torch loaded, then by
-Flower's own `flower-superexec`, with a new process for each message. The overhead of a round is its
-wall time at the server less the site's validation and training. Its phases, from the line that the
-app writes into the site's own log:
+Provisions a coordinator and one site with deploy/certs, starts them with the commands of the
+containers, with TLS and keys on loopback, and trains the default backbone for a few rounds: first
+with `python -m client app`, which forks the app from a process that has loaded torch, then with
+Flower's own `flower-superexec`, which starts a process for each message. The overhead of a round is
+its wall time at the server minus the site's validation and training. Its phases, from the app's
+line in the site's log:
 
-    start      start of the process, imports, fetching of the message
-    model      loading of the backbone, its digest, the adapter
-    table      reading of the site table, cutting into windows
-    messages   the rest: announcing, transfer and polling on both sides, gate, averaging, checkpoint
+    start      start of the process, imports, fetching the message
+    model      loading the backbone, its digest, the adapter
+    table      reading the site table, cutting windows
+    messages   the rest: announcement, transfer and polling, gate, averaging, checkpoint
 
 Prints the medians over the rounds and the ratio of the two; the target is at most 8 s.
 """
@@ -107,7 +107,7 @@ def measure(coordinator: Coordinator, table: Path, how: str, rounds: int) -> dic
 
 @contextmanager
 def cold(site: Site, log: Path) -> Iterator[None]:
-    """Run Flower's own process that asks the node for work."""
+    """Run Flower's own process that polls the node for tasks."""
     node = load_site_config(site.config).node
     ca = local_api_ca(node)
     command = [str(executable("flower-superexec")), "--runtime-api-address", str(node.client_api)]
@@ -126,14 +126,14 @@ def cold(site: Site, log: Path) -> Iterator[None]:
 
 
 def settle(site: Site) -> None:
-    """Let the policy know the table's rule."""
+    """Write the table's rule into the policy."""
     rule = read_site_table(site.table).info.cohort_rule
     text = site.policy.read_text()
     site.policy.write_text(text.replace('"random walks"', json.dumps(rule)))
 
 
 def phases(line: str) -> dict[str, float]:
-    """Read the phases of a round from a line of the app's log; empty where it is another line."""
+    """Return the phases of a round from a line of the app's log; empty for any other line."""
     said = re.search(r"round \d+: (start .*)", line)
     return {n: float(s) for n, s in re.findall(r"(\w+) ([\d.]+) s", said[1])} if said else {}
 

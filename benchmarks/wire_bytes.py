@@ -1,11 +1,11 @@
-"""How many bytes leave a site: what its gate sends and its audit log states, message by message.
+"""Bytes that leave a site, by message: as sent by its gate and recorded in its audit log.
 
     python benchmarks/wire_bytes.py [--backbone NAME] [--ranks 2 8 16]
 
-A network of the size of amazon/chronos-bolt-small is made with random weights (the bytes depend on
-names and shapes alone; give --backbone for weights that are here). A site's answers are made as
-`client.app.client_app` makes them and passed through the real gate with the policy of deploy/site,
-widened by what a site has to add itself. Printed are the tables of deploy/governance/data-flow.md.
+Makes a network of the size of amazon/chronos-bolt-small with random weights, since the bytes depend
+only on names and shapes (--backbone uses local weights). A site's replies are made as in
+`client.app.client_app` and passed through the real gate with the policy of deploy/site and the
+entries that a site has to add. Prints the tables of deploy/governance/data-flow.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ SMALL = "amazon/chronos-bolt-small"
 BUNDLE = "ab" * 32
 SITE = "hospital-1"
 RUN, NODE = 2**64 - 1, 2**64 - 1
-"""Flower's numbers of a run and of a node: drawn below 2^64, so that most are as long as this."""
+"""Flower's ids of a run and of a node, drawn below 2^64: most are as long as this."""
 PATIENTS = 240
 SOURCE, RULE = "own data", "sepsis by ICD-10 A40, A41, R65.2; adults; 24 h or more"
 POLICY = Path(__file__).resolve().parents[1] / "deploy" / "site" / "policy.toml"
@@ -111,7 +111,7 @@ def make_small(folder: Path) -> Path:
 
 
 def make_adapter(name: str, rank: int, stands_in: bool) -> Adapter:
-    """An adapter with A and B drawn; a stand-in's carries the real model's name, which is sent."""
+    """Return an adapter with drawn matrices; a stand-in is given the real model's name."""
     adapter = adapted_backbone(name, LoraConfig(rank=rank), torch.device("cpu")).fresh_adapter(0)
     return Adapter(
         adapter.tensors,
@@ -125,25 +125,25 @@ def make_adapter(name: str, rank: int, stands_in: bool) -> Adapter:
 
 
 def open_report() -> dict[str, float | int]:
-    """All that a site reports with privacy off."""
+    """Return the whole report of a site with privacy off."""
     scores = {f"{metric}.{vital}": 1 / 3 for vital in VITAL_NAMES for metric in VALIDATION_METRICS}
     seconds = {"validation": 12.3, "training": 45.6}
     return RoundReport(240, 9876, 155, 1 / 3, {"wql": 1 / 3, **scores}, seconds).numbers()
 
 
 def private_run(dtype: WireDtype = "float32") -> RunConfig:
-    """The settings of a private run: ten steps a round, a tenth of the patients in each."""
+    """Return the settings of a private run: ten steps per round with a tenth of the patients."""
     privacy = PrivacyConfig(noise_multiplier=1.2, sample_rate=0.1)
     return RunConfig(privacy=privacy, wire=WireConfig(dtype))
 
 
 def open_run(dtype: WireDtype = "float32") -> RunConfig:
-    """The settings of a run without privacy."""
+    """Return the settings of a run without privacy."""
     return RunConfig(wire=WireConfig(dtype))
 
 
 def private_report() -> dict[str, float | int]:
-    """All that it reports with privacy on, where its `allow` names nothing."""
+    """Return the whole report of a site with privacy on and an empty `allow`."""
     plan = plan_of(private_run())
     guarantee = {f"privacy.{name}": value for name, value in plan.facts().items()}
     return {"steps": plan.round_steps.steps, **guarantee}
@@ -153,16 +153,16 @@ REPORTS = {
     "privacy on": (private_report, private_run),
     "privacy off": (open_report, open_run),
 }
-"""The numbers of a round, and the run that they belong to."""
+"""Report of a round and settings of its run, by kind."""
 
 
 @dataclass
 class Door:
-    """A site's gate and what passes it.
+    """A site's gate, through which replies are passed.
 
     Args:
-        folder: for policy and audit log.
-        adapter: what the rounds are about.
+        folder: folder of policy and audit log.
+        adapter: the adapter of the rounds.
     """
 
     folder: Path
@@ -190,15 +190,15 @@ class Door:
         self._gate = Gate(site, lambda: policy, AuditLog(self._log))
 
     def train(self, report: Mapping[str, Any], config: RunConfig) -> dict[str, Any]:
-        """Return the audit log's line about an answer with an adapter."""
+        """Return the audit log's line on a reply with an adapter."""
         return self._pass("train", config, {"report": MetricRecord(dict(report))})
 
     def evaluate(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """The same of an answer without one."""
+        """Return the audit log's line on a reply without an adapter."""
         return self._pass("evaluate", open_run(), {"report": MetricRecord(dict(report))})
 
     def join(self) -> dict[str, Any]:
-        """The same of what the site says of itself."""
+        """Return the audit log's line on the reply to a join request."""
         said = {
             "patients": PATIENTS, "windows": 9876, "validation-windows": 1234, "usable": True,
             "rank": self.adapter.rank, "source": SOURCE, "rule": RULE, "step-minutes": 60,
@@ -212,7 +212,7 @@ class Door:
         )
 
     def fail(self) -> dict[str, Any]:
-        """The same of an answer that may not leave."""
+        """Return the audit log's line on a refused reply."""
         return self._pass("query", open_run(), {"report": MetricRecord({"patients": 1})}, "refused")
 
     def _pass(
@@ -220,7 +220,7 @@ class Door:
     ) -> dict[str, Any]:
         dtype = config.wire.dtype
         name = ConfigRecord({"site": SITE, "round": 1, "run": "ab" * 8})
-        # Down comes float32, or float16 where less than that goes up.
+        # The server sends float32, or float16 if the site sends less.
         down: WireDtype = "float32" if dtype == "float32" else "float16"
         given: dict[str, Any] = {
             "adapter": record_of(encode(self.adapter, down, config.trained)),
@@ -238,7 +238,7 @@ class Door:
         assert sent is not None
         (*_, line) = read_entries(self._log)
         assert line["decision"] == decision, line
-        # One announces the message, each object is a request of its own.
+        # One request announces the message, and one sends each object.
         self.requests = 1 + len(get_all_nested_objects(sent))
         return line
 

@@ -1,4 +1,4 @@
-"""A trial of a backbone: does it load, and how long do a training step and a forecast take?"""
+"""Smoke test of a backbone: load it, time a training step and a forecast."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from client.training.adapter_training import choose_device
-from common.backbones.base import ModelForecaster, offset_and_scale
+from common.backbones.base import ModelForecaster
 from common.backbones.lora import adapted_backbone
-from common.config.run_config import LoraConfig, WindowConfig
-from common.data.site_table import VITALS
+from common.config.run_config import LoraConfig
+from simulation.made_up_windows import made_up_windows
 
 BATCH = 64
 _REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A backbone that was loaded and used once.
+class SmokeTestResult:
+    """Digest, sizes and timings of a backbone.
 
     Attributes:
         digest: SHA-256 of the frozen tensors.
@@ -29,8 +29,8 @@ class Trial:
         adapter_parameters: numbers in the adapter with the default settings.
         step_s: seconds of one training step of `BATCH` windows, the median of a few.
         forecast_s: seconds of one forecast of as many windows, likewise.
-        device: where it ran.
-        facts: what is the family's own, in words.
+        device: the device that was used.
+        facts: the family's loss, input and forecast, in words.
     """
 
     digest: str
@@ -42,42 +42,39 @@ class Trial:
     facts: dict[str, str]
 
 
-def try_backbone(name: str) -> Trial:
+def try_backbone(name: str) -> SmokeTestResult:
     """Load a backbone, take a few training steps and make a few forecasts on made-up windows.
 
     Raises:
-        BackboneError: where it cannot be loaded.
+        BackboneError: it cannot be loaded.
     """
     adapted = adapted_backbone(name, LoraConfig(), choose_device("auto"))
-    windows = WindowConfig()
-    random = np.random.default_rng(0)
-    vital = random.integers(0, len(VITALS), BATCH)
-    centre, floor = (values[:, None] for values in offset_and_scale(vital))
-    steps = random.normal(size=(BATCH, windows.context + windows.horizon)).cumsum(axis=1)
-    values = (centre + floor * steps).astype(np.float32)
-    context, target = values[:, : windows.context], values[:, windows.context :]
-    batch = adapted.backbone.collate(context, target, vital)
-    where = next(adapted.model.parameters()).device
-    batch = {key: tensor.to(where) for key, tensor in batch.items()}
+    windows = made_up_windows(BATCH)
+    batch = adapted.backbone.collate(windows.context, windows.target, windows.vital)
+    device = next(adapted.model.parameters()).device
+    batch = {key: tensor.to(device) for key, tensor in batch.items()}
+    horizon_steps = windows.target.shape[1]
     forecaster = ModelForecaster(adapted.backbone, adapted.model)
 
     def step() -> None:
         loss = adapted.backbone.window_loss(adapted.model, batch).mean()
         loss.backward()  # type: ignore[no-untyped-call]
 
-    return Trial(
+    return SmokeTestResult(
         digest=adapted.digest,
         parameters=sum(p.numel() for p in adapted.model.parameters() if not p.requires_grad),
         adapter_parameters=adapted.adapter().num_parameters,
         step_s=_seconds(step),
-        forecast_s=_seconds(lambda: forecaster.forecast(context, vital, windows.horizon)),
-        device=str(where),
+        forecast_s=_seconds(
+            lambda: forecaster.forecast(windows.context, windows.vital, horizon_steps)
+        ),
+        device=str(device),
         facts=adapted.backbone.facts(adapted.model),
     )
 
 
 def _seconds(work: Callable[[], object]) -> float:
-    work()  # the first call pays for what the others find ready
+    work()  # the first call includes one-time initialisation
     times = []
     for _ in range(_REPEATS):
         started = time.perf_counter()

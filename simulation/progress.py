@@ -1,4 +1,4 @@
-"""The progress of a run on the console, read from its rounds.jsonl: the same for every engine."""
+"""Progress of a run on the console, read from its rounds.jsonl, for every engine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from server.runs.run_folder import read_rounds
 
 
 class RunProgress:
-    """A bar over the rounds, the site at work, and the validation WQL so far.
+    """Progress bar over the rounds with the current site and the validation WQL.
 
     Args:
         run: the run folder.
-        rounds: of the run.
-        console: where it is drawn, if it is a terminal.
-        on_look: called whenever the run folder is looked at.
+        rounds: rounds of the run.
+        console: console of the bar; nothing is drawn unless it is a terminal.
+        on_look: called at every look at the run folder.
     """
 
     def __init__(
@@ -48,30 +48,30 @@ class RunProgress:
         self._bar = Progress(
             *columns, console=console, disable=console is None or not console.is_terminal
         )
-        # The rounds, and the validation of the last one's adapter.
+        # One more for the validation of the last adapter.
         self._task = self._bar.add_task("rounds", total=rounds + 1, state="")
         self._quality = ""
         self._on_look = on_look
 
     @classmethod
     def silent(cls) -> RunProgress:
-        """Return one that shows nothing."""
+        """Return a display that shows nothing."""
         return cls(Path(), 0)
 
     @contextmanager
     def shown(self) -> Iterator[RunProgress]:
-        """Draw the bar while the block runs."""
+        """Show the bar while the block runs."""
         with self._bar:
             yield self
 
     def site_works(self, message_type: str, site: str) -> None:
-        """Note that a site begins with a message."""
+        """Show that a site starts to process a message."""
         verb = {"train": "trains", "evaluate": "validates"}.get(message_type)
         self.look()
         self._draw(f"{site} {verb}" if verb else "the sites join")
 
     def look(self) -> None:
-        """Read how far the run is."""
+        """Update the bar from the run folder."""
         if self._on_look is not None:
             self._on_look()
         rounds = read_rounds(self._run)

@@ -1,4 +1,4 @@
-"""A whole run on one machine: the sites of a cohort, an engine, a run folder."""
+"""A run of the federation on one machine, over the sites of a prepared cohort."""
 
 from __future__ import annotations
 
@@ -18,41 +18,39 @@ from simulation.progress import RunProgress
 ENGINES = ("inprocess", "ray")
 
 
-SiteSettings = Mapping[str, Mapping[str, Any]]
-"""What single sites set for themselves, by site: see `client.app.node_config`."""
-
-
 def federate(
     config: RunConfig,
     engine: str = "inprocess",
     progress: RunProgress | None = None,
-    own: SiteSettings | None = None,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Path:
-    """Run the federation over a prepared cohort; both engines end in the same adapter bytes.
+    """Run the federation over a prepared cohort; both engines give the same adapter bytes.
 
     Args:
         config: the settings; `data` and `out` are folders.
         engine: ``inprocess``, or ``ray`` for `flwr run` with a process a client.
-        progress: shown while the run goes on.
-        own: the sites' own settings; the in-process engine alone can give them.
+        progress: display during the run; None shows nothing.
+        own: settings of single sites, by site (see `client.app.node_config`); in-process engine
+            only.
 
     Returns:
         The run folder.
 
     Raises:
-        FederationError: where the run failed.
-        CohortError: where `data` holds no cohort.
+        FederationError: the run failed.
+        CohortError: `data` holds no cohort.
+        UsageError: the settings do not allow the run.
     """
     check_name("engine", engine, ENGINES)
     if not config.data or not config.out:
         raise UsageError("a run needs a cohort folder and a run folder")
-    # Absolute, since Flower's processes have folders of their own.
+    # Absolute, since Flower's processes have other working directories.
     config = replace(
         config, data=str(Path(config.data).absolute()), out=str(Path(config.out).absolute())
     )
     tables = site_table_paths(Path(config.data))
     for path in tables.values():
-        read_site_table(path)  # a damaged one is told now, not after the rounds
+        read_site_table(path)  # a damaged one fails now, not after the rounds
     if len(tables) < config.federation.min_sites:
         raise UsageError(
             f"{config.data} has {len(tables)} site(s), the run needs federation.min-sites = "
@@ -62,7 +60,7 @@ def federate(
     for site in own or {}:
         check_name("site", site, tables)
     if own and engine == "ray":
-        raise UsageError("the Ray engine cannot give sites settings of their own; use inprocess")
+        raise UsageError("the Ray engine does not support settings of single sites; use inprocess")
     install_packaged()
     progress = progress or RunProgress.silent()
     if engine == "ray":
@@ -89,7 +87,7 @@ def federate(
 
 
 def _gpus_a_client() -> float:
-    """One GPU a client where there are any, so that sites do not share one's memory."""
+    """Return 1 if there is a GPU, so that sites do not share its memory; else 0."""
     import torch
 
     return 1.0 if torch.cuda.is_available() else 0.0

@@ -1,8 +1,7 @@
-"""Rounds and evaluations to TensorBoard or MLflow, read from the run folder as it fills.
+"""Logging of rounds and evaluations to TensorBoard or MLflow, read from the run folder.
 
-The server writes rounds.jsonl whether anybody looks or not; a tracker reads the lines that are new.
-Without `--track` nothing of this is imported. What is logged has left the sites already: the
-record's own numbers.
+The server always writes rounds.jsonl; a tracker reads its new lines. Only numbers that the sites
+have already reported are logged. Without `--track` this module is not imported.
 """
 
 from __future__ import annotations
@@ -19,32 +18,32 @@ from common.names import check_name
 from server.runs.run_folder import EVALUATION_FILE, read_rounds
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
-"""The package that each needs."""
+"""Required package by tracker."""
 
 Scalar = tuple[str, float, int]
-"""A name, a value, and the round it belongs to."""
+"""Name, value and round."""
 
 
 class _Sink(Protocol):
-    """Where scalars go."""
+    """Destination of the scalars."""
 
     def add(self, name: str, value: float, step: int) -> None:
-        """Log one."""
+        """Log one scalar."""
 
     def close(self) -> None:
-        """Write what is still held."""
+        """Flush and close."""
 
 
 class Tracker:
-    """Follows one run.
+    """Logger of one run.
 
     Args:
         kind: a key of `TRACKERS`.
         run: the run folder.
-        settings: the run's settings as flat pairs, kept with the run where there is a place.
+        settings: the run's settings as flat pairs, logged with the run.
 
     Raises:
-        UsageError: an unknown kind, or its package is not installed.
+        UsageError: the kind is unknown, or its package is not installed.
     """
 
     def __init__(self, kind: str, run: Path, settings: Mapping[str, Any]) -> None:
@@ -60,7 +59,7 @@ class Tracker:
         self._sink = sinks[kind](run, settings)
 
     def look(self) -> None:
-        """Log the rounds that have ended since the last look."""
+        """Log the rounds that ended since the last look."""
         rounds = read_rounds(self._run)
         for record in rounds[self._seen :]:
             for scalar in round_scalars(record):
@@ -68,7 +67,7 @@ class Tracker:
         self._seen = len(rounds)
 
     def finish(self) -> None:
-        """Log what is left and the evaluation, if there is one."""
+        """Log the remaining rounds and the evaluation, if there is one."""
         self.look()
         path = self._run / EVALUATION_FILE
         if path.is_file():
@@ -78,9 +77,9 @@ class Tracker:
 
 
 def round_scalars(record: Mapping[str, Any]) -> Iterator[Scalar]:
-    """Give the numbers of a line of rounds.jsonl.
+    """Yield the numbers of a line of rounds.jsonl.
 
-    Validation belongs to the round whose adapter was validated, what sites did to the line's own.
+    Validation belongs to the round whose adapter was validated, all else to the line's own round.
     """
     number, validated = int(record["round"]), int(record.get("validated_round", 0))
     if record.get("validation_wql") is not None:
@@ -102,7 +101,7 @@ def round_scalars(record: Mapping[str, Any]) -> Iterator[Scalar]:
 
 
 def evaluation_scalars(evaluation: Mapping[str, Any]) -> Iterator[Scalar]:
-    """Give the metrics of every model and vital of an evaluation.json, all at step 0."""
+    """Yield the metrics of every model and vital of an evaluation.json, all at step 0."""
     split = evaluation["split"]
     for model, table in evaluation["pooled"]["models"].items():
         for vital, row in table["vitals"].items():
@@ -115,7 +114,7 @@ class _TensorBoard:
     def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # Of the settings' place nothing is told: the folder may be shown to others.
+        # Without the paths, since the log may be shared.
         shown = {key: value for key, value in settings.items() if key not in ("data", "out")}
         self._writer = SummaryWriter(str(run / "tensorboard"))
         text = "\n".join(f"    {key} = {value}" for key, value in shown.items())
@@ -130,7 +129,7 @@ class _TensorBoard:
 
 class _MLflow:
     def __init__(self, run: Path, settings: Mapping[str, Any]) -> None:
-        self._mlflow: Any = import_module("mlflow")  # most have it not; no types then either
+        self._mlflow: Any = import_module("mlflow")  # optional, and without types if absent
         self._mlflow.set_experiment("fedvitals")
         self._mlflow.start_run(run_name=run.name)
         shown = {key: value for key, value in settings.items() if key not in ("data", "out")}

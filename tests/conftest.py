@@ -49,37 +49,11 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny_bolt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a Chronos-Bolt of the real architecture, random and tiny: a few ms a step."""
     import torch
-    from chronos.chronos_bolt import ChronosBoltModelForForecasting
-    from transformers import T5Config
+
+    from simulation.attacks.tiny_backbone import make_tiny_backbone
 
     torch.set_num_threads(1)
-    config = T5Config(
-        d_model=16,
-        d_kv=8,
-        d_ff=32,
-        num_layers=1,
-        num_decoder_layers=1,
-        num_heads=2,
-        dropout_rate=0.1,
-        initializer_factor=0.3,
-        feed_forward_proj="relu",
-        vocab_size=2,
-        pad_token_id=0,
-    )
-    config.decoder_start_token_id = 0
-    config.chronos_pipeline_class = "ChronosBoltPipeline"
-    config.chronos_config = {
-        "context_length": 48,
-        "prediction_length": 12,
-        "input_patch_size": 4,
-        "input_patch_stride": 4,
-        "quantiles": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9],
-        "use_reg_token": True,
-    }
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tiny-bolt")
-    ChronosBoltModelForForecasting(config).save_pretrained(folder)
-    return folder
+    return make_tiny_backbone(tmp_path_factory.mktemp("tiny-bolt"), seed=0)
 
 
 @pytest.fixture(scope="session")

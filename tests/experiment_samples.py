@@ -12,9 +12,9 @@ from common.evaluation.evaluate import Evaluation
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.analysis import Analysis, analyse
 from simulation.experiments.analysis.subgroups import Groups
-from simulation.experiments.cell_cache import Cell, Outcome
+from simulation.experiments.cell_cache import Cell, CellResult
 from simulation.experiments.models.registry import METHODS
-from simulation.experiments.runner import Arm
+from simulation.experiments.run_cells import Arm
 
 
 def evaluation(errors: Sequence[float], vitals: int = 1) -> Evaluation:
@@ -46,7 +46,7 @@ def analysis(groups: Groups | None = None, **errors: dict[str, list[list[float]]
             scores: dict[str, Evaluation] = {
                 site: evaluation(values[seed]) for site, values in by_site.items()
             }
-            arm.outcomes[seed] = Outcome(scores)
+            arm.results[seed] = CellResult(scores)
         arms[name] = arm
     references = tuple(METHODS[name].label for name in ("zero-shot", "local"))
     return analyse(arms, references, groups)

@@ -43,13 +43,13 @@ def convert(family: _Family, checkpoint: _CheckpointFile, out: _Out = None) -> N
     home = backbone_folder(name)
     target = home if out is None else out
     with Console(stderr=True).status("loading"):
-        from common.backbones.lag_llama.convert import convert as convert_lag_llama
+        from common.backbones.lag_llama.convert import convert_lag_llama
 
         conversion = convert_lag_llama(checkpoint, target)
     print_line(f"{conversion.tensors} tensors, {conversion.parameters:,} parameters")
-    if conversion.strangers:
-        more = len(conversion.strangers) - _NAMES_SHOWN
-        skipped = ", ".join(conversion.strangers[:_NAMES_SHOWN])
+    if conversion.unknown_names:
+        more = len(conversion.unknown_names) - _NAMES_SHOWN
+        skipped = ", ".join(conversion.unknown_names[:_NAMES_SHOWN])
         skipped += f" and {more} more" if more > 0 else ""
         print_line(f"Skipped, not run: {skipped}")
     print_line(f"Written: {target}")

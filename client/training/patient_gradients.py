@@ -77,8 +77,8 @@ def patient_gradients(
     if silent:
         raise TrainingError(
             f"{len(silent)} of {len(parameters)} LoRA matrices gave no gradient per patient, first "
-            f"{silent[0]}; leave the layer out of the backbone's lora_targets, or train without "
-            "privacy.*"
+            f"{silent[0]}; leave the layer out of the backbone's LoRA projections, or train "
+            "without privacy.*"
         )
 
 

@@ -1,5 +1,5 @@
-"""The frozen foundation models behind one interface, a folder per family.
+"""The frozen foundation models behind one interface, one folder per family.
 
-Begin with `base` (the interface) and `catalog` (the models by name).
-`loading` loads one by name or folder; `lora` puts an adapter onto it.
+Begin with `base` (the interface and the steps to add a family) and `catalog` (the models).
+`loading` loads a model by name or folder; `lora` adds an adapter to it.
 """

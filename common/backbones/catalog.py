@@ -1,48 +1,138 @@
-"""The known families and models: names, code, sizes, and the revisions every site agrees on.
+"""The known families and models: code, requirements, sizes, and pinned revisions.
 
-Nothing here imports torch: commands list and check names at once.
+To add a model, add a line to `_MODELS`; to add a family, see `common.backbones.base`. Nothing here
+imports torch, so that commands can list and check names at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from common.backbones.weights_folder import read_config
+from common.backbones.weights_folder import read_weights_config
 from common.errors import BackboneError
+
+_Config = Mapping[str, Any]
+"""Content of a folder's config.json."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """Where a family's code lies, and what it needs beside fedvitals' own requirements.
+    """Code of a family, its requirements, and how its folders are recognised.
 
     Attributes:
-        module: imported only when a model of the family is used, since its library takes seconds.
+        module: its module, imported only when a model is used, since its library takes seconds.
         attribute: the class in it.
-        library: the distribution that its network comes from; empty where that is written here.
-        extra: the extra of fedvitals that brings it; empty where none is needed.
-        needs: the package by which an installed extra is known.
+        recognises: True for the config.json of a folder of this family.
+        library: distribution of the network; empty if it is implemented here.
+        extra: extra of fedvitals that installs the library; empty if none is needed.
+        needs: package by which an installed extra is recognised.
+        usage: Markdown for the model card: how to use an adapter with the family's own package,
+            with the fields `backbone` (in quotes) and `horizon`. Only for families whose package
+            gives the same forecasts, apart from the lower bound of the scale.
     """
 
     module: str
     attribute: str
+    recognises: Callable[[_Config], bool]
     library: str = ""
     extra: str = ""
     needs: str = ""
+    usage: str = ""
 
+
+def _pipeline(config: _Config) -> str:
+    """Return the Chronos pipeline of a folder; older folders do not name it."""
+    named = str(config.get("chronos_pipeline_class"))
+    if named in ("ChronosBoltPipeline", "ChronosPipeline", "Chronos2Pipeline"):
+        return named
+    if "chronos_config" not in config:
+        return ""
+    tokenized = "tokenizer_class" in config["chronos_config"]
+    return "ChronosPipeline" if tokenized else "ChronosBoltPipeline"
+
+
+_BOLT_USAGE = """\
+With chronos-forecasting and PEFT alone:
+
+```python
+import torch
+from chronos import ChronosBoltPipeline
+from chronos.chronos_bolt import ChronosBoltModelForForecasting
+from peft import PeftModel
+
+ChronosBoltModelForForecasting._input_embed_layer = "shared"  # PEFT asks for it
+base = ChronosBoltModelForForecasting.from_pretrained({backbone})
+model = PeftModel.from_pretrained(base, "adapter").merge_and_unload().eval()
+pipeline = ChronosBoltPipeline(model)
+heart_rate = torch.tensor([88.0, 90.0, float("nan"), 93.0, 91.0, 95.0, 97.0, 96.0])
+quantiles, mean = pipeline.predict_quantiles(
+    heart_rate, prediction_length={horizon}, quantile_levels=[0.1, 0.5, 0.9]
+)
+```"""
+
+_CHRONOS_2_USAGE = """\
+With chronos-forecasting and PEFT alone:
+
+```python
+import torch
+from chronos import Chronos2Pipeline
+from chronos.chronos2.model import Chronos2Model
+from peft import PeftModel
+
+Chronos2Model._input_embed_layer = "shared"  # PEFT asks for it
+base = Chronos2Model.from_pretrained({backbone})
+model = PeftModel.from_pretrained(base, "adapter").merge_and_unload().eval()
+pipeline = Chronos2Pipeline(model)
+heart_rate = torch.tensor([88.0, 90.0, float("nan"), 93.0, 91.0, 95.0, 97.0, 96.0])
+quantiles, mean = pipeline.predict_quantiles(
+    [heart_rate], prediction_length={horizon}, quantile_levels=[0.1, 0.5, 0.9]
+)
+```"""
 
 _CHRONOS = "chronos-forecasting"
 _UNI2TS = ("timecopilot-uni2ts", "moirai", "uni2ts")
 FAMILIES: dict[str, Family] = {
-    "chronos-bolt": Family("common.backbones.chronos.chronos_bolt", "ChronosBolt", _CHRONOS),
-    "chronos-t5": Family("common.backbones.chronos.chronos_t5", "ChronosT5", _CHRONOS),
-    "chronos-2": Family("common.backbones.chronos.chronos2", "Chronos2", _CHRONOS),
-    "moirai": Family("common.backbones.moirai.moirai", "Moirai", *_UNI2TS),
-    "moirai-2": Family("common.backbones.moirai.moirai2", "Moirai2", *_UNI2TS),
-    "lag-llama": Family("common.backbones.lag_llama.lag_llama", "LagLlama"),
+    "chronos-bolt": Family(
+        "common.backbones.chronos.chronos_bolt",
+        "ChronosBolt",
+        lambda config: _pipeline(config) == "ChronosBoltPipeline",
+        _CHRONOS,
+        usage=_BOLT_USAGE,
+    ),
+    "chronos-t5": Family(
+        "common.backbones.chronos.chronos_t5",
+        "ChronosT5",
+        lambda config: _pipeline(config) == "ChronosPipeline",
+        _CHRONOS,
+    ),
+    "chronos-2": Family(
+        "common.backbones.chronos.chronos2",
+        "Chronos2",
+        lambda config: _pipeline(config) == "Chronos2Pipeline",
+        _CHRONOS,
+        usage=_CHRONOS_2_USAGE,
+    ),
+    "moirai": Family(
+        "common.backbones.moirai.moirai",
+        "Moirai",
+        lambda config: "patch_sizes" in config,
+        *_UNI2TS,
+    ),
+    "moirai-2": Family(
+        "common.backbones.moirai.moirai2",
+        "Moirai2",
+        lambda config: "num_predict_token" in config,
+        *_UNI2TS,
+    ),
+    "lag-llama": Family(
+        "common.backbones.lag_llama.lag_llama",
+        "LagLlama",
+        lambda config: config.get("model_type") == "lag-llama",
+    ),
 }
 
 
@@ -51,12 +141,12 @@ class Entry:
     """One known model.
 
     Attributes:
-        name: how settings call it.
+        name: its name in the settings.
         family: a key of `FAMILIES`.
-        parameters: how many; of published models rounded, as their cards have it.
+        parameters: number of parameters; rounded for published models, as in their cards.
         revision: the pinned commit on the model hub; empty for weights inside the package.
-        checkpoint: the file on the hub where that holds a pickle only, which is not loaded but
-            converted by hand, once.
+        checkpoint: file on the hub, if it has only a pickle, which is not loaded but converted once
+            by hand.
     """
 
     name: str
@@ -67,17 +157,17 @@ class Entry:
 
     @property
     def packaged(self) -> bool:
-        """Whether the weights are our own, inside the package."""
+        """True if the weights are inside the package."""
         return not self.revision
 
     @property
     def missing_extra(self) -> str:
-        """The extra of fedvitals that must be installed before this can be loaded, or nothing."""
+        """The extra of fedvitals that has to be installed first; empty if none."""
         needed = FAMILIES[self.family]
         return needed.extra if needed.needs and not find_spec(needed.needs) else ""
 
 
-# Of each family: name, parameters, and the pinned commit (none for our own).
+# By family: name, parameters, and the pinned commit (empty for packaged weights).
 _MODELS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "chronos-bolt": (
         ("chronos-bolt-nano", 811_120, ""),
@@ -127,33 +217,26 @@ CATALOG: dict[str, Entry] = {
 }
 
 
+def packaged_backbones() -> list[str]:
+    """Return the models in the package whose libraries are installed."""
+    return [name for name, entry in CATALOG.items() if entry.packaged and not entry.missing_extra]
+
+
+def short_name(name: str) -> str:
+    """Return a catalog name as it is, and of a folder the last part: paths stay private."""
+    return name if name in CATALOG else Path(name).resolve().name
+
+
 def family_of_folder(folder: Path) -> str:
-    """Tell the family of a folder of weights from its config.json.
+    """Return the family of a folder of weights, by its config.json.
 
     Raises:
-        BackboneError: where there is none, or it is of no known family.
+        BackboneError: there is no config.json, or it is of no known family.
     """
-    name = _family_of(read_config(folder))
-    if name is None:
-        raise BackboneError(
-            f"the weights in {folder} are of no known family; known are: {', '.join(FAMILIES)}"
-        )
-    return name
-
-
-def _family_of(config: Mapping[str, Any]) -> str | None:
-    pipelines = {
-        "ChronosBoltPipeline": "chronos-bolt",
-        "ChronosPipeline": "chronos-t5",
-        "Chronos2Pipeline": "chronos-2",
-    }
-    if config.get("chronos_pipeline_class") in pipelines:
-        return pipelines[config["chronos_pipeline_class"]]
-    # Before it named its pipeline, the package told T5 from Bolt by the tokenizer.
-    if "chronos_config" in config:
-        return "chronos-t5" if "tokenizer_class" in config["chronos_config"] else "chronos-bolt"
-    if "patch_sizes" in config:
-        return "moirai"
-    if "num_predict_token" in config:
-        return "moirai-2"
-    return "lag-llama" if config.get("model_type") == "lag-llama" else None
+    config = read_weights_config(folder)
+    for name, family in FAMILIES.items():
+        if family.recognises(config):
+            return name
+    raise BackboneError(
+        f"the weights in {folder} are of no known family; known are: {', '.join(FAMILIES)}"
+    )

@@ -1,4 +1,4 @@
-"""A backbone by name, or by folder: the family's code, the frozen model and its digest."""
+"""Loading of a backbone by name or folder: the family, the frozen model and its digest."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 import torch
 
 from common.backbones.base import Backbone, weights_digest
-from common.backbones.catalog import CATALOG, FAMILIES, family_of_folder
+from common.backbones.catalog import CATALOG, FAMILIES, family_of_folder, short_name
 from common.backbones.weights_store import fetch
 from common.errors import BackboneError
 
 
 @dataclass(frozen=True)
 class LoadedBackbone:
-    """A frozen model with what names it.
+    """A frozen model with its name, family and digest.
 
     Attributes:
-        name: as in the settings; of a local folder the last part alone, since the name travels with
-            the adapter and a path would tell about the machine.
+        name: name as in the settings; for a local folder only the last part, since the name is sent
+            with the adapter and a path would reveal details of the machine.
         backbone: its family.
         model: frozen, in eval mode, on the CPU.
         digest: SHA-256 of its frozen tensors.
@@ -38,7 +38,7 @@ def load_backbone(name: str) -> LoadedBackbone:
     """Load a model by its name in the catalog, or from a folder in the published layout.
 
     Raises:
-        BackboneError: where the name is unknown, the weights are not there or are damaged.
+        BackboneError: the name is unknown, or the weights are absent or damaged.
     """
     if name in CATALOG:
         backbone, folder = family(CATALOG[name].family), fetch(CATALOG[name])
@@ -47,15 +47,14 @@ def load_backbone(name: str) -> LoadedBackbone:
     else:
         raise _unknown(name)
     model = backbone.build(folder)
-    shown = name if name in CATALOG else Path(name).resolve().name
-    return LoadedBackbone(shown, backbone, model, weights_digest(model))
+    return LoadedBackbone(short_name(name), backbone, model, weights_digest(model))
 
 
 def family(name: str) -> Backbone:
-    """Return a family by name, importing its library now.
+    """Return a family by name; imports its library.
 
     Raises:
-        BackboneError: where its library is not installed.
+        BackboneError: its library is not installed.
     """
     entry = FAMILIES[name]
     if entry.needs and not find_spec(entry.needs):
@@ -71,6 +70,6 @@ def _unknown(name: str) -> BackboneError:
     near = get_close_matches(name.lower(), CATALOG, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return BackboneError(
-        f"unknown backbone {name!r}; {hint}`python -m simulation backbones` lists those that are "
-        "known; a folder of weights serves too"
+        f"unknown backbone {name!r}; {hint}`python -m simulation backbones` lists the known "
+        "ones; a folder of weights can be given instead"
     )

@@ -1,6 +1,6 @@
-"""A folder of weights in the published layout: config.json and model.safetensors, checked.
+"""Reader of a folder of weights in the published layout: config.json and model.safetensors.
 
-Nothing here imports torch before a model is loaded.
+torch is imported only when a model is loaded.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def read_config(weights: Path) -> dict[str, Any]:
+def read_weights_config(weights: Path) -> dict[str, Any]:
     """Read a folder's config.json.
 
     Raises:
-        BackboneError: where it is absent or cannot be read.
+        BackboneError: it is absent or cannot be read.
     """
     path = weights / "config.json"
     try:
@@ -39,16 +39,16 @@ def read_config(weights: Path) -> dict[str, Any]:
 def load_pretrained(
     kind: str, model_class: Any, weights: Path, tied: Set[str] = frozenset()
 ) -> torch.nn.Module:
-    """Load a model of transformers from safetensors alone, frozen and in eval mode.
+    """Load a model of transformers from safetensors only, frozen and in eval mode.
 
     Args:
-        kind: how messages call the family.
+        kind: name of the family in messages.
         model_class: the class, with transformers' `from_pretrained`.
         weights: the folder.
-        tied: tensors that the file may lack, since they are others under a second name.
+        tied: tensors that the file may lack, since they are tied to others.
 
     Raises:
-        BackboneError: where the file is absent, damaged, incomplete or of other shapes.
+        BackboneError: the file is absent, damaged, incomplete or of other shapes.
     """
     import torch
     from safetensors import SafetensorError, safe_open
@@ -56,7 +56,7 @@ def load_pretrained(
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     damaged = (OSError, SafetensorError, RuntimeError)
-    misfit = (ValueError, TypeError, KeyError, AssertionError)  # settings that contradict another
+    misfit = (ValueError, TypeError, KeyError, AssertionError)  # contradictory settings
     try:
         with safe_open(weights / "model.safetensors", framework="pt") as file:
             stored = set(file.keys())

@@ -1,8 +1,8 @@
-"""Where the weights of the known backbones lie, and how they come to FEDVITALS_HOME.
+"""Storage of the weights of the known backbones: package, FEDVITALS_HOME, cache of the model hub.
 
-An app that Flower ships to a node carries no weights. The small models of our own come with the
-package and are copied from there; the published ones come from the model hub, at a revision pinned
-in the catalog, so that every site has the same bytes. Nothing here imports torch.
+An app that Flower ships to a node contains no weights. The packaged models are copied from the
+installed package to FEDVITALS_HOME; the published ones come from the model hub, at the revision
+pinned in the catalog, so that every site has the same bytes. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ WEIGHT_FILES: tuple[str, ...] = ("config.json", "model.safetensors")
 
 
 def install_packaged() -> None:
-    """Copy the package's own weights to FEDVITALS_HOME, where an app shipped by Flower finds them.
+    """Copy the packaged weights to FEDVITALS_HOME, where an app shipped by Flower finds them.
 
-    What lies there already and is the same is left alone; an older release's copy is replaced.
+    Equal copies are left alone; those of an older release are replaced.
 
     Raises:
-        BackboneError: where the home cannot be written.
+        BackboneError: FEDVITALS_HOME cannot be written.
     """
     for name, entry in CATALOG.items():
         source, target = PACKAGED / name, backbone_folder(name)
@@ -47,7 +47,7 @@ def fetch(entry: Entry) -> Path:
     """Return the folder of a known model's weights, downloading published ones if needed.
 
     Raises:
-        BackboneError: where the weights are not there and cannot be had.
+        BackboneError: the weights are absent and cannot be downloaded.
     """
     folder = local_weights(entry)
     if folder is not None:
@@ -55,21 +55,21 @@ def fetch(entry: Entry) -> Path:
     if entry.packaged:
         raise BackboneError(
             f"the weights of {entry.name} are not in {backbone_folder(entry.name)}, and an app "
-            "shipped by Flower carries none; run `python -m simulation prepare` on this machine, "
-            "or set FEDVITALS_HOME to where it ran"
+            "shipped by Flower contains none; run `python -m simulation prepare` on this machine, "
+            "or set FEDVITALS_HOME to the folder where it ran"
         )
     if entry.checkpoint:
         raise BackboneError(
-            f"the model hub holds {entry.name} as the pickle {entry.checkpoint} only, which is not "
+            f"the model hub has {entry.name} only as the pickle {entry.checkpoint}, which is not "
             f"loaded; fetch it once (hf download {entry.name} {entry.checkpoint} --revision "
             f"{entry.revision} --local-dir .) and run `python -m client convert {entry.family} "
-            f"{entry.checkpoint} '{backbone_folder(entry.name)}'`, where this name is looked for"
+            f"{entry.checkpoint} '{backbone_folder(entry.name)}'`"
         )
     return _download(entry)
 
 
 def local_weights(entry: Entry) -> Path | None:
-    """Return the folder of a known model's weights where this machine has them; no network."""
+    """Return the local folder of a known model's weights; None if absent. Uses no network."""
     if not entry.packaged and not entry.checkpoint:
         return _cached(entry)
     for folder in (PACKAGED / entry.name, backbone_folder(entry.name)):
@@ -90,7 +90,7 @@ def _cached(entry: Entry) -> Path | None:
     found = (
         try_to_load_from_cache(entry.name, file, revision=entry.revision) for file in WEIGHT_FILES
     )
-    # The cache answers with a path, with None, or with a mark of "known to be absent".
+    # The result is a path, None, or a marker for "known to be absent".
     paths = [Path(path) for path in found if isinstance(path, str)]
     return paths[0].parent if len(paths) == len(WEIGHT_FILES) else None
 
@@ -100,7 +100,7 @@ def _download(entry: Entry) -> Path:
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import logging as hub_logging
 
-    # It would tell of every try again.
+    # It would log every retry.
     hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         folder = snapshot_download(

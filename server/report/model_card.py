@@ -10,8 +10,7 @@ import re
 import textwrap
 from typing import Any
 
-from common.backbones.catalog import CATALOG
-from common.backbones.usage import USAGE
+from common.backbones.catalog import CATALOG, FAMILIES
 from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import (
     MODELS,
@@ -242,13 +241,13 @@ def _snippets(record: RunRecord) -> list[str]:
     name = record.backbone_name
     known, folder = CATALOG.get(name), f"path/to/{name}"
     with_fedvitals = _WITH_FEDVITALS.format(backbone=json.dumps(name if known else folder))
-    alone = USAGE.get(str(record.backbone.get("family")))
-    if alone is None:
+    family = FAMILIES.get(str(record.backbone.get("family")))
+    if family is None or not family.usage:
         return [with_fedvitals]
     # Without fedvitals only published weights are found by name.
     source = json.dumps(folder if known is None or known.packaged else name)
     horizon = record.settings.get("windows.horizon", 6)
-    return [with_fedvitals, alone.format(backbone=source, horizon=horizon)]
+    return [with_fedvitals, family.usage.format(backbone=source, horizon=horizon)]
 
 
 def _privacy(record: RunRecord) -> str:

@@ -1,5 +1,5 @@
-"""Attacks on our own privacy, and what they find.
+"""Attacks that measure the privacy of a site's replies.
 
-Begin with `membership`: was this patient in the table?
-`bounds` turns hits into a lower bound of epsilon; `adapter_capacity` counts hidden bits.
+Begin with `membership`, the membership inference attack. `bounds` turns its hits into a lower bound
+of epsilon; `adapter_capacity` bounds the bits that an adapter can carry.
 """

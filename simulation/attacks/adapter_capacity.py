@@ -1,9 +1,8 @@
-"""How many bits an app could hide in the numbers of one adapter that the gate lets pass.
+"""Upper bound on the bits that an app could hide in the numbers of one adapter.
 
-Every message that the gate passes is the only one of its numbers, so that a message can tell as
-much as there are sets of numbers. The bound here counts those: each number by itself, within the
-norm that all of them together may have. It is nearly reached, since a small number has as many
-digits as a large one.
+The gate accepts one encoding per set of numbers, so the capacity of a message is the logarithm of
+the number of such sets. The bound counts each number by itself, within the norm allowed for all of
+them together. It is nearly tight, since a small number has as many digits as a large one.
 """
 
 from __future__ import annotations
@@ -15,17 +14,17 @@ from common.adapter.serialization.header import SCALE
 
 _DIGITS = {"float32": 23, "float16": 10}
 _SMALLEST = {"float32": -126, "float16": -14}
-"""Power of two of the smallest number that is not subnormal."""
+"""Exponent of the smallest normal number."""
 _LEVELS = 127
 
 
-def capacity_bits(matrices: Iterable[int], dtype: str, max_norm: float) -> float:
-    """Return an upper bound on the bits that one message can tell by its numbers.
+def matrix_bits(matrices: Iterable[int], dtype: str, max_norm: float) -> float:
+    """Return an upper bound on the bits that the numbers of one message can carry.
 
     Args:
-        matrices: how many numbers each matrix on the wire has.
-        dtype: the run's numbers on the wire: float32, float16 or int8.
-        max_norm: the largest Euclidean norm of all numbers together that the policy allows.
+        matrices: number of elements of each matrix on the wire.
+        dtype: the run's wire type: float32, float16 or int8.
+        max_norm: largest Euclidean norm of all numbers together that the policy allows.
     """
     if dtype != "int8":
         return sum(matrices) * math.log2(_values(dtype, max_norm))
@@ -36,21 +35,21 @@ def capacity_bits(matrices: Iterable[int], dtype: str, max_norm: float) -> float
 def message_capacity_bits(
     tensors: Iterable[tuple[str, str, Sequence[int]]], max_norm: float
 ) -> float:
-    """Return the same of a message as the gate and its audit log describe it.
+    """Return the same bound for a message, as the gate and its audit log describe it.
 
     Args:
         tensors: name, type and shape [layers, rows, columns] of each tensor on the wire.
-        max_norm: as in `capacity_bits`.
+        max_norm: as in `matrix_bits`.
     """
     stacks = [(dtype, shape) for name, dtype, shape in tensors if not name.endswith(SCALE)]
     matrices = [rows * columns for _, (layers, rows, columns) in stacks for _ in range(layers)]
-    return capacity_bits(matrices, stacks[0][0], max_norm)
+    return matrix_bits(matrices, stacks[0][0], max_norm)
 
 
 def _values(dtype: str, largest: float) -> int:
-    """How many values a number can have that is no larger than that: both signs, and one zero.
+    """Return the number of values up to `largest` in size: both signs, and one zero.
 
-    float32 without subnormals, which are not sent; float16 with them.
+    float32 is counted without subnormals, which are not sent; float16 with them.
     """
     digits, smallest = _DIGITS[dtype], _SMALLEST[dtype]
     below = 0 if dtype == "float32" else (1 << digits) - 1  # subnormals
@@ -64,7 +63,7 @@ def _values(dtype: str, largest: float) -> int:
 
 
 def _int8_bits(numbers: int, scales: int) -> float:
-    """All zero; or a scale, and levels in -127..127 of which at least one is at an end."""
+    """Return the bits of a matrix: all zero, or a scale and levels of which one is -127 or 127."""
     if scales < 1:
         return 0.0
     count, inner = 2 * _LEVELS + 1, 2 * _LEVELS - 1

@@ -1,9 +1,8 @@
-"""Two tables that differ in one patient, and what a site answers on either.
+"""Two site tables that differ in one patient, and the site's replies with each.
 
-A trial is a site's whole part in a round, from its table file to the bytes that would leave it:
-the windows are cut, the budget is opened and reserved in a ledger, and
-`client.app.local_round.run_local_round` trains and encodes. The site is a hospital: it declares its
-number of patients, as every site must.
+A trial is a site's local round, from its table file to the encoded reply: the windows are cut, the
+budget is opened and reserved in a ledger, and `client.app.local_round.run_local_round` trains and
+encodes. The site declares its number of patients, as every hospital must.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ from common.seeds import derive_seed
 
 Array = npt.NDArray[np.float64]
 
-STEPS = 30
-"""Of every stay: one window of the heart rate each."""
-CANARY_LOW, CANARY_HIGH = 25.0, 240.0
+_STEPS = 30
+"""Steps of every stay, enough for one window of the heart rate."""
+_CANARY_LOW, _CANARY_HIGH = 25.0, 240.0
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,11 @@ class World:
     """A site with one of the two tables.
 
     Attributes:
-        name: of the table's file, and of the site's state.
-        config: the run's settings; the noise of a trial comes from its number and `seed`.
+        name: name of the table's file and of the site's state.
+        config: the run's settings; the noise of a trial depends on its number and `seed`.
         node: the hospital's own settings.
         received: the adapter that the server sends, the same in every trial.
-        seed: of the noise of all trials of this world.
+        seed: seed of the noise of all trials.
     """
 
     name: str
@@ -56,18 +55,18 @@ class World:
     received: Adapter
     seed: int
 
-    def answer(self, trial: int, *, noise: bool = True) -> Array:
-        """Return by how much the site's answer moved the adapter, all of its numbers in a row.
+    def reply(self, trial: int, *, noise: bool = True) -> Array:
+        """Return the change of the adapter in the site's reply, flattened to one axis.
 
         Args:
-            trial: decides the noise.
-            noise: False for a site that forgets it, to show what the attack can do.
+            trial: selects the noise.
+            noise: False for a site that omits it, which shows the power of the attack.
         """
         seed = derive_seed(self.seed, self.name, trial)
         privacy = replace(self.config.privacy, noise_seed=seed)
         config = replace(self.config, privacy=privacy)
         data = load_site(self.node, config, "site", config.windows)
-        # A state of its own for each trial: a site would refuse to answer a round so often.
+        # A fresh state for each trial, since a site refuses to repeat a round.
         shutil.rmtree(self.node.state_path, ignore_errors=True)
         session = open_session(
             self.node.state_path,
@@ -84,7 +83,7 @@ class World:
             session.plan = replace(session.plan, noise_multiplier=0.0)
         request = RoundRequest("site", 1, f"{trial}", True, self.received)
         sent, _ = run_local_round(request, data, config, self.node, session)
-        assert sent is not None  # it was asked to train
+        assert sent is not None  # the request was to train
         adapter = decode(sent, shared=self.received)
         moved = [
             adapter.tensors[name].astype(np.float64) - before.astype(np.float64)
@@ -94,13 +93,13 @@ class World:
         return np.concatenate([part.ravel() for part in moved])
 
     def noise_multiplier(self) -> float:
-        """Return sigma of the last trial, as the site's ledger has it."""
+        """Return sigma of the last trial, from the site's ledger."""
         return Ledger(self.node.state_path).runs("site")[-1].plan.noise_multiplier
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a folder for the trials' ledgers: in memory where there is one, as each is flushed."""
+    """Yield a folder for the trials' ledgers, in memory if possible: each write is flushed."""
     memory = Path("/dev/shm")  # noqa: S108  # a folder of our own is made in it
     place = memory if memory.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="fedvitals-attack-", dir=place) as folder:
@@ -113,12 +112,12 @@ def make_worlds(
     """Write the two tables and return the site with the patient and the site without.
 
     Args:
-        folder: where tables and states go.
+        folder: folder of the tables and states.
         config: the run's settings, with privacy on.
-        patients: in the larger table; the last of them is the one in question, whose heart rate
-            jumps from one end of what is valid to the other.
-        declared: the number that the site declares, the same in both worlds.
-        seed: of the patients and the noise.
+        patients: patients in the larger table; the last is the target, whose heart rate alternates
+            between both ends of the valid range.
+        declared: number of patients that the site declares in both worlds.
+        seed: seed of the patients and the noise.
     """
     table = _table(patients, seed)
     names = sorted(set(table["patient_id"]), key=int)
@@ -134,17 +133,17 @@ def make_worlds(
 
 
 def _table(patients: int, seed: int) -> pd.DataFrame:
-    """Stays of `STEPS` hours of patients that all belong to the training split."""
+    """Return stays of `_STEPS` hours of patients in the training split."""
     random = np.random.default_rng(seed)
     ids = [str(number) for number in range(20 * patients + 100) if split_of(str(number)) == "train"]
     ids = ids[:patients]
-    rates = 80.0 + random.normal(0, 3, (patients, STEPS)).cumsum(axis=1)
-    rates[-1] = np.where(np.arange(STEPS) % 2, CANARY_LOW, CANARY_HIGH)
+    rates = 80.0 + random.normal(0, 3, (patients, _STEPS)).cumsum(axis=1)
+    rates[-1] = np.where(np.arange(_STEPS) % 2, _CANARY_LOW, _CANARY_HIGH)
     return pd.DataFrame(
         {
-            "patient_id": np.repeat(ids, STEPS),
-            "stay_id": np.repeat([f"{10 * int(name)}" for name in ids], STEPS),
-            "step": np.tile(np.arange(STEPS), patients),
-            "heart_rate": np.clip(rates, CANARY_LOW, CANARY_HIGH).ravel(),
+            "patient_id": np.repeat(ids, _STEPS),
+            "stay_id": np.repeat([f"{10 * int(name)}" for name in ids], _STEPS),
+            "step": np.tile(np.arange(_STEPS), patients),
+            "heart_rate": np.clip(rates, _CANARY_LOW, _CANARY_HIGH).ravel(),
         }
     )

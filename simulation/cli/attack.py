@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from common.console import narrow_table, output_console
 from common.errors import UsageError
-from simulation.cli.experiments import numbers
+from simulation.cli.experiments import parse_numbers
 
 if TYPE_CHECKING:
     from simulation.attacks.membership import Attack
@@ -53,7 +53,7 @@ def membership(
     The site replies to a round many times, from a table and from the same table without one
     patient; the attack tells the two apart. No data is needed.
     """
-    claimed = numbers(epsilons, "--epsilons", float)
+    claimed = parse_numbers(epsilons, "--epsilons", float)
     _check(claimed, trials, patients, delta, seed)
     from simulation.attacks.membership import attack_membership
     from simulation.attacks.worlds import scratch_folder
@@ -70,7 +70,7 @@ def membership(
                 patients=patients,
                 trials=trials,
                 seed=seed,
-                progress=progress,
+                on_trial=progress,
             )
             for place, arm in enumerate(arms)
         ]

@@ -7,15 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from simulation.cli.experiments import (
-    Data,
-    FullRate,
-    Out,
-    Seeds,
-    Settings,
-    run_and_tell,
-    settings_of,
-)
+from simulation.cli.experiments import Data, FullRate, Out, Seeds, Settings, run_and_print
 from simulation.experiments.defaults import FULL_RATE, SEEDS
 
 Without = Annotated[
@@ -24,7 +16,7 @@ Without = Annotated[
         "--without",
         metavar="METHOD",
         help="Leave out last-value, ewma, ar, ets, federated-full, centralised-full, scratch, "
-        "nhits or patchtst.",
+        "nhits or patchtst; repeatable.",
     ),
 ]
 
@@ -37,15 +29,14 @@ def compare(
     seeds: Seeds = SEEDS,
     config: Settings = None,
 ) -> None:
-    """How much of what pooling all data gains does the federation keep, and who gains least?"""
-    settings = settings_of(data, config)
-    from simulation.experiments.models.registry import METHODS, method_of, missing_methods
-    from simulation.experiments.studies.comparison import comparison, show
+    """Compare the federation with simple forecasts, each site alone and pooled data."""
+    from simulation.experiments.models.registry import method_of, missing_methods
+    from simulation.experiments.studies.comparison import STUDY
 
-    for name in without or []:
-        method_of(name)
-    kept = [name for name in METHODS if name not in (without or [])]
-    missing = [name for name in missing_methods() if name in kept]
+    dropped = tuple(without or [])
+    for name in dropped:
+        method_of(name)  # an unknown one ends the command here
+    missing = [name for name in missing_methods() if name not in dropped]
     if missing:
         Console(stderr=True).print(
             f"Left out, since their packages are not installed: {', '.join(missing)}; "
@@ -53,12 +44,5 @@ def compare(
             markup=False,
             highlight=False,
         )
-    more = "".join(f" --without {name}" for name in without or [])
-    run_and_tell(
-        comparison(settings, kept, full_rate),
-        show,
-        seeds=seeds,
-        out=out,
-        name=f"compare --full-rate {full_rate:g}{more}",
-        config=config,
-    )
+    options = {"full_rate": full_rate, "without": dropped}
+    run_and_print(STUDY, options, data=data, out=out, seeds=seeds, config=config)

@@ -1,4 +1,4 @@
-"""`python -m simulation cost`: time and memory of LoRA against all weights, on this machine."""
+"""`python -m simulation cost`: time and memory of LoRA and of all weights, on this machine."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from rich.console import Console
 
 from common.config.run_config import parse_settings
 from common.console import narrow_table, output_console
-from simulation.cli.experiments import Out, Settings, numbers, output_folder
+from simulation.cli.experiments import Out, Settings, output_folder, parse_backbones, parse_numbers
 
 
 def cost(
     backbones: Annotated[
-        str, typer.Option(help="Names or folders, separated by commas. [default: the package's]")
+        str,
+        typer.Option(help="Names or folders, separated by commas.", show_default="the package's"),
     ] = "",
     ranks: Annotated[str, typer.Option(help="Ranks, separated by commas.")] = "2,8,32",
-    steps: Annotated[int, typer.Option(help="Training steps that are measured.")] = 10,
+    steps: Annotated[int, typer.Option(help="Training steps to measure.")] = 10,
     out: Out = None,
     config: Settings = None,
 ) -> None:
-    """What does a training step cost, with an adapter and with all weights? Needs no data."""
+    """Measure a training step with an adapter and with all weights. Needs no data."""
     settings = parse_settings(config or [], {})
-    given = numbers(ranks, "--ranks")
-    from simulation.experiments.studies.backbones import packaged_backbones
-    from simulation.experiments.studies.cost import finding, measure_costs, write_costs
+    given = parse_numbers(ranks, "--ranks")
+    names = parse_backbones(backbones)
+    from simulation.experiments.studies.cost import cost_statement, measure_costs, write_costs
 
-    names = [name.strip() for name in backbones.split(",") if name.strip()]
-    names = names or packaged_backbones()
     folder = output_folder(out)
     with Console(stderr=True).status("measuring") as status:
         costs = measure_costs(settings, names, given, steps, folder, status.update)
@@ -38,7 +37,7 @@ def cost(
     table = narrow_table(
         f"A training step on {costs[0].device}",
         ["backbone", "trained"],
-        ["numbers", "ms a step", "peak MB", "of it training"],
+        ["numbers", "ms per step", "peak MB", "training MB"],
     )
     for one in costs:
         table.add_row(
@@ -51,5 +50,5 @@ def cost(
         )
     console = output_console()
     console.print(table)
-    console.print(finding(costs), highlight=False)
+    console.print(cost_statement(costs), highlight=False)
     console.print(f"Page: {page}", soft_wrap=True, highlight=False)

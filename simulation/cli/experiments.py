@@ -1,8 +1,8 @@
-"""What the commands of experiments share: their options, and how one is conducted and told."""
+"""Options and steps that the experiment commands share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,35 +15,85 @@ from common.errors import UsageError
 from common.paths import current_cohort, home
 
 if TYPE_CHECKING:
-    from simulation.experiments.analysis.analysis import Analysis
-    from simulation.experiments.experiment import Experiment
-    from simulation.experiments.output.html import Shown
+    from simulation.experiments.experiment import Study
+    from simulation.experiments.run_experiment import StudyResult
 
-Data = Annotated[Path | None, typer.Option(help="Cohort folder. [default: the one prepared last]")]
+Data = Annotated[
+    Path | None, typer.Option(help="Cohort folder.", show_default="the one prepared last")
+]
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that experiments share, so that none trains what another has trained. "
-        "[default: FEDVITALS_HOME/experiments]"
+        help="Output folder. Experiments that share it reuse each other's finished cells.",
+        show_default="FEDVITALS_HOME/experiments",
     ),
 ]
 Seeds = Annotated[str, typer.Option(help="Seeds, separated by commas.")]
 Only = Annotated[
-    list[str] | None, typer.Option("--only", metavar="GROUP", help="These groups of arms alone.")
+    list[str] | None,
+    typer.Option("--only", metavar="GROUP", help="Run this group of arms only; repeatable."),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting of the run; repeatable."),
     HiddenName("--config"),
 ]
-FullRate = Annotated[float, typer.Option(help="Learning rate where all weights are trained.")]
+FullRate = Annotated[float, typer.Option(help="Learning rate of full fine-tuning.")]
 
 
-def settings_of(data: Path | None, config: list[str] | None) -> RunConfig:
+def run_and_print(
+    study: Study,
+    options: Mapping[str, Any],
+    *,
+    data: Path | None,
+    out: Path | None,
+    seeds: str,
+    config: list[str] | None,
+    only: list[str] | None = None,
+) -> None:
+    """Run a study and print its table, its headline and warnings, and the path of its page.
+
+    Args:
+        study: the study.
+        options: its own options, as `Study.build` takes them.
+        data: value of ``--data``.
+        out: value of ``--out``.
+        seeds: value of ``--seeds``.
+        config: values of ``-c``.
+        only: values of ``--only``.
+    """
+    from simulation.experiments.run_experiment import run_study
+
+    result = run_study(
+        study,
+        shared_settings(data, config),
+        parse_numbers(seeds, "--seeds"),
+        output_folder(out),
+        options=options,
+        pairs=config or [],
+        only=only or [],
+        console=Console(stderr=True),
+    )
+    console = output_console()
+    print_result(console, result)
+    for warning in result.summary.warnings:
+        console.print(warning, highlight=False)
+    console.print(f"Page: {result.page}", soft_wrap=True, highlight=False)
+
+
+def print_result(console: Console, result: StudyResult) -> None:
+    """Print a study's table and headline."""
+    from simulation.experiments.run_experiment import summary_table
+
+    console.print(summary_table(result))
+    console.print(result.summary.headline, highlight=False)
+
+
+def shared_settings(data: Path | None, config: list[str] | None) -> RunConfig:
     """Return the settings that all arms share.
 
     Raises:
-        UsageError: a setting that the experiment itself sets.
+        UsageError: `config` has a setting that the experiment sets itself.
     """
     for pair in config or []:
         if pair.partition("=")[0].strip() in ("seed", "out", "data", "resume"):
@@ -57,11 +107,11 @@ def output_folder(out: Path | None) -> Path:
     return (out or home() / "experiments").absolute()
 
 
-def numbers(text: str, option: str, kind: Callable[[str], Any] = int) -> list[Any]:
-    """Read numbers that are separated by commas.
+def parse_numbers(text: str, option: str, kind: Callable[[str], Any] = int) -> list[Any]:
+    """Parse comma-separated numbers from 0.
 
     Raises:
-        UsageError: where there is none, one is given twice or cannot be read.
+        UsageError: there is none, one is given twice, or one is not a number.
     """
     try:
         values = [kind(part) for part in text.split(",") if part.strip()]
@@ -72,47 +122,8 @@ def numbers(text: str, option: str, kind: Callable[[str], Any] = int) -> list[An
     return values
 
 
-def run_and_tell(
-    experiment: Experiment,
-    show: Callable[[Analysis], Shown],
-    *,
-    seeds: str,
-    out: Path | None,
-    name: str,
-    config: list[str] | None,
-    only: list[str] | None = None,
-) -> None:
-    """Conduct an experiment and print its table, what it shows, and where its page is.
+def parse_backbones(text: str) -> list[str]:
+    """Parse comma-separated backbones; by default those of the package that are installed."""
+    from common.backbones.catalog import packaged_backbones
 
-    Args:
-        experiment: what is asked.
-        show: says what it shows.
-        seeds: as given.
-        out: as given.
-        name: the command's name with its own options.
-        config: the pairs of ``-c``.
-        only: groups.
-    """
-    from simulation.experiments.run_experiment import conduct, summary_table
-
-    command = " ".join(
-        [
-            f"python -m simulation {name} --data DIR --seeds {seeds}",
-            *(f"--only {group}" for group in only or []),
-            *(f"-c {pair}" for pair in config or []),
-        ]
-    )
-    console = output_console()
-    done = conduct(
-        experiment,
-        numbers(seeds, "--seeds"),
-        output_folder(out),
-        show,
-        command=command,
-        only=only or [],
-        console=Console(stderr=True),
-    )
-    console.print(summary_table(done.analysis, experiment.title))
-    for text in (done.shown.headline, *done.shown.warnings):
-        console.print(text, highlight=False)
-    console.print(f"Page: {done.page}", soft_wrap=True, highlight=False)
+    return [name.strip() for name in text.split(",") if name.strip()] or packaged_backbones()

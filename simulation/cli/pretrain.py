@@ -1,4 +1,4 @@
-"""`python -m simulation pretrain`: pretraining of a nano backbone on synthetic series."""
+"""`python -m simulation pretrain`: pretrain a small backbone on synthetic series."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from common.console import print_line
 
-_Name = Annotated[str, typer.Argument(help="A nano backbone, e.g. chronos-bolt-nano.")]
+_Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
 _Out = Annotated[
-    Path | None, typer.Option(help="Folder for the weights. [default: that of the shipped ones]")
+    Path | None,
+    typer.Option(help="Folder for the weights.", show_default="that of the shipped weights"),
 ]
-_Steps = Annotated[
-    int | None, typer.Option(help="Number of optimiser steps. [default: the recipe's]")
-]
-_Seed = Annotated[
-    int | None, typer.Option(help="Seed of all random numbers. [default: the recipe's]")
-]
+_Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", show_default="the recipe's")]
+_Seed = Annotated[int | None, typer.Option(help="Seed.", show_default="the recipe's")]
 
 
 def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = None) -> None:

@@ -1,160 +1,163 @@
-"""`python -m simulation sweep`: one question each, all arms on the same patients."""
+"""`python -m simulation sweep`: one study per command, all arms on the same patients."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from common.data.cohort_folder import site_table_paths
 from simulation.cli.experiments import (
     Data,
-    FullRate,
     Only,
     Out,
     Seeds,
     Settings,
-    numbers,
-    output_folder,
-    run_and_tell,
-    settings_of,
+    parse_backbones,
+    parse_numbers,
+    run_and_print,
 )
 from simulation.experiments.defaults import FULL_RATE, SEEDS
 
-app = typer.Typer(help="Answer one question with many runs.", no_args_is_help=True)
+
+@dataclass(frozen=True)
+class StudyOption:
+    """Option of a single study.
+
+    Attributes:
+        name: keyword of the study's `build`; the option is ``--name`` with dashes.
+        default: default on the command line.
+        help: help text.
+        parse: turns the value on the command line into the keyword's value.
+    """
+
+    name: str
+    default: str | float
+    help: str
+    parse: Callable[[Any], Any]
 
 
-@app.command("aggregation")
-def aggregation(
-    data: Data = None,
-    out: Out = None,
-    seeds: Seeds = SEEDS,
-    only: Only = None,
-    config: Settings = None,
-) -> None:
-    """How adapters become one, and what travels. Groups: ranks, wire, rules, optimizers."""
-    settings = settings_of(data, config)
-    sites = list(site_table_paths(Path(settings.data)))
-    from simulation.experiments.studies.aggregation import aggregation_sweep, show_aggregation
+@dataclass(frozen=True)
+class Sweep:
+    """Command of a study.
 
-    run_and_tell(
-        aggregation_sweep(settings, sites),
-        show_aggregation,
-        seeds=seeds,
-        out=out,
-        name="sweep aggregation",
-        config=config,
-        only=only,
+    Attributes:
+        name: name of the command and of the module in `simulation.experiments.studies`.
+        help: help text.
+        options: options beside those that all sweeps have.
+    """
+
+    name: str
+    help: str
+    options: tuple[StudyOption, ...] = ()
+
+
+SWEEPS = (
+    Sweep(
+        "aggregation",
+        "Compare aggregation rules and wire types. Groups: ranks, wire, rules, optimizers.",
+    ),
+    Sweep(
+        "ranks",
+        "Compare adapter ranks, up to full fine-tuning. Groups: ranks, full.",
+        (
+            StudyOption(
+                "ranks",
+                "1,2,4,8,16,32",
+                "Ranks, separated by commas.",
+                lambda text: parse_numbers(text, "--ranks"),
+            ),
+            StudyOption("full_rate", FULL_RATE, "Learning rate of full fine-tuning.", float),
+        ),
+    ),
+    Sweep(
+        "backbones",
+        "Compare backbones, zero-shot and with federated LoRA. One group per backbone.",
+        (
+            StudyOption(
+                "backbones",
+                "",
+                "Names or folders, separated by commas; by default the package's.",
+                parse_backbones,
+            ),
+        ),
+    ),
+    Sweep(
+        "sites",
+        "Compare the cohort's sites with random splits of its patients. Groups: random, pooled.",
+        (
+            StudyOption(
+                "counts",
+                "2,5,10",
+                "Numbers of sites of the random splits, separated by commas.",
+                lambda text: parse_numbers(text, "--counts"),
+            ),
+        ),
+    ),
+    Sweep(
+        "privacy",
+        "Compare privacy budgets, training B alone (group b) or both matrices (group ab).",
+        (
+            StudyOption(
+                "epsilons",
+                "10,3,1",
+                "Budgets, separated by commas; no privacy is always included.",
+                lambda text: parse_numbers(text, "--epsilons", float),
+            ),
+            StudyOption(
+                "rate",
+                0.0,
+                "privacy.learning-rate of every budget; 0 = chosen by budget.",
+                float,
+            ),
+        ),
+    ),
+)
+
+
+def _command(sweep: Sweep) -> Callable[..., None]:
+    """Return a function with the parameters from which typer makes the sweep's options."""
+
+    def command(
+        data: Path | None,
+        out: Path | None,
+        seeds: str,
+        only: list[str] | None,
+        config: list[str] | None,
+        **own: Any,
+    ) -> None:
+        study = import_module(f"simulation.experiments.studies.{sweep.name}").STUDY
+        options = {option.name: option.parse(own[option.name]) for option in sweep.options}
+        run_and_print(study, options, data=data, out=out, seeds=seeds, config=config, only=only)
+
+    parameters = {
+        "data": (Data, None),
+        "out": (Out, None),
+        **{
+            option.name: (
+                Annotated[type(option.default), typer.Option(help=option.help)],
+                option.default,
+            )
+            for option in sweep.options
+        },
+        "seeds": (Seeds, SEEDS),
+        "only": (Only, None),
+        "config": (Settings, None),
+    }
+    command.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
+    command.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in parameters.items()
+        ]
     )
+    return command
 
 
-@app.command("ranks")
-def ranks(
-    data: Data = None,
-    out: Out = None,
-    ranks: Annotated[str, typer.Option(help="Ranks, separated by commas.")] = "1,2,4,8,16,32",
-    full_rate: FullRate = FULL_RATE,
-    seeds: Seeds = SEEDS,
-    only: Only = None,
-    config: Settings = None,
-) -> None:
-    """The adapter's rank, with all weights as the end point. Groups: ranks, full."""
-    settings = settings_of(data, config)
-    given = numbers(ranks, "--ranks")
-    from simulation.experiments.studies.ranks import ranks_sweep, show_ranks
-
-    run_and_tell(
-        ranks_sweep(settings, given, full_rate),
-        show_ranks,
-        seeds=seeds,
-        out=out,
-        name=f"sweep ranks --ranks {ranks} --full-rate {full_rate:g}",
-        config=config,
-        only=only,
-    )
-
-
-@app.command("backbones")
-def backbones(
-    data: Data = None,
-    out: Out = None,
-    backbones: Annotated[
-        str, typer.Option(help="Names or folders, separated by commas. [default: the package's]")
-    ] = "",
-    seeds: Seeds = SEEDS,
-    only: Only = None,
-    config: Settings = None,
-) -> None:
-    """Every family, alone and tuned by the federation. A group each."""
-    settings = settings_of(data, config)
-    from simulation.experiments.studies.backbones import (
-        backbones_sweep,
-        packaged_backbones,
-        show_backbones,
-    )
-
-    names = [name.strip() for name in backbones.split(",") if name.strip()]
-    names = names or packaged_backbones()
-    run_and_tell(
-        backbones_sweep(settings, names),
-        show_backbones,
-        seeds=seeds,
-        out=out,
-        name=f"sweep backbones --backbones {','.join(names)}",
-        config=config,
-        only=only,
-    )
-
-
-@app.command("sites")
-def sites(
-    data: Data = None,
-    out: Out = None,
-    counts: Annotated[str, typer.Option(help="Sites of the random splits.")] = "2,5,10",
-    seeds: Seeds = SEEDS,
-    only: Only = None,
-    config: Settings = None,
-) -> None:
-    """Care units against random hospitals, and their number. Groups: random, pooled."""
-    settings = settings_of(data, config)
-    given = numbers(counts, "--counts")
-    from simulation.experiments.studies.sites import show_sites, sites_sweep
-
-    run_and_tell(
-        sites_sweep(settings, given, output_folder(out)),
-        show_sites,
-        seeds=seeds,
-        out=out,
-        name=f"sweep sites --counts {counts}",
-        config=config,
-        only=only,
-    )
-
-
-@app.command("privacy")
-def privacy(
-    data: Data = None,
-    out: Out = None,
-    epsilons: Annotated[str, typer.Option(help="Budgets; no privacy goes with them.")] = "10,3,1",
-    rate: Annotated[
-        float, typer.Option(help="privacy.learning-rate of every budget; 0 = falls with it.")
-    ] = 0.0,
-    seeds: Seeds = SEEDS,
-    only: Only = None,
-    config: Settings = None,
-) -> None:
-    """Budgets, training B alone (group b) or both matrices (group ab)."""
-    settings = settings_of(data, config)
-    given = numbers(epsilons, "--epsilons", float)
-    from simulation.experiments.studies.privacy import privacy_sweep, show_privacy
-
-    run_and_tell(
-        privacy_sweep(settings, given, rate or None),
-        show_privacy,
-        seeds=seeds,
-        out=out,
-        name=f"sweep privacy --epsilons {epsilons}" + (f" --rate {rate:g}" if rate else ""),
-        config=config,
-        only=only,
-    )
+app = typer.Typer(help="Run a study: one question, many runs.", no_args_is_help=True)
+for _sweep in SWEEPS:
+    app.command(_sweep.name, help=_sweep.help)(_command(_sweep))

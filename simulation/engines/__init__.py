@@ -1,5 +1,4 @@
-"""Two ways to run the same ServerApp and ClientApp on one machine, with the same result.
+"""Engines that run the ServerApp and ClientApp on one machine, with the same result.
 
-Begin with `inprocess`, the default.
-`ray` runs them through `flwr run`.
+Begin with `inprocess`, the default. `ray` runs them through `flwr run`.
 """

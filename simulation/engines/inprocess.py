@@ -1,7 +1,7 @@
 """The in-process engine: Flower's Grid in one process, without Ray and without serialisation.
 
-It runs the very ServerApp and ClientApp that a deployment runs. A Ray simulation costs half a
-minute of start-up on two cores and half a gigabyte an actor; this costs neither.
+It runs the ServerApp and ClientApp of a deployment. A Ray simulation takes half a minute to start
+on two cores and half a gigabyte per actor; this engine needs neither.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from flwr.supercore.task_identity import TaskIdentity
 
 RUN_ID = 1
 SITE_FAILED = 2
-"""The error code that Flower gives a reply whose ClientApp raised."""
+"""Flower's error code of a reply whose ClientApp raised an exception."""
 
 OnMessage = Callable[[str, str], None]
-"""Called with the message's type and its site's name before the site works on it."""
+"""Called with a message's type and site before the site processes it."""
 
 
 def quiet_flower() -> None:
-    """Leave Flower's and the server's log lines to warnings.
+    """Show only warnings of Flower's and the server's log.
 
-    Here, below the import of Flower, since that sets the level anew.
+    Call it after the import of Flower, which sets the level.
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
 
 
 class InProcessGrid(Grid):
-    """A Grid whose nodes are function calls, made one by one as their replies are pulled.
+    """A Grid whose nodes are function calls, made one by one when their replies are pulled.
 
     Args:
-        client_app: what every node runs.
+        client_app: the app of every node.
         run_config: the run's settings, as flat pairs.
         nodes: number of nodes.
         on_message: see `OnMessage`.
-        own: each node's own settings, in the order of the nodes; None = none has any.
+        own: each node's own settings, in the order of the nodes; None = no own settings.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class InProcessGrid(Grid):
         self._on_message = on_message
         self._waiting: dict[str, Message] = {}
         self._run = Run.create_empty(RUN_ID)
-        # As Flower's own simulation says: its nodes have no keys, and may play several sites.
+        # As in Flower's simulation: nodes have no keys, and one may act as several sites.
         self._run.primary_task_type = TaskType.SIMULATION
         self._contexts = {
             node_id: Context(
@@ -75,7 +75,7 @@ class InProcessGrid(Grid):
         }
 
     def set_run(self, run: Run) -> None:
-        """Set the run; Flower's runtime calls this, the engine has no need to."""
+        """Set the run; called by Flower's runtime, not by this engine."""
         self._run = run
 
     @property
@@ -105,7 +105,7 @@ class InProcessGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Take messages; the nodes work on them when their replies are pulled."""
+        """Accept messages; the nodes process them when their replies are pulled."""
         ids = []
         for message in messages:
             message_id = uuid.uuid4().hex
@@ -116,7 +116,7 @@ class InProcessGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Let one node work and return its reply; the others' come with the next calls."""
+        """Run one node and return its reply; the others follow with the next calls."""
         for message_id in message_ids:
             message = self._waiting.pop(message_id, None)
             if message is not None:
@@ -126,7 +126,7 @@ class InProcessGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Send messages and return all replies; a call to a node cannot be cut off by `timeout`."""
+        """Send messages and return all replies; `timeout` is ignored: calls run to the end."""
         del timeout
         ids = self.push_messages(messages)
         return [reply for message_id in ids for reply in self.pull_messages([message_id])]
@@ -141,7 +141,7 @@ class InProcessGrid(Grid):
         try:
             return self._client_app(message, context)
         except Exception as error:
-            # As a real node: whatever a site's app raises becomes an error reply.
+            # As on a real node, an exception of the site's app becomes an error reply.
             return Message(Error(code=SITE_FAILED, reason=str(error)), reply_to=message)
 
 
@@ -154,7 +154,7 @@ def run_in_process(
     on_message: OnMessage | None = None,
     own: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
-    """Run a federation in this process; what the ServerApp raises comes through.
+    """Run a federation in this process; exceptions of the ServerApp propagate.
 
     Args:
         server_app: the server's app.

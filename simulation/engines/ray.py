@@ -1,8 +1,8 @@
-"""The Ray engine: `flwr run .` underneath, on a SuperLink of its own, with the true final status.
+"""The Ray engine: `flwr run .` on a SuperLink of its own.
 
 The SuperLink that `flwr run` starts by itself keeps running with the folder and environment of its
-first run. So this engine starts one with its own home and port, asks it how the run ended, and
-stops it.
+first run. This engine therefore starts one with its own home and port, reads the final status of
+the run from it, and stops it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def run_with_ray(
     Args:
         run_config: the run's settings, as flat pairs; paths in it absolute.
         nodes: number of simulated SuperNodes.
-        gpus_a_client: share of a GPU that a client gets; 1 gives each its own.
-        on_poll: called every other second while the run goes on.
+        gpus_a_client: share of a GPU per client; with 1 each has its own.
+        on_poll: called every other second during the run.
 
     Raises:
-        FederationError: where the run did not complete; the message ends with its last error.
+        FederationError: the run did not complete; the message ends with its last error.
     """
     if not (PROJECT / "pyproject.toml").is_file():
         raise FederationError(f"the Ray engine ships the project's folder; {PROJECT} is not one")
@@ -56,7 +56,7 @@ def run_with_ray(
 
 @contextmanager
 def _superlink(folder: Path) -> Iterator[Flower]:
-    """Run a SuperLink in simulation mode; give the way to it."""
+    """Run a SuperLink in simulation mode; yield the client for it."""
     port, control_port = _free_port(), _free_port()
     address = f"127.0.0.1:{port}"
     flower = connect(folder, address)

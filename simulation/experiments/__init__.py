@@ -1,5 +1,6 @@
-"""The paper's questions as experiments: cells trained once, then analysed.
+"""The paper's questions as experiments: cells trained once and cached, then analysed.
 
-Begin with `run_experiment`; `studies/` has a file per question, `models/` what is compared.
-`analysis/` computes intervals, `output/` writes tables, figures and pages.
+Begin with `experiment` (the terms) and `run_experiment` (the steps). `studies/` has one file per
+question, `models/` the compared methods; `analysis/` computes intervals, `output/` writes tables,
+figures and pages.
 """

@@ -1,10 +1,10 @@
-"""A cell of an experiment: one model trained with one seed and scored on the test patients.
+"""Cells of an experiment and their cache: one model, trained with one seed and scored.
 
-A cell is named by a hash of what decides its numbers: the method, the settings that it reads, what
-single sites set for themselves, and the digests of the site tables. Experiments that share an
-output folder therefore share cells, and one that was interrupted goes on where it was.
+The cache key of a cell is a hash of the inputs of its results: the method, the settings that it
+reads, the sites' own settings, and the digests of the site tables. Experiments with the same output
+folder share cells, and an interrupted experiment resumes with the first unfinished one.
 
-    OUT/cells/<key>/cell.json            what it is, what it cost
+    OUT/cells/<key>/cell.json            inputs, facts and measurements
     OUT/cells/<key>/scores.safetensors   metric totals per test patient and vital, by site
     OUT/runs/<key>/                      the run folder of a federation
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +30,8 @@ from common.errors import UsageError
 from common.evaluation.evaluate import Evaluation
 from common.hashing import file_sha256
 
-FORMAT = 1
-"""Part of every key: a release that computes cells otherwise raises it, and old ones are left."""
+CELL_FORMAT = 1
+"""Part of every key. Raise it when cells are computed differently: older ones are then ignored."""
 
 _CELL_FILE = "cell.json"
 _SCORES_FILE = "scores.safetensors"
@@ -40,42 +40,42 @@ _IRRELEVANT = frozenset(
 )
 _PARTS = ("numerator", "denominator", "windows", "observed")
 
-Own = Mapping[str, Mapping[str, Value]]
-"""What single sites set for themselves, by site: see `client.app.node_config`."""
+SiteSettings = Mapping[str, Mapping[str, Value]]
+"""Settings of single sites, by site: see `client.app.node_config`."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is trained and scored.
+    """One model to train and score.
 
     Attributes:
-        arm: what the experiment compares; the seeds of one arm differ in nothing else.
+        arm: name of the arm that it belongs to; the cells of one arm differ in the seed only.
         method: a name in `simulation.experiments.models.registry.METHODS`.
         config: the settings; `config.data` is the cohort.
         own: the sites' own settings.
-        options: the method's own, e.g. the learning rate of full fine-tuning.
-        tested: the cohort whose test patients are forecast; empty = that of `config.data`.
+        options: options of the method, e.g. the learning rate of full fine-tuning.
+        tested: the cohort whose test patients are forecast; empty = `config.data`.
     """
 
     arm: str
     method: str
     config: RunConfig
-    own: Own = field(default_factory=dict)
+    own: SiteSettings = field(default_factory=dict)
     options: Mapping[str, Value] = field(default_factory=dict)
     tested: str = ""
 
     def with_seed(self, seed: int) -> Cell:
-        """Return the cell of another seed; a noise that is to be repeated gets that seed too."""
+        """Return the cell with another seed; a fixed noise seed becomes the same number."""
         privacy = self.config.privacy
         if privacy.noise_seed >= 0:
             privacy = replace(privacy, noise_seed=seed)
         return replace(self, config=replace(self.config, seed=seed, privacy=privacy))
 
-    def deciding(self, reads: tuple[str, ...]) -> dict[str, Any]:
-        """Return what decides the cell's numbers, as plain values.
+    def cache_inputs(self, reads: tuple[str, ...]) -> dict[str, Any]:
+        """Return the inputs of the cell's results as plain values, for `cell_key`.
 
         Args:
-            reads: beginnings of the settings that the method reads; ``("",)`` for all.
+            reads: prefixes of the settings that the method reads; ``("",)`` for all.
         """
         settings = {
             key: value
@@ -83,10 +83,10 @@ class Cell:
             if key not in _IRRELEVANT and key.startswith(reads)
         }
         return {
-            "format": FORMAT,
+            "format": CELL_FORMAT,
             "method": self.method,
             "settings": settings,
-            "weights": weights_digest(self.config.backbone) if "backbone" in settings else "",
+            "weights": folder_digest(self.config.backbone) if "backbone" in settings else "",
             "own": {site: dict(values) for site, values in sorted(self.own.items())},
             "options": dict(self.options),
             "sites": table_digests(Path(self.config.data)),
@@ -95,14 +95,14 @@ class Cell:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a cell came to.
+class CellResult:
+    """Result of one cell.
 
     Attributes:
-        scores: of the test patients, by site; patients are numbered, not named.
-        facts: what is the same at every repetition: `parameters` trained, `bytes` exchanged,
-            `rounds`, `best_round`, and what a method adds.
-        measured: what is not: `seconds` of training.
+        scores: scores of the test patients, by site; patients are numbered, not named.
+        facts: reproducible numbers: `parameters` trained, `bytes` exchanged, `rounds`,
+            `best_round`, and those that a method adds.
+        measured: numbers that vary between repetitions: `seconds` of training.
     """
 
     scores: dict[str, Evaluation]
@@ -110,9 +110,16 @@ class Outcome:
     measured: dict[str, float] = field(default_factory=dict)
 
 
-def cell_key(deciding: Mapping[str, Any]) -> str:
-    """Return the name of a cell: the beginning of a SHA-256 over what decides it."""
-    text = json.dumps(deciding, sort_keys=True)
+SetStatus = Callable[[str], None]
+"""Shows the current activity, in words."""
+
+RunCell = Callable[[Cell, Path, SetStatus], CellResult]
+"""Trains and scores a cell; the path is its run folder."""
+
+
+def cell_key(inputs: Mapping[str, Any]) -> str:
+    """Return the cache key: the first 20 hex digits of a SHA-256 over the inputs."""
+    text = json.dumps(inputs, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -120,7 +127,7 @@ def table_digests(data: Path) -> dict[str, str]:
     """Return the SHA-256 of each site table of a cohort.
 
     Raises:
-        CohortError: where it has none.
+        CohortError: the cohort has no site table.
     """
     return {
         site: _file_digest(path, path.stat().st_mtime_ns)
@@ -128,7 +135,7 @@ def table_digests(data: Path) -> dict[str, str]:
     }
 
 
-def weights_digest(backbone: str) -> str:
+def folder_digest(backbone: str) -> str:
     """Return the SHA-256 of a folder of weights; empty for a name, whose weights are pinned."""
     folder = Path(backbone)
     if not folder.is_dir():
@@ -138,22 +145,22 @@ def weights_digest(backbone: str) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
-def write_outcome(folder: Path, deciding: Mapping[str, Any], outcome: Outcome) -> None:
-    """Write a finished cell, whole or not at all.
+def write_cell(folder: Path, inputs: Mapping[str, Any], result: CellResult) -> None:
+    """Write a finished cell atomically.
 
     Raises:
-        UsageError: where the folder cannot be written.
+        UsageError: the folder cannot be written.
     """
-    metrics = {evaluation.metrics for evaluation in outcome.scores.values()}
+    metrics = {evaluation.metrics for evaluation in result.scores.values()}
     record = {
-        "deciding": deciding,
+        "deciding": inputs,
         "metrics": list(metrics.pop()),
-        "facts": outcome.facts,
-        "measured": outcome.measured,
+        "facts": result.facts,
+        "measured": result.measured,
     }
     tensors = {
         f"{site}/{part}": np.ascontiguousarray(getattr(evaluation, part))
-        for site, evaluation in outcome.scores.items()
+        for site, evaluation in result.scores.items()
         for part in _PARTS
     }
     try:
@@ -168,21 +175,21 @@ def write_outcome(folder: Path, deciding: Mapping[str, Any], outcome: Outcome) -
         ) from error
 
 
-def read_outcome(folder: Path) -> Outcome | None:
-    """Read a finished cell; None where it is not there or was damaged, and is to be run again."""
+def read_cell(folder: Path) -> CellResult | None:
+    """Read a finished cell; None if it is absent or damaged and must be run again."""
     try:
         record = json.loads((folder / _CELL_FILE).read_text(encoding="utf-8"))
         tensors = load((folder / _SCORES_FILE).read_bytes())
         metrics = tuple(record["metrics"])
         sites = sorted({name.rpartition("/")[0] for name in tensors})
         scores = {site: _evaluation(site, metrics, tensors) for site in sites}
-        return Outcome(scores, record["facts"], record["measured"])
+        return CellResult(scores, record["facts"], record["measured"])
     except (OSError, ValueError, KeyError, SafetensorError):
         return None
 
 
 def without_names(evaluation: Evaluation) -> Evaluation:
-    """Return an evaluation whose patients are numbered: what is kept names nobody."""
+    """Return an evaluation with patients numbered, so that no identifier is stored."""
     return replace(evaluation, patient_ids=_numbers(len(evaluation.patient_ids)))
 
 
@@ -196,7 +203,7 @@ def _numbers(count: int) -> tuple[str, ...]:
 
 
 def _resolved(config: RunConfig) -> dict[str, Value]:
-    """The settings with ``auto`` resolved, so that a default spelled out is the same cell."""
+    """Return the settings with ``auto`` resolved: a default spelled out is the same cell."""
     settings = config.flat()
     settings["aggregation.rule"] = config.rule
     settings["lora.train"] = config.trained

@@ -1,4 +1,4 @@
-"""Defaults that commands show before they import what takes seconds."""
+"""Defaults of the experiment commands, in a module that imports quickly, for `--help`."""
 
 SEEDS = "0,1,2"
 

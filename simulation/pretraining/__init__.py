@@ -1,7 +1,7 @@
 """Small backbones with published architectures, pretrained on generic synthetic series.
 
-They stand in for the published weights where no model hub can be reached: in tests, in
-demonstrations, and wherever a federation is to be rehearsed in minutes.
+They replace the published weights where no model hub can be reached: in tests and demonstrations,
+and to rehearse a federation in minutes. `NANO_MODELS` lists them; `pretrain` makes one anew.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import common
+from common.backbones.weights_store import PACKAGED
 from common.names import check_name
-from simulation.pretraining.export import check_replaceable, write_folder
+from simulation.pretraining.export import check_output_folder, write_folder
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.models.chronos2_nano import CHRONOS2_NANO
 from simulation.pretraining.models.chronos_bolt_nano import CHRONOS_BOLT_NANO
 from simulation.pretraining.models.chronos_t5_nano import CHRONOS_T5_NANO
 from simulation.pretraining.models.lag_llama_nano import LAG_LLAMA_NANO
 from simulation.pretraining.models.moirai_nano import MOIRAI_NANO
-from simulation.pretraining.train import Progress
-from simulation.pretraining.train import train as train_model
+from simulation.pretraining.train import OnStep, train_model
 
 __all__ = ["NANO_MODELS", "NanoModel", "default_folder", "nano_model", "pretrain"]
 
@@ -46,8 +45,8 @@ def nano_model(name: str) -> NanoModel:
 
 
 def default_folder(name: str) -> Path:
-    """Return where the shipped weights of a model lie."""
-    return Path(common.__path__[0]) / "backbones" / "weights" / name
+    """Return the folder of a model's shipped weights."""
+    return PACKAGED / name
 
 
 def pretrain(
@@ -56,19 +55,19 @@ def pretrain(
     *,
     steps: int | None = None,
     seed: int | None = None,
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> None:
     """Pretrain a nano model on synthetic series and write its folder.
 
     Args:
         name: a key of `NANO_MODELS`.
-        out: the folder to write; older weights there are replaced at the end, all at once.
-        steps: optimiser steps; the recipe's when None.
-        seed: the recipe's when None.
+        out: the folder to write; older weights there are replaced atomically at the end.
+        steps: optimiser steps; None = the recipe's.
+        seed: seed; None = the recipe's.
         progress: called after every step with the step, the number of steps and the loss.
 
     Raises:
-        UsageError: the name, the steps or the seed are impossible, or `out` holds other things.
+        UsageError: the name, the steps or the seed is invalid, or `out` holds other files.
     """
     nano = nano_model(name)
     recipe = dataclasses.replace(
@@ -76,6 +75,6 @@ def pretrain(
         steps=nano.recipe.steps if steps is None else steps,
         seed=nano.recipe.seed if seed is None else seed,
     )
-    check_replaceable(out)  # before half an hour of training, not after
+    check_output_folder(out)  # before half an hour of training
     model, log = train_model(recipe, nano.build, nano.window_loss, progress)
     write_folder(out, model, nano, recipe, log)

@@ -1,7 +1,4 @@
-"""The folder of a pretrained model: weights, recipe, training log and card, written at once.
-
-The model card of a pretrained nano model.
-"""
+"""Output folder of a pretrained model: weights, recipe, training log and model card."""
 
 from __future__ import annotations
 
@@ -21,10 +18,22 @@ from common.hashing import file_sha256
 from common.reporting.markdown import table_in_markdown
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.series.series import FAMILIES
+from simulation.pretraining.series.series import SERIES_FAMILIES
 from simulation.pretraining.train import LogRow
 
+_WEIGHTS_FILE = "model.safetensors"
+_RECIPE_FILE = "recipe.json"
+_LOG_FILE = "training_log.csv"
+ZERO_SHOT_FILE = "evaluation.json"
+_CARD_FILE = "README.md"
+
+_DETERMINISM = (
+    "One thread, torch's deterministic algorithms, one seed: the same recipe gives the same bytes "
+    "on the same machine and library versions. Another processor may round differently."
+)
+
 _WIDTH = 100
+"""Width of the card's paragraphs."""
 
 _HEAD = """\
 ---
@@ -72,13 +81,113 @@ Not measured for these weights. `python -m simulation.pretraining.zero_shot FOLD
 them with the last value on the PhysioNet Challenge 2019 and adds the figures here."""
 
 
+def write_folder(
+    out: Path, model: nn.Module, nano: NanoModel, recipe: PretrainingRecipe, log: list[LogRow]
+) -> None:
+    """Write the folder beside `out` and move it there, replacing older weights."""
+    check_output_folder(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        fresh = Path(temporary) / "fresh"
+        fresh.mkdir()
+        nano.save(model, fresh)
+        # safetensors makes the file readable by its owner only.
+        (fresh / _WEIGHTS_FILE).chmod(0o644)
+        _write_log(fresh / _LOG_FILE, log)
+        _write_recipe(fresh, model, nano, recipe, log)
+        write_card(fresh, nano)
+        if out.exists():
+            out.rename(Path(temporary) / "replaced")
+        fresh.rename(out)
+
+
+def check_output_folder(out: Path) -> None:
+    """Refuse to overwrite anything but pretrained weights.
+
+    Raises:
+        UsageError: `out` is a file, or a folder with content but without a recipe.
+    """
+    if out.is_dir() and (not any(out.iterdir()) or (out / _RECIPE_FILE).is_file()):
+        return
+    if out.exists():
+        raise UsageError(
+            f"{out} exists and holds no {_RECIPE_FILE}, so it was not written by a pretraining; "
+            "give another folder or remove it"
+        )
+
+
+def _write_log(path: Path, log: list[LogRow]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["step", "loss", "lr", "held_out_synthetic_loss", "seconds"])
+        for row in log:
+            writer.writerow(
+                [
+                    row.step,
+                    f"{row.loss:.6f}",
+                    f"{row.learning_rate:.4e}",
+                    f"{row.held_out_loss:.6f}",
+                    f"{row.seconds:.1f}",
+                ]
+            )
+
+
+def _write_recipe(
+    folder: Path, model: nn.Module, nano: NanoModel, recipe: PretrainingRecipe, log: list[LogRow]
+) -> None:
+    command = f"python -m simulation pretrain {recipe.name} --steps {recipe.steps}"
+    record = {
+        "name": recipe.name,
+        "sha256": {_WEIGHTS_FILE: file_sha256(folder / _WEIGHTS_FILE)},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "series_drawn": recipe.series_count,
+        "held_out_synthetic_loss": round(log[-1].held_out_loss, 6),
+        "seconds": round(log[-1].seconds, 1),
+        "command": f"{command} --seed {recipe.seed}",
+        "determinism": _DETERMINISM,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in nano.packages},
+        },
+        "processor_family": platform.machine(),
+        "recipe": recipe.to_json(),
+    }
+    write_json(folder / _RECIPE_FILE, record)
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write indented JSON that ends in a line break."""
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_card(folder: Path, nano: NanoModel) -> None:
+    """Write the model card from the files in the folder, with figures if they were measured."""
+    record = read_recipe_record(folder)
+    measured = folder / ZERO_SHOT_FILE
+    evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
+    (folder / _CARD_FILE).write_text(render_card(nano, record, evaluation), encoding="utf-8")
+
+
+def read_recipe_record(folder: Path) -> dict[str, Any]:
+    """Read a folder's `recipe.json`.
+
+    Raises:
+        UsageError: the folder has none.
+    """
+    path = folder / _RECIPE_FILE
+    if not path.is_file():
+        raise UsageError(f"{folder} holds no {_RECIPE_FILE}; give a folder written by pretraining")
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return record
+
+
 def render_card(nano: NanoModel, record: dict[str, Any], evaluation: dict[str, Any] | None) -> str:
-    """Write the card from a folder's record.
+    """Return the model card.
 
     Args:
-        nano: the model's parts, with the texts of its family.
-        record: what `recipe.json` holds.
-        evaluation: what `evaluation.json` holds, or None where nothing was measured.
+        nano: the model, with the texts of its family.
+        record: content of `recipe.json`.
+        evaluation: content of `evaluation.json`; None if nothing was measured.
 
     Returns:
         Markdown with YAML metadata.
@@ -126,7 +235,7 @@ def _families(mix: dict[str, float]) -> str:
     total = sum(mix.values())
     rows = []
     for name, share in mix.items():
-        summary = " ".join((FAMILIES[name].__doc__ or "").split("\n\n")[0].split())
+        summary = " ".join((SERIES_FAMILIES[name].__doc__ or "").split("\n\n")[0].split())
         rows.append((name.replace("_", " "), f"{share / total:.0%}", summary))
     return table_in_markdown(("family", "share", "what it is"), rows)
 
@@ -155,115 +264,3 @@ def _paragraph(text: str, indent: str = "") -> str:
     return textwrap.fill(
         text, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
-
-
-WEIGHTS_FILE = "model.safetensors"
-RECIPE_FILE = "recipe.json"
-LOG_FILE = "training_log.csv"
-EVALUATION_FILE = "evaluation.json"
-CARD_FILE = "README.md"
-
-_DETERMINISM = (
-    "One thread, torch's deterministic algorithms, one seed: the same recipe gives the same bytes "
-    "on the same machine and library versions. Another processor may round differently."
-)
-
-
-def check_replaceable(out: Path) -> None:
-    """Refuse a folder that holds something other than pretrained weights.
-
-    Raises:
-        UsageError: `out` is a file, or a folder with content but without a recipe.
-    """
-    if out.is_dir() and (not any(out.iterdir()) or (out / RECIPE_FILE).is_file()):
-        return
-    if out.exists():
-        raise UsageError(
-            f"{out} exists and holds no {RECIPE_FILE}, so it was not written by a pretraining; "
-            "give another folder or remove it"
-        )
-
-
-def write_folder(
-    out: Path, model: nn.Module, nano: NanoModel, recipe: PretrainingRecipe, log: list[LogRow]
-) -> None:
-    """Write the artefact beside `out` and move it there, in place of older weights."""
-    check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        fresh = Path(temporary) / "fresh"
-        fresh.mkdir()
-        nano.save(model, fresh)
-        # safetensors writes for its owner only; whoever installs the package has to read it.
-        (fresh / WEIGHTS_FILE).chmod(0o644)
-        _write_log(fresh / LOG_FILE, log)
-        _write_recipe(fresh, model, nano, recipe, log)
-        write_card(fresh, nano)
-        if out.exists():
-            out.rename(Path(temporary) / "replaced")
-        fresh.rename(out)
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Read a folder's `recipe.json`.
-
-    Raises:
-        UsageError: there is none.
-    """
-    path = folder / RECIPE_FILE
-    if not path.is_file():
-        raise UsageError(f"{folder} holds no {RECIPE_FILE}; give a folder written by pretraining")
-    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return record
-
-
-def write_card(folder: Path, nano: NanoModel) -> None:
-    """Render the model card from what lies in the folder; figures only if they were measured."""
-    record = read_record(folder)
-    measured = folder / EVALUATION_FILE
-    evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
-    (folder / CARD_FILE).write_text(render_card(nano, record, evaluation), encoding="utf-8")
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write JSON that reads well and ends in a line break."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write_log(path: Path, log: list[LogRow]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["step", "loss", "lr", "held_out_synthetic_loss", "seconds"])
-        for row in log:
-            writer.writerow(
-                [
-                    row.step,
-                    f"{row.loss:.6f}",
-                    f"{row.learning_rate:.4e}",
-                    f"{row.held_out_loss:.6f}",
-                    f"{row.seconds:.1f}",
-                ]
-            )
-
-
-def _write_recipe(
-    folder: Path, model: nn.Module, nano: NanoModel, recipe: PretrainingRecipe, log: list[LogRow]
-) -> None:
-    command = f"python -m simulation pretrain {recipe.name} --steps {recipe.steps}"
-    record = {
-        "name": recipe.name,
-        "sha256": {WEIGHTS_FILE: file_sha256(folder / WEIGHTS_FILE)},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "series_drawn": recipe.series_count,
-        "held_out_synthetic_loss": round(log[-1].held_out_loss, 6),
-        "seconds": round(log[-1].seconds, 1),
-        "command": f"{command} --seed {recipe.seed}",
-        "determinism": _DETERMINISM,
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in nano.packages},
-        },
-        "processor_family": platform.machine(),
-        "recipe": recipe.to_json(),
-    }
-    write_json(folder / RECIPE_FILE, record)

@@ -1,4 +1,4 @@
-"""Everything that decides the weights of one pretrained nano model, in one frozen object."""
+"""Recipe of a pretrained nano model: everything that its weights depend on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from typing import Any
 from common.errors import UsageError
 from simulation.pretraining.series.corruption import Corruption
 
+GENERIC_MIX: Mapping[str, float] = {
+    "kernel_synth": 0.35,
+    "season_and_trend": 0.15,
+    "level_shifts": 0.10,
+    "arma": 0.15,
+    "damped_oscillation": 0.08,
+    "garch": 0.05,
+    "random_walk": 0.12,
+}
+"""Shares of the series families in all shipped weights."""
+
 
 @dataclass(frozen=True)
 class PretrainingRecipe:
@@ -19,27 +30,27 @@ class PretrainingRecipe:
     With one thread, the same recipe gives the same bytes on the same machine and library versions.
 
     Attributes:
-        name: the model's name, also that of its folder.
-        architecture: what the model's builder reads.
-        family_mix: the share of each family of series (`simulation.pretraining.series.series`).
-        seed: decides the initial weights, the series and their order.
+        name: name of the model and of its folder.
+        architecture: sizes for the model's builder.
+        family_mix: share of each family of series (`simulation.pretraining.series.series`).
+        seed: seed of the initial weights, the series and their order.
         steps: optimiser steps.
-        batch_size: windows a step.
-        learning_rate: the peak of the schedule.
-        schedule: linear warm-up, then a half cosine to zero; the only one there is.
-        warmup_share: the part of the steps that warms up.
-        weight_decay: AdamW's, on matrices only.
-        clip_norm: the largest norm of a step's gradient.
-        series_length: steps of a drawn series; a window is cut from it.
+        batch_size: windows per step.
+        learning_rate: peak of the schedule.
+        schedule: linear warm-up, then a half cosine to zero; the only one available.
+        warmup_share: share of the steps in warm-up.
+        weight_decay: weight decay of AdamW, on matrices only.
+        clip_norm: largest gradient norm of a step.
+        series_length: steps of a drawn series, from which windows are cut.
         series_per_chunk: series drawn at a time.
-        uses_per_series: windows cut from each series before it is thrown away.
-        mixup_probability: the share of windows that are a mixture of series (TSMixup).
-        min_context: the shortest context; each batch has one length, log-uniform up to the longest.
-        max_context: the longest context.
+        uses_per_series: windows cut from each series before it is discarded.
+        mixup_probability: share of windows that are a mixture of series (TSMixup).
+        min_context: shortest context; a batch has one length, log-uniform up to the longest.
+        max_context: longest context.
         horizon: steps of the target.
-        held_out_batches: batches of the held-out synthetic series, drawn apart.
+        held_out_batches: batches of held-out synthetic series.
         log_rows: rows of the training log.
-        corruption: what happens to a series before it is seen.
+        corruption: measurement effects applied to a series.
     """
 
     name: str
@@ -84,7 +95,7 @@ class PretrainingRecipe:
 
     @property
     def series_count(self) -> int:
-        """How many series the whole run draws, without the held-out ones."""
+        """Number of series that the run draws, without the held-out ones."""
         windows = self.steps * self.batch_size
         per_chunk = self.series_per_chunk * self.uses_per_series
         return -(-windows // per_chunk) * self.series_per_chunk
@@ -96,7 +107,7 @@ class PretrainingRecipe:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PretrainingRecipe:
-        """Read what `to_json` wrote.
+        """Parse the JSON values of `to_json`.
 
         Raises:
             UsageError: a field is unknown or missing.

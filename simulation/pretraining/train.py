@@ -1,7 +1,4 @@
-"""The training loop that every nano model shares; it knows no architecture.
-
-An endless stream of batches of windows cut from synthetic series.
-"""
+"""Training loop of all nano models, on batches of windows cut from synthetic series."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from simulation.pretraining.recipe import PretrainingRecipe
 from simulation.pretraining.series.series import draw_series, mix_series
 
 TRAINING, HELD_OUT = 0, 1
-"""Streams of one recipe: seeded apart, so that neither holds a series of the other."""
+"""Streams of one recipe, with different seeds, so that they share no series."""
 
 
 class WindowBatch(NamedTuple):
@@ -37,50 +34,13 @@ class WindowBatch(NamedTuple):
     target: Tensor
 
 
-def window_batches(recipe: PretrainingRecipe, stream: int) -> Iterator[WindowBatch]:
-    """Yield batches for ever: draw a chunk of series, use each a few times, throw it away."""
-    rng = np.random.default_rng([recipe.seed, stream])
-    size = recipe.batch_size
-    while True:
-        pool = draw_series(rng, recipe.series_per_chunk, recipe.series_length, recipe.family_mix)
-        order = np.concatenate([rng.permutation(len(pool)) for _ in range(recipe.uses_per_series)])
-        for start in range(0, len(order) - size + 1, size):
-            rows = pool[order[start : start + size]].astype(np.float64)
-            rows = mix_series(rng, rows, pool, recipe.mixup_probability)
-            yield _cut(rng, recipe.corruption.measure(rng, rows), recipe)
-
-
-def held_out_batches(recipe: PretrainingRecipe) -> list[WindowBatch]:
-    """Draw the recipe's held-out batches; the same ones at every call."""
-    batches = window_batches(recipe, HELD_OUT)
-    return [next(batches) for _ in range(recipe.held_out_batches)]
-
-
-def _cut(
-    rng: np.random.Generator,
-    series: np.ndarray[tuple[int, int], np.dtype[np.float64]],
-    recipe: PretrainingRecipe,
-) -> WindowBatch:
-    # Log-uniform, for a step costs as much as its context is long.
-    bounds = np.log([recipe.min_context, recipe.max_context + 1])
-    context = min(recipe.max_context, int(np.exp(rng.uniform(*bounds))))
-    length = context + recipe.horizon
-    starts = rng.integers(0, recipe.series_length - length + 1, (len(series), 1))
-    windows = np.take_along_axis(series, starts + np.arange(length), axis=1)
-    windows = recipe.corruption.lose(rng, windows, context).astype(np.float32)
-    # Copies, since a view of the window's end would be a tensor with gaps.
-    return WindowBatch(
-        torch.from_numpy(windows[:, :context].copy()), torch.from_numpy(windows[:, context:].copy())
-    )
-
-
 Builder = Callable[[PretrainingRecipe], nn.Module]
-"""Makes the model with fresh weights from torch's global generator, which is seeded before."""
+"""Returns the model with random weights from torch's global generator, which is seeded before."""
 
 WindowLoss = Callable[[nn.Module, WindowBatch], Tensor]
-"""The loss of each window, ``[batch]``; rows must not depend on each other."""
+"""Returns the loss of each window, ``[batch]``; rows must not depend on each other."""
 
-Progress = Callable[[int, int, float], None]
+OnStep = Callable[[int, int, float], None]
 """Called after every step with the step, the number of steps and the step's loss."""
 
 
@@ -90,10 +50,10 @@ class LogRow:
 
     Attributes:
         step: steps done.
-        loss: mean training loss since the row before.
-        learning_rate: of the step.
-        held_out_loss: on held-out synthetic windows.
-        seconds: since the start.
+        loss: mean training loss since the previous row.
+        learning_rate: learning rate of the step.
+        held_out_loss: loss on held-out synthetic windows.
+        seconds: seconds since the start.
     """
 
     step: int
@@ -103,19 +63,19 @@ class LogRow:
     seconds: float
 
 
-def train(
+def train_model(
     recipe: PretrainingRecipe,
     build: Builder,
     window_loss: WindowLoss,
-    progress: Progress | None = None,
+    on_step: OnStep | None = None,
 ) -> tuple[nn.Module, list[LogRow]]:
     """Build a model and train it on the recipe's series, on one thread and deterministically.
 
     Args:
-        recipe: all that decides the weights.
-        build: makes the model.
-        window_loss: the loss of each window of a batch.
-        progress: told of every step.
+        recipe: the recipe.
+        build: returns the model with random weights.
+        window_loss: returns the loss of each window of a batch.
+        on_step: called after every step.
 
     Returns:
         The model in evaluation mode, and the training log.
@@ -137,28 +97,19 @@ def train(
                 seconds = time.monotonic() - start
                 mean = math.fsum(losses) / len(losses)
                 log.append(
-                    LogRow(step, mean, rate, evaluate(model, held_out, window_loss), seconds)
+                    LogRow(step, mean, rate, mean_loss(model, held_out, window_loss), seconds)
                 )
                 losses.clear()
-            if progress is not None:
-                progress(step, recipe.steps, log[-1].loss if not losses else losses[-1])
+            if on_step is not None:
+                on_step(step, recipe.steps, log[-1].loss if not losses else losses[-1])
     return model.eval(), log
-
-
-def evaluate(model: nn.Module, batches: list[WindowBatch], window_loss: WindowLoss) -> float:
-    """Return the mean loss over all windows of some batches."""
-    model.eval()
-    with torch.no_grad():
-        losses = torch.cat([window_loss(model, batch) for batch in batches])
-    model.train()
-    return float(losses.mean())
 
 
 @contextmanager
 def deterministic(seed: int) -> Iterator[None]:
-    """Seed torch and hold it to one thread and to deterministic kernels; restore all afterwards.
+    """Seed torch and use one thread and deterministic kernels; restore all afterwards.
 
-    One thread, for the order of a parallel sum, and so its last bits, depends on the thread count.
+    One thread, because the order of a parallel sum, and so its last bits, depends on their number.
     """
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()
@@ -210,3 +161,49 @@ def _warmup_cosine(step: int, recipe: PretrainingRecipe) -> float:
 def _is_logged(step: int, recipe: PretrainingRecipe) -> bool:
     every = max(1, recipe.steps // recipe.log_rows)
     return step % every == 0 or step == recipe.steps
+
+
+def mean_loss(model: nn.Module, batches: list[WindowBatch], window_loss: WindowLoss) -> float:
+    """Return the mean loss over all windows of some batches; leaves the model in training mode."""
+    model.eval()
+    with torch.no_grad():
+        losses = torch.cat([window_loss(model, batch) for batch in batches])
+    model.train()
+    return float(losses.mean())
+
+
+def window_batches(recipe: PretrainingRecipe, stream: int) -> Iterator[WindowBatch]:
+    """Yield batches endlessly: draw a chunk of series, use each a few times, discard it."""
+    rng = np.random.default_rng([recipe.seed, stream])
+    size = recipe.batch_size
+    while True:
+        pool = draw_series(rng, recipe.series_per_chunk, recipe.series_length, recipe.family_mix)
+        order = np.concatenate([rng.permutation(len(pool)) for _ in range(recipe.uses_per_series)])
+        for start in range(0, len(order) - size + 1, size):
+            rows = pool[order[start : start + size]].astype(np.float64)
+            rows = mix_series(rng, rows, pool, recipe.mixup_probability)
+            yield _cut(rng, recipe.corruption.measure(rng, rows), recipe)
+
+
+def held_out_batches(recipe: PretrainingRecipe) -> list[WindowBatch]:
+    """Return the recipe's held-out batches, the same ones at every call."""
+    batches = window_batches(recipe, HELD_OUT)
+    return [next(batches) for _ in range(recipe.held_out_batches)]
+
+
+def _cut(
+    rng: np.random.Generator,
+    series: np.ndarray[tuple[int, int], np.dtype[np.float64]],
+    recipe: PretrainingRecipe,
+) -> WindowBatch:
+    # Log-uniform, since the cost of a step grows with its context.
+    bounds = np.log([recipe.min_context, recipe.max_context + 1])
+    context = min(recipe.max_context, int(np.exp(rng.uniform(*bounds))))
+    length = context + recipe.horizon
+    starts = rng.integers(0, recipe.series_length - length + 1, (len(series), 1))
+    windows = np.take_along_axis(series, starts + np.arange(length), axis=1)
+    windows = recipe.corruption.lose(rng, windows, context).astype(np.float32)
+    # Copies, since a view of the window's end would not be contiguous.
+    return WindowBatch(
+        torch.from_numpy(windows[:, :context].copy()), torch.from_numpy(windows[:, context:].copy())
+    )

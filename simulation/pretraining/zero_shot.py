@@ -1,9 +1,8 @@
-"""How a pretrained nano forecasts real vital signs without fine-tuning: for its card, no more.
+"""Zero-shot evaluation of a nano model on real vital signs, for its model card only.
 
-Run after pretraining, for reporting only; no training and no choice of a recipe reads its records.
 ``python -m simulation.pretraining.zero_shot FOLDER ARCHIVE`` writes `evaluation.json` into the
 folder and renews its card. ARCHIVE is the PhysioNet Challenge 2019 (doi 10.13026/v64v-d857), as a
-tar file or a folder of `.psv` files.
+tar file or a folder of `.psv` files. No training and no choice of a recipe reads these records.
 """
 
 from __future__ import annotations
@@ -24,19 +23,20 @@ import typer
 
 from common import console
 from common.errors import SourceError
+from common.evaluation.evaluate import LEVELS
 from simulation.pretraining import nano_model
-from simulation.pretraining.export import EVALUATION_FILE, read_record, write_card, write_json
+from simulation.pretraining.export import ZERO_SHOT_FILE, read_recipe_record, write_card, write_json
 
 Array = npt.NDArray[np.float64]
 
 CHALLENGE_VITALS = ("HR", "O2Sat", "Temp", "SBP", "MAP", "DBP", "Resp")
-LEVELS = np.arange(1, 10) / 10
 CONTEXT_STEPS = 48
 HORIZON_STEPS = 6
 ORIGIN_STRIDE = 12
 MIN_OBSERVED = 8
 EWMA_ALPHA = 0.35
 
+_LEVELS = np.array(LEVELS)
 _Z = np.array([NormalDist().inv_cdf(level) for level in LEVELS])
 
 
@@ -58,12 +58,12 @@ class EvaluationWindows:
 
 
 def challenge_windows(archive: Path) -> EvaluationWindows:
-    """Cut windows of 48 h and 6 h, one every 12 h, from every record long enough.
+    """Cut windows of 48 h + 6 h, one every 12 h, from every record that is long enough.
 
     A window has at least eight observed values in its context and one in its target.
 
     Raises:
-        SourceError: the archive is missing or holds no record that gives a window.
+        SourceError: the archive is missing, or no record gives a window.
     """
     contexts, targets, vitals, stays = [], [], [], 0
     for record in _records(archive):
@@ -101,7 +101,7 @@ def _records(archive: Path) -> Iterator[pd.DataFrame]:
         raise SourceError(f"{archive}: cannot be read as a tar file or folder ({error})") from error
 
 
-def last_value(context: Array, horizon: int) -> Array:
+def last_value_quantiles(context: Array, horizon: int) -> Array:
     """Repeat the last observed value, with the quantiles of a Gaussian random walk.
 
     Args:
@@ -114,7 +114,7 @@ def last_value(context: Array, horizon: int) -> Array:
     return _exponential_smoothing(context, horizon, 1.0)
 
 
-def ewma(context: Array, horizon: int) -> Array:
+def ewma_quantiles(context: Array, horizon: int) -> Array:
     """Repeat the exponentially weighted mean (weight .35), with its Gaussian quantiles."""
     return _exponential_smoothing(context, horizon, EWMA_ALPHA)
 
@@ -141,7 +141,7 @@ def scores(quantiles: Array, windows: EvaluationWindows) -> dict[str, tuple[floa
     """Return per vital the mean absolute error and the mean pinball loss on observed targets."""
     target = windows.target.astype(np.float64)[:, :, None]  # [n, horizon, 1]
     error = target - quantiles
-    pinball = np.maximum(LEVELS * error, (LEVELS - 1.0) * error).mean(axis=2)
+    pinball = np.maximum(_LEVELS * error, (_LEVELS - 1.0) * error).mean(axis=2)
     absolute = np.abs(error[:, :, 4])
     return {
         name: (
@@ -153,16 +153,16 @@ def scores(quantiles: Array, windows: EvaluationWindows) -> dict[str, tuple[floa
     }
 
 
-def compare(windows: EvaluationWindows, quantiles: Array) -> dict[str, Any]:
-    """Score a model's quantiles ``[n, 6, 9]`` and the baselines relative to the last value.
+def relative_scores(windows: EvaluationWindows, quantiles: Array) -> dict[str, Any]:
+    """Score a model's quantiles ``[n, 6, 9]`` and EWMA relative to the last value.
 
     Returns:
-        JSON values: number of stays and windows, and per forecaster and vital, as well as for
-        their geometric mean, MAE and pinball loss as a part of the last value's.
+        JSON values: numbers of stays and windows; by forecaster and vital, and for the geometric
+        mean over vitals, the ratio of MAE and of pinball loss to those of the last value.
     """
     context = windows.context.astype(np.float64)
-    reference = scores(last_value(context, HORIZON_STEPS), windows)
-    forecasts = {"zero_shot": quantiles, "ewma": ewma(context, HORIZON_STEPS)}
+    reference = scores(last_value_quantiles(context, HORIZON_STEPS), windows)
+    forecasts = {"zero_shot": quantiles, "ewma": ewma_quantiles(context, HORIZON_STEPS)}
     relative = {}
     for forecaster, forecast in forecasts.items():
         scored = scores(forecast, windows)
@@ -190,13 +190,15 @@ def report(folder: Path, archive: Path) -> None:
     """Measure pretrained weights, write `evaluation.json` beside them and renew their card.
 
     Args:
-        folder: the weights.
+        folder: the folder of the weights.
         archive: the PhysioNet Challenge 2019, a tar file or a folder of `.psv` files.
     """
-    nano = nano_model(read_record(folder)["name"])
+    nano = nano_model(read_recipe_record(folder)["name"])
     windows = challenge_windows(archive)
     quantiles = nano.predict_quantiles(folder, torch.from_numpy(windows.context), HORIZON_STEPS)
-    write_json(folder / EVALUATION_FILE, compare(windows, quantiles.numpy().astype(np.float64)))
+    write_json(
+        folder / ZERO_SHOT_FILE, relative_scores(windows, quantiles.numpy().astype(np.float64))
+    )
     write_card(folder, nano)
 
 

@@ -13,7 +13,7 @@ from client.training.random_source import Randomness
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.console import run
-from simulation.attacks.membership import SETTINGS, attack_membership
+from simulation.attacks.membership import ATTACK_SETTINGS, attack_membership
 from simulation.attacks.worlds import make_worlds, scratch_folder
 from simulation.cli import app
 
@@ -38,13 +38,15 @@ def test_one_patient_less_moves_an_answer_by_one_clip_norm_and_nothing_else(
 
     Before: the divisor differed too, so that all that the other patients sent moved with it.
     """
-    config = RunConfig.parse({**SETTINGS, "backbone": str(tiny_bolt), "privacy.epsilon": 1.0})
+    config = RunConfig.parse(
+        {**ATTACK_SETTINGS, "backbone": str(tiny_bolt), "privacy.epsilon": 1.0}
+    )
     with_patient, without = make_worlds(folder, config, PATIENTS, PATIENTS, 0)
-    silent = with_patient.answer(1, noise=False) - without.answer(1, noise=False)
+    silent = with_patient.reply(1, noise=False) - without.reply(1, noise=False)
     monkeypatch.setattr(
         Randomness, "normal", lambda _, count: np.random.default_rng(0).normal(size=count)
     )
-    noisy = with_patient.answer(1) - without.answer(1)
+    noisy = with_patient.reply(1) - without.reply(1)
     reach = config.privacy.learning_rate / PATIENTS
     assert 0.99 * reach < np.linalg.norm(silent) <= reach * (1 + 1e-6)
     np.testing.assert_allclose(noisy, silent, rtol=0, atol=2e-7)  # single precision on the wire

@@ -134,7 +134,7 @@ ELSEWHERE = (
     # The published checkpoint is not here; the test makes one of its layout.
     Elsewhere(
         r"python -m client convert lag-llama ",
-        "tests/common/backbones/torch_pickle/test_convert_lag_llama.py",
+        "tests/common/backbones/lag_llama/test_convert.py",
         ('run(app, ["convert", "lag-llama", str(checkpoint)])',),
     ),
     Elsewhere(r"python -m client node .*--dry-run", _DRY_RUN, ('"--dry-run"',)),
@@ -156,14 +156,16 @@ ELSEWHERE = (
     Elsewhere(r"python -m server sites remove ", _DEPLOYMENT, ('"sites", "remove"',), "deploy/"),
     # Cells of several runs; their tests give them tiny ones.
     *(
-        Elsewhere(
-            rf"python -m simulation {name}\b", f"tests/simulation/experiments/{test}", (words,)
-        )
+        Elsewhere(rf"python -m simulation {name}\b", f"tests/simulation/{test}", (words,))
         for name, test, words in (
-            ("compare", "test_experiment_commands.py", 'experiment_command("compare"'),
-            ("sweep", "test_experiment_commands.py", 'experiment_command("sweep"'),
-            ("cost", "studies/test_cost.py", '"cost"'),
-            ("reproduce", "studies/test_reproduce.py", 'experiment_command("reproduce"'),
+            ("compare", "cli/test_experiments.py", 'experiment_command("compare"'),
+            ("sweep", "cli/test_experiments.py", 'experiment_command("sweep"'),
+            ("cost", "experiments/studies/test_cost.py", '"cost"'),
+            (
+                "reproduce",
+                "experiments/studies/test_reproduce.py",
+                'experiment_command("reproduce"',
+            ),
         )
     ),
     # No model hub here; name and revision are the catalog's.

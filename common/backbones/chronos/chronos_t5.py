@@ -1,11 +1,11 @@
 """Chronos T5: values become tokens, T5 predicts the next token, sampled paths become quantiles.
 
-The network is transformers' T5 with the chronos-forecasting package's tokenizer (Ansari et al.,
-arXiv 2403.07815): a context is divided by its mean absolute value and sorted into even bins between
--15 and 15. That scale does not take a level away: of temperatures around 37 °C the bins would be
-0.27 °C wide. Values therefore go in as (x - clinical offset) / scale floor of their vital, and a
-context's mean absolute value is taken as at least 1, which keeps a constant context (SpO2 97, 97,
-97 ...) from being scaled by nothing.
+The network is transformers' T5 with the tokenizer of chronos-forecasting (Ansari et al., arXiv
+2403.07815): a context is divided by its mean absolute value and quantised into even bins between
+-15 and 15. This scale does not remove the level: for temperatures around 37 °C the bins would be
+0.27 °C wide. Inputs are therefore (x - clinical offset) / scale floor of their vital. The mean
+absolute value has a lower bound of 1, so that a constant context (SpO2 97, 97, 97 ...) is not
+divided by almost 0.
 """
 
 from __future__ import annotations
@@ -20,20 +20,17 @@ from transformers import T5ForConditionalGeneration
 
 from common.backbones.base import Batch, in_scale_units, plain_model
 from common.backbones.chronos.token_sampling import sample_tokens
-from common.backbones.weights_folder import load_pretrained, read_config
+from common.backbones.weights_folder import load_pretrained, read_weights_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 
-SAMPLES = 200
-"""Sampled paths of a forecast: an interval of 80 % then covers 80 % within 3 points (deviation)."""
+SAMPLED_PATHS = 200
+"""Sampled paths per forecast; the coverage of an 80 % interval then deviates by 3 points."""
 
 SEED = 20240312
-"""Seeds the sampling of every window, whatever else is forecast in the same run or batch."""
+"""Seed of every window's sampling, independent of the run and the batch."""
 
-# From two steps of horizon on, every projection of the attention gets a gradient.
-_ATTENTION = r".*\.(SelfAttention|EncDecAttention)\.(q|k|v|o)"
-_FEED_FORWARD = r".*\.DenseReluDense\.(wi|wi_0|wi_1|wo)"
-# Weights that T5 ties to `shared`, which the file therefore need not hold.
+# Weights that T5 ties to `shared`; the file need not hold them.
 _TIED = frozenset({"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"})
 _NO_LABEL = -100
 
@@ -52,41 +49,43 @@ class FlooredMeanScale(MeanScaleUniformBins):  # type: ignore[misc]
 
 
 class ChronosT5:
-    """The family; see `common.backbones.base.Backbone`."""
+    """The Chronos T5 family; see `common.backbones.base.Backbone`."""
 
     family = "chronos-t5"
+    # With two or more steps of horizon every attention projection has a gradient.
+    attention = r".*\.(SelfAttention|EncDecAttention)\.(q|k|v|o)"
+    feed_forward = r".*\.DenseReluDense\.(wi|wi_0|wi_1|wo)"
 
     def build(self, weights: Path) -> torch.nn.Module:
-        """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
+        """Load config.json and model.safetensors from a folder, frozen and in eval mode."""
         _check_config(weights)
         return load_pretrained("Chronos T5", T5ForConditionalGeneration, weights, _TIED)
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
-        """Give `context` [B, C], `target` [B, H] in units of the scale floor, `offset`, `scale`."""
+        """Return `context` [B, C] and `target` [B, H] in scale units, `offset` and `scale` [B]."""
         return in_scale_units(context, target, vital)
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Give the cross-entropy [B] of the target's tokens, a mean over its observed steps."""
+        """Return the cross-entropy [B] of the target's tokens, a mean over its observed steps."""
         return token_loss(model, _tokenizer(model), batch["context"], batch["target"])
 
     @torch.no_grad()
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
-        """Give quantiles [B, H, Q] of `SAMPLES` paths drawn from each window's own distribution.
+        """Return quantiles [B, H, Q] of `SAMPLED_PATHS` paths sampled for each window.
 
         The paths of a window are those of the package's `ChronosPipeline.predict` for that window
-        alone after ``torch.manual_seed(SEED)``, with ``num_samples=SAMPLES`` and ``top_k=0``. The
-        package's own default keeps the 50 likeliest tokens of a step: without the level, which was
-        taken away here, a vital spreads over hundreds of bins, and 50 would cut its distribution
-        down to the middle.
+        alone after ``torch.manual_seed(SEED)``, with ``num_samples=SAMPLED_PATHS`` and ``top_k=0``.
+        The package's default keeps the 50 likeliest tokens of a step: with the level removed, a
+        vital spreads over hundreds of bins, and 50 tokens would truncate its distribution.
         """
         tokenizer = _tokenizer(model)
         _check_horizon(tokenizer, horizon_steps)
         device = batch["context"].device
         ids, mask, scale = tokenizer.context_input_transform(batch["context"].cpu())
         tokens = sample_tokens(
-            plain_model(model), ids.to(device), mask.to(device), horizon_steps, SAMPLES, SEED
+            plain_model(model), ids.to(device), mask.to(device), horizon_steps, SAMPLED_PATHS, SEED
         )
         paths = tokenizer.output_transform(tokens.cpu(), scale).to(device)  # [B, S, H]
         at = torch.tensor(levels, dtype=paths.dtype, device=device)
@@ -94,18 +93,14 @@ class ChronosT5:
         return quantiles * batch["scale"][:, None, None] + batch["offset"][:, None, None]
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
-        """Say what is T5's own."""
+        """Describe loss, input and forecast in words."""
         config = _tokenizer(model).config
         bins = config.n_tokens - config.n_special_tokens - 1
         return {
             "loss": "cross-entropy of the target's tokens",
             "input": f"one token a step, of {bins} bins in units of the context's mean size",
-            "forecast": f"quantiles of {SAMPLES} sampled paths",
+            "forecast": f"quantiles of {SAMPLED_PATHS} sampled paths",
         }
-
-    def lora_targets(self, scope: str) -> str:
-        """Give the projections of the attention, or of the feed-forward layers too."""
-        return _ATTENTION if scope == "attention" else f"({_ATTENTION}|{_FEED_FORWARD})"
 
 
 def token_loss(
@@ -118,20 +113,20 @@ def token_loss(
 
     Args:
         model: T5, plain or in PEFT's wrapper.
-        tokenizer: gives the scale and the bins.
+        tokenizer: the tokenizer with its scale and bins.
         context: ``[B, C]``, NaN = not observed.
         target: ``[B, H]`` likewise, H at most the model's prediction length.
 
     Returns:
-        ``[B]``, 0 for a window without an observed step; no row depends on another, which T5's own
-        loss, a mean over all tokens of a batch, does not give.
+        ``[B]``, 0 for a window without an observed step. No row depends on another, unlike T5's own
+        loss, a mean over all tokens of a batch.
 
     Raises:
-        BackboneError: where the target is too long.
+        BackboneError: the target is too long.
     """
     steps = target.shape[1]
     _check_horizon(tokenizer, steps)
-    # The tokenizer's tables lie on the CPU and it takes targets of the full length alone.
+    # The tokenizer's tables are on the CPU, and it takes targets of the full length only.
     ids, mask, scale = tokenizer.context_input_transform(context.cpu())
     missing = tokenizer.config.prediction_length - steps
     padded = functional.pad(target.cpu(), (0, missing), value=torch.nan)
@@ -167,7 +162,7 @@ def _check_horizon(tokenizer: MeanScaleUniformBins, steps: int) -> None:
 
 
 def _check_config(weights: Path) -> None:
-    config = read_config(weights)
+    config = read_weights_config(weights)
     chronos = config.get("chronos_config", {})
     kind = (config.get("model_type"), chronos.get("tokenizer_class"), chronos.get("model_type"))
     if kind != ("t5", "MeanScaleUniformBins", "seq2seq"):

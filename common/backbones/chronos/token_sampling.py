@@ -1,8 +1,8 @@
-"""Paths of tokens sampled from T5, each window's own whatever its batch.
+"""Sampling of token paths from T5, independent of the batch.
 
-transformers' ``generate`` gives every path a copy of the keys and values of its window's context.
-Here a window's paths are queries to the same ones, which takes half the time, and a large model's
-memory no longer grows with paths times context.
+transformers' ``generate`` copies the keys and values of a window's context for every path. Here all
+paths of a window query the same ones: half the time, and memory that does not grow with paths times
+context.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional
 
 _FLOATS_AT_ONCE = 2**24
-"""Logits held for the windows that are sampled together: 64 MB in float32."""
+"""Logits of the windows that are sampled together: 64 MB in float32."""
 
 _Pairs = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of every layer of the decoder."""
@@ -22,22 +22,21 @@ _Pairs = list[tuple[torch.Tensor, torch.Tensor]]
 def sample_tokens(
     model: Any, ids: torch.Tensor, mask: torch.Tensor, steps: int, samples: int, seed: int
 ) -> torch.Tensor:
-    """Sample paths of tokens, at temperature 1 and from all tokens but the end of the sequence.
+    """Sample token paths at temperature 1 from all tokens but the end of the sequence.
 
-    Every window meets the same random numbers, drawn on the CPU from `seed`: its paths depend
-    neither on the windows around it, nor on the global random state, nor on the device. A token is
-    chosen as `torch.multinomial` does it, the largest probability / Exp(1), here in logarithms, so
-    that these are the paths that ``generate`` samples for one window after
-    ``torch.manual_seed(seed)``.
+    Every window uses the same random numbers, drawn on the CPU from `seed`: its paths depend
+    neither on other windows, nor on the global random state, nor on the device. A token is chosen
+    as in `torch.multinomial`, by the largest probability / Exp(1), here in logarithms, so that the
+    paths are those of ``generate`` for one window after ``torch.manual_seed(seed)``.
 
     Args:
         model: `T5ForConditionalGeneration` on the device of `ids`, its projections with or without
             LoRA.
         ids: tokens of the contexts, ``[B, T]``.
-        mask: which of them to attend to, ``[B, T]``, boolean.
+        mask: attention mask of the contexts, ``[B, T]``, boolean.
         steps: tokens to sample, H.
-        samples: paths a window, S.
-        seed: seeds the random numbers.
+        samples: paths per window, S.
+        seed: seed of the random numbers.
 
     Returns:
         Tokens ``[B, S, H]``.
@@ -53,7 +52,7 @@ def _sample(model: Any, ids: torch.Tensor, mask: torch.Tensor, noise: torch.Tens
     blocks = model.decoder.block
     context = [_keys_and_values(block.layer[1].EncDecAttention, states) for block in blocks]
     past: _Pairs = []
-    # All paths of a window begin alike, as one, and part after the first token.
+    # All paths of a window share the first step and diverge after the first token.
     token = torch.full((len(ids), 1), model.config.decoder_start_token_id, device=ids.device)
     path = []
     for gumbel in noise:

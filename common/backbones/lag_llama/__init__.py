@@ -1,5 +1,5 @@
-"""Lag-Llama: its network, and the published checkpoint's conversion.
+"""Lag-Llama: its network, and the conversion of the published checkpoint.
 
-Begin with `lag_llama`; `network` is the transformer, `series` its input and output.
-`convert` makes a safetensors folder of the published pickle.
+Begin with `lag_llama`. `network` is the transformer, `series` its input and output, `convert` turns
+the published pickle into a folder of safetensors.
 """

@@ -1,4 +1,4 @@
-"""The published Lag-Llama checkpoint, written by Lightning, as a folder of safetensors."""
+"""Conversion of the published Lag-Llama checkpoint, a Lightning pickle, into safetensors."""
 
 from __future__ import annotations
 
@@ -9,45 +9,50 @@ from pathlib import Path
 from common.atomic_io import atomic_folder
 from common.backbones.lag_llama.lag_llama import network_of, tensor_shapes, write_weights
 from common.backbones.lag_llama.sizes import LagLlamaSizes
-from common.backbones.torch_pickle.checkpoint import Checkpoint, as_dict, damaged, open_checkpoint
+from common.backbones.torch_pickle.checkpoint import (
+    TorchCheckpoint,
+    as_dict,
+    damaged,
+    open_checkpoint,
+)
 from common.backbones.torch_pickle.placeholders import StoredTensor
 from common.backbones.weights_store import WEIGHT_FILES
 from common.errors import UsageError
 
 _PREFIX = "model."
-# What the network here is written for; a checkpoint of anything else would load and forecast wrong.
+# The only settings that the network here supports; others would load and forecast wrong.
 _REQUIRED: dict[str, object] = {"scaling": "robust", "input_size": 1, "rope_scaling": None}
-# Of one setting; the published model has 84 lags.
+# Elements of one setting; the published model has 84 lags.
 _MOST_PARTS = 512
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted.
+    """Result of a conversion.
 
     Attributes:
-        sizes: the network's.
-        tensors: how many were written.
-        parameters: how many numbers they hold.
-        strangers: names in the pickle that were passed over; nothing of them was run.
+        sizes: sizes of the network.
+        tensors: number of tensors written.
+        parameters: number of elements in them.
+        unknown_names: unknown names in the pickle, which were ignored and not executed.
     """
 
     sizes: LagLlamaSizes
     tensors: int
     parameters: int
-    strangers: tuple[str, ...]
+    unknown_names: tuple[str, ...]
 
 
-def convert(checkpoint: Path, out: Path) -> Conversion:
+def convert_lag_llama(checkpoint: Path, out: Path) -> Conversion:
     """Write `config.json` and `model.safetensors` from a Lightning checkpoint of Lag-Llama.
 
     Args:
         checkpoint: the file, e.g. `lag-llama.ckpt`. Nothing in it is executed.
-        out: the folder to make; older weights there are replaced, all at once.
+        out: the folder to write; older weights there are replaced atomically.
 
     Raises:
-        BackboneError: where the file is damaged, hostile or of another model.
-        UsageError: where `out` holds anything but weights.
+        BackboneError: the file is damaged, hostile or of another model.
+        UsageError: `out` holds anything but weights.
     """
     _check_replaceable(out)
     with open_checkpoint(checkpoint) as opened:
@@ -55,8 +60,8 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
         stored = _stored_tensors(checkpoint, opened)
         try:
             shapes = tensor_shapes(sizes)
-        except RuntimeError as error:  # more numbers than torch can count
-            raise damaged(checkpoint, "its sizes are those of no model") from error
+        except RuntimeError as error:  # more elements than torch can count
+            raise damaged(checkpoint, "its sizes are impossible") from error
         for name in sorted(stored.keys() ^ shapes):
             what = "lacks" if name in shapes else "has, unlike a Lag-Llama of its sizes,"
             raise damaged(checkpoint, f"it {what} the tensor {(_PREFIX + name)[:100]!r}")
@@ -64,16 +69,16 @@ def convert(checkpoint: Path, out: Path) -> Conversion:
             name: opened.tensor(f"{_PREFIX}{name}", stored[name], shape)
             for name, shape in shapes.items()
         }
-        strangers = opened.strangers
+        unknown_names = opened.unknown_names
     network = network_of(sizes, tensors, str(checkpoint))
     with atomic_folder(out) as partial:
         write_weights(partial, sizes, network.state_dict())
     parameters = sum(tensor.numel() for tensor in tensors.values())
-    return Conversion(sizes, len(tensors), parameters, strangers)
+    return Conversion(sizes, len(tensors), parameters, unknown_names)
 
 
-def _stored_tensors(path: Path, opened: Checkpoint) -> dict[str, StoredTensor]:
-    """Return the network's tensors by its own names."""
+def _stored_tensors(path: Path, opened: TorchCheckpoint) -> dict[str, StoredTensor]:
+    """Return the tensors by the network's own names."""
     state = as_dict(as_dict(opened.content).get("state_dict"))
     stored = {
         name.removeprefix(_PREFIX): value
@@ -81,26 +86,26 @@ def _stored_tensors(path: Path, opened: Checkpoint) -> dict[str, StoredTensor]:
         if name.startswith(_PREFIX) and isinstance(value, StoredTensor)
     }
     if not stored:
-        names = ", ".join(opened.strangers[:3])
-        asked = f", but asks for {names}, which was not run" if names else ""
-        raise damaged(path, f"it holds no state_dict of tensors '{_PREFIX}...'{asked}")
+        names = ", ".join(opened.unknown_names[:3])
+        requested = f", but names {names}, which was not run" if names else ""
+        raise damaged(path, f"it holds no state_dict of tensors '{_PREFIX}...'{requested}")
     return stored
 
 
-def _sizes(path: Path, opened: Checkpoint) -> LagLlamaSizes:
-    """Read the hyper-parameters; one that is absent is as published."""
+def _sizes(path: Path, opened: TorchCheckpoint) -> LagLlamaSizes:
+    """Return the hyper-parameters; an absent one has its published value."""
     hyper_parameters = as_dict(as_dict(opened.content).get("hyper_parameters"))
     given = as_dict(hyper_parameters.get("model_kwargs"))
     for key, needed in _REQUIRED.items():
         if given.get(key, needed) != needed:
-            raise damaged(path, f"its {key} is not {needed!r}, the only one that is known here")
+            raise damaged(path, f"its {key} is not {needed!r}, the only supported value")
     plain = {}
     for entry in fields(LagLlamaSizes):
         value = given.get(entry.name, entry.default)
         if len(_parts(value)) > _MOST_PARTS:
             raise damaged(path, f"its {entry.name} has {len(_parts(value))} parts")
         if not all(isinstance(part, int) for part in _parts(value)):
-            raise damaged(path, f"its {entry.name} is no plain number")
+            raise damaged(path, f"its {entry.name} is not a plain number")
         plain[entry.name] = value
     return LagLlamaSizes.from_json(plain, str(path))
 
@@ -113,4 +118,4 @@ def _check_replaceable(out: Path) -> None:
     if not out.exists():
         return
     if not out.is_dir() or {path.name for path in out.iterdir()} - set(WEIGHT_FILES):
-        raise UsageError(f"{out} holds other things than weights; give a new folder")
+        raise UsageError(f"{out} holds other files than weights; give a new folder")

@@ -1,8 +1,8 @@
-"""Lag-Llama: one token a step, the next step's Student-t out, the horizon sampled step by step.
+"""Lag-Llama: one token per step, Student's t of the next step out, the horizon sampled stepwise.
 
-The network is written here, in `common.backbones.lag_llama.network`, from the paper (Rasul et al.,
-arXiv 2310.08278). It reads level and spread of a window as inputs, so values go in in their vital's
-unit; how a window becomes its input is told in `common.backbones.lag_llama.series`.
+The network (`common.backbones.lag_llama.network`) is implemented from the paper (Rasul et al.,
+arXiv 2310.08278). Level and scale of a window are inputs of its own, so values enter in their
+vital's unit; `common.backbones.lag_llama.series` turns windows into tokens.
 """
 
 from __future__ import annotations
@@ -26,24 +26,23 @@ from common.backbones.lag_llama.series import (
     robust_scale,
 )
 from common.backbones.lag_llama.sizes import LagLlamaSizes
-from common.backbones.weights_folder import read_config
+from common.backbones.weights_folder import read_weights_config
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 
 MODEL_TYPE = "lag-llama"
-"""What `config.json` calls this family; the checkpoint itself names none."""
-
-_ATTENTION = r".*attn\.(q_proj|kv_proj|c_proj)"
-_FEED_FORWARD = r".*mlp\.(c_fc1|c_fc2|c_proj)"
+"""`model_type` in `config.json`; the checkpoint itself names no family."""
 
 
 class LagLlama:
-    """The family; see `common.backbones.base.Backbone`."""
+    """The Lag-Llama family; see `common.backbones.base.Backbone`."""
 
     family = "lag-llama"
+    attention = r".*attn\.(q_proj|kv_proj|c_proj)"
+    feed_forward = r".*mlp\.(c_fc1|c_fc2|c_proj)"
 
     def build(self, weights: Path) -> torch.nn.Module:
-        """Load a folder of config.json and model.safetensors, frozen and in eval mode."""
+        """Load config.json and model.safetensors from a folder, frozen and in eval mode."""
         sizes = read_sizes(weights)
         try:
             tensors = load_file(weights / "model.safetensors")
@@ -53,7 +52,7 @@ class LagLlama:
         return network.requires_grad_(False).eval()
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
-        """Give `context` [B, C] and `target` [B, H] as they are, `offset` and scale floor [B]."""
+        """Return `context` [B, C] and `target` [B, H] unchanged, `offset` and `scale_floor` [B]."""
         offset, floor = offset_and_scale(vital)
         values = {"context": context, "offset": offset, "scale_floor": floor}
         if target is not None:
@@ -61,9 +60,9 @@ class LagLlama:
         return {name: torch.from_numpy(array.astype(np.float32)) for name, array in values.items()}
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> Tensor:
-        """Give the negative log-likelihood [B] per observed step, in the context's scale.
+        """Return the negative log-likelihood [B] per observed step, in the context's scale.
 
-        As published, every token's next step counts: those of the context as well as the target's.
+        As published, the next step of every token counts, in the context as in the target.
         """
         context = batch["context"]
         loc, scale = robust_scale(context, batch["scale_floor"], batch["offset"])
@@ -73,13 +72,13 @@ class LagLlama:
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> Tensor:
-        """Give the quantiles [B, H, Q] of `SAMPLES` sampled paths."""
+        """Return the quantiles [B, H, Q] of `SAMPLES` sampled paths."""
         context, floor, offset = (batch[name] for name in ("context", "scale_floor", "offset"))
         loc, scale = robust_scale(context, floor, offset)
         return forecast_quantiles(plain_model(model), context, loc, scale, horizon_steps, levels)
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
-        """Say what is Lag-Llama's own."""
+        """Describe loss, input and forecast in words."""
         sizes = plain_model(model).sizes
         return {
             "loss": "negative log-likelihood of each next step, in units of the context's "
@@ -89,21 +88,17 @@ class LagLlama:
             "forecast": f"quantiles of {SAMPLES} paths, sampled step by step from Student's t",
         }
 
-    def lora_targets(self, scope: str) -> str:
-        """Give the projections of the attention, or of the feed-forward layers too."""
-        return _ATTENTION if scope == "attention" else f"({_ATTENTION}|{_FEED_FORWARD})"
-
 
 def network_of(sizes: LagLlamaSizes, tensors: dict[str, Tensor], name: str) -> LagLlamaNetwork:
     """Make a network of these sizes and tensors.
 
     Args:
         sizes: the hyper-parameters.
-        tensors: by the network's own names.
-        name: how messages call where the tensors come from.
+        tensors: tensors by the network's own names.
+        name: source of the tensors, for messages.
 
     Raises:
-        BackboneError: where a tensor is missing, unknown or of another shape.
+        BackboneError: a tensor is missing, unknown or of another shape.
     """
     expected = tensor_shapes(sizes)
     missing, extra = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected)
@@ -114,7 +109,7 @@ def network_of(sizes: LagLlamaSizes, tensors: dict[str, Tensor], name: str) -> L
         )
     if extra:
         raise BackboneError(
-            f"{name} holds {len(extra)} tensors that a Lag-Llama of these sizes has not, first "
+            f"{name} holds {len(extra)} tensors unknown to a Lag-Llama of these sizes, first "
             f"{extra[0]}"
         )
     for key, shape in expected.items():
@@ -135,7 +130,7 @@ def tensor_shapes(sizes: LagLlamaSizes) -> dict[str, tuple[int, ...]]:
 
 
 def _unfilled(sizes: LagLlamaSizes) -> LagLlamaNetwork:
-    with torch.device("meta"):  # takes neither memory nor random numbers
+    with torch.device("meta"):  # uses neither memory nor random numbers
         return LagLlamaNetwork(sizes)
 
 
@@ -143,9 +138,9 @@ def read_sizes(weights: Path) -> LagLlamaSizes:
     """Read the hyper-parameters from a folder's config.json.
 
     Raises:
-        BackboneError: where it is absent, unreadable, of another family or impossible.
+        BackboneError: it is absent, unreadable, of another family or impossible.
     """
-    config = read_config(weights)
+    config = read_weights_config(weights)
     kind = config.get("model_type")
     if kind != MODEL_TYPE:
         raise BackboneError(f"{weights} is not a Lag-Llama model (model_type {kind})")

@@ -1,10 +1,10 @@
 """Lag-Llama's network: a causal transformer over lagged values, with a Student-t head.
 
-Written from the paper (Rasul et al., "Lag-Llama: Towards Foundation Models for Probabilistic Time
-Series Forecasting", arXiv 2310.08278): every step of a series is one token, made of the values at
-fixed lags, the logarithms of the window's location and scale, and six calendar features; blocks as
-in Llama (RMS norm before each part, rotary positions, SiLU-gated feed-forward). The names of the
-parameters are those of the published checkpoint.
+Implemented from the paper (Rasul et al., "Lag-Llama: Towards Foundation Models for Probabilistic
+Time Series Forecasting", arXiv 2310.08278). Every step of a series is one token of the values at
+fixed lags, the logarithms of the window's location and scale, and six calendar features. The blocks
+are those of Llama (pre-norm with RMS norm, rotary positions, SiLU-gated feed-forward). Parameters
+have the names of the published checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HIDDEN_MULTIPLE = 256
 
 
 class StudentT(NamedTuple):
-    """Parameters of Student's t in units of the window's scale, each ``[B, T]``."""
+    """Parameters of Student's t in units of the window's scale, ``[B, T]`` each."""
 
     df: Tensor
     loc: Tensor
@@ -43,7 +43,7 @@ class StudentT(NamedTuple):
 
 
 class RMSNorm(nn.Module):
-    """Division by the root mean square (Zhang and Sennrich, arXiv 1910.07467)."""
+    """RMS normalisation (Zhang and Sennrich, arXiv 1910.07467)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class RMSNorm(nn.Module):
 class Cache(NamedTuple):
     """Keys and values of one block: of the context, and of each sample's own steps.
 
-    The samples of a window share its context, which is therefore stored once.
+    The samples of a window share its context, which is stored once.
 
     Attributes:
         shared_key: ``[B, heads, T, head]``.
@@ -92,7 +92,7 @@ class CausalSelfAttention(nn.Module):
     def step(self, x: Tensor, cache: Cache) -> tuple[Tensor, Cache]:
         """Attend from the next token of each sample, ``x [B, S, width]``."""
         first = cache.shared_key.shape[2] + cache.own_key.shape[3]
-        # The samples stand where tokens would, but all at the one position.
+        # The samples are on the axis of the tokens, but all have the same position.
         query, key, value = self._project(x, first, moving=False)  # [B, heads, S, head]
         own_key = torch.cat([cache.own_key, key[:, :, :, None]], dim=3)
         own_value = torch.cat([cache.own_value, value[:, :, :, None]], dim=3)
@@ -107,7 +107,7 @@ class CausalSelfAttention(nn.Module):
         return self.c_proj(mixed.transpose(1, 2).flatten(2)), cache
 
     def _project(self, x: Tensor, first: int, moving: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-        """Project and rotate; the positions are `first`, and rise along axis 1 if `moving`."""
+        """Project and rotate; positions start at `first` and increase along axis 1 if `moving`."""
         key, value = self.kv_proj(x).chunk(2, dim=-1)
         query, key, value = (
             part.unflatten(-1, (self.n_head, -1)).transpose(1, 2)
@@ -118,11 +118,11 @@ class CausalSelfAttention(nn.Module):
 
 
 def _rotate(x: Tensor, position: Tensor) -> Tensor:
-    """Turn the pairs (i, i + head / 2) of ``x [..., T, head]`` by angles that grow with position.
+    """Rotate the pairs (i, i + head / 2) of ``x [..., T, head]``, in proportion to position.
 
     Args:
         x: queries or keys.
-        position: ``[T]``, or ``[1]`` for one position of all.
+        position: ``[T]``, or ``[1]`` for one position for all.
     """
     half = x.shape[-1] // 2
     exponent = torch.arange(half, device=x.device, dtype=torch.float32) / half
@@ -149,7 +149,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: attention and feed-forward, each after a norm and added to its input."""
+    """One layer: attention and feed-forward, each pre-normed and with a residual connection."""
 
     def __init__(self, sizes: LagLlamaSizes) -> None:
         super().__init__()
@@ -172,14 +172,14 @@ class Block(nn.Module):
 
 
 class StudentTHead(nn.Module):
-    """One linear map for each parameter of the distribution, in the checkpoint's order."""
+    """One linear map per parameter of the distribution, in the checkpoint's order."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.proj = nn.ModuleList(nn.Linear(width, 1) for _ in StudentT._fields)
 
     def forward(self, x: Tensor) -> StudentT:
-        """Map ``[B, T, width]`` to a distribution of each token."""
+        """Map ``[B, T, width]`` to a distribution for each token."""
         df, loc, scale = (linear(x).squeeze(-1) for linear in self.proj)
         smallest = torch.finfo(scale.dtype).eps
         return StudentT(
@@ -188,7 +188,7 @@ class StudentTHead(nn.Module):
 
 
 class LagLlamaNetwork(nn.Module):
-    """The whole network; a token's output is the distribution of the step after it."""
+    """The whole network; the output of a token is the distribution of the next step."""
 
     def __init__(self, sizes: LagLlamaSizes) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ class LagLlamaNetwork(nn.Module):
         return self.join(lagged, static, time)
 
     def join(self, lagged: Tensor, static: Tensor, time: Tensor) -> Tensor:
-        """Put the parts of a token together: ``[B, T, lags]`` becomes ``[B, T, feature_size]``."""
+        """Concatenate the parts of tokens: ``[B, T, lags]`` becomes ``[B, T, feature_size]``."""
         batch, steps = lagged.shape[:2]
         parts = [lagged, static[:, None].expand(batch, steps, -1)]
         if self.sizes.time_feat:
@@ -227,14 +227,14 @@ class LagLlamaNetwork(nn.Module):
         return torch.cat(parts, dim=-1)
 
     def forward(self, tokens: Tensor) -> StudentT:
-        """Map tokens ``[B, T, feature_size]`` to the distribution of the step after each."""
+        """Map tokens ``[B, T, feature_size]`` to the distribution of the next step of each."""
         x = self.transformer["wte"](tokens)
         for block in self._blocks():
             x, _, _ = block(x)
         return self._distribution(x)
 
     def prefill(self, tokens: Tensor, samples: int) -> tuple[StudentT, list[Cache]]:
-        """As `forward`, keeping keys and values for `step` with this many samples a window."""
+        """As `forward`, and keep keys and values for `step` with this many samples per window."""
         x = self.transformer["wte"](tokens)
         caches = []
         for block in self._blocks():

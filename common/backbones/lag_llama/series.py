@@ -1,15 +1,15 @@
-"""From windows to Lag-Llama's tokens, and from its Student-t to losses and forecasts.
+"""Input and output of Lag-Llama: windows to tokens, Student's t to losses and forecasts.
 
-What the publication (Rasul et al., arXiv 2310.08278) leaves open for short and gappy windows is
-settled here:
+The publication (Rasul et al., arXiv 2310.08278) does not define these points for short windows with
+gaps:
 
-- Scale: median and interquartile range of the observed context, as published, but the range has a
-  floor; the original code divides a constant context (SpO2 98, 98, 98 ...) by 1e-10. Both are
-  computed once, from the context, and kept while the horizon is sampled.
-- Gaps: the last observed value stands in; before the first one, and wherever a lag reaches behind
-  the window, the window's median does.
-- Calendar: a site table holds no dates. The features of second and minute stay at -.5 (on the
-  hour), the others at 0, the middle of their range.
+- Scale: median and interquartile range of the observed context, as published, but with a lower
+  bound for the range; the original code divides a constant context (SpO2 98, 98, 98 ...) by 1e-10.
+  Both are computed once from the context and kept while the horizon is sampled.
+- Gaps: filled with the last observed value; with the window's median before the first one and where
+  a lag reaches back before the window.
+- Calendar: a site table has no dates. The features of second and minute are -.5 (on the hour), the
+  others 0, the middle of their range.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ from common.backbones.lag_llama.sizes import LagLlamaSizes
 from common.errors import BackboneError
 
 SAMPLES = 200
-"""Sampled paths of a forecast; its quantiles are theirs."""
+"""Sampled paths per forecast, from which its quantiles are computed."""
 
 SAMPLING_SEED = 2310
-"""Every window is sampled with the same random points, drawn with this seed.
+"""Seed of the random points, which are the same for every window.
 
-So a forecast depends on its own window only: not on the batch, its order, or torch's state.
+A forecast therefore depends on its own window only: not on the batch, its order, or torch's state.
 """
 
 CALENDAR: tuple[float, ...] = (-0.5, -0.5, 0.0, 0.0, 0.0, 0.0)
 
 _PATHS_AT_ONCE = 4000
-# Far outside any quantile that is asked for: holds what one wild draw can do to the steps after it.
+# Far outside any requested quantile: limits the effect of an extreme draw on the later steps.
 _LARGEST_DRAW = 100.0
 
 
 def robust_scale(context: Tensor, floor: Tensor, typical: Tensor) -> tuple[Tensor, Tensor]:
-    """Return median and interquartile range of the observed values.
+    """Return median and interquartile range of the observed values, the range with a lower bound.
 
     Args:
         context: ``[B, C]``, NaN = not observed.
-        floor: ``[B]``, the least scale.
+        floor: ``[B]``, the lower bound of the scale.
         typical: ``[B]``, the location of a window without values.
 
     Returns:
-        ``loc, scale``, ``[B, 1]`` each. Of an even number of values the median is the lower of the
+        ``loc, scale``, ``[B, 1]`` each. The median of an even number of values is the lower of the
         two middle ones, as in the original code.
     """
     loc = context.nanmedian(dim=1, keepdim=True).values
@@ -79,7 +79,7 @@ def next_step_loss(
         target: ``[B, H]`` likewise.
         loc: ``[B, 1]``.
         scale: ``[B, 1]``.
-        static: ``[B, 2]``, what the network is told of both.
+        static: ``[B, 2]``, the inputs of `static_features`.
 
     Returns:
         The loss in units of `scale`; 0 for a window without any observed value.
@@ -90,7 +90,7 @@ def next_step_loss(
     series = _aligned(_without_gaps(values[:, :-1]), network.sizes.max_lag + steps, 0.0)
     following = _aligned(values, steps, torch.nan)
     distribution: StudentT = model(network.tokens(series, static, _calendar(series)))
-    # The first value of all follows nothing; so padding on the left makes no difference.
+    # The first value has no predecessor and does not count, so left padding changes nothing.
     observed = ~following.isnan() & _aligned(_begun(values), steps, False)
     surprise = distribution.negative_log_likelihood(torch.where(observed, following, 0.0))
     total = torch.where(observed, surprise, 0.0).sum(dim=1)
@@ -107,7 +107,7 @@ def forecast_quantiles(
 ) -> Tensor:
     """Sample paths and return their quantiles ``[B, H, Q]`` in the unit of `context`.
 
-    The windows go through a few at a time, so that memory does not grow with their number.
+    The windows are processed in blocks, so that memory does not grow with their number.
     """
     length = network.sizes.max_lag + _context_steps(network.sizes, horizon_steps)
     series = _aligned(_without_gaps((context - loc) / scale), length, 0.0)
@@ -125,14 +125,14 @@ def forecast_quantiles(
 def sample_paths(
     network: LagLlamaNetwork, series: Tensor, static: Tensor, horizon_steps: int, samples: int
 ) -> Tensor:
-    """Sample the steps after a series one by one, each path's own draws among its lags.
+    """Sample the steps after a series one by one, with each path's own draws among its lags.
 
     Args:
-        network: without PEFT's wrapper; the adapter's layers inside it do their part.
+        network: without PEFT's wrapper; the adapter's layers inside it are applied.
         series: ``[B, max_lag + T]``, scaled values without gaps.
         static: ``[B, 2]``.
         horizon_steps: H.
-        samples: S paths a window.
+        samples: S paths per window.
 
     Returns:
         ``[B, S, H]``, scaled.
@@ -152,7 +152,11 @@ def sample_paths(
 
 
 def _context_steps(sizes: LagLlamaSizes, horizon_steps: int) -> int:
-    """Return how many tokens the context gives, if the horizon fits behind it."""
+    """Return the number of context tokens.
+
+    Raises:
+        BackboneError: the horizon does not fit behind them.
+    """
     room = sizes.max_context_length - sizes.context_length
     if horizon_steps > room:
         raise BackboneError(
@@ -162,7 +166,7 @@ def _context_steps(sizes: LagLlamaSizes, horizon_steps: int) -> int:
 
 
 def _without_gaps(values: Tensor) -> Tensor:
-    """Put the last observed value into gaps of ``[B, T]``, and 0 (the median) before the first."""
+    """Fill gaps of ``[B, T]`` with the last observed value, and with 0 (the median) before any."""
     observed = ~values.isnan()
     steps = torch.arange(values.shape[1], device=values.device)
     latest = torch.where(observed, steps, 0).cummax(dim=1).values
@@ -171,13 +175,13 @@ def _without_gaps(values: Tensor) -> Tensor:
 
 
 def _begun(values: Tensor) -> Tensor:
-    """Tell which steps of ``[B, T]`` have an observed one before them."""
+    """Return True for the steps of ``[B, T]`` with an observed step before them."""
     observed = ~values.isnan()
     return observed.cumsum(dim=1) > observed.long()
 
 
 def _aligned(values: Tensor, length: int, fill: float) -> Tensor:
-    """Give the last steps of ``[B, T]`` as ``[B, length]``, filled up on the left."""
+    """Return the last steps of ``[B, T]`` as ``[B, length]``, padded on the left."""
     return functional.pad(values, (length - values.shape[1], 0), value=fill)
 
 
@@ -188,8 +192,8 @@ def _calendar(like: Tensor) -> Tensor:
 def _sample_points(samples: int, horizon_steps: int) -> Tensor:
     """Draw a Latin hypercube in (0, 1), ``[2, H, S]``: evenly spread along each axis.
 
-    Quantiles of a few hundred evenly spread points are as steady as those of many more plain draws
-    (McKay, Beckman and Conover, Technometrics 21, 1979).
+    Quantiles of a few hundred evenly spread points are as stable as those of many more independent
+    draws (McKay, Beckman and Conover, Technometrics 21, 1979).
     """
     generator = torch.Generator().manual_seed(SAMPLING_SEED)
     order, jitter = torch.rand(2, 2, horizon_steps, samples, generator=generator)
@@ -198,10 +202,10 @@ def _sample_points(samples: int, horizon_steps: int) -> Tensor:
 
 
 def _draw(distribution: StudentT, points: Tensor) -> Tensor:
-    """Draw from Student's t, ``[B, S]``, by two uniform points for each of S samples.
+    """Draw from Student's t, ``[B, S]``, with two uniform points for each of S samples.
 
-    The polar method (Bailey, Math. Comp. 62, 1994) is exact whatever the degrees of freedom, and
-    the same points serve all of them.
+    The polar method (Bailey, Math. Comp. 62, 1994) is exact for any degrees of freedom, with the
+    same points.
 
     Args:
         distribution: parameters ``[B, S]`` or ``[B, 1]``.
@@ -221,7 +225,7 @@ def _path_lags(series: Tensor, paths: Tensor, lags: Sequence[int]) -> Tensor:
     Args:
         series: ``[B, T]``, before the paths.
         paths: ``[B, S, t]``, sampled so far.
-        lags: rising.
+        lags: in increasing order.
     """
     sampled = paths.shape[2]
     own = [sampled - 1 - lag for lag in lags if lag < sampled]

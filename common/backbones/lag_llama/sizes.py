@@ -1,4 +1,4 @@
-"""The sizes of a Lag-Llama network, and how a configuration is read and checked."""
+"""Sizes of a Lag-Llama network, parsed and validated from its configuration."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ PUBLISHED_LAGS: tuple[int, ...] = (
     *(335, 336, 362, 363, 364, 502, 503, 504, 670, 671, 672, 718, 719, 720, 726, 727, 728, 1090),
     *(1091, 1092),
 )
-"""The published model's 84 lags: those that GluonTS proposes for Q, M, W, D, H, T and S, less 1."""
+"""The 84 lags of the published model: those of GluonTS for Q, M, W, D, H, T and S, less 1."""
 
 TIME_FEATURES = 6
 """Second, minute, hour, day of week, day of month, day of year, each in -.5 to .5."""
 
 _STATIC_FEATURES = 2
-# A size beyond it is a damaged file, not a model.
+# A larger size means a damaged file.
 _LARGEST_SIZE = 1 << 16
 _MOST_LAYERS = 256
 
 
 @dataclass(frozen=True)
 class LagLlamaSizes:
-    """The hyper-parameters that decide the shapes; the defaults are the published ones.
+    """Hyper-parameters that determine the shapes; the defaults are the published ones.
 
     Attributes:
-        context_length: tokens that a forecast sees.
-        max_context_length: the longest sequence of tokens, horizon included.
-        n_layer: blocks.
-        n_head: attention heads.
+        context_length: tokens of the context of a forecast.
+        max_context_length: longest sequence of tokens, horizon included.
+        n_layer: number of blocks.
+        n_head: number of attention heads.
         n_embd_per_head: width of a head.
-        lags_seq: lags of a token, rising; lag 0 is the token's own step.
-        time_feat: whether the calendar features are part of a token.
+        lags_seq: lags of a token in increasing order; lag 0 is the token's own step.
+        time_feat: True if the calendar features are part of a token.
     """
 
     context_length: int = 32
@@ -60,7 +60,7 @@ class LagLlamaSizes:
 
     @property
     def max_lag(self) -> int:
-        """Steps before a token that its lags reach."""
+        """The largest lag."""
         return self.lags_seq[-1]
 
     def to_json(self) -> dict[str, Any]:
@@ -69,14 +69,14 @@ class LagLlamaSizes:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], name: str) -> LagLlamaSizes:
-        """Read what `to_json` wrote; other keys are passed over, absent ones are as published.
+        """Parse the values of `to_json`; other keys are ignored, absent ones have published values.
 
         Args:
             values: the mapping.
-            name: how messages call where it comes from.
+            name: its source, for messages.
 
         Raises:
-            BackboneError: a size or the lags are impossible.
+            BackboneError: a size or the lags are invalid.
         """
         known = {entry.name: values[entry.name] for entry in fields(cls) if entry.name in values}
         lags = known.pop("lags_seq", PUBLISHED_LAGS)

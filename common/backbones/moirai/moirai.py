@@ -1,8 +1,9 @@
 """MOIRAI 1: masked patches of the horizon in, a mixture distribution of every step out.
 
-The network is uni2ts' own (Woo et al., arXiv 2402.02592), through the extra `moirai`. Values go in
-as (x - clinical offset) / scale floor of their vital. MOIRAI standardises each context itself, so
-this changes nothing in exact arithmetic, but it makes one floor of 1 right for every vital.
+The network is that of the package uni2ts (Woo et al., arXiv 2402.02592), installed by the extra
+`moirai`. Inputs are (x - clinical offset) / scale floor of their vital. MOIRAI standardises each
+context itself, so this changes nothing in exact arithmetic, but a lower bound of 1 for the scale is
+then right for every vital.
 """
 
 from __future__ import annotations
@@ -15,41 +16,41 @@ from typing import Any
 import torch
 
 from common.backbones.base import Batch, in_scale_units, plain_model
+from common.backbones.moirai.mixture import log_density
 from common.backbones.moirai.packing import Packed, pack, token_count
-from common.backbones.moirai.quantiles import log_density
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 
 PATCH = 16
-"""Steps of a token where the network knows this patch, else the shortest that it knows.
+"""Steps per token if the network has this patch size, else its shortest.
 
-The published networks know 8 to 128, chose 32 or 64 for hourly series, and 8 for quarterly ones
-only: a stay of two days would be one or two tokens of those for hours, and 8 is hardly trained.
+The published networks have 8 to 128 and were trained with 32 or 64 on hourly series and with 8 on
+quarterly ones only. With 32 or 64 a stay of two days would be one or two tokens, and 8 is hardly
+trained.
 """
-
-_ATTENTION = r".*self_attn\.(q_proj|k_proj|v_proj|out_proj)"
-_FEED_FORWARD = r".*ffn\.(fc1|fc2|fc_gate)"
 
 
 class Moirai:
-    """The family; see `common.backbones.base.Backbone`."""
+    """The MOIRAI 1 family; see `common.backbones.base.Backbone`."""
 
     family = "moirai"
+    attention = r".*self_attn\.(q_proj|k_proj|v_proj|out_proj)"
+    feed_forward = r".*ffn\.(fc1|fc2|fc_gate)"
 
     def build(self, weights: Path) -> torch.nn.Module:
-        """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
+        """Load config.json and model.safetensors from a folder, frozen and in eval mode."""
         network: torch.nn.Module = import_weights().read_moirai(weights)
         return network.requires_grad_(False).eval()
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
-        """Give `context` [B, C], `target` [B, H] in units of the scale floor, `offset`, `scale`."""
+        """Return `context` [B, C] and `target` [B, H] in scale units, `offset` and `scale` [B]."""
         return in_scale_units(context, target, vital)
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Give the negative log-likelihood [B], a mean over observed steps.
+        """Return the negative log-likelihood [B], the mean over observed steps.
 
-        It is that of the target in units of the context's deviation; the package adds the
-        logarithm of that deviation, which no weight can change.
+        The target is in units of the context's deviation. The package adds the logarithm of that
+        deviation, which does not depend on the weights.
         """
         packed, forecast = _forecast(model, batch["context"], batch["target"])
         target = (packed.target - forecast.loc) / forecast.scale
@@ -62,8 +63,8 @@ class Moirai:
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
-        """Give the quantiles [B, H, Q] of the mixture itself, at any levels; nothing is drawn."""
-        from common.backbones.moirai.quantiles import mixture_quantiles
+        """Return the exact quantiles [B, H, Q] of the mixture at any levels, without sampling."""
+        from common.backbones.moirai.mixture import mixture_quantiles
 
         context = batch["context"]
         unknown = context.new_full((len(context), horizon_steps), torch.nan)
@@ -75,23 +76,19 @@ class Moirai:
             return values[:, past:, :patch].flatten(1, 2)[:, :horizon_steps]
 
         standard = mixture_quantiles(forecast.base_dist, horizon, levels)  # [B, H, Q]
-        # One location and scale a window: those of its last token are those of all its tokens.
+        # A window has one location and scale: those of its last token hold for all its tokens.
         loc, scale = forecast.loc[:, -1:], forecast.scale[:, -1:]
-        # Two quantiles may lie closer together than either is exact.
+        # Two quantiles may be closer together than the tolerance of the inversion.
         quantiles: torch.Tensor = (standard * scale + loc).sort(dim=2).values
         return quantiles * batch["scale"][:, None, None] + batch["offset"][:, None, None]
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
-        """Say what is MOIRAI's own."""
+        """Describe loss, input and forecast in words."""
         return {
             "loss": "negative log-likelihood, in units of the context's deviation",
             "input": f"patches of {_patch(model)} steps, gaps filled with the value before",
             "forecast": "a mixture distribution of every step at once, and its exact quantiles",
         }
-
-    def lora_targets(self, scope: str) -> str:
-        """Give the projections of the attention, or of the feed-forward layers too."""
-        return _ATTENTION if scope == "attention" else f"({_ATTENTION}|{_FEED_FORWARD})"
 
 
 def _forecast(
@@ -115,10 +112,10 @@ def _patch(model: torch.nn.Module) -> int:
 
 
 def import_weights() -> ModuleType:
-    """Import what reads a folder, and uni2ts with it: ten seconds and 375 MB.
+    """Import the loader and with it uni2ts, which takes ten seconds and 375 MB.
 
     Raises:
-        BackboneError: where uni2ts is not installed.
+        BackboneError: uni2ts is not installed.
     """
     try:
         from common.backbones.moirai import weights as moirai_weights

@@ -1,8 +1,8 @@
 """MOIRAI 2: patches of the context in, quantiles of the patches after the last one out.
 
-The network is uni2ts' own (Liu et al., arXiv 2511.11698), through the extra `moirai`. It differs
-from MOIRAI 1: the attention is causal, a patch says which of its values were measured, and the
-forecast is of nine quantiles. Values go in as in `common.backbones.moirai.moirai`.
+The network is that of the package uni2ts (Liu et al., arXiv 2511.11698), installed by the extra
+`moirai`. It differs from MOIRAI 1: the attention is causal, a patch marks which of its values were
+measured, and the forecast is nine quantiles. Inputs are those of `common.backbones.moirai.moirai`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from common.errors import BackboneError
 
 
 class Moirai2(Moirai):
-    """The family; see `common.backbones.base.Backbone`."""
+    """The MOIRAI 2 family; see `common.backbones.base.Backbone`."""
 
     family = "moirai-2"
 
     def build(self, weights: Path) -> torch.nn.Module:
-        """Load a folder as on the hub: config.json and model.safetensors, frozen, in eval mode."""
+        """Load config.json and model.safetensors from a folder, frozen and in eval mode."""
         network: torch.nn.Module = import_weights().read_moirai2(weights)
         return network.requires_grad_(False).eval()
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Give the pinball loss [B] over observed steps and levels, in the context's scale."""
+        """Return the pinball loss [B] over observed steps and levels, in the context's scale."""
         target = batch["target"]
         forecast, scale = _forecast(model, batch["context"], target.shape[1])  # [B, H, Q], [B, 1]
         levels = torch.tensor(plain_model(model).quantile_levels, device=target.device)
@@ -39,7 +39,7 @@ class Moirai2(Moirai):
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
-        """Give quantiles [B, H, Q] at levels that the network has."""
+        """Return quantiles [B, H, Q]; the levels must be among the network's."""
         known = list(plain_model(model).quantile_levels)
         unknown = [level for level in levels if level not in known]
         if unknown:
@@ -53,7 +53,7 @@ class Moirai2(Moirai):
         return ordered * batch["scale"][:, None, None] + batch["offset"][:, None, None]
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
-        """Say what is MOIRAI 2's own."""
+        """Describe loss, input and forecast in words."""
         network = plain_model(model)
         count = len(network.quantile_levels)
         return {

@@ -1,9 +1,9 @@
 """Windows as MOIRAI's tokens: patches of the context, then masked patches of the horizon.
 
 One window is one row of the batch and one variate; nothing is packed across windows. The layout is
-that of uni2ts' `MoiraiForecast` (Woo et al., arXiv 2402.02592), with one difference: MOIRAI 1 is
-not told what was not measured. The package puts a 0 there, which lies far outside of any vital
-sign's range; here the last observed value goes on. Such steps do not count in the window's location
+that of uni2ts' `MoiraiForecast` (Woo et al., arXiv 2402.02592), with one difference: MOIRAI 1 has
+no input for missing values. The package fills them with 0, far outside the range of any vital sign;
+here the last observed value is carried forward. Filled steps do not count in the window's location
 and scale.
 """
 
@@ -17,16 +17,16 @@ from torch.nn.functional import pad
 
 
 class Packed(NamedTuple):
-    """What the network's `forward` takes; N tokens, P the longest patch it knows.
+    """Arguments of the network's `forward`; N tokens, P the longest patch that it has.
 
     Attributes:
         target: ``[B, N, P]``, values; finite everywhere.
-        observed_mask: ``[B, N, P]``, whether a value was measured.
+        observed_mask: ``[B, N, P]``, True = measured.
         sample_id: ``[B, N]``, 0 for tokens before the first measurement, else 1.
-        time_id: ``[B, N]``, place in time, from the first token with a measurement.
-        variate_id: ``[B, N]``, all 0: one vital sign a window.
-        prediction_mask: ``[B, N]``, whether the token belongs to the horizon.
-        patch_size: ``[B, N]``, how many of a token's P values are used.
+        time_id: ``[B, N]``, position from the first token with a measurement.
+        variate_id: ``[B, N]``, all 0: one vital sign per window.
+        prediction_mask: ``[B, N]``, True = token of the horizon.
+        patch_size: ``[B, N]``, number of a token's P values that are used.
     """
 
     target: torch.Tensor
@@ -39,7 +39,7 @@ class Packed(NamedTuple):
 
 
 def token_count(steps: int, patch: int) -> int:
-    """Return how many patches hold so many steps."""
+    """Return the number of patches for this many steps."""
     return -(-steps // patch)
 
 
@@ -53,12 +53,12 @@ def pack(
     """Lay out windows as tokens.
 
     Args:
-        context: ``[B, C]``, NaN = not measured. Patches end where the context ends, so that NaN
-            on the left changes nothing.
+        context: ``[B, C]``, NaN = not measured. Patches are aligned to the end of the context, so
+            that NaN on the left changes nothing.
         target: ``[B, H]`` likewise; all NaN for a forecast.
-        patch: steps of a token.
-        longest: P, the longest patch that the network knows.
-        fill: how gaps of the context are filled; `carry_forward` when None.
+        patch: steps per token.
+        longest: P, the longest patch of the network.
+        fill: fills the gaps of the context; `carry_forward` when None.
     """
     context = pad(context, (-context.shape[1] % patch, 0), value=torch.nan)
     target = pad(target, (0, -target.shape[1] % patch), value=torch.nan)

@@ -1,8 +1,7 @@
-"""A folder of MOIRAI weights, as on the model hub, into uni2ts' network: the extra `moirai`.
+"""Loader of MOIRAI weights from a folder into uni2ts' network (extra `moirai`).
 
-The package's own loader resolves the class names in `config.json` by importing them, which lets a
-hostile file name any function that uni2ts happens to import. Here a name is looked up in a short
-list and never imported.
+The package's own loader imports the class names in `config.json`, so a hostile file could name any
+function. Here a name is looked up in a short allowlist and never imported.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from uni2ts.model.moirai import MoiraiModule
 from uni2ts.model.moirai2 import Moirai2Module
 from uni2ts.module.packed_scaler import PackedStdScaler
 
-from common.backbones.weights_folder import read_config
+from common.backbones.weights_folder import read_weights_config
 from common.errors import BackboneError
 
 _PACKAGE = "uni2ts.distribution."
@@ -68,13 +67,13 @@ class FlooredScaler(PackedStdScaler):  # type: ignore[misc]
 
 
 def read_moirai(weights: Path) -> torch.nn.Module:
-    """Load a MOIRAI 1, with a floor of 1 under its scale.
+    """Load a MOIRAI 1 whose scale is at least 1.
 
     Raises:
-        BackboneError: where the folder is not one of MOIRAI 1 or is damaged.
+        BackboneError: the folder is not of MOIRAI 1, or is damaged.
     """
     config = _read_config(weights, "MOIRAI 1", ("distr_output", *_SIZES))
-    if "d_ff" in config:  # of the same settings otherwise, but of other layers
+    if "d_ff" in config:  # same settings otherwise, but other layers
         raise BackboneError(f"{weights} is a mixture of experts and not a MOIRAI 1 model")
 
     def build() -> torch.nn.Module:
@@ -88,10 +87,10 @@ def read_moirai(weights: Path) -> torch.nn.Module:
 
 
 def read_moirai2(weights: Path) -> torch.nn.Module:
-    """Load a MOIRAI 2, with a floor of 1 under its scale.
+    """Load a MOIRAI 2 whose scale is at least 1.
 
     Raises:
-        BackboneError: where the folder is not one of MOIRAI 2 or is damaged.
+        BackboneError: the folder is not of MOIRAI 2, or is damaged.
     """
     config = _read_config(weights, "MOIRAI 2", _SIZES_2)
 
@@ -104,7 +103,7 @@ def read_moirai2(weights: Path) -> torch.nn.Module:
 
 
 def _common(config: dict[str, Any]) -> dict[str, Any]:
-    # uni2ts applies attention dropout in eval mode too: forecasts would be random.
+    # uni2ts applies attention dropout in eval mode too, which would make forecasts random.
     return {"attn_dropout_p": 0.0, "dropout_p": float(config.get("dropout_p", 0.0))}
 
 
@@ -144,7 +143,7 @@ def _class_name(entry: dict[str, Any]) -> str:
 
 
 def _read_config(weights: Path, kind: str, needed: tuple[str, ...]) -> dict[str, Any]:
-    config = read_config(weights)
+    config = read_weights_config(weights)
     absent = [key for key in needed if key not in config]
     if absent:
         raise BackboneError(

@@ -1,5 +1,5 @@
-"""A reader of torch checkpoints that executes nothing.
+"""Reader of torch checkpoints that executes nothing in them.
 
-Begin with `checkpoint`; `opcodes` are the few that are read, `stack_machine` applies them.
-Anything else in the file is refused.
+Begin with `checkpoint`. `opcodes` lists the accepted pickle opcodes, `stack_machine` applies them;
+anything else in the file is refused.
 """

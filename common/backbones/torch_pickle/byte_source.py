@@ -1,20 +1,20 @@
-"""The bytes of a pickle, read from front to back; no length in them is believed."""
+"""Reader of a pickle's bytes from front to back; lengths declared in them are not trusted."""
 
 from __future__ import annotations
 
 LONGEST_NAME = 200
-"""Characters of a module's name, or of a name in it."""
+"""Largest length of a module's name, or of a name in it."""
 
 MAX_SHOWN = 100
 """Characters of a file's text that a message shows."""
 
 
 class PickleError(Exception):
-    """A pickle that is damaged, hostile, or of a kind that torch does not write."""
+    """A pickle is damaged, hostile, or of a kind that torch does not write."""
 
 
 class PickleSource:
-    """A place in a pickle's bytes.
+    """Position in the bytes of a pickle.
 
     Args:
         data: the whole pickle.
@@ -31,7 +31,7 @@ class PickleSource:
         """Return the next bytes.
 
         Raises:
-            PickleError: there are not that many; nothing is made ready for them.
+            PickleError: there are fewer; no memory is allocated for them.
         """
         end = self._at + count
         if end > len(self._data):
@@ -41,15 +41,15 @@ class PickleSource:
         return taken
 
     def number(self, size: int) -> int:
-        """Return an integer without a sign, of `size` bytes."""
+        """Return an unsigned integer of `size` bytes."""
         return int.from_bytes(self.take(size), "little")
 
     def text(self, size: int) -> str:
-        """Return a text that stands behind its length, of `size` bytes."""
+        """Return a text that follows its length, which has `size` bytes."""
         return _decode(self.take(self.number(size)))
 
     def line(self) -> str:
-        """Return a name that a line break ends."""
+        """Return a name that ends with a line break."""
         end = self._data.find(b"\n", self._at, self._at + 4 * LONGEST_NAME + 1)
         if end < 0:
             raise PickleError("a name has no end")

@@ -1,14 +1,14 @@
-"""A reader of torch checkpoints that can execute nothing, and that ends.
+"""Reader of torch checkpoints that executes nothing in them, with bounded time and memory.
 
-A checkpoint is a zip of one pickle and the tensors' bytes. A pickle is a program: it may name any
+A checkpoint is a zip of one pickle and the tensors' bytes. A pickle is a program: it can name any
 function of any installed module and call it. The interpreter here
-(`common.backbones.torch_pickle.opcodes`) has no function to call: names become stand-ins that only
-note what is asked for.
+(`common.backbones.torch_pickle.opcodes`) cannot call functions: names become placeholders that only
+record the request.
 
-Nothing a file declares is believed before it is compared with the bytes that are there: neither the
-zip's sizes, nor a pickle's lengths, nor a tensor's shape. Time and memory are bounded by the file's
-size: of the content nothing is walked through as a whole, each entry of the zip is read once, and
-all tensors together are no larger than the file.
+Every declaration in the file is compared with the actual bytes before it is used: the sizes in the
+zip, the lengths in the pickle, the shapes of tensors. Time and memory are bounded by the file's
+size: the content is never traversed as a whole, each entry of the zip is read once, and all tensors
+together are no larger than the file.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from common.errors import BackboneError
 from common.names import printable
 
 _LONGEST_PICKLE = 1 << 24
-# Bytes of the zip's directory, whose entries take some ten times as much once they are read.
+# Bytes of the zip's directory, whose entries take about ten times as much memory.
 _LONGEST_DIRECTORY = 1 << 22
 _ZIP_ERRORS = (zipfile.BadZipFile, OSError, NotImplementedError, EOFError, ValueError)
 
 
 class _ZipFile(io.FileIO):
-    """A file of which no long piece is read while it is opened as a zip."""
+    """File whose reads are limited while it is opened as a zip."""
 
     opening = True
 
     def read(self, size: int | None = -1, /) -> Any:
-        """Read as any file does, but no more than a directory may have while it is opened."""
+        """Read like any file, but at most the size limit of a directory while it is opened."""
         if self.opening:
             left = os.fstat(self.fileno()).st_size - self.tell()
             wanted = left if size is None or size < 0 else min(size, left)
@@ -51,21 +51,21 @@ class _ZipFile(io.FileIO):
         return super().read(-1 if size is None else size)
 
 
-class Checkpoint:
+class TorchCheckpoint:
     """An open checkpoint.
 
     Attributes:
-        content: what its pickle holds: plain values, `StoredTensor` and `Inert`.
-        strangers: the names that its pickle asks for and that were not looked up.
+        content: content of its pickle: plain values, `StoredTensor` and `Inert`.
+        unknown_names: names in its pickle that are not in the allowlist.
     """
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
-        """Read the pickle; the tensors' bytes stay in the file until they are asked for."""
+        """Read the pickle; the tensors' bytes are read on request."""
         self._path, self._archive = path, archive
         _check_sizes(path, archive)
         roots = {name.split("/")[0] for name in archive.namelist() if name.endswith("/data.pkl")}
         if len(roots) != 1:
-            raise damaged(path, "it is a zip, but holds no data.pkl of torch's")
+            raise damaged(path, "it is a zip, but holds no data.pkl of torch")
         self._root = roots.pop()
         byte_order = f"{self._root}/byteorder"
         if byte_order in archive.namelist() and self._read("byteorder", 6) != b"little":
@@ -73,7 +73,7 @@ class Checkpoint:
         self._storages: dict[str, bytearray] = {}
         self._room = path.stat().st_size
         try:
-            self.content, self.strangers = read_pickle(self._read("data.pkl", _LONGEST_PICKLE))
+            self.content, self.unknown_names = read_pickle(self._read("data.pkl", _LONGEST_PICKLE))
         except PickleError as error:
             raise damaged(path, f"its pickle is damaged or hostile: {_brief(error)}") from error
 
@@ -81,12 +81,12 @@ class Checkpoint:
         """Read one tensor's bytes.
 
         Args:
-            name: how messages call it.
-            stored: from `content`.
-            shape: what it has to be; compared before anything is read.
+            name: its name in messages.
+            stored: entry of `content`.
+            shape: expected shape; compared before anything is read.
 
         Raises:
-            BackboneError: where its shape is another, or does not fit the bytes that are there.
+            BackboneError: its shape differs, or does not fit the bytes.
         """
         if stored.size != shape:
             raise damaged(self._path, f"{name} should have shape {shape}, got another")
@@ -98,13 +98,13 @@ class Checkpoint:
             or len(stride) != len(shape)
             or not all(type(part) is int and part >= 0 for part in (*stride, offset))
         ):
-            raise damaged(self._path, f"{name} is no tensor")
+            raise damaged(self._path, f"{name} is not a tensor")
         data = self._numbers(storage)
         held = len(data) // storage.dtype.itemsize
         last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if max(last + 1, math.prod(shape)) > held:
             raise damaged(self._path, f"{name} is declared larger than its {len(data)} bytes")
-        # Many tensors may lie in one storage, and be larger together than anything that was sent.
+        # Many tensors can share one storage and be larger together than the file.
         self._room -= math.prod(shape) * storage.dtype.itemsize
         if self._room < 0:
             raise damaged(self._path, "its tensors are declared larger than the file together")
@@ -112,7 +112,7 @@ class Checkpoint:
         return flat.as_strided(shape, stride, offset).clone()
 
     def _numbers(self, storage: Storage) -> bytearray:
-        """Return a storage's bytes, which are read once however many tensors lie in them."""
+        """Return a storage's bytes, which are read only once for all its tensors."""
         declared = storage.numel * storage.dtype.itemsize
         held = self._storages.get(storage.key)
         if held is None:
@@ -136,11 +136,11 @@ class Checkpoint:
 
 
 @contextmanager
-def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
+def open_checkpoint(path: Path) -> Iterator[TorchCheckpoint]:
     """Open a checkpoint written by `torch.save`, or by Lightning, which uses it.
 
     Raises:
-        BackboneError: where it is absent, no such file, damaged or hostile.
+        BackboneError: it is absent, of another format, damaged or hostile.
     """
     try:
         file = _ZipFile(path)
@@ -152,14 +152,14 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
         try:
             archive = zipfile.ZipFile(file)
         except _ZIP_ERRORS as error:
-            raise damaged(path, f"it is no zip, or only a part of one: {_brief(error)}") from error
+            raise damaged(path, f"it is not a complete zip: {_brief(error)}") from error
         file.opening = False
         with archive:
-            yield Checkpoint(path, archive)
+            yield TorchCheckpoint(path, archive)
 
 
 def as_dict(value: object) -> dict[str, object]:
-    """Return what a dict of the checkpoint holds; an empty one for anything that is not one."""
+    """Return the items of a dict in the checkpoint; an empty dict for anything else."""
     held = value.items if isinstance(value, Inert) else value
     return held if isinstance(held, dict) else {}
 
@@ -170,7 +170,7 @@ def damaged(path: Path, reason: str) -> BackboneError:
 
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse an archive that would unpack to more than the file holds.
+    """Refuse an archive that would unpack to more bytes than the file has.
 
     torch stores its entries without compression, one after the other.
     """
@@ -181,7 +181,7 @@ def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
         for entry in entries
     )
     if not stored or total > path.stat().st_size:
-        raise damaged(path, f"its entries declare {total} bytes, which torch did not write so")
+        raise damaged(path, f"its entries declare {total} bytes, which torch does not write")
 
 
 def _brief(error: Exception) -> str:

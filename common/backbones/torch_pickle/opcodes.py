@@ -1,4 +1,4 @@
-"""The few pickle opcodes that torch writes; all others are refused."""
+"""Interpreter of the few pickle opcodes that torch writes; all others are refused."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from common.backbones.torch_pickle.placeholders import Inert
 from common.backbones.torch_pickle.stack_machine import PickleMachine
 
 MOST_OPCODES = 1 << 20
-"""Far more than a checkpoint of a thousand tensors and its optimizer has."""
+"""Far more than the opcodes of a thousand tensors and an optimizer."""
 
 
 def read_pickle(data: bytes) -> tuple[object, tuple[str, ...]]:
-    """Read a pickle without running anything, in time and memory that its size bounds.
+    """Read a pickle without executing anything, with time and memory bounded by its size.
 
     Args:
         data: the whole pickle.
 
     Returns:
-        What it holds, plain values and stand-ins, and the names that it asks for and that were not
-        looked up, sorted.
+        Its content, as plain values and placeholders, and the sorted names in it that are not in
+        the allowlist.
 
     Raises:
         PickleError: it is damaged or hostile, or has more than `MOST_OPCODES` opcodes.
@@ -32,7 +32,7 @@ def read_pickle(data: bytes) -> tuple[object, tuple[str, ...]]:
     for _ in range(MOST_OPCODES):
         code = source.take(1)
         if code == _STOP:
-            return machine.pop(), tuple(sorted(machine.strangers))
+            return machine.pop(), tuple(sorted(machine.unknown_names))
         step = _STEPS.get(code)
         if step is None:
             raise PickleError(f"opcode {_name(code)}, which torch does not write")

@@ -1,6 +1,6 @@
-"""Inert stand-ins that a checkpoint's pickle is read into where a plain value does not do.
+"""Inert placeholders for the objects in a checkpoint's pickle that are not plain values.
 
-None of these holds or does anything of its own: they note what the file declares.
+They have no behaviour; they record what the file declares.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STORAGES: dict[str, torch.dtype] = {
 
 @dataclass(frozen=True, eq=False)
 class StoredTensor:
-    """Place of a tensor in the checkpoint, as the file declares it; nothing is checked yet."""
+    """Location of a tensor in the checkpoint, as declared by the file and not yet checked."""
 
     storage: object
     offset: object
@@ -35,14 +35,14 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class StorageType:
-    """A kind of storage, by the type of its numbers."""
+    """Type of a storage, by the type of its elements."""
 
     dtype: torch.dtype
 
 
 @dataclass(frozen=True)
 class Storage:
-    """An entry of the archive that holds numbers: its name, and how many it is said to hold."""
+    """Entry of the archive with tensor data: its name and its declared number of elements."""
 
     dtype: torch.dtype
     key: str
@@ -50,19 +50,19 @@ class Storage:
 
 
 class OrderedDictType:
-    """Stands for `collections.OrderedDict`: called without arguments, it gives a plain dict."""
+    """Placeholder of `collections.OrderedDict`; a call without arguments returns a plain dict."""
 
 
 class RebuildTensor:
-    """Stands for `torch._utils._rebuild_tensor_v2`."""
+    """Placeholder of `torch._utils._rebuild_tensor_v2`."""
 
 
 class Inert:
-    """What a pickle gets for whatever is not allowed: it can be called, filled and set up.
+    """Placeholder of everything outside the allowlist: it can be called, filled and set up.
 
     Attributes:
-        items: what was put into it under texts, as into a dict; a library's own kind of dict
-            comes like this. None where nothing was.
+        items: items that were set under text keys, as in a dict; None if there were none. A
+            library's own dict class appears like this.
     """
 
     __slots__ = ("items",)
@@ -72,7 +72,7 @@ class Inert:
 
 
 def look_up(module: str, name: str) -> object:
-    """Return what stands for a name; an `Inert` for one that is not allowed."""
+    """Return the placeholder of a name; an `Inert` for one outside the allowlist."""
     if (module, name) == ("collections", "OrderedDict"):
         return OrderedDictType()
     if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):

@@ -1,16 +1,15 @@
-"""A stack machine that builds what a pickle describes, out of plain values and stand-ins.
+"""Stack machine that builds the content of a pickle from plain values and placeholders.
 
-It imports nothing and calls nothing. A step costs a constant, or as much as the bytes and the stack
-entries that it uses up, whatever has been built before:
+It imports nothing and calls nothing. A step takes constant time, or time proportional to the bytes
+and stack entries that it consumes, whatever has been built before:
 
-- Nothing is hashed but single short texts, whose hash the interpreter keys at random: a tuple
-  nested in itself takes exponential time to hash, and integers can be chosen so that each collides
-  with all before it. Items under other keys, and what is in sets, are passed over; nothing needs
-  them. Nor does it need a long text, which two bytes would have compared with its equal anew.
+- Only single short texts are hashed, since the interpreter randomises their hash. A tuple nested in
+  itself takes exponential time to hash, and integers can be chosen so that each collides with all
+  before it. Items under other keys and the elements of sets are dropped; nothing needs them. Long
+  texts are dropped as keys too, since a two-byte reference would cause a long comparison.
 - Nothing is compared, copied or printed as a whole: a list that holds one list a million times is a
-  million references and stays so.
-- Integers and names have few bytes: both are used anew for each reference to them, and a reference
-  takes two bytes.
+  million references.
+- Integers and names are short, since they are processed again for every two-byte reference.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from common.backbones.torch_pickle.placeholders import (
 )
 from common.names import printable
 
-_MOST_STRANGERS = 1000
+_MOST_UNKNOWN_NAMES = 1000
 _LONGEST_INTEGER = 16
 _LONGEST_STORAGE_KEY = 64
 _LONGEST_KEY = 1000
-"""Of an item in a dict; far longer than a tensor's name."""
+"""Largest length of a dict key; far longer than a tensor's name."""
 
 _ABSENT = object()
 
@@ -47,20 +46,20 @@ class PickleMachine:
     """The stack, its marks, and the memo.
 
     Args:
-        source: where opcodes' arguments are read.
+        source: source of the opcodes' arguments.
 
     Attributes:
-        strangers: the names that were asked for and that stand for nothing.
+        unknown_names: requested names outside the allowlist.
     """
 
     def __init__(self, source: PickleSource) -> None:
-        self.strangers: set[str] = set()
+        self.unknown_names: set[str] = set()
         self._source = source
         self._stack: list[object] = []
         self._marks: list[int] = []
         self._memo: list[object] = []
 
-    # The stack: values, and how high it was at each mark.
+    # The stack: values, and its height at each mark.
 
     def push(self, value: object) -> None:
         """Put a value on top."""
@@ -70,7 +69,7 @@ class PickleMachine:
         return self._marks[-1] if self._marks else 0
 
     def pop(self) -> object:
-        """Take the topmost value; no mark lies above it."""
+        """Remove and return the topmost value above the last mark."""
         if len(self._stack) <= self._floor():
             raise PickleError("its stack is empty")
         return self._stack.pop()
@@ -89,36 +88,36 @@ class PickleMachine:
         return taken
 
     def mark(self) -> None:
-        """Remember how high the stack is."""
+        """Record the height of the stack."""
         self._marks.append(len(self._stack))
 
     def drop(self) -> None:
-        """Take one value, or the mark, away."""
+        """Remove one value, or the mark."""
         if self._marks and self._marks[-1] == len(self._stack):
             self._marks.pop()
         else:
             self.pop()
 
     def drop_to_mark(self) -> None:
-        """Take everything above the mark away."""
+        """Remove everything above the mark."""
         self._pop_to_mark()
 
     def skip(self, size: int) -> None:
-        """Pass over bytes that say nothing: a protocol's number, a frame's length."""
+        """Skip bytes without information: a protocol number, a frame length."""
         self._source.take(size)
 
     # Plain values.
 
     def small_integer(self, size: int) -> None:
-        """Read an integer without a sign."""
+        """Read an unsigned integer."""
         self.push(self._source.number(size))
 
     def signed_integer(self) -> None:
-        """Read an integer of four bytes."""
+        """Read a signed integer of four bytes."""
         self.push(int.from_bytes(self._source.take(4), "little", signed=True))
 
     def long_integer(self, size: int) -> None:
-        """Read an integer of any length; one that no size or setting can be becomes inert."""
+        """Read an integer of any length; one too large for a size or setting becomes inert."""
         taken = self._source.take(self._source.number(size))
         fits = len(taken) <= _LONGEST_INTEGER
         self.push(int.from_bytes(taken, "little", signed=True) if fits else Inert())
@@ -128,11 +127,11 @@ class PickleMachine:
         self.push(struct.unpack(">d", self._source.take(8))[0])
 
     def text(self, size: int) -> None:
-        """Read a text behind its length."""
+        """Read a text after its length."""
         self.push(self._source.text(size))
 
     def binary(self, size: int) -> None:
-        """Read bytes behind their length."""
+        """Read bytes after their length."""
         self.push(self._source.take(self._source.number(size)))
 
     # Containers.
@@ -147,31 +146,31 @@ class PickleMachine:
         self.push(tuple(reversed(values)))
 
     def append(self) -> None:
-        """Put one value into a list."""
+        """Append one value to a list."""
         value = self.pop()
         self._extend([value])
 
     def appends(self) -> None:
-        """Put everything above the mark into a list."""
+        """Append everything above the mark to a list."""
         self._extend(self._pop_to_mark())
 
     def add_items(self) -> None:
-        """Put everything above the mark into a set, which is inert and keeps nothing."""
+        """Drop everything above the mark instead of adding it to a set, which is inert."""
         self._pop_to_mark()
         _expect_inert(self._top(), "adds to")
 
     def frozen_set(self) -> None:
-        """Make a set that cannot be changed; it is inert and keeps nothing."""
+        """Replace everything above the mark by an inert frozen set."""
         self._pop_to_mark()
         self.push(Inert())
 
     def set_item(self) -> None:
-        """Put a key and its value into a dict."""
+        """Set one item of a dict."""
         value, key = self.pop(), self.pop()
         self._fill([key, value])
 
     def set_items(self) -> None:
-        """Put everything above the mark, keys and values in turn, into a dict."""
+        """Set items of a dict from everything above the mark, keys and values in turn."""
         self._fill(self._pop_to_mark())
 
     def _extend(self, values: list[object]) -> None:
@@ -199,9 +198,9 @@ class PickleMachine:
     # The memo.
 
     def remember(self, size: int | None) -> None:
-        """Keep the topmost value under a number, the next one where the opcode has none."""
+        """Store the topmost value in a memo slot, the next one if the opcode has none."""
         slot = len(self._memo) if size is None else self._source.number(size)
-        # The memo is a list: a number far out would make it that long.
+        # The memo is a list, so a large number would make it that long.
         if slot > len(self._source):
             raise PickleError(f"memo slot {slot} in {len(self._source)} bytes")
         value = self._top()
@@ -210,72 +209,72 @@ class PickleMachine:
         self._memo[slot] = value
 
     def recall(self, size: int) -> None:
-        """Put a value that was kept on top."""
+        """Push a value from the memo."""
         slot = self._source.number(size)
         value = self._memo[slot] if slot < len(self._memo) else _ABSENT
         if value is _ABSENT:
             raise PickleError(f"memo slot {slot} is empty")
         self.push(value)
 
-    # Names and what is done with them; nothing is looked up in a module, and nothing is called.
+    # Names and operations on them; nothing is looked up in a module, and nothing is called.
 
     def name(self) -> None:
-        """Read a name's module and the name."""
+        """Read a module and a name."""
         self._named(self._source.line(), self._source.line())
 
     def stacked_name(self) -> None:
-        """Take a name and its module from the stack."""
+        """Pop a name and its module."""
         name, module = self.pop(), self.pop()
         self._named(module, name)
 
     def _named(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
-            raise PickleError("it asks for a name that is no text")
+            raise PickleError("it requests a name that is not a text")
         if max(len(module), len(name)) > LONGEST_NAME:
-            raise PickleError(f"it asks for a name of more than {LONGEST_NAME} characters")
+            raise PickleError(f"it requests a name of more than {LONGEST_NAME} characters")
         found = look_up(module, name)
         if isinstance(found, Inert):
-            self.strangers.add(printable(f"{module}.{name}", MAX_SHOWN))
-            if len(self.strangers) > _MOST_STRANGERS:
-                raise PickleError(f"it asks for more than {_MOST_STRANGERS} names")
+            self.unknown_names.add(printable(f"{module}.{name}", MAX_SHOWN))
+            if len(self.unknown_names) > _MOST_UNKNOWN_NAMES:
+                raise PickleError(f"it requests more than {_MOST_UNKNOWN_NAMES} names")
         self.push(found)
 
     def call(self) -> None:
-        """Note what a function is asked for with which arguments."""
+        """Record a call; only those that rebuild a tensor or make an OrderedDict have a result."""
         arguments, function = self.pop(), self.pop()
         if type(arguments) is not tuple:
-            raise PickleError("it calls something with what is no tuple")
+            raise PickleError("it calls something without a tuple of arguments")
         if isinstance(function, OrderedDictType):
             if arguments:
-                raise PickleError("it makes an OrderedDict of something, which torch does not")
+                raise PickleError("it makes an OrderedDict with arguments, which torch does not")
             self.push({})
         elif isinstance(function, RebuildTensor):
             if len(arguments) < 4:
-                raise PickleError("it rebuilds a tensor of too little")
+                raise PickleError("it rebuilds a tensor with too few arguments")
             self.push(StoredTensor(*arguments[:4]))
         else:
             _expect_inert(function, "calls")
             self.push(Inert())
 
     def make(self, values: int) -> None:
-        """Make an object of a class, which has to be inert, and of as many values as are given."""
+        """Make an inert object of an inert class from this many values."""
         for _ in range(values):
             self.pop()
         _expect_inert(self.pop(), "makes an object of")
         self.push(Inert())
 
     def give_state(self) -> None:
-        """Drop the state that an object is given."""
+        """Drop the state that is set on an object."""
         self.pop()
         target = self._top()
         if type(target) is not dict:  # an OrderedDict may have attributes of its own
             _expect_inert(target, "gives a state to")
 
     def storage(self) -> None:
-        """Note which storage is asked for."""
+        """Record a reference to a storage."""
         asked = self.pop()
         if type(asked) is not tuple or len(asked) != 5:
-            raise PickleError("it asks for something outside itself that is no storage")
+            raise PickleError("it refers to an external object that is not a storage")
         kind, storage_type, key, _, numel = asked
         if (
             kind != "storage"
@@ -284,7 +283,7 @@ class PickleMachine:
             or type(numel) is not int
             or not (len(key) <= _LONGEST_STORAGE_KEY and key.isalnum())
         ):
-            raise PickleError("it asks for something outside itself that is no storage")
+            raise PickleError("it refers to an external object that is not a storage")
         self.push(Storage(storage_type.dtype, key, numel))
 
 

@@ -1,4 +1,5 @@
-"""What the cells of an experiment say, each figure with its interval.
+"""Analysis of the cells of an experiment: every value with its interval.
 
-Begin with `analysis`; `seed_bootstrap` resamples patients over several seeds.
+Begin with `analysis`. `seed_bootstrap` resamples patients over several seeds, `statements` puts
+results into words.
 """

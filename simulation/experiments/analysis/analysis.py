@@ -1,4 +1,4 @@
-"""What the cells of an experiment say: every figure with its interval, by arm, site and vital."""
+"""Metrics and differences of the arms with their intervals, by site, group and vital."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled, by_group, by_scope
 from simulation.experiments.analysis.subgroups import Groups
-from simulation.experiments.runner import Arm
+from simulation.experiments.run_cells import Arm
 
-MEAN = "mean"
-"""The mean over vital signs, in the place of a vital's name."""
+MEAN_OF_VITALS = "mean"
+"""Stands for the mean over vital signs instead of a vital's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,10 +21,10 @@ class Analysis:
     """The arms of an experiment on the same patients.
 
     Attributes:
-        arms: by name, in the order of every table.
+        arms: arms by name, in the order of every table.
         references: arms that the others are compared with.
-        scopes: by `ALL`, by site and by group, the arms resampled together.
-        groups: of age and sex, where the experiment tells them.
+        scopes: resampled metrics of all arms, by scope: `ALL`, each site and each group.
+        groups: age bands and sexes, where the experiment reports them.
     """
 
     arms: Mapping[str, Arm]
@@ -38,23 +38,23 @@ class Analysis:
         return [scope for scope in self.scopes if scope not in (ALL, *self.groups.members)]
 
     def value(self, arm: str, metric: str, vital: str, scope: str = ALL) -> Interval:
-        """Return a metric of one vital, the mean over seeds with its interval."""
+        """Return a metric of one vital: the mean over seeds with its interval."""
         resampled = self.scopes[scope]
         found = resampled.intervals(resampled.values(arm).mean(axis=1))
         return found.at(VITAL_NAMES.index(vital), resampled.metrics.index(metric))
 
     def difference(
-        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+        self, arm: str, reference: str, metric: str, vital: str = MEAN_OF_VITALS, scope: str = ALL
     ) -> Interval:
-        """Return a relative difference, the mean over seeds with its interval."""
+        """Return a relative difference: the mean over seeds with its interval."""
         resampled = self.scopes[scope]
         found = resampled.intervals(resampled.relative(arm, reference).mean(axis=1))
         return found.at(_row(vital), resampled.metrics.index(metric))
 
     def seeds(
-        self, arm: str, reference: str, metric: str, vital: str = MEAN, scope: str = ALL
+        self, arm: str, reference: str, metric: str, vital: str = MEAN_OF_VITALS, scope: str = ALL
     ) -> list[float]:
-        """Return a relative difference of each seed."""
+        """Return the relative difference of each seed."""
         resampled = self.scopes[scope]
         column = resampled.metrics.index(metric)
         return [float(v) for v in resampled.relative(arm, reference)[0, :, _row(vital), column]]
@@ -71,7 +71,7 @@ def analyse(
     """Resample the patients of every scope under all arms at once."""
     groups = groups or Groups()
     scores = {
-        name: [outcome.scores for outcome in arm.outcomes.values()] for name, arm in arms.items()
+        name: [result.scores for result in arm.results.values()] for name, arm in arms.items()
     }
     evaluations = by_scope(scores) | by_group(scores, groups.members)
     scopes = {scope: Resampled(by_arm, tuple(METRICS)) for scope, by_arm in evaluations.items()}
@@ -80,4 +80,4 @@ def analyse(
 
 
 def _row(vital: str) -> int:
-    return (*VITAL_NAMES, MEAN).index(vital)
+    return (*VITAL_NAMES, MEAN_OF_VITALS).index(vital)

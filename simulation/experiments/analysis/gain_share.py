@@ -1,4 +1,4 @@
-"""The headline's arithmetic: the share of the pooled gain that is kept, and a site's least gain.
+"""Share of the pooled gain that the federation keeps, and the least gain of a site.
 
 The gain of a model is minus the relative difference of its WQL to zero-shot, in the mean over vital
 signs, computed within each seed and then averaged. The share is the federated gain over the
@@ -15,26 +15,22 @@ import numpy.typing as npt
 from common.evaluation.bootstrap import Interval, percentile_intervals
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled
-from simulation.experiments.models.registry import METHODS
-
-_ZERO_SHOT = METHODS["zero-shot"].label
-_FEDERATED = METHODS["federated"].label
-_CENTRALISED = METHODS["centralised"].label
+from simulation.experiments.models.registry import CENTRALISED, FEDERATED, ZERO_SHOT
 
 Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Headline:
-    """What the comparison comes down to.
+class GainShare:
+    """Headline figures of the comparison.
 
     Attributes:
-        share: of the centralised gain that the federation keeps; None where the centralised gain
-            is not clearly above zero, since a ratio to nothing says nothing.
+        share: share of the centralised gain that the federation keeps; None if the centralised
+            gain is not clearly above zero, where a ratio has no meaning.
         share_by_seed: the same within each seed, None where its centralised gain is not above
-            zero; the interval knows nothing of how seeds differ.
+            zero; the interval of `share` is over patients and does not cover seeds.
         worst_site: the site with the least gain of the federated model over zero-shot.
-        worst_gain: that gain, with the interval of this site's patients.
+        worst_gain: that gain, with the interval over this site's patients.
     """
 
     share: Interval | None
@@ -43,25 +39,25 @@ class Headline:
     worst_gain: Interval
 
 
-def headline_of(analysis: Analysis, metric: str = "wql") -> Headline:
-    """Return the headline of a comparison."""
+def measure_gain_share(analysis: Analysis, metric: str = "wql") -> GainShare:
+    """Return the headline figures of a comparison."""
     together = analysis.scopes[ALL]
     share = share_kept(
-        together.gain(_FEDERATED, _ZERO_SHOT, metric),
-        together.gain(_CENTRALISED, _ZERO_SHOT, metric),
+        together.gain(FEDERATED, ZERO_SHOT, metric),
+        together.gain(CENTRALISED, ZERO_SHOT, metric),
     )
     by_site = {
-        site: _interval(analysis.scopes[site].gain(_FEDERATED, _ZERO_SHOT, metric))
+        site: _interval(analysis.scopes[site].gain(FEDERATED, ZERO_SHOT, metric))
         for site in analysis.sites
     }
     worst = min(by_site, key=lambda site: by_site[site].estimate)
-    return Headline(share, _by_seed(together, metric), worst, by_site[worst])
+    return GainShare(share, _by_seed(together, metric), worst, by_site[worst])
 
 
 def _by_seed(together: Resampled, metric: str) -> tuple[float | None, ...]:
     column = together.metrics.index(metric)
     gains = [
-        -together.relative(arm, _ZERO_SHOT)[0, :, -1, column] for arm in (_FEDERATED, _CENTRALISED)
+        -together.relative(arm, ZERO_SHOT)[0, :, -1, column] for arm in (FEDERATED, CENTRALISED)
     ]
     return tuple(
         float(ours / whole) if whole > 0 else None for ours, whole in zip(*gains, strict=True)
@@ -69,10 +65,14 @@ def _by_seed(together: Resampled, metric: str) -> tuple[float | None, ...]:
 
 
 def share_kept(federated: Array, centralised: Array) -> Interval | None:
-    """Return the share of one gain in another, ``[1 + B]`` both, row 0 the patients as they are.
+    """Return the ratio of two gains with its interval.
+
+    Args:
+        federated: ``[1 + B]``; row 0 is the patients as they are, the others are the draws.
+        centralised: ``[1 + B]`` likewise.
 
     Returns:
-        None where the interval of the centralised gain reaches zero.
+        None if the interval of the centralised gain includes zero.
     """
     whole = _interval(centralised)
     if not whole.low > 0:

@@ -1,9 +1,9 @@
-"""Several models, several seeds, the same patients: values and differences with their intervals.
+"""Bootstrap over patients of several arms with several seeds: values, differences, intervals.
 
-As in `common.evaluation.bootstrap`, what is drawn anew is the patient, with all windows under all
-models and all seeds at once; a figure is first computed within each seed and then averaged over the
-seeds. An interval tells how the mean over these very seeds would vary over patients. How it varies
-over seeds is another matter, and is told beside it as the range of the seeds.
+As in `common.evaluation.bootstrap`, patients are resampled with all their windows, under all arms
+and all seeds at once; a figure is computed within each seed and then averaged over the seeds. An
+interval covers the variation over patients of the mean over these seeds. It does not cover the
+variation over seeds, which is reported separately as the range of the seeds.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from common.evaluation.evaluate import Evaluation, mean_over_vitals, metric_valu
 Array = npt.NDArray[np.float64]
 
 ALL = "all"
-"""The scope of all sites' patients together."""
+"""Scope of all sites' patients together."""
 
-SEED = 0
-"""Of the draws: one for all arms, so that what is hard about a patient cancels."""
+_DRAW_SEED = 0
+"""Seed of the draws, the same for all arms, so that differences are paired by patient."""
 
 
 class Resampled:
-    """The metrics of several arms on the patients as they are and on each draw of them.
+    """Metrics of several arms on the original patients and on each bootstrap draw of them.
 
-    Row 0 of every array is the patients as they are, the other B rows are the draws.
+    Row 0 of every array is the original patients, the other B rows are the draws.
 
     Args:
-        arms: of each arm its evaluations, one a seed, all on the same windows.
-        metrics: the M names.
+        arms: evaluations of each arm, one per seed, all on the same windows.
+        metrics: M names.
         replicates: number B of draws.
     """
 
@@ -67,7 +67,7 @@ class Resampled:
     def relative(self, arm: str, reference: str) -> Array:
         """Return a / b - 1 within each seed, vitals and then their mean, ``[1 + B, S, V + 1, M]``.
 
-        What was run with one seed stands beside every seed of the other.
+        An arm with a single seed is compared with every seed of the other.
         """
         ours, theirs = np.broadcast_arrays(self._values[arm], self._values[reference])
         blank = np.full(ours.shape, np.nan)
@@ -75,14 +75,14 @@ class Resampled:
         return np.concatenate([share, mean_over_vitals(share)[:, :, None]], axis=2)
 
     def gain(self, arm: str, reference: str, metric: str) -> Array:
-        """Return by how much an arm is below a reference in the mean over vitals, ``[1 + B]``."""
+        """Return minus the relative difference, mean over vitals and seeds, ``[1 + B]``."""
         column = self.metrics.index(metric)
         return np.asarray(-self.relative(arm, reference)[:, :, -1, column].mean(axis=1))
 
     def intervals(self, rows: Array) -> Intervals:
         """Return 95 % intervals of rows ``[1 + B, V or V + 1, M]``.
 
-        One patient alone gives a point and no interval.
+        A single patient gives an estimate without an interval.
         """
         alone = self._alone[: rows.shape[1]]
         found = percentile_intervals(rows[0], rows[1:])
@@ -95,7 +95,7 @@ class Resampled:
         drawn_from = evaluation.windows.any(axis=1)
         parts = (evaluation.numerator, evaluation.denominator)
         sums = np.stack([part[drawn_from][..., columns] for part in parts], axis=1)
-        drawn = resampled_sums(sums, replicates=replicates, seed=SEED)
+        drawn = resampled_sums(sums, replicates=replicates, seed=_DRAW_SEED)
         totals = np.concatenate([sums.sum(axis=0)[None], drawn])  # [1 + B, 2, V, M]
         return metric_values(self.metrics, totals[:, 0], totals[:, 1])
 
@@ -106,7 +106,7 @@ def by_scope(
     """Return evaluations by scope (all sites together, then each site), arm and seed.
 
     Args:
-        arms: of each arm, per seed, the evaluations by site.
+        arms: evaluations by site of each arm and seed.
     """
     listed = {arm: list(seeds) for arm, seeds in arms.items()}
     first = next(iter(listed.values()))[0]
@@ -126,11 +126,11 @@ def by_group(
     arms: Mapping[str, Iterable[Mapping[str, Evaluation]]],
     groups: Mapping[str, Mapping[str, npt.NDArray[np.bool_]]],
 ) -> dict[str, dict[str, list[Evaluation]]]:
-    """Return the evaluations of groups of patients, all sites together, by group, arm and seed.
+    """Return evaluations of patient groups, all sites together, by group, arm and seed.
 
     Args:
-        arms: of each arm, per seed, the evaluations by site.
-        groups: of each group, by site, which of the site's patients belong to it, ``[P]``.
+        arms: evaluations by site of each arm and seed.
+        groups: membership masks over each site's patients, ``[P]``, by group and site.
     """
     listed = {arm: list(seeds) for arm, seeds in arms.items()}
     return {

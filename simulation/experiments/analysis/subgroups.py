@@ -1,4 +1,4 @@
-"""The test patients of an age band and of a sex, where the cohort's source tells them."""
+"""Groups of test patients by age band and by sex, where the cohort's source has them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from common.data.demographics import AGE_BANDS, SEXES, read_patients
 from simulation.experiments.models.scoring import cohort_windows
 
 LEAST_PATIENTS = 10
-"""A group of fewer test patients is named and not compared: its interval would say too much."""
+"""A smaller group is named and not compared: its interval would be unreliable."""
 
 Members = dict[str, npt.NDArray[np.bool_]]
-"""By site, which of its test patients belong to a group, in the order of their scores."""
+"""Membership masks over each site's test patients, in the order of their scores, by site."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,15 +24,15 @@ class Groups:
     """The groups of an experiment's test patients.
 
     Attributes:
-        members: by the group's name, of the groups that are compared.
-        too_small: the names of those that are not, though they have patients.
+        members: membership of the compared groups, by name.
+        too_small: names of the groups with too few patients to compare.
     """
 
     members: dict[str, Members] = field(default_factory=dict)
     too_small: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of test patients of each group that is compared."""
+        """Return the number of test patients of each compared group."""
         return {
             name: sum(int(member.sum()) for member in members.values())
             for name, members in self.members.items()
@@ -40,13 +40,13 @@ class Groups:
 
 
 def groups_of(config: RunConfig) -> Groups:
-    """Return the groups of a cohort's test patients; none where its source does not tell them.
+    """Return the groups of a cohort's test patients; none if its source has neither age nor sex.
 
     Args:
         config: the settings; `data` and `windows.*` are read.
 
     Raises:
-        CohortError: where the cohort cannot be read.
+        CohortError: the cohort cannot be read.
     """
     patients = read_patients(Path(config.data))
     if patients is None:

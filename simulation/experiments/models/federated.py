@@ -1,8 +1,7 @@
-"""Federated LoRA as a cell: the real apps in the in-process engine, gone on with where it was."""
+"""Federated LoRA as a cell: the real apps in the in-process engine, resumed if interrupted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,52 +12,34 @@ from common.config.run_config import RunConfig
 from server.release.adapter_source import load_adapter
 from server.runs.run_folder import ADAPTER_FOLDER, RUN_CONFIG_FILE, read_rounds
 from server.runs.run_reader import read_run_record
-from simulation.experiments.cell_cache import Cell, Outcome
-from simulation.experiments.models.scoring import cohort_windows, forecast_device, score
+from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
+from simulation.experiments.models.scoring import cohort_windows, forecast_device, score_sites
 from simulation.progress import RunProgress
 from simulation.run import federate
 
 
-class _Telling(RunProgress):
-    """Tells in words how far the run is; the bar belongs to the experiment."""
-
-    def __init__(self, run: Path, rounds: int, say: Callable[[str], None]) -> None:
-        super().__init__(run, rounds)
-        self._told = say
-        self._folder, self._rounds = run, rounds
-
-    def site_works(self, message_type: str, site: str) -> None:
-        """Note that a site begins with a message."""
-        if message_type == "train":
-            number = min(len(read_rounds(self._folder)) + 1, self._rounds)
-            self._told(f"round {number} of {self._rounds}, {site}")
-
-    def look(self) -> None:
-        """Leave the drawing to the experiment."""
-
-
-def federated(cell: Cell, run: Path, say: Callable[[str], None]) -> Outcome:
-    """Run the federation, or what is left of it, and score the released adapter at every site.
+def federated(cell: Cell, run: Path, set_status: SetStatus) -> CellResult:
+    """Run the federation, or its remaining rounds, and score the released adapter at every site.
 
     Args:
         cell: the cell.
         run: its run folder.
-        say: told how far it is.
+        set_status: shows the round and the site.
 
     Raises:
-        FedvitalsError: where the run fails; it can be gone on with.
+        FedvitalsError: the run failed; it can be resumed.
     """
     config = replace(cell.config, out=str(run), resume=(run / RUN_CONFIG_FILE).exists())
     if not (run / ADAPTER_FOLDER).is_dir():
         own: dict[str, dict[str, Any]] = {site: dict(keys) for site, keys in cell.own.items()}
-        federate(config, "inprocess", _Telling(run, config.rounds, say), own)
-    say("test patients")
+        federate(config, "inprocess", _StatusProgress(run, config.rounds, set_status), own)
+    set_status("test patients")
     loaded = load_adapter(run)
     model = merged_model(loaded.loaded_backbone, loaded.adapter).to(forecast_device())
     forecaster = ModelForecaster(loaded.loaded_backbone.backbone, model)
     record = read_run_record(run, loaded.adapter)
-    return Outcome(
-        scores=score(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
+    return CellResult(
+        scores=score_sites(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
         facts={
             "parameters": _parameters(config),
             "bytes": record.traffic().total,
@@ -70,8 +51,26 @@ def federated(cell: Cell, run: Path, say: Callable[[str], None]) -> Outcome:
     )
 
 
+class _StatusProgress(RunProgress):
+    """Reports the progress of a run as status text; the bar belongs to the experiment."""
+
+    def __init__(self, run: Path, rounds: int, set_status: SetStatus) -> None:
+        super().__init__(run, rounds)
+        self._set_status = set_status
+        self._folder, self._rounds = run, rounds
+
+    def site_works(self, message_type: str, site: str) -> None:
+        """Report the round and the site that trains."""
+        if message_type == "train":
+            number = min(len(read_rounds(self._folder)) + 1, self._rounds)
+            self._set_status(f"round {number} of {self._rounds}, {site}")
+
+    def look(self) -> None:
+        """Do nothing; the experiment draws."""
+
+
 def _parameters(config: RunConfig) -> int:
-    """Numbers that a site of the run's own rank trains."""
+    """Return how many numbers a site of the run's rank trains."""
     from client.training.adapter_training import choose_device
     from common.backbones.lora import adapted_backbone
 
@@ -84,11 +83,11 @@ def _parameters(config: RunConfig) -> int:
 
 
 def _spent(rounds: list[dict[str, Any]]) -> dict[str, float]:
-    """The largest epsilon that a site says it has spent; empty without privacy."""
-    told = [
+    """Return the largest epsilon that a site reports as spent; empty without privacy."""
+    reported = [
         float(entry["privacy"]["epsilon"])
         for line in rounds
         for entry in line.get("sites", {}).values()
         if "privacy" in entry
     ]
-    return {"epsilon": max(told)} if told else {}
+    return {"epsilon": max(reported)} if reported else {}

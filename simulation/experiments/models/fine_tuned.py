@@ -1,13 +1,13 @@
-"""What a backbone comes to without a federation's apps: as it is, tuned, or trained from nothing.
+"""Models trained without the federation's apps: zero-shot, LoRA, all weights, from scratch.
 
-All go through `simulation.experiments.models.training_loop`, that is, through a site's own training
-function.
+All training goes through `simulation.experiments.models.training_loop`, and so through a site's own
+training function.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from common.config.run_config import RunConfig
 from common.errors import UsageError
 from common.evaluation.evaluate import Forecaster
 from common.seeds import derive_seed
-from simulation.experiments.cell_cache import Cell, Outcome
+from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
 from simulation.experiments.models.neural import NeuralForecast, build_network
 from simulation.experiments.models.scoring import (
     POOLED,
@@ -30,24 +30,24 @@ from simulation.experiments.models.scoring import (
     cohort_windows,
     forecast_device,
     pooled_windows,
-    score,
+    score_sites,
 )
 from simulation.experiments.models.training_loop import Trained, train_rounds
 from simulation.pretraining import NANO_MODELS
 
-Say = Callable[[str], None]
 
-
-def zero_shot(cell: Cell, _run: Path, say: Say) -> Outcome:
+def zero_shot(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
     """Score the frozen backbone alone."""
-    say("test patients")
+    set_status("test patients")
     loaded = load_backbone(cell.config.backbone)
     forecaster = ModelForecaster(loaded.backbone, loaded.model.to(forecast_device()))
-    return Outcome(score(cohort_windows(cell.config, cell.tested), lambda _name, _site: forecaster))
+    return CellResult(
+        score_sites(cohort_windows(cell.config, cell.tested), lambda _name, _site: forecaster)
+    )
 
 
-def local(cell: Cell, _run: Path, say: Say) -> Outcome:
-    """Tune an adapter at each site alone and score it on that site's own patients."""
+def local(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
+    """Train an adapter at each site alone and score it on that site's own patients."""
     sites = cohort_windows(cell.config)
     adapted = _fresh(cell.config)
     start = adapted.adapter()
@@ -55,64 +55,70 @@ def local(cell: Cell, _run: Path, say: Say) -> Outcome:
 
     def trained_here(name: str, site: SiteWindows) -> Forecaster:
         load_into(start, adapted.model)
-        done.append(_train(adapted.model, adapted.backbone, {name: site}, cell.config, say))
+        done.append(_train(adapted.model, adapted.backbone, {name: site}, cell.config, set_status))
         return ModelForecaster(adapted.backbone, adapted.model)
 
-    scores = score(sites, trained_here)
+    scores = score_sites(sites, trained_here)
     facts: dict[str, float] = {
         "parameters": done[0].parameters,
         "bytes": 0,
         "rounds": cell.config.rounds,
     }
-    return Outcome(scores, facts, {"seconds": sum(one.seconds for one in done)})
+    return CellResult(scores, facts, {"seconds": sum(one.seconds for one in done)})
 
 
-def centralised(cell: Cell, _run: Path, say: Say) -> Outcome:
-    """Tune one adapter on all sites' patients put together: what no hospital may do."""
+def centralised(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
+    """Train one adapter on all sites' patients together, which no hospital may do."""
     members, config = _pooled(cell.config)
     adapted = _fresh(config)
-    trained = _train(adapted.model, adapted.backbone, members, config, say)
+    trained = _train(adapted.model, adapted.backbone, members, config, set_status)
     tested = cohort_windows(config, cell.tested)
-    return _outcome(tested, adapted.backbone, adapted.model, trained, config)
+    return _scored(tested, adapted.backbone, adapted.model, trained, config)
 
 
-def federated_full(cell: Cell, _run: Path, say: Say) -> Outcome:
-    """Tune all weights at the sites and average all of them, in a plain loop."""
+def federated_full(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
+    """Train all weights at the sites and average them, in a plain loop."""
     config = _with_options(cell)
     loaded = load_backbone(config.backbone)
     sites = cohort_windows(config)
-    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), sites, config, say)
+    return _train_all_weights(
+        cell, loaded.backbone, loaded.model.requires_grad_(True), sites, config, set_status
+    )
 
 
-def centralised_full(cell: Cell, _run: Path, say: Say) -> Outcome:
-    """Tune all weights on all sites' patients put together."""
+def centralised_full(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
+    """Train all weights on all sites' patients together."""
     members, config = _pooled(_with_options(cell))
     loaded = load_backbone(config.backbone)
-    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, say)
+    return _train_all_weights(
+        cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, set_status
+    )
 
 
-def from_scratch(cell: Cell, _run: Path, say: Say) -> Outcome:
-    """Train the backbone's own architecture from random weights on the pooled patients."""
+def from_scratch(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
+    """Train the backbone's architecture from random weights on the pooled patients."""
     members, config = _pooled(_with_options(cell))
     loaded = fresh_network(config.backbone, derive_seed(config.seed, "scratch"))
-    return _whole(cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, say)
+    return _train_all_weights(
+        cell, loaded.backbone, loaded.model.requires_grad_(True), members, config, set_status
+    )
 
 
-def nhits(cell: Cell, _run: Path, say: Say) -> Outcome:
+def nhits(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
     """Train N-HiTS from random weights on the pooled patients."""
-    return _neural("nhits", cell, say)
+    return _neural("nhits", cell, set_status)
 
 
-def patchtst(cell: Cell, _run: Path, say: Say) -> Outcome:
+def patchtst(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
     """Train PatchTST from random weights on the pooled patients."""
-    return _neural("patchtst", cell, say)
+    return _neural("patchtst", cell, set_status)
 
 
 def fresh_network(name: str, seed: int) -> LoadedBackbone:
-    """Return a backbone's architecture with weights drawn anew.
+    """Return a backbone's architecture with random weights.
 
     Raises:
-        UsageError: where the family cannot draw any.
+        UsageError: the family has random weights for its nano model only.
     """
     loaded = load_backbone(name)
     network = plain_model(loaded.model)
@@ -125,41 +131,41 @@ def fresh_network(name: str, seed: int) -> LoadedBackbone:
             type(network)(network.config).save_pretrained(folder)
         else:
             raise UsageError(
-                f"the family {loaded.backbone.family} draws fresh weights for its nano model only, "
+                f"the family {loaded.backbone.family} has random weights for its nano model only, "
                 f"got {name}; leave the arm scratch out"
             )
         return load_backbone(folder)
 
 
-def _neural(name: str, cell: Cell, say: Say) -> Outcome:
+def _neural(name: str, cell: Cell, set_status: SetStatus) -> CellResult:
     members, config = _pooled(_with_options(cell))
     model = build_network(name, config.windows, derive_seed(config.seed, name))
-    return _whole(cell, NeuralForecast(), model, members, config, say)
+    return _train_all_weights(cell, NeuralForecast(), model, members, config, set_status)
 
 
-def _whole(
+def _train_all_weights(
     cell: Cell,
     backbone: Network,
     model: torch.nn.Module,
     members: Mapping[str, SiteWindows],
     config: RunConfig,
-    say: Say,
-) -> Outcome:
-    """Train a model without an adapter, whose weights take gradients, and score it."""
+    set_status: SetStatus,
+) -> CellResult:
+    """Train a model whose weights all require gradients, and score it."""
     model = model.to(choose_device(config.train.device))
-    trained = _train(model, backbone, members, config, say)
-    return _outcome(cohort_windows(config, cell.tested), backbone, model, trained, config)
+    trained = _train(model, backbone, members, config, set_status)
+    return _scored(cohort_windows(config, cell.tested), backbone, model, trained, config)
 
 
 def _pooled(config: RunConfig) -> tuple[dict[str, SiteWindows], RunConfig]:
-    """All sites' windows as one member, that takes as many steps a round as the sites together."""
+    """Return all sites' windows as one member, with the steps per round of all sites together."""
     sites = cohort_windows(config)
     train = replace(config.train, steps=config.train.steps * len(sites))
     return {POOLED: pooled_windows(sites)}, replace(config, train=train)
 
 
 def _with_options(cell: Cell) -> RunConfig:
-    """The cell's settings with the learning rate and the rounds that full training has."""
+    """Return the cell's settings with the learning rate and the rounds of its options."""
     config, options = cell.config, cell.options
     rate = float(options.get("learning-rate", config.train.learning_rate))
     rounds = int(options.get("rounds", config.rounds))
@@ -167,7 +173,7 @@ def _with_options(cell: Cell) -> RunConfig:
 
 
 def _fresh(config: RunConfig) -> AdaptedBackbone:
-    """The backbone with the adapter that a federation of this seed begins with."""
+    """Return the backbone with the initial adapter of a federation with this seed."""
     adapted = adapted_backbone(config.backbone, config.lora, choose_device(config.train.device))
     adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
     return adapted
@@ -178,27 +184,27 @@ def _train(
     backbone: Network,
     members: Mapping[str, SiteWindows],
     config: RunConfig,
-    say: Say,
+    set_status: SetStatus,
 ) -> Trained:
     names = ", ".join(members)
-    say(f"{names}: round 1 of {config.rounds}")
+    set_status(f"{names}: round 1 of {config.rounds}")
 
     def on_round(done: int, rounds: int) -> None:
-        say(f"{names}: round {min(done + 1, rounds)} of {rounds}")
+        set_status(f"{names}: round {min(done + 1, rounds)} of {rounds}")
 
     return train_rounds(model, backbone, members, config, on_round)
 
 
-def _outcome(
+def _scored(
     sites: Mapping[str, SiteWindows],
     backbone: Network,
     model: torch.nn.Module,
     trained: Trained,
     config: RunConfig,
-) -> Outcome:
+) -> CellResult:
     forecaster = ModelForecaster(backbone, model)
-    return Outcome(
-        scores=score(sites, lambda _name, _site: forecaster),
+    return CellResult(
+        scores=score_sites(sites, lambda _name, _site: forecaster),
         facts={
             "parameters": trained.parameters,
             "bytes": trained.traffic,

@@ -1,10 +1,10 @@
-"""N-HiTS and PatchTST, trained from random weights on the pooled data: no foundation model at all.
+"""N-HiTS and PatchTST, trained from random weights on the pooled data: no foundation model.
 
 The networks are neuralforecast's own with its own sizes (Challu et al., arXiv 2201.12886; Nie et
-al., arXiv 2211.14730). Only the networks: windows, loss, optimiser and choice of the round are
-those of every other arm, so that what differs is the network and where its weights come from. They
-know no gaps; those are filled by straight lines. Each context is standardised by its mean and its
-deviation, at least the vital's scale floor, as Chronos-Bolt does.
+al., arXiv 2211.14730). Windows, loss, optimiser and choice of the round are those of every
+other arm, so that only the network and its initial weights differ. The networks cannot handle gaps;
+those are filled by straight lines. Each context is standardised by its mean and its deviation, at
+least the vital's scale floor, as in Chronos-Bolt.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from common.evaluation.evaluate import LEVELS
 from simulation.experiments.models.statistical import without_gaps
 
 NETWORKS = {"nhits": "NHITS", "patchtst": "PatchTST"}
-"""The library's class of each."""
+"""neuralforecast's class of each."""
 
 
 def build_network(name: str, windows: WindowConfig, seed: int) -> torch.nn.Module:
-    """Return a network with weights drawn anew.
+    """Return a network with random weights.
 
     Args:
         name: a key of `NETWORKS`.
         windows: lengths of context and horizon.
-        seed: of the weights.
+        seed: seed of the weights.
 
     Raises:
-        UsageError: where neuralforecast is not installed.
+        UsageError: neuralforecast is not installed.
     """
     if find_spec("neuralforecast") is None:
         raise UsageError(
@@ -48,7 +48,7 @@ def build_network(name: str, windows: WindowConfig, seed: int) -> torch.nn.Modul
         )
     models = import_module("neuralforecast.models")
     losses = import_module("neuralforecast.losses.pytorch")
-    # It tells every seed that it sets.
+    # It logs every seed that it sets.
     logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.ERROR)
     with torch.random.fork_rng(devices=[]):
         network: torch.nn.Module = getattr(models, NETWORKS[name])(
@@ -62,15 +62,15 @@ def build_network(name: str, windows: WindowConfig, seed: int) -> torch.nn.Modul
 
 @dataclass(frozen=True)
 class NeuralForecast:
-    """How such a network is trained and asked; see `common.backbones.base.Network`."""
+    """Input, loss and forecast of these networks; see `common.backbones.base.Network`."""
 
     def collate(self, context: FloatArray, target: FloatArray | None, vital: IntArray) -> Batch:
-        """Give `context` [B, C] without gaps and `target` [B, H] in units of the scale floor."""
+        """Return `context` [B, C] without gaps and `target` [B, H] in units of the scale floor."""
         whole = np.stack([without_gaps(row) for row in context])
         return in_scale_units(whole, target, vital)
 
     def window_loss(self, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-        """Give the pinball loss [B] over observed steps and levels, in the context's deviation."""
+        """Return the pinball loss [B] over observed steps, in units of the context's deviation."""
         target = batch["target"]
         centre, deviation = _centre_and_deviation(batch["context"])
         forecast = _forecast(model, batch["context"])  # [B, H, Q]
@@ -80,7 +80,7 @@ class NeuralForecast:
     def predict_quantiles(
         self, model: torch.nn.Module, batch: Batch, horizon_steps: int, levels: Sequence[float]
     ) -> torch.Tensor:
-        """Give quantiles [B, H, Q] at the levels of every evaluation."""
+        """Return quantiles [B, H, Q]; the levels must be those of the evaluation."""
         if tuple(levels) != LEVELS:
             raise UsageError(f"these networks forecast the levels {LEVELS}, got {tuple(levels)}")
         centre, deviation = _centre_and_deviation(batch["context"])
@@ -91,13 +91,13 @@ class NeuralForecast:
 
 
 def _centre_and_deviation(context: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and deviation of each context, [B, 1] both, the deviation at least one scale floor."""
+    """Return mean and deviation of each context, [B, 1] each; the deviation is at least 1."""
     deviation = context.std(dim=1, keepdim=True, correction=0).clamp(min=1.0)
     return context.mean(dim=1, keepdim=True), deviation
 
 
 def _forecast(model: torch.nn.Module, context: torch.Tensor) -> torch.Tensor:
-    """The network's quantiles [B, H, Q] of standardised values."""
+    """Return the network's quantiles [B, H, Q] of standardised values."""
     centre, deviation = _centre_and_deviation(context)
     values = ((context - centre) / deviation)[:, :, None]
     batch: dict[str, Any] = {"insample_y": values, "insample_mask": torch.ones_like(values)}

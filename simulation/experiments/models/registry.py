@@ -1,18 +1,12 @@
-"""The ways to forecast that experiments compare, by name: what each does with a cell.
-
-Last value and weighted mean, each with the spread of its errors at the site's own patients.
-"""
+"""The forecasting methods that experiments compare, by name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
-from common.evaluation.baselines import Baseline, ExponentiallyWeightedMean, LastValue
 from common.names import check_name
-from simulation.experiments.cell_cache import Cell, Outcome
+from simulation.experiments.cell_cache import RunCell
 from simulation.experiments.models.federated import federated
 from simulation.experiments.models.fine_tuned import (
     centralised,
@@ -24,27 +18,12 @@ from simulation.experiments.models.fine_tuned import (
     patchtst,
     zero_shot,
 )
-from simulation.experiments.models.scoring import cohort_windows, score
-from simulation.experiments.models.statistical import autoregressive, exponential_smoothing
-
-
-def last_value(cell: Cell, _run: Path, _say: Callable[[str], None]) -> Outcome:
-    """Score the last observed value."""
-    return _fitted(cell, LastValue())
-
-
-def exponential_mean(cell: Cell, _run: Path, _say: Callable[[str], None]) -> Outcome:
-    """Score the exponentially weighted mean."""
-    return _fitted(cell, ExponentiallyWeightedMean())
-
-
-def _fitted(cell: Cell, baseline: Baseline) -> Outcome:
-    sites = cohort_windows(cell.config)
-    return Outcome(score(sites, lambda _, site: baseline.fit(site.train)))
-
-
-Say = Callable[[str], None]
-"""Told in words what is being done."""
+from simulation.experiments.models.statistical import (
+    autoregressive,
+    exponential_mean,
+    exponential_smoothing,
+    last_value,
+)
 
 EVERYTHING = ("",)
 _WINDOWS = ("windows.",)
@@ -54,28 +33,28 @@ _FULL = ("backbone", *_NETWORK)
 
 @dataclass(frozen=True)
 class Method:
-    """A way to forecast.
+    """A forecasting method.
 
     Attributes:
-        label: how tables call it.
-        run: trains and scores a cell; given the cell's run folder and whom to tell.
-        reads: beginnings of the settings that decide its numbers.
-        needs: a package that not everybody has, if any.
+        label: its name in tables.
+        run: trains and scores a cell.
+        reads: prefixes of the settings that its results depend on.
+        needs: an optional package that it requires; empty if none.
     """
 
     label: str
-    run: Callable[[Cell, Path, Say], Outcome]
+    run: RunCell
     reads: tuple[str, ...]
     needs: str = ""
 
     @property
     def seeded(self) -> bool:
-        """Whether another seed gives other numbers."""
-        return any("seed".startswith(beginning) for beginning in self.reads)
+        """True if its results depend on the seed."""
+        return any("seed".startswith(prefix) for prefix in self.reads)
 
     @property
     def installed(self) -> bool:
-        """Whether the package that it needs is there."""
+        """True if the package that it requires is installed."""
         return not self.needs or find_spec(self.needs) is not None
 
 
@@ -95,12 +74,19 @@ METHODS: dict[str, Method] = {
     "patchtst": Method("PatchTST, data pooled", patchtst, _NETWORK, "neuralforecast"),
 }
 
+LAST_VALUE = METHODS["last-value"].label
+ZERO_SHOT = METHODS["zero-shot"].label
+LOCAL = METHODS["local"].label
+FEDERATED = METHODS["federated"].label
+CENTRALISED = METHODS["centralised"].label
+FULL = METHODS["federated-full"].label
+
 
 def method_of(name: str) -> Method:
     """Return a method by name.
 
     Raises:
-        UsageError: where there is none.
+        UsageError: the name is unknown.
     """
     return METHODS[check_name("method", name, METHODS)]
 

@@ -1,7 +1,4 @@
-"""The test patients of every site, forecast and scored with all metrics.
-
-The windows of a cohort by site and split, as sites and release cut them.
-"""
+"""Windows of a cohort by site and split, and the scores of its test patients."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ from common.evaluation.metrics import METRICS
 from simulation.experiments.cell_cache import without_names
 
 POOLED = "pooled"
-"""The name of all sites' patients put together."""
+"""Name of all sites' patients put together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +33,14 @@ class SiteWindows:
 
 
 def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows]:
-    """Return the windows of every site that has any to train on and to be tested on.
+    """Return the windows of every site that has both training and test windows.
 
     Args:
         config: the settings; `data` and `windows.*` are read.
-        tested: a cohort to take in the place of `config.data`, if not empty.
+        tested: a cohort to use instead of `config.data`; empty = unset.
 
     Raises:
-        CohortError: where no site is left.
+        CohortError: no site has both.
     """
     data = Path(tested or config.data)
     times = tuple(path.stat().st_mtime_ns for path in site_table_paths(data).values())
@@ -51,20 +48,10 @@ def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows
     usable = {name: site for name, site in sites.items() if len(site.train) and len(site.test)}
     if not usable:
         raise CohortError(
-            f"{data} has no site with windows both to train on and to be tested on; its stays are "
-            "too short or too sparse for windows.*"
+            f"{data} has no site with both training and test windows; its stays are too short "
+            "or too sparse for windows.*"
         )
     return usable
-
-
-def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:
-    """Put all sites together, as centralised training would have them."""
-    return SiteWindows(
-        **{
-            split: pool_windows({name: getattr(site, split) for name, site in sites.items()})
-            for split in SPLITS
-        }
-    )
 
 
 @lru_cache(maxsize=2)
@@ -76,14 +63,24 @@ def _read(data: Path, _times: tuple[int, ...], windows: WindowConfig) -> dict[st
     }
 
 
-def score(
+def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:
+    """Return all sites' windows together, for centralised training."""
+    return SiteWindows(
+        **{
+            split: pool_windows({name: getattr(site, split) for name, site in sites.items()})
+            for split in SPLITS
+        }
+    )
+
+
+def score_sites(
     sites: Mapping[str, SiteWindows], forecaster: Callable[[str, SiteWindows], Forecaster]
 ) -> dict[str, Evaluation]:
     """Score the test windows of every site.
 
     Args:
         sites: the windows.
-        forecaster: gives the forecaster of a site, from its name and windows.
+        forecaster: returns a site's forecaster from its name and windows.
     """
     return {
         name: without_names(
@@ -94,5 +91,5 @@ def score(
 
 
 def forecast_device() -> torch.device:
-    """Return where models forecast: `mps` lacks operations of some families."""
+    """Return the device for forecasts: a GPU if there is one. `mps` lacks some operations."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,11 +1,10 @@
-"""Training outside the federation's apps: a site alone, the data pooled, or all weights averaged.
+"""Training loop without the federation's apps: a site alone, pooled data, or FedAvg of all weights.
 
-One plain loop over the very training function of a site
-(`client.training.adapter_training.train_adapter`), with the same rounds, learning rates, seeds and
-choice of the round as a federation has. With one member it is that site alone: it ends in the bytes
-of a federation of one, which a test shows. With several it is FedAvg of whatever the model trains.
-Full fine-tuning comes through here, and not through Flower's messages: the bytes that it would
-exchange are counted, not sent.
+It calls a site's own training function (`client.training.adapter_training.train_adapter`) with the
+rounds, learning rates, seeds and choice of the round of a federation. With one member it is that
+site alone, with several FedAvg of all parameters that require a gradient; a test shows that it ends
+in the adapter of the federation. Full fine-tuning uses this loop and not Flower's messages: the
+bytes that it would exchange are counted, not sent.
 """
 
 from __future__ import annotations
@@ -24,21 +23,21 @@ from common.evaluation.evaluate import evaluate
 from common.seeds import derive_seed
 from simulation.experiments.models.scoring import SiteWindows
 
-State = dict[str, torch.Tensor]
+NamedTensors = dict[str, torch.Tensor]
 OnRound = Callable[[int, int], None]
-"""Called with the number of rounds done, and of all."""
+"""Called with the number of rounds done and the number of all rounds."""
 
-BYTES_PER_NUMBER = 4
+_BYTES_PER_NUMBER = 4
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the loop did; the model holds the best round's numbers.
+    """Result of the loop; the model holds the parameters of the best round.
 
     Attributes:
-        parameters: how many numbers were trained.
-        best_round: the round of the best validation; 0 is before training.
-        validation: WQL of the best round relative to that before training, the mean over members.
+        parameters: number of trained parameters.
+        best_round: round of the best validation; 0 is before training.
+        validation: WQL of the best round relative to that before training, mean over members.
         traffic: bytes that several members and a server would have exchanged in float32.
         seconds: wall time.
     """
@@ -57,17 +56,17 @@ def train_rounds(
     config: RunConfig,
     on_round: OnRound | None = None,
 ) -> Trained:
-    """Train what requires a gradient, member by member, and average after every round.
+    """Train the parameters that require gradients, member by member; average after every round.
 
     Args:
         model: on its device; changed in place.
         backbone: its family, or another kind of network.
-        members: who trains, each on its own windows; weighed by training patients.
+        members: the windows of each member, weighted by its training patients.
         config: rounds, `train.*` and seed.
-        on_round: told how far it is.
+        on_round: called after every round.
 
     Raises:
-        TrainingError: where a training diverges.
+        TrainingError: a training diverged.
     """
     started = time.perf_counter()
     weights = {name: len(site.train.patient_ids) for name, site in members.items()}
@@ -90,25 +89,25 @@ def train_rounds(
         state = average(after, weights)
         _put(model, state)
         score = _relative(_validate(model, backbone, members), baseline, weights)
-        # Where nobody validates, the latest is as good a guess as there is.
+        # Without validation the last round is kept.
         if score < least or not baseline:
             best, best_round, least = state, number, score
         if on_round is not None:
             on_round(number, config.rounds)
     _put(model, best)
     count = sum(tensor.numel() for tensor in state.values())
-    # As in a federation: there and back every round, and there once more for the last validation.
+    # As in a federation: out and back every round, and out once more for the last validation.
     messages = len(members) * (2 * config.rounds + 1) if len(members) > 1 else 0
     return Trained(
         parameters=count,
         best_round=best_round,
         validation=least,
-        traffic=messages * count * BYTES_PER_NUMBER,
+        traffic=messages * count * _BYTES_PER_NUMBER,
         seconds=time.perf_counter() - started,
     )
 
 
-def average(states: Mapping[str, State], weights: Mapping[str, float]) -> State:
+def average(states: Mapping[str, NamedTensors], weights: Mapping[str, float]) -> NamedTensors:
     """Return the weighted mean of the members' tensors, summed in float64."""
     total = sum(weights[name] for name in states)
     first = next(iter(states.values()))
@@ -119,11 +118,11 @@ def average(states: Mapping[str, State], weights: Mapping[str, float]) -> State:
     return mean
 
 
-def _state(model: torch.nn.Module) -> State:
+def _state(model: torch.nn.Module) -> NamedTensors:
     return {name: tensor.detach().clone() for name, tensor in lora_parameters(model)}
 
 
-def _put(model: torch.nn.Module, state: State) -> None:
+def _put(model: torch.nn.Module, state: NamedTensors) -> None:
     with torch.no_grad():
         for name, tensor in lora_parameters(model):
             tensor.copy_(state[name])
@@ -132,7 +131,7 @@ def _put(model: torch.nn.Module, state: State) -> None:
 def _validate(
     model: torch.nn.Module, backbone: Network, members: Mapping[str, SiteWindows]
 ) -> dict[str, float]:
-    """Validation WQL of the members that have validation windows."""
+    """Return the validation WQL of the members that have validation windows."""
     forecaster = ModelForecaster(backbone, model.eval())
     return {
         name: evaluate(site.validation, forecaster, metrics=("wql",)).metric("wql")
@@ -144,7 +143,7 @@ def _validate(
 def _relative(
     wql: Mapping[str, float], baseline: Mapping[str, float], weights: Mapping[str, float]
 ) -> float:
-    """The score by which a federation chooses its round (`model_selection.Selection`)."""
+    """Return the score by which a federation selects its round (`model_selection.Selection`)."""
     if not wql:
         return 1.0
     total = sum(weights[name] for name in wql)

@@ -1,4 +1,4 @@
-"""An experiment's tables, figures and page.
+"""Output of an experiment: tables, figures and page.
 
-Begin with `html`; `csv` writes the tidy tables, `markdown` those of the documents.
+Begin with `html`. `csv` writes the tidy tables, `markdown` the tables of the documents.
 """

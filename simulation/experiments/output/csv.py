@@ -1,7 +1,7 @@
-"""The tidy tables of an experiment: one row a figure.
+"""Tidy CSV tables of an experiment: one row per value.
 
-results.csv   what every repetition gives again, byte for byte
-measured.csv  seconds, which it does not
+results.csv   reproducible values, the same bytes at every repetition
+measured.csv  seconds, which vary
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from pathlib import Path
 
 from common.atomic_io import write_text
 from common.data.site_table import VITAL_NAMES
-from simulation.experiments.analysis.analysis import MEAN, Analysis
+from simulation.experiments.analysis.analysis import MEAN_OF_VITALS, Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled
-from simulation.experiments.runner import Arm
+from simulation.experiments.run_cells import Arm
 
-COLUMNS = (
+RESULT_COLUMNS = (
     *("arm", "method", "site", "group", "vital", "metric", "against", "seed"),
     *("value", "low", "high"),
 )
-"""`site` is one, or ``all``; it is empty where `group` is an age band or a sex, over all sites.
+"""`site` is a site or ``all``; empty where `group` is an age band or a sex, over all sites.
 
-`against` is empty for a value itself, else the arm of which `value` is the relative difference.
+`against` is empty for a metric itself, else the arm to which `value` is the relative difference.
 
-`seed` is a seed, or ``mean`` over the seeds, which alone has an interval (over patients).
+`seed` is a seed, or ``mean`` over the seeds; only the mean has an interval (over patients).
 """
 
 RESULTS_FILE = "results.csv"
 MEASURED_FILE = "measured.csv"
 
-Record = Mapping[str, object]
-Where = Mapping[str, str]
+_Row = Mapping[str, object]
+_Where = Mapping[str, str]
 
 
-def results(analysis: Analysis) -> Iterator[Record]:
-    """Give all rows of results.csv."""
+def result_rows(analysis: Analysis) -> Iterator[_Row]:
+    """Yield the rows of results.csv."""
     for arm in analysis.arms.values():
         yield from _facts(arm)
     for scope, resampled in analysis.scopes.items():
@@ -51,22 +51,22 @@ def results(analysis: Analysis) -> Iterator[Record]:
                     yield from _differences(arm, other, where, resampled)
 
 
-def measured(arms: Mapping[str, Arm]) -> Iterator[Record]:
-    """Give all rows of measured.csv."""
+def measured_rows(arms: Mapping[str, Arm]) -> Iterator[_Row]:
+    """Yield the rows of measured.csv."""
     for arm in arms.values():
-        for seed, outcome in arm.outcomes.items():
-            for name, value in sorted(outcome.measured.items()):
+        for seed, result in arm.results.items():
+            for name, value in sorted(result.measured.items()):
                 yield _row(arm, metric=name, seed=seed, value=value)
 
 
 def write_tables(folder: Path, analysis: Analysis) -> None:
-    """Write both tables into a folder, each whole or not at all."""
-    write_text(folder / RESULTS_FILE, csv_text(results(analysis)))
-    write_text(folder / MEASURED_FILE, csv_text(measured(analysis.arms)))
+    """Write both tables into a folder, each atomically."""
+    write_text(folder / RESULTS_FILE, csv_text(result_rows(analysis)))
+    write_text(folder / MEASURED_FILE, csv_text(measured_rows(analysis.arms)))
 
 
-def csv_text(rows: Iterable[Record], columns: Sequence[str] = COLUMNS) -> str:
-    """Return rows as CSV; a number that is not defined is an empty cell."""
+def csv_text(rows: Iterable[_Row], columns: Sequence[str] = RESULT_COLUMNS) -> str:
+    """Return rows as CSV; an undefined number is an empty cell."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
@@ -75,13 +75,13 @@ def csv_text(rows: Iterable[Record], columns: Sequence[str] = COLUMNS) -> str:
     return buffer.getvalue()
 
 
-def _facts(arm: Arm) -> Iterator[Record]:
-    for seed, outcome in arm.outcomes.items():
-        for name, value in sorted(outcome.facts.items()):
+def _facts(arm: Arm) -> Iterator[_Row]:
+    for seed, result in arm.results.items():
+        for name, value in sorted(result.facts.items()):
             yield _row(arm, metric=name, seed=seed, value=value)
 
 
-def _values(arm: Arm, where: Where, resampled: Resampled) -> Iterator[Record]:
+def _values(arm: Arm, where: _Where, resampled: Resampled) -> Iterator[_Row]:
     by_seed = resampled.values(arm.name)  # [1 + B, S, V, M]
     found = resampled.intervals(by_seed.mean(axis=1))
     for place, vital in enumerate(VITAL_NAMES):
@@ -89,17 +89,17 @@ def _values(arm: Arm, where: Where, resampled: Resampled) -> Iterator[Record]:
             continue
         for column, metric in enumerate(resampled.metrics):
             about = {**where, "vital": vital, "metric": metric}
-            for number, seed in enumerate(arm.outcomes):
+            for number, seed in enumerate(arm.results):
                 yield _row(arm, **about, seed=seed, value=by_seed[0, number, place, column])
             yield _mean_row(arm, about, vars(found.at(place, column)))
 
 
-def _differences(arm: Arm, other: Arm, where: Where, resampled: Resampled) -> Iterator[Record]:
+def _differences(arm: Arm, other: Arm, where: _Where, resampled: Resampled) -> Iterator[_Row]:
     by_seed = resampled.relative(arm.name, other.name)  # [1 + B, S, V + 1, M]
-    seeds = max(arm.outcomes, other.outcomes, key=len)
+    seeds = max(arm.results, other.results, key=len)
     found = resampled.intervals(by_seed.mean(axis=1))
-    for place, vital in enumerate((*VITAL_NAMES, MEAN)):
-        if vital != MEAN and not resampled.present[place]:
+    for place, vital in enumerate((*VITAL_NAMES, MEAN_OF_VITALS)):
+        if vital != MEAN_OF_VITALS and not resampled.present[place]:
             continue
         for column, metric in enumerate(resampled.metrics):
             about = {**where, "vital": vital, "metric": metric, "against": other.name}
@@ -108,12 +108,12 @@ def _differences(arm: Arm, other: Arm, where: Where, resampled: Resampled) -> It
             yield _mean_row(arm, about, vars(found.at(place, column)))
 
 
-def _mean_row(arm: Arm, about: Mapping[str, object], interval: Mapping[str, float]) -> Record:
+def _mean_row(arm: Arm, about: Mapping[str, object], interval: Mapping[str, float]) -> _Row:
     ends = {"low": interval["low"], "high": interval["high"]}
     return _row(arm, **about, seed="mean", value=interval["estimate"], **ends)
 
 
-def _row(arm: Arm, **columns: object) -> Record:
+def _row(arm: Arm, **columns: object) -> _Row:
     return {"arm": arm.name, "method": arm.cell.method, "site": ALL, **columns}
 
 

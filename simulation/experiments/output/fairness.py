@@ -1,4 +1,4 @@
-"""Whom the federation serves: what each site, age band and sex gains, and where one loses."""
+"""Fairness: the gain of each site, age band and sex, and warnings where one loses."""
 
 from __future__ import annotations
 
@@ -11,58 +11,54 @@ from common.reporting.components import Part, Row, Section, Table, difference
 from common.reporting.phrasing import WORSE, clean_line, listed, verdict
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.subgroups import LEAST_PATIENTS
-from simulation.experiments.models.registry import METHODS
+from simulation.experiments.models.registry import CENTRALISED, FEDERATED, LOCAL, ZERO_SHOT
 
-_ZERO_SHOT = METHODS["zero-shot"].label
-_LOCAL = METHODS["local"].label
-_FEDERATED = METHODS["federated"].label
-_CENTRALISED = METHODS["centralised"].label
 _COMPARED = {
-    "federated vs zero-shot": (_FEDERATED, _ZERO_SHOT),
-    "alone vs zero-shot": (_LOCAL, _ZERO_SHOT),
-    "pooled vs zero-shot": (_CENTRALISED, _ZERO_SHOT),
-    "federated vs alone": (_FEDERATED, _LOCAL),
+    "federated vs zero-shot": (FEDERATED, ZERO_SHOT),
+    "alone vs zero-shot": (LOCAL, ZERO_SHOT),
+    "pooled vs zero-shot": (CENTRALISED, ZERO_SHOT),
+    "federated vs alone": (FEDERATED, LOCAL),
 }
 
 
 def harmed(analysis: Analysis, scopes: Iterable[str], reference: str) -> list[str]:
     """Return the sites or groups for which the federated model is clearly worse."""
     return [
-        scope for scope in scopes if verdict(_gain(analysis, _FEDERATED, reference, scope)) == WORSE
+        scope for scope in scopes if verdict(_gain(analysis, FEDERATED, reference, scope)) == WORSE
     ]
 
 
 def uncertain(analysis: Analysis, scopes: Iterable[str], reference: str) -> list[str]:
-    """Return those for which the estimate is worse than a reference, clearly or not."""
+    """Return the sites or groups for which the estimate is worse, clearly or not."""
     return [
         scope
         for scope in scopes
-        if (_gain(analysis, _FEDERATED, reference, scope)["estimate"] or 0.0) > 0
+        if (_gain(analysis, FEDERATED, reference, scope)["estimate"] or 0.0) > 0
     ]
 
 
 def fairness_warnings(analysis: Analysis) -> list[str]:
-    """Return a plain sentence for every site and group that the federation does not serve."""
+    """Return a sentence for the sites and groups for which the federated model is worse."""
     warnings = []
-    sites = harmed(analysis, analysis.sites, _LOCAL)
+    sites = harmed(analysis, analysis.sites, LOCAL)
     if sites:
         warnings.append(
             f"At {listed(map(clean_line, sites))} the global adapter is worse than the one that "
             "the site trains alone: the federation does not serve it."
         )
-    below_zero_shot = harmed(analysis, analysis.sites, _ZERO_SHOT)
+    below_zero_shot = harmed(analysis, analysis.sites, ZERO_SHOT)
     if below_zero_shot:
         warnings.append(
             f"At {listed(map(clean_line, below_zero_shot))} the global adapter is worse than the "
             "backbone without it."
         )
-    unsure = [site for site in uncertain(analysis, analysis.sites, _LOCAL) if site not in sites]
+    unsure = [site for site in uncertain(analysis, analysis.sites, LOCAL) if site not in sites]
     if unsure:
         warnings.append(
             f"At {listed(map(clean_line, unsure))} the global adapter's WQL is above that of the "
             "site's own in the estimate, with an interval that includes zero."
         )
-    for reference in (_LOCAL, _ZERO_SHOT):
+    for reference in (LOCAL, ZERO_SHOT):
         groups = harmed(analysis, analysis.groups.members, reference)
         if groups:
             warnings.append(f"For {listed(groups)} the global adapter is worse than {reference}.")
@@ -70,7 +66,7 @@ def fairness_warnings(analysis: Analysis) -> list[str]:
 
 
 def fairness_section(analysis: Analysis) -> Section:
-    """Return what each site gains and, where the source tells age and sex, each group."""
+    """Return the gain of each site and, if the cohort has age and sex, of each group."""
     tables = [_table(analysis, "Site", {site: clean_line(site) for site in analysis.sites})]
     paragraphs = []
     groups = analysis.groups
@@ -78,8 +74,8 @@ def fairness_section(analysis: Analysis) -> Section:
         names = {name: f"{name} ({count:,})" for name, count in groups.counts().items()}
         tables.append(_table(analysis, "Group, all sites", names))
         paragraphs.append(
-            "Each interval of a group stands for itself: of twenty in which nothing differs, one "
-            "is expected to look as if something did."
+            "The intervals of the groups are not adjusted for multiple comparisons: of twenty "
+            "groups without a difference, one is expected to show one."
         )
     if groups.too_small:
         paragraphs.append(
@@ -89,7 +85,7 @@ def fairness_section(analysis: Analysis) -> Section:
     if not groups.members and not groups.too_small:
         paragraphs.append(
             f"No group is compared by age or sex: the cohort's folder has no {PATIENTS_FILE}. Its "
-            "source tells neither, or it was prepared by an earlier release."
+            "source has neither, or it was prepared by an earlier release."
         )
     part = Part(tables=tables, paragraphs=paragraphs)
     return Section("fairness", "What each site and group gains", [part])

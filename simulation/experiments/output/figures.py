@@ -1,4 +1,4 @@
-"""The experiments' own figures, drawn in the style of the report, and files of them."""
+"""Figures of experiments in the style of the report, and their SVG files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from common.reporting.svg import (
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a trade-off: where it stands, its difference, and what is written beside it."""
+    """Point of a trade-off figure: position, difference and label."""
 
     x: float
     interval: Interval
@@ -30,13 +30,13 @@ class Point:
 def trade_off_figure(
     lines: Mapping[str, Sequence[Point]], *, name: str, x_label: str, y_label: str
 ) -> str:
-    """Draw relative differences with intervals over a logarithmic axis, a line a series.
+    """Draw relative differences with intervals over a logarithmic axis, one line per series.
 
     Args:
-        lines: the points of each series, rising by `x`; a series of one point is a mark.
-        name: of the figure's ids.
-        x_label: what the axis measures.
-        y_label: what is lower where it is better.
+        lines: points of each series, rising by `x`; a series of one point is a mark.
+        name: prefix of the figure's ids.
+        x_label: label of the logarithmic axis.
+        y_label: label of the differences; lower is better.
     """
     with blank_figure(5.2, 3.4) as (figure, axes):
         axes.axhline(0.0, color=MUTED, linewidth=0.8)
@@ -57,7 +57,7 @@ def trade_off_figure(
                     fontsize=9,
                 )
         axes.set_xscale("log")
-        # By itself a logarithmic axis writes its powers of ten in TeX, which the style leaves raw.
+        # The default formatter writes powers of ten in TeX, which the style does not render.
         axes.xaxis.set_major_formatter(_plain_number)
         axes.xaxis.set_minor_formatter(_no_label)
         axes.margins(x=0.1)
@@ -84,13 +84,13 @@ def _no_label(_value: float, _place: float) -> str:
 def sites_figure(
     rows: Mapping[str, Mapping[str, Interval]], *, name: str, metric: str, reference: str
 ) -> str:
-    """Draw a difference at each site, one row a site, one mark an arm.
+    """Draw a difference at each site: one row per site, one mark per arm.
 
     Args:
-        rows: by site, by arm; every site with the same arms.
-        name: of the figure's ids.
-        metric: the metric's label.
-        reference: what it is relative to.
+        rows: interval by site and arm; every site has the same arms.
+        name: prefix of the figure's ids.
+        metric: label of the metric.
+        reference: label of the reference.
     """
     arms = list(next(iter(rows.values())))
     with blank_figure(5.2, 0.9 + 0.28 * len(rows) * len(arms)) as (figure, axes):
@@ -117,7 +117,7 @@ def sites_figure(
 
 
 def standalone(svg: str) -> str:
-    """Return a figure of the page as a file of its own: with the light scheme's colours."""
+    """Return a figure of the page as an SVG file of its own, in the colours of the light scheme."""
     scheme = STYLE[: STYLE.index("@media")]
     colours = " ".join(
         f"{name}: {value};" for name, value in re.findall(r"(--[\w-]+): (#\w+)", scheme)

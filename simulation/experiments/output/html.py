@@ -1,10 +1,9 @@
-"""An experiment's folder: the tidy tables, the figures, and a page that says what they show."""
+"""Output folder of an experiment: CSV and Markdown tables, figures, and the HTML page."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.atomic_io import write_text
@@ -18,90 +17,65 @@ from common.reporting.components import (
     Row,
     Section,
     Table,
-    Tile,
     difference,
     raw_html,
     render_page,
 )
-from common.reporting.phrasing import (
-    NOTHING,
-    VITAL_LABELS,
-    byte_size,
-    clean_line,
-    number,
-    percent,
-)
+from common.reporting.phrasing import VITAL_LABELS, clean_line, number
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.experiment import Experiment
+from simulation.experiments.analysis.statements import (
+    SUMMARY_METRICS,
+    cost_texts,
+    seed_range,
+)
+from simulation.experiments.experiment import Experiment, StudySummary
 from simulation.experiments.output.csv import write_tables
 from simulation.experiments.output.figures import standalone
 from simulation.experiments.output.markdown import TABLE_FILE, markdown_table
-from simulation.experiments.runner import Arm
 
 PAGE_FILE = "index.html"
-HEADLINE = ("wql", "mae")
-_DIGITS = {"wql": 4, "temperature_c": 3}
+_DIGITS = {"wql": 4}
 _NOTES = (
-    "Every model forecasts the same windows of the same test patients, whom neither training nor "
-    "the choice of a round saw.",
+    "Every model forecasts the same windows of the same test patients, who were not used for "
+    "training or for the choice of a round.",
     "Differences are relative and, where no vital sign is named, the unweighted mean over the "
     "vital signs. In brackets: 95 % intervals of the mean over the seeds; patients are resampled, "
-    "the training is not repeated, so that they tell nothing about other seeds. For those see the "
-    "range: the lowest and the highest seed.",
+    "the training is not repeated, so that the intervals do not cover other seeds. The range gives "
+    "the lowest and the highest seed.",
     "WQL = weighted quantile loss, MAE = mean absolute error of the median; lower is better.",
 )
 
 
-@dataclass(frozen=True)
-class Shown:
-    """What an experiment adds to its page.
-
-    Attributes:
-        headline: the result in a sentence.
-        tiles: its figures.
-        findings: paragraphs; no stronger than their intervals.
-        warnings: what must not be overlooked.
-        figures: beside the differences of all arms.
-        sections: beside the usual ones, before them.
-    """
-
-    headline: str
-    tiles: Sequence[Tile] = ()
-    findings: Sequence[str] = ()
-    warnings: Sequence[str] = ()
-    figures: Sequence[tuple[str, Figure]] = ()
-    sections: Sequence[Section] = ()
-
-
 def write_experiment(
-    folder: Path, experiment: Experiment, analysis: Analysis, shown: Shown, command: str
+    folder: Path, experiment: Experiment, analysis: Analysis, summary: StudySummary, command: str
 ) -> Path:
     """Write the CSV files, table.md, the figures and index.html; return the page's path.
 
     Args:
         folder: the experiment's own folder.
-        experiment: what was asked.
-        analysis: what the cells say.
-        shown: what is particular about this experiment.
-        command: the line that does it again.
+        experiment: the experiment.
+        analysis: the results of its cells.
+        summary: the head of the page.
+        command: the command that repeats the experiment.
     """
     write_tables(folder, analysis)
-    said = [shown.headline, *shown.warnings, "\n".join(f"- {one}" for one in shown.findings)]
-    write_text(folder / TABLE_FILE, markdown_table(analysis, said, command))
-    figures = [*_difference_figures(analysis), *shown.figures]
+    findings = "\n".join(f"- {finding}" for finding in summary.findings)
+    paragraphs = [summary.headline, *summary.warnings, findings]
+    write_text(folder / TABLE_FILE, markdown_table(analysis, paragraphs, command))
+    figures = [*_difference_figures(analysis), *summary.figures]
     for name, figure in figures:
         write_text(folder / f"{name}.svg", standalone(str(figure.svg)))
-    parts = [Part(paragraphs=[experiment.question, *shown.findings], warnings=shown.warnings)]
+    parts = [Part(paragraphs=[experiment.question, *summary.findings], warnings=summary.warnings)]
     page = Page(
         kicker="experiment",
         title=experiment.title,
-        headline=shown.headline,
-        tiles=shown.tiles,
+        headline=summary.headline,
+        tiles=summary.tiles,
         sections=[
-            Section("finding", "What came out", parts),
+            Section("finding", "Findings", parts),
             _arms_section(analysis, [figure for _, figure in figures]),
-            *shown.sections,
+            *summary.sections,
             _sites_section(analysis),
             _vitals_section(analysis),
             _how_section(experiment, analysis, command),
@@ -114,7 +88,7 @@ def write_experiment(
 def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
     reference = analysis.references[0]
     figures = []
-    for metric in HEADLINE:
+    for metric in SUMMARY_METRICS:
         label = METRICS[metric].label
         rows = {
             clean_line(arm): analysis.difference(arm, reference, metric).to_json()
@@ -135,23 +109,26 @@ def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
 def _arms_section(analysis: Analysis, figures: Sequence[Figure]) -> Section:
     tables = [_difference_table(analysis, reference) for reference in analysis.references]
     header = ["Arm", "Seeds", "Trained numbers", "Exchanged", "Seconds of training"]
-    rows = [Row(clean_line(name), _cost_cells(arm)) for name, arm in analysis.arms.items()]
-    tables.append(Table("What it took, the mean over seeds", header, rows))
+    rows = [
+        Row(clean_line(name), [str(len(arm.results)), *cost_texts(arm)])
+        for name, arm in analysis.arms.items()
+    ]
+    tables.append(Table("Cost, mean over seeds", header, rows))
     return Section("arms", "All arms", [Part(figures=figures), Part(tables=tables)])
 
 
 def _difference_table(analysis: Analysis, reference: str) -> Table:
-    header = ["Arm", *(METRICS[metric].label for metric in HEADLINE)]
-    header += [f"{METRICS[metric].label}, range of seeds" for metric in HEADLINE]
+    header = ["Arm", *(METRICS[metric].label for metric in SUMMARY_METRICS)]
+    header += [f"{METRICS[metric].label}, range of seeds" for metric in SUMMARY_METRICS]
     rows = [
         Row(
             clean_line(arm),
             [
                 *(
                     difference(analysis.difference(arm, reference, metric).to_json())
-                    for metric in HEADLINE
+                    for metric in SUMMARY_METRICS
                 ),
-                *(seed_range(analysis, arm, reference, metric) for metric in HEADLINE),
+                *(seed_range(analysis, arm, reference, metric) for metric in SUMMARY_METRICS),
             ],
         )
         for arm in analysis.arms
@@ -160,29 +137,10 @@ def _difference_table(analysis: Analysis, reference: str) -> Table:
     return Table(f"Relative to {reference}, all sites' test patients together", header, rows)
 
 
-def _cost_cells(arm: Arm) -> list[str]:
-    parameters, exchanged = arm.fact("parameters"), arm.fact("bytes")
-    seconds = arm.measured("seconds")
-    return [
-        str(len(arm.outcomes)),
-        NOTHING if parameters is None else f"{parameters:,.0f}",
-        NOTHING if not exchanged else byte_size(exchanged),
-        NOTHING if seconds is None else f"{seconds:,.0f}",
-    ]
-
-
-def seed_range(analysis: Analysis, arm: str, reference: str, metric: str) -> str:
-    """Return the lowest and the highest seed's difference; nothing where there is one seed."""
-    seeds = analysis.seeds(arm, reference, metric)
-    if len(seeds) < 2:
-        return NOTHING
-    return f"{percent(min(seeds))} to {percent(max(seeds))}"
-
-
 def _sites_section(analysis: Analysis) -> Section:
     reference = analysis.references[0]
     tables = []
-    for metric in HEADLINE:
+    for metric in SUMMARY_METRICS:
         rows = [
             Row(
                 clean_line(arm),
@@ -201,7 +159,7 @@ def _sites_section(analysis: Analysis) -> Section:
 
 
 def _vitals_section(analysis: Analysis) -> Section:
-    """Values of every metric by vital, all sites together."""
+    """Return the values of every metric by vital, all sites together."""
     tables = []
     for metric in METRICS.values():
         header = ["Arm"]
@@ -235,22 +193,22 @@ def _value(interval: Interval, digits: int) -> str:
 def _how_section(experiment: Experiment, analysis: Analysis, command: str) -> Section:
     first = next(iter(analysis.arms.values()))
     base = analysis.arms[analysis.references[-1]].cell.config
-    kept = {k: v for k, v in base.flat().items() if k not in ("data", "out", "resume", "seed")}
-    seeds = sorted({seed for arm in analysis.arms.values() for seed in arm.outcomes})
-    scope = next(iter(first.outcomes.values())).scores
+    shared = {k: v for k, v in base.flat().items() if k not in ("data", "out", "resume", "seed")}
+    seeds = sorted({seed for arm in analysis.arms.values() for seed in arm.results})
+    scope = next(iter(first.results.values())).scores
     counts = [
         Row(site, [f"{len(one.patient_ids):,}", f"{int(one.windows.sum()):,}"])
         for site, one in scope.items()
     ]
     return Section(
         "how",
-        "How it was done",
+        "Methods",
         [
             Part(
                 paragraphs=[*_NOTES, *experiment.notes, f"Seeds: {', '.join(map(str, seeds))}."],
                 tables=[Table("Test patients", ["Site", "Patients", "Windows"], counts)],
                 code=command,
             ),
-            Part("Settings that the arms share", code=json.dumps(kept, indent=1)),
+            Part("Settings that the arms share", code=json.dumps(shared, indent=1)),
         ],
     )

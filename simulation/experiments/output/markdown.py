@@ -1,4 +1,4 @@
-"""An experiment's tables in Markdown: what README and docs show is this file, unchanged."""
+"""Tables of an experiment in Markdown; README and docs quote this file unchanged."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ from collections.abc import Mapping, Sequence
 
 from common.evaluation.metrics import METRICS
 from common.reporting.markdown import table_in_markdown
-from common.reporting.phrasing import NOTHING, bounds, byte_size, percent
+from common.reporting.phrasing import NOTHING
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL
+from simulation.experiments.analysis.statements import (
+    SUMMARY_METRICS,
+    cost_texts,
+    difference_text,
+    seed_range,
+)
 
-METRICS_SHOWN = ("wql", "mae")
 TABLE_FILE = "table.md"
 
 
-def markdown_table(analysis: Analysis, said: Sequence[str], command: str) -> str:
+def markdown_table(analysis: Analysis, paragraphs: Sequence[str], command: str) -> str:
     """Return the arms against the first reference, and by site and group against every one.
 
     Args:
-        analysis: what the cells say.
-        said: paragraphs under the tables: the finding, and what must not be overlooked.
-        command: the line that makes the tables.
+        analysis: the results of the cells.
+        paragraphs: texts under the tables: headline, warnings and findings.
+        command: the command that makes the tables.
     """
     blocks = filter(
         None,
@@ -29,7 +34,7 @@ def markdown_table(analysis: Analysis, said: Sequence[str], command: str) -> str
             _arms(analysis),
             *(_sites(analysis, reference) for reference in analysis.references),
             *(_groups(analysis, reference) for reference in analysis.references),
-            *said,
+            *paragraphs,
             f"```\n{command}\n```",
         ],
     )
@@ -37,7 +42,7 @@ def markdown_table(analysis: Analysis, said: Sequence[str], command: str) -> str
 
 
 def _about(analysis: Analysis) -> str:
-    counts = next(iter(next(iter(analysis.arms.values())).outcomes.values())).scores
+    counts = next(iter(next(iter(analysis.arms.values())).results.values())).scores
     patients = sum(len(one.patient_ids) for one in counts.values())
     windows = sum(int(one.windows.sum()) for one in counts.values())
     return (
@@ -49,26 +54,21 @@ def _about(analysis: Analysis) -> str:
 
 def _arms(analysis: Analysis) -> str:
     reference = analysis.references[0]
-    header = ["", *(METRICS[metric].label for metric in METRICS_SHOWN), "seeds' WQL"]
+    header = ["", *(METRICS[metric].label for metric in SUMMARY_METRICS), "seeds' WQL"]
     header += ["trained", "exchanged", "s"]
     rows = []
     for name, arm in analysis.arms.items():
-        parameters, exchanged = arm.fact("parameters"), arm.fact("bytes")
-        seconds = arm.measured("seconds")
-        seeds = [] if name == reference else analysis.seeds(name, reference, "wql")
         cells = [
-            *(_difference(analysis, name, reference, metric, ALL) for metric in METRICS_SHOWN),
-            _range(seeds),
-            NOTHING if parameters is None else f"{parameters:,.0f}",
-            byte_size(exchanged) if exchanged else NOTHING,
-            NOTHING if seconds is None else f"{seconds:,.0f}",
+            *(_difference(analysis, name, reference, metric, ALL) for metric in SUMMARY_METRICS),
+            NOTHING if name == reference else seed_range(analysis, name, reference, "wql"),
+            *cost_texts(arm),
         ]
         rows.append([name, *cells])
     return table_in_markdown(header, rows, right_aligned=3)
 
 
 def _sites(analysis: Analysis, reference: str) -> str:
-    scores = next(iter(analysis.arms[reference].outcomes.values())).scores
+    scores = next(iter(analysis.arms[reference].results.values())).scores
     heads = {site: f"{site}, {len(scores[site].patient_ids):,} patients" for site in analysis.sites}
     return _by_scope(analysis, reference, heads)
 
@@ -91,11 +91,4 @@ def _by_scope(analysis: Analysis, reference: str, heads: Mapping[str, str]) -> s
 def _difference(analysis: Analysis, arm: str, reference: str, metric: str, scope: str) -> str:
     if arm == reference:
         return "0"
-    interval = analysis.difference(arm, reference, metric, scope=scope).to_json()
-    return f"{percent(interval['estimate'])} {bounds(interval)}".strip()
-
-
-def _range(seeds: Sequence[float]) -> str:
-    if len(seeds) < 2:
-        return NOTHING
-    return f"{percent(min(seeds))} to {percent(max(seeds))}"
+    return difference_text(analysis, arm, reference, metric, scope)

@@ -1,41 +1,40 @@
-"""Sweep: how the sites' adapters become one, and what travels."""
+"""Study of aggregation: rules, server optimizers, unequal ranks and wire types."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from common.config.run_config import RunConfig
 from common.config.sections import OPTIMIZERS, RULES
+from common.data.cohort_folder import site_table_paths
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import grouped
-from simulation.experiments.cell_cache import Cell, Own
-from simulation.experiments.experiment import Experiment
-from simulation.experiments.models.registry import METHODS
-from simulation.experiments.output.html import Shown
+from simulation.experiments.cell_cache import Cell, SiteSettings
+from simulation.experiments.experiment import Experiment, Study, StudySummary
+from simulation.experiments.models.registry import ZERO_SHOT
 
-ZERO_SHOT = METHODS["zero-shot"].label
 BASE = "fedavg"
 _SERVER_RATE = {"fedavgm": 1.0, "fedadam": 1e-3, "fedyogi": 1e-3}
-"""FedAdam and FedYogi move each number by about the rate a round, however small the update is."""
+"""FedAdam and FedYogi move each number by about the rate per round, however small the update."""
 _UNEQUAL = (2, 4, 8)
 
 
-def aggregation_sweep(config: RunConfig, sites: list[str]) -> Experiment:
-    """Compare rules, server optimizers, unequal ranks and wire types.
+def aggregation_experiment(config: RunConfig, _out: Path) -> Experiment:
+    """Return FedAvg at equal ranks and arms that each differ from it in one respect.
 
-    Args:
-        config: the settings that all arms share.
-        sites: the cohort's sites; ranks 2, 4, 8 go round among them.
+    Unequal ranks: the cohort's sites have ranks 2, 4, 8 in turn.
     """
+    sites = list(site_table_paths(Path(config.data)))
     base = replace(config, aggregation=replace(config.aggregation, rule="fedavg"))
     highest, lowest = max(_UNEQUAL), min(_UNEQUAL)
     return Experiment(
         name="aggregation",
-        title="How the sites' adapters become one",
+        title="Aggregation of the adapters",
         question=(
-            "Which rule makes the best global adapter of the sites' own, what do unequal ranks "
-            "cost, and what does a smaller message?"
+            "Which rule gives the best global adapter, and what do unequal ranks and smaller "
+            "messages cost?"
         ),
         groups={
             "reference": [Cell(ZERO_SHOT, "zero-shot", config), Cell(BASE, "federated", base)],
@@ -51,9 +50,9 @@ def aggregation_sweep(config: RunConfig, sites: list[str]) -> Experiment:
         references=(ZERO_SHOT, BASE),
         notes=(
             f"The arm {BASE} has every site at rank {config.lora.rank} and float32 on the wire; "
-            "each other arm differs from it in what its name says.",
+            "every other arm differs from it in what its name says.",
             _ranks_note(sites),
-            "krum and multi-krum need 2 f + 3 sites to withstand f arbitrary ones; with fewer they "
+            "krum and multi-krum need 2 f + 3 sites to tolerate f arbitrary ones; with fewer they "
             "are left out.",
         ),
     )
@@ -80,7 +79,7 @@ def _unequal(base: RunConfig, rule: str, sites: list[str]) -> Cell:
     highest = max(_UNEQUAL)
     lora = replace(base.lora.at_rank(highest), min_rank=min(_UNEQUAL))
     aggregation = replace(base.aggregation, rule=rule)
-    own: Own = {site: {"lora-rank": rank} for site, rank in _ranks(sites).items()}
+    own: SiteSettings = {site: {"lora-rank": rank} for site, rank in _ranks(sites).items()}
     ranks = "/".join(map(str, _UNEQUAL))
     config = replace(base, lora=lora, aggregation=aggregation)
     return Cell(f"{rule}, ranks {ranks}", "federated", config, own)
@@ -109,9 +108,12 @@ def _optimizer(base: RunConfig, name: str) -> Cell:
     return Cell(f"{BASE}, {name}", "federated", replace(base, aggregation=aggregation))
 
 
-def show_aggregation(analysis: Analysis) -> Shown:
-    """Say which arms differ from FedAvg of equal ranks."""
-    return Shown(
+def summarise_aggregation(analysis: Analysis) -> StudySummary:
+    """List the arms that differ from FedAvg at equal ranks."""
+    return StudySummary(
         grouped(analysis, BASE),
         findings=[grouped(analysis, BASE, "mae"), grouped(analysis, ZERO_SHOT)],
     )
+
+
+STUDY = Study("sweep aggregation", aggregation_experiment, summarise_aggregation)

@@ -1,4 +1,4 @@
-"""Sweep: every family of backbones on the same patients, alone and tuned by the federation."""
+"""Study of backbones: every family zero-shot and with federated LoRA, on the same patients."""
 
 from __future__ import annotations
 
@@ -6,59 +6,51 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from common.backbones.catalog import CATALOG
+from common.backbones.catalog import packaged_backbones, short_name
 from common.config.run_config import RunConfig
-from common.errors import UsageError
 from common.reporting.components import Part, Row, Section, Table, difference
 from common.reporting.phrasing import clean_line
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.statements import against
+from simulation.experiments.analysis.statements import SUMMARY_METRICS, against, seed_range
 from simulation.experiments.cell_cache import Cell
-from simulation.experiments.experiment import Experiment
-from simulation.experiments.models.registry import METHODS
-from simulation.experiments.output.html import Shown
-from simulation.experiments.output.html import seed_range as range_of_seeds
+from simulation.experiments.experiment import Experiment, Study, StudySummary
+from simulation.experiments.models.registry import LAST_VALUE
 
-LAST_VALUE = METHODS["last-value"].label
 _ALONE, _TUNED = "zero-shot", "federated LoRA"
 
 
-def packaged_backbones() -> list[str]:
-    """Return the backbones that are in the package and whose libraries are installed."""
-    return [name for name, entry in CATALOG.items() if entry.packaged and not entry.missing_extra]
+def backbones_experiment(
+    config: RunConfig, _out: Path, backbones: Sequence[str] = ()
+) -> Experiment:
+    """Return each backbone without an adapter and with the federation's, one group each.
 
-
-def backbones_sweep(config: RunConfig, names: Sequence[str]) -> Experiment:
-    """Compare backbones, each without an adapter and with the federation's.
-
-    Raises:
-        UsageError: where none is named.
+    Args:
+        config: the settings that all arms share.
+        backbones: names or folders; empty = those of the package that are installed.
     """
-    if not names:
-        raise UsageError("--backbones names none; leave it out for those in the package")
     groups = {"reference": [Cell(LAST_VALUE, "last-value", config)]}
-    for name in names:
+    for name in backbones or packaged_backbones():
         own = replace(config, backbone=name)
-        shown = _shown(name)
-        groups[shown] = [
-            Cell(f"{shown}, {_ALONE}", "zero-shot", own),
-            Cell(f"{shown}, {_TUNED}", "federated", own),
+        label = clean_line(short_name(name))
+        groups[label] = [
+            Cell(f"{label}, {_ALONE}", "zero-shot", own),
+            Cell(f"{label}, {_TUNED}", "federated", own),
         ]
     return Experiment(
         name="backbones",
         title="Backbones side by side",
-        question="Does federated LoRA better every family, and which forecasts best?",
+        question="Does federated LoRA improve every family, and which forecasts best?",
         groups=groups,
         references=(LAST_VALUE,),
         notes=(
-            "All families have the same settings, which suit one better than another: this table "
-            "compares what the defaults give, not what each family could reach.",
+            "All families have the same settings, which suit some better than others: the table "
+            "compares the results of the defaults, not the best that each family could reach.",
         ),
     )
 
 
-def show_backbones(analysis: Analysis) -> Shown:
-    """Say what the families show."""
+def summarise_backbones(analysis: Analysis) -> StudySummary:
+    """Compare federated LoRA with zero-shot for each backbone."""
     names = [arm.removesuffix(f", {_TUNED}") for arm in analysis.arms if arm.endswith(_TUNED)]
     pairs = [(f"{name}, {_TUNED}", f"{name}, {_ALONE}") for name in names]
     rows = [
@@ -67,9 +59,9 @@ def show_backbones(analysis: Analysis) -> Shown:
             [
                 *(
                     difference(analysis.difference(tuned, alone, metric).to_json())
-                    for metric in ("wql", "mae")
+                    for metric in SUMMARY_METRICS
                 ),
-                range_of_seeds(analysis, tuned, alone, "wql"),
+                seed_range(analysis, tuned, alone, "wql"),
             ],
         )
         for name, (tuned, alone) in zip(names, pairs, strict=True)
@@ -80,13 +72,11 @@ def show_backbones(analysis: Analysis) -> Shown:
         rows,
     )
     findings = [against(analysis, tuned, alone) for tuned, alone in pairs]
-    return Shown(
+    return StudySummary(
         findings[0],
         findings=findings[1:],
         sections=[Section("own", "Against its own zero-shot", [Part(tables=[table])])],
     )
 
 
-def _shown(name: str) -> str:
-    """A catalog's name, or of a folder the last part."""
-    return clean_line(name if name in CATALOG else Path(name).name)
+STUDY = Study("sweep backbones", backbones_experiment, summarise_backbones)

@@ -1,8 +1,9 @@
-"""The comparison: simple forecasts, sites alone, federated, with all data pooled, from scratch."""
+"""The comparison: simple forecasts, each site alone, federated, data pooled, from scratch."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 
 from common.config.run_config import RunConfig, Value
 from common.reporting.components import Figure, Tile, raw_html
@@ -16,22 +17,25 @@ from common.reporting.phrasing import (
     percent,
 )
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.gain_share import Headline, headline_of
+from simulation.experiments.analysis.gain_share import GainShare, measure_gain_share
 from simulation.experiments.analysis.statements import against
 from simulation.experiments.cell_cache import Cell
 from simulation.experiments.defaults import FULL_RATE, NETWORK_RATES
-from simulation.experiments.experiment import Experiment
-from simulation.experiments.models.registry import METHODS, missing_methods
+from simulation.experiments.experiment import Experiment, Study, StudySummary
+from simulation.experiments.models.registry import (
+    CENTRALISED,
+    FEDERATED,
+    LOCAL,
+    METHODS,
+    ZERO_SHOT,
+    method_of,
+    missing_methods,
+)
 from simulation.experiments.output.fairness import fairness_section, fairness_warnings
 from simulation.experiments.output.figures import sites_figure
-from simulation.experiments.output.html import Shown
-
-ARMS: dict[str, str] = {name: method.label for name, method in METHODS.items()}
-ZERO_SHOT, LOCAL = ARMS["zero-shot"], ARMS["local"]
-FEDERATED, CENTRALISED = ARMS["federated"], ARMS["centralised"]
 
 SCRATCH_ROUNDS = 3
-"""Random weights get this many times the rounds of a fine-tuning."""
+"""Training from random weights takes this many times the rounds of fine-tuning."""
 
 _NOTES = (
     "Last value and weighted mean take the spread of their forecasts from the site's own training "
@@ -40,8 +44,8 @@ _NOTES = (
     "Each site alone: as many rounds, the same settings and seeds as in the federation, its own "
     "patients only, its own choice of the round; each site's model forecasts that site's patients.",
     "Data pooled: all sites' training patients in one place, which no hospital may do; the upper "
-    "bound of what the federation can be expected to reach. A pass over the pooled windows a round "
-    "is as many windows as the sites see together.",
+    "bound of what the federation can be expected to reach. One pass over the pooled windows is as "
+    "many windows as the sites see together in a round.",
     "All weights: through the site's own training function in a plain loop, not through Flower's "
     "messages; the bytes that it would exchange are counted, not sent.",
     "From scratch: the backbone's architecture, trained from random weights on the pooled data.",
@@ -50,11 +54,26 @@ _NOTES = (
 )
 
 
-def comparison(
-    config: RunConfig, arms: Collection[str] = tuple(METHODS), full_rate: float = FULL_RATE
+def comparison_experiment(
+    config: RunConfig, _out: Path, full_rate: float = FULL_RATE, without: Collection[str] = ()
 ) -> Experiment:
-    """Return the comparison of some methods, always with those that the headline needs."""
-    needed = {"zero-shot", "local", "federated", "centralised", *arms}
+    """Return the comparison of all methods that are installed.
+
+    Args:
+        config: the settings that all arms share.
+        full_rate: learning rate of full fine-tuning and of training from scratch.
+        without: methods to leave out; the headline needs zero-shot, local, federated and
+            centralised, which stay.
+
+    Raises:
+        UsageError: `without` names an unknown method.
+    """
+    dropped = {method_of(name) for name in without}
+    needed = {
+        name
+        for name, method in METHODS.items()
+        if method not in dropped or method.label in (ZERO_SHOT, LOCAL, FEDERATED, CENTRALISED)
+    }
     missing = [METHODS[name] for name in missing_methods() if name in needed]
     rounds = SCRATCH_ROUNDS * config.rounds
     full: dict[str, Value] = {"learning-rate": full_rate}
@@ -72,7 +91,9 @@ def comparison(
     ]
     rates = {"all weights and from scratch": full_rate}
     rates |= {METHODS[name].label: rate for name, rate in NETWORK_RATES.items()}
-    told = listed(f"{rate:g}".replace("-", MINUS) + f" ({name})" for name, rate in rates.items())
+    listed_rates = listed(
+        f"{rate:g}".replace("-", MINUS) + f" ({name})" for name, rate in rates.items()
+    )
     return Experiment(
         name="compare",
         title="Alone, federated, pooled, from scratch",
@@ -85,18 +106,18 @@ def comparison(
         by_group=True,
         notes=(
             *_NOTES,
-            f"Learning rates: {told}; what starts from random weights has {SCRATCH_ROUNDS} times "
-            "the rounds.",
+            f"Learning rates: {listed_rates}; models that start from random weights have "
+            f"{SCRATCH_ROUNDS} times the rounds.",
             *(f"{method.label}: left out, {method.needs} is not installed." for method in missing),
         ),
     )
 
 
-def show(analysis: Analysis) -> Shown:
-    """Say what the comparison shows."""
-    headline = headline_of(analysis)
+def summarise_comparison(analysis: Analysis) -> StudySummary:
+    """State the share of the pooled gain that is kept, and the least gain of a site."""
+    headline = measure_gain_share(analysis)
     others = [arm for arm in analysis.arms if arm not in (ZERO_SHOT, FEDERATED, CENTRALISED)]
-    return Shown(
+    return StudySummary(
         headline=_sentence(headline),
         tiles=_tiles(headline, analysis),
         findings=[
@@ -110,7 +131,10 @@ def show(analysis: Analysis) -> Shown:
     )
 
 
-def _sentence(headline: Headline) -> str:
+STUDY = Study("compare", comparison_experiment, summarise_comparison)
+
+
+def _sentence(headline: GainShare) -> str:
     worst = (
         f"The site that gains least is {headline.worst_site}: its WQL changes by "
         f"{percent(-headline.worst_gain.estimate)} {bounds(_mirrored(headline))} against zero-shot."
@@ -128,7 +152,7 @@ def _sentence(headline: Headline) -> str:
     )
 
 
-def _seeds(headline: Headline) -> str:
+def _seeds(headline: GainShare) -> str:
     shares = headline.share_by_seed
     known = [share for share in shares if share is not None]
     if len(shares) < 2:
@@ -139,7 +163,7 @@ def _seeds(headline: Headline) -> str:
     return f"; by seed {_per_cent(min(known))} to {_per_cent(max(known))}"
 
 
-def _tiles(headline: Headline, analysis: Analysis) -> list[Tile]:
+def _tiles(headline: GainShare, analysis: Analysis) -> list[Tile]:
     share = headline.share
     tiles = [
         Tile(
@@ -180,8 +204,8 @@ def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
     return "gain-by-site", Figure("WQL at each site", caption, raw_html(svg))
 
 
-def _mirrored(headline: Headline) -> dict[str, float]:
-    """The worst gain as a difference: below zero where there is a gain."""
+def _mirrored(headline: GainShare) -> dict[str, float]:
+    """Return the least gain as a difference: below zero is a gain."""
     gain = headline.worst_gain
     return {"estimate": -gain.estimate, "low": -gain.high, "high": -gain.low}
 

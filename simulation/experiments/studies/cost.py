@@ -1,4 +1,4 @@
-"""What training costs: time and memory of LoRA against all weights, by family and rank."""
+"""Cost of training: time and memory of LoRA and of all weights, by family and rank."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from common.atomic_io import write_text
-from common.backbones.catalog import CATALOG
+from common.backbones.catalog import short_name
 from common.config.run_config import RunConfig
 from common.errors import TrainingError, UsageError
 from common.reporting.components import (
@@ -26,27 +26,27 @@ from common.reporting.components import (
     render_page,
 )
 from common.reporting.phrasing import NO_BREAK, byte_size, clean_line
-from simulation.experiments.cell_cache import cell_key, weights_digest
+from simulation.experiments.cell_cache import SetStatus, cell_key, folder_digest
 from simulation.experiments.output.csv import csv_text
 from simulation.experiments.output.html import PAGE_FILE
 
-COLUMNS = ("backbone", "trained", "rank", "parameters", "step_s", "peak_mb", "above_mb", "device")
-BYTES_PER_NUMBER = 4
-_PROBE = "simulation.experiments.studies.cost_probe"
+_COLUMNS = ("backbone", "trained", "rank", "parameters", "step_s", "peak_mb", "above_mb", "device")
+_BYTES_PER_NUMBER = 4
+_PROBE_MODULE = "simulation.experiments.studies.cost_probe"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One measurement; see `simulation.experiments.studies.cost_probe.measure`.
+    """One measurement; see `simulation.experiments.studies.cost_probe.measure_training`.
 
     Attributes:
-        backbone: its name.
-        rank: of the adapter; 0 = all weights.
-        parameters: numbers that are trained.
+        backbone: name of the backbone.
+        rank: rank of the adapter; 0 = all weights.
+        parameters: number of trained parameters.
         step_s: seconds of a training step, the median.
-        peak_mb: most memory of the process, or of the GPU.
-        above_mb: of it, what was not there before the first step.
-        device: the hardware's own name.
+        peak_mb: peak memory of the process, or of the GPU.
+        above_mb: the part of the peak above the memory in use before the first step.
+        device: model name of the hardware.
     """
 
     backbone: str
@@ -59,7 +59,7 @@ class Cost:
 
     @property
     def trained(self) -> str:
-        """What is trained, in words."""
+        """The trained parameters, in words."""
         return f"LoRA, rank {self.rank}" if self.rank else "all weights"
 
 
@@ -69,54 +69,54 @@ def measure_costs(
     ranks: Sequence[int],
     steps: int,
     out: Path,
-    say: Callable[[str], None],
+    set_status: SetStatus,
 ) -> list[Cost]:
-    """Measure every backbone with every rank and with all weights; what is there is read.
+    """Measure every backbone at every rank and with all weights; finished probes are reused.
 
     Args:
-        config: batch, device, threads, scope and alpha / rank.
-        names: backbones.
-        ranks: at least one.
-        steps: that are measured, after a first one that is not.
+        config: batch, device, threads, scope and alpha / rank are read.
+        names: backbones, at least one.
+        ranks: at least one, from 1.
+        steps: measured steps, after a first one that is not measured.
         out: the folder that experiments share.
-        say: told what is being measured.
+        set_status: shows the current measurement.
 
     Raises:
-        UsageError: where there is nothing to measure.
-        TrainingError: where a measurement fails.
+        UsageError: a rank or the number of steps is below 1.
+        TrainingError: a measurement failed.
     """
-    if not names or not ranks or min(ranks) < 1 or steps < 1:
-        raise UsageError("cost needs a backbone, ranks from 1 and at least one step")
+    if not ranks or min(ranks) < 1 or steps < 1:
+        raise UsageError("cost needs ranks from 1 and at least one step")
     costs = []
     for name in names:
         for rank in (*sorted(ranks), 0):
-            say(f"{_shown(name)}, {f'rank {rank}' if rank else 'all weights'}")
-            order = _order(config, name, rank, steps)
-            found = _measured(order, out / "probes")
-            costs.append(Cost(backbone=_shown(name), rank=rank, **found))
+            label = short_name(name)
+            set_status(f"{label}, {f'rank {rank}' if rank else 'all weights'}")
+            found = _run_probe(_probe(config, name, rank, steps), out / "probes")
+            costs.append(Cost(backbone=label, rank=rank, **found))
     return costs
 
 
 def write_costs(folder: Path, costs: Sequence[Cost], config: RunConfig, command: str) -> Path:
     """Write cost.csv and the page; return the page's path."""
     rows = [{**asdict(cost), "trained": cost.trained} for cost in costs]
-    write_text(folder / "cost.csv", csv_text(rows, COLUMNS))
+    write_text(folder / "cost.csv", csv_text(rows, _COLUMNS))
     write_text(folder / PAGE_FILE, render_page(_page(costs, config, command)))
     return folder / PAGE_FILE
 
 
-def finding(costs: Sequence[Cost]) -> str:
-    """Return what was measured in a sentence."""
+def cost_statement(costs: Sequence[Cost]) -> str:
+    """Return a sentence with the range of LoRA's time and memory relative to all weights."""
     pairs = _pairs(costs)
     time = [lora.step_s / full.step_s for lora, full in pairs]
     memory = [lora.above_mb / full.above_mb for lora, full in pairs if full.above_mb > 0]
-    said = (
+    text = (
         f"On {costs[0].device}, a LoRA step takes {_range(time)} of the time of a step on all "
         "weights"
     )
     if memory:
-        said += f", and {_range(memory)} of the memory above the loaded model"
-    return f"{said}, by backbone and rank."
+        text += f", and {_range(memory)} of the memory above the loaded model"
+    return f"{text}, by backbone and rank."
 
 
 def _pairs(costs: Sequence[Cost]) -> list[tuple[Cost, Cost]]:
@@ -129,10 +129,10 @@ def _range(shares: Sequence[float]) -> str:
     return f"{low} to {high}{NO_BREAK}%" if low < high else f"{low}{NO_BREAK}%"
 
 
-def _order(config: RunConfig, name: str, rank: int, steps: int) -> dict[str, Any]:
+def _probe(config: RunConfig, name: str, rank: int, steps: int) -> dict[str, Any]:
     return {
         "backbone": name,
-        "weights": weights_digest(name),
+        "weights": folder_digest(name),
         "rank": rank,
         "scope": config.lora.scope,
         "alpha_per_rank": config.lora.alpha / config.lora.rank,
@@ -143,11 +143,12 @@ def _order(config: RunConfig, name: str, rank: int, steps: int) -> dict[str, Any
     }
 
 
-def _measured(order: dict[str, Any], probes: Path) -> dict[str, Any]:
-    kept = probes / f"{cell_key(order)}.json"
-    if not kept.is_file():
+def _run_probe(probe: dict[str, Any], probes: Path) -> dict[str, Any]:
+    """Return the measurement from the cache, or run it in a new process."""
+    cached = probes / f"{cell_key(probe)}.json"
+    if not cached.is_file():
         done = subprocess.run(  # noqa: S603  # our own interpreter and module
-            [sys.executable, "-m", _PROBE, json.dumps(order)],
+            [sys.executable, "-m", _PROBE_MODULE, json.dumps(probe)],
             capture_output=True,
             text=True,
             env={**os.environ, "PYTHONWARNINGS": "ignore"},
@@ -156,10 +157,10 @@ def _measured(order: dict[str, Any], probes: Path) -> dict[str, Any]:
         if done.returncode:
             last = done.stderr.strip().splitlines()[-1:] or ["no message"]
             raise TrainingError(
-                f"the measurement of {order['backbone']} at rank {order['rank']} failed: {last[0]}"
+                f"the measurement of {probe['backbone']} at rank {probe['rank']} failed: {last[0]}"
             )
-        write_text(kept, done.stdout.strip().splitlines()[-1] + "\n")
-    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+        write_text(cached, done.stdout.strip().splitlines()[-1] + "\n")
+    found: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
     return found
 
 
@@ -170,7 +171,7 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
             [
                 cost.trained,
                 f"{cost.parameters:,}",
-                byte_size(BYTES_PER_NUMBER * cost.parameters),
+                byte_size(_BYTES_PER_NUMBER * cost.parameters),
                 f"{1e3 * cost.step_s:,.1f}",
                 f"{cost.peak_mb:,.0f}",
                 f"{cost.above_mb:,.0f}",
@@ -178,7 +179,7 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
         )
         for cost in costs
     ]
-    header = ["Backbone", "Trained", "Numbers", "A message", "ms a step", "Peak MB", "Training MB"]
+    header = ["Backbone", "Trained", "Numbers", "Message", "ms a step", "Peak MB", "Training MB"]
     table = Table("LoRA and all weights", header, rows)
     slowest = max(cost.step_s for cost in costs)
     bars = [
@@ -193,21 +194,17 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
     how = (
         f"A step of {config.train.batch} made-up windows with the sites' own training function, on "
         f"{threads} CPU thread(s) where it runs on a CPU; the median of the steps after the first. "
-        "Memory is the peak of a process that does nothing else (on a GPU, of its memory). "
-        "Seconds vary with what else a machine does: read the ratios."
+        "Memory is the peak of a process of its own (on a GPU, the peak of GPU memory). Seconds "
+        "depend on the load of the machine: compare the ratios."
     )
     return Page(
         kicker="experiment",
-        title="What training costs",
-        headline=finding(costs),
+        title="Cost of training",
+        headline=cost_statement(costs),
         tiles=[Tile("Device", clean_line(costs[0].device), f"{len(costs)} measurements")],
         sections=[
             Section("time", "Time of a training step", [Part(bars=bars)]),
             Section("table", "All measurements", [Part(tables=[table])]),
-            Section("how", "How it was done", [Part(paragraphs=[how], code=command)]),
+            Section("how", "Methods", [Part(paragraphs=[how], code=command)]),
         ],
     )
-
-
-def _shown(name: str) -> str:
-    return name if name in CATALOG else Path(name).name

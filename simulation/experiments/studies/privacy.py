@@ -1,9 +1,10 @@
-"""Sweep: what a guarantee costs, by epsilon and by what is trained."""
+"""Study of differential privacy: accuracy lost by epsilon, training B alone or both matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from common.config.run_config import RunConfig
 from common.errors import UsageError
@@ -11,37 +12,37 @@ from common.reporting.components import Figure, raw_html
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import grouped
 from simulation.experiments.cell_cache import Cell
-from simulation.experiments.experiment import Experiment
-from simulation.experiments.models.registry import METHODS
+from simulation.experiments.experiment import Experiment, Study, StudySummary
+from simulation.experiments.models.registry import ZERO_SHOT
 from simulation.experiments.output.figures import Point, trade_off_figure
-from simulation.experiments.output.html import Shown
 
-ZERO_SHOT = METHODS["zero-shot"].label
 EPSILONS = (10.0, 3.0, 1.0)
 TRAINED = {"b": "B alone", "ab": "A and B"}
 RATES = {10.0: 5.0, 3.0: 2.0, 1.0: 0.3}
-"""Learning rates by epsilon, chosen on validation patients: more noise asks for smaller steps."""
-BOTH = 1 / 3
-"""The share of the rate where A is trained too, whose product with B squares the noise."""
+"""Learning rates by epsilon, chosen on validation patients: more noise needs smaller steps."""
+_RATE_SHARE_OF_BOTH = 1 / 3
+"""Factor of the rate when A is trained too: the product B A multiplies the noise of both."""
 
 
 def private_rate(epsilon: float, trained: str) -> float:
-    """Return the learning rate of a budget."""
-    return RATES.get(epsilon, min(5.0, 0.6 * epsilon)) * (BOTH if trained == "ab" else 1.0)
+    """Return `privacy.learning-rate` for a budget; ``trained`` is ``b`` or ``ab``."""
+    return RATES.get(epsilon, min(5.0, 0.6 * epsilon)) * (
+        _RATE_SHARE_OF_BOTH if trained == "ab" else 1.0
+    )
 
 
-def privacy_sweep(
-    config: RunConfig, epsilons: Sequence[float], rate: float | None = None
+def privacy_experiment(
+    config: RunConfig, _out: Path, epsilons: Sequence[float] = EPSILONS, rate: float = 0.0
 ) -> Experiment:
-    """Compare no privacy with several budgets, training B alone or both matrices.
+    """Return no privacy and several budgets, training B alone or both matrices.
 
     Args:
-        config: the settings that all arms share; privacy is off in them.
-        epsilons: the budgets of a site's whole run.
-        rate: ``privacy.learning-rate`` of every arm; None = by `private_rate`.
+        config: the settings that all arms share, with privacy off.
+        epsilons: budgets of a site's whole run.
+        rate: ``privacy.learning-rate`` of every arm; 0 = by `private_rate`.
 
     Raises:
-        UsageError: where privacy is on already, or an epsilon is not above 0.
+        UsageError: privacy is already on, or an epsilon is not above 0.
     """
     if config.privacy.on:
         raise UsageError("this sweep sets privacy.epsilon itself; leave it out of -c")
@@ -55,8 +56,8 @@ def privacy_sweep(
             private = replace(
                 config.privacy,
                 epsilon=epsilon,
-                learning_rate=private_rate(epsilon, trained) if rate is None else rate,
-                noise_seed=0,  # becomes each cell's own seed: a table is there to be repeated
+                learning_rate=rate or private_rate(epsilon, trained),
+                noise_seed=0,  # replaced by each cell's own seed, so that the table can be repeated
             )
             weights = replace(base.federation, weights="auto")
             arm = replace(base, privacy=private, federation=weights)
@@ -64,20 +65,20 @@ def privacy_sweep(
         groups[trained] = cells
     return Experiment(
         name="privacy",
-        title="What a guarantee costs",
-        question="How much of the gain is left under differential privacy, patient by patient?",
+        title="Cost of differential privacy",
+        question="How much of the gain remains under differential privacy per patient?",
         groups=groups,
         references=(ZERO_SHOT,),
         notes=(
             f"Epsilon is the budget of a site's whole run at delta {config.privacy.delta:g}. With "
-            "privacy the sites tell no validation, so that the last round is released; without, "
-            "the best. The noise has a fixed seed, which no hospital would take.",
+            "privacy the sites report no validation, so the last round is released; without, the "
+            "best round. The noise has a fixed seed here; a hospital never fixes it.",
         ),
     )
 
 
-def show_privacy(analysis: Analysis) -> Shown:
-    """Say what the budgets show."""
+def summarise_privacy(analysis: Analysis) -> StudySummary:
+    """Compare every budget with zero-shot, and plot the error over epsilon."""
     lines: dict[str, list[Point]] = {}
     for words in TRAINED.values():
         points = []
@@ -89,6 +90,9 @@ def show_privacy(analysis: Analysis) -> Shown:
         if points:
             lines[words] = sorted(points, key=lambda point: point.x)
     svg = trade_off_figure(lines, name="budget", x_label="epsilon", y_label="WQL vs zero-shot")
-    caption = "A point a budget, with its 95 % interval over patients; lower is better."
+    caption = "One point per budget, with its 95 % interval over patients; lower is better."
     figures = [("budget", Figure("Budget and error", caption, raw_html(svg)))] if lines else []
-    return Shown(grouped(analysis, ZERO_SHOT), figures=figures)
+    return StudySummary(grouped(analysis, ZERO_SHOT), figures=figures)
+
+
+STUDY = Study("sweep privacy", privacy_experiment, summarise_privacy)

@@ -1,9 +1,10 @@
-"""Sweep: the rank of the adapter against what it trains and how well it forecasts."""
+"""Study of the adapter's rank: how small may the adapter be?"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from common.config.run_config import RunConfig
 from common.errors import UsageError
@@ -12,23 +13,25 @@ from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import against
 from simulation.experiments.cell_cache import Cell
 from simulation.experiments.defaults import FULL_RATE
-from simulation.experiments.experiment import Experiment
-from simulation.experiments.models.registry import METHODS
+from simulation.experiments.experiment import Experiment, Study, StudySummary
+from simulation.experiments.models.registry import FULL, ZERO_SHOT
 from simulation.experiments.output.figures import Point, trade_off_figure
-from simulation.experiments.output.html import Shown
 
-ZERO_SHOT = METHODS["zero-shot"].label
-FULL = METHODS["federated-full"].label
 RANKS = (1, 2, 4, 8, 16, 32)
 
 
-def ranks_sweep(
-    config: RunConfig, ranks: Sequence[int], full_rate: float = FULL_RATE
+def ranks_experiment(
+    config: RunConfig, _out: Path, ranks: Sequence[int] = RANKS, full_rate: float = FULL_RATE
 ) -> Experiment:
-    """Compare federated LoRA of several ranks, with all weights as the end point.
+    """Return federated LoRA at several ranks, with full fine-tuning as the end point.
+
+    Args:
+        config: the settings that all arms share.
+        ranks: different numbers from 1.
+        full_rate: learning rate of full fine-tuning.
 
     Raises:
-        UsageError: where no rank is given, one twice, or one below 1.
+        UsageError: no rank is given, one twice, or one below 1.
     """
     if not ranks or len(set(ranks)) < len(ranks) or min(ranks) < 1:
         raise UsageError(f"--ranks takes different numbers from 1, got {list(ranks)}")
@@ -55,30 +58,31 @@ def ranks_sweep(
     )
 
 
-def show_ranks(analysis: Analysis) -> Shown:
-    """Say what the ranks show."""
+def summarise_ranks(analysis: Analysis) -> StudySummary:
+    """Compare the highest rank with the lowest, and all weights with the highest rank."""
     ranks = [arm for arm in analysis.arms if arm.startswith("rank ")]
     lowest, highest = ranks[0], ranks[-1]
     findings = [against(analysis, highest, lowest)]
+    lines = {"LoRA, by rank": [_point(analysis, arm, arm.removeprefix("rank ")) for arm in ranks]}
     if FULL in analysis.arms:
         findings.append(against(analysis, FULL, highest))
-    points = [_point(analysis, arm, arm.removeprefix("rank ")) for arm in ranks]
-    lines = {"LoRA, by rank": points}
-    if FULL in analysis.arms:
         lines[FULL] = [_point(analysis, FULL, "all weights")]
     svg = trade_off_figure(
         lines, name="trade-off", x_label="trained numbers", y_label="WQL vs zero-shot"
     )
     figure = Figure(
         "Trained numbers and error",
-        "A point a rank, with its 95 % interval over patients; lower is better.",
+        "One point per rank, with its 95 % interval over patients; lower is better.",
         raw_html(svg),
     )
-    return Shown(findings[0], findings=findings[1:], figures=[("trade-off", figure)])
+    return StudySummary(findings[0], findings=findings[1:], figures=[("trade-off", figure)])
 
 
 def _point(analysis: Analysis, arm: str, label: str) -> Point:
     parameters = analysis.arms[arm].fact("parameters")
     if parameters is None:
-        raise UsageError(f"the cells of {arm} do not tell how many numbers they train")
+        raise UsageError(f"the cells of {arm} do not record how many numbers they train")
     return Point(parameters, analysis.difference(arm, ZERO_SHOT, "wql"), label)
+
+
+STUDY = Study("sweep ranks", ranks_experiment, summarise_ranks)

@@ -1,14 +1,15 @@
-"""All experiments one after the other: reduced to half an hour, or in full."""
+"""All studies on one cohort, reduced to half an hour or in full, with one page of links."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from common.atomic_io import write_text
+from common.backbones.catalog import packaged_backbones
 from common.config.run_config import RunConfig, Value
 from common.data.cohort_folder import site_table_paths
 from common.reporting.components import (
@@ -22,20 +23,17 @@ from common.reporting.components import (
     render_page,
 )
 from simulation.experiments.defaults import FULL_RATE
-from simulation.experiments.experiment import Experiment
+from simulation.experiments.experiment import Study
 from simulation.experiments.output.html import PAGE_FILE
-from simulation.experiments.run_experiment import Conducted, Show, conduct
-from simulation.experiments.studies.aggregation import aggregation_sweep, show_aggregation
-from simulation.experiments.studies.backbones import (
-    backbones_sweep,
-    packaged_backbones,
-    show_backbones,
+from simulation.experiments.run_experiment import StudyResult, run_study
+from simulation.experiments.studies import (
+    aggregation,
+    backbones,
+    comparison,
+    privacy,
+    ranks,
+    sites,
 )
-from simulation.experiments.studies.comparison import comparison
-from simulation.experiments.studies.comparison import show as show_comparison
-from simulation.experiments.studies.privacy import EPSILONS, privacy_sweep, show_privacy
-from simulation.experiments.studies.ranks import RANKS, ranks_sweep, show_ranks
-from simulation.experiments.studies.sites import show_sites, sites_sweep
 
 REDUCED: dict[str, Value] = {
     "rounds": 3,
@@ -43,96 +41,73 @@ REDUCED: dict[str, Value] = {
     "windows.stride": 12,
     "windows.vitals": "heart_rate,mbp",
 }
-"""Settings that make every run small; what is given with -c goes before them."""
+"""Settings that make every run small; settings given with -c take precedence."""
 
 
-@dataclass(frozen=True)
-class Planned:
-    """An experiment of the series, with its command's name and what says what it shows."""
-
-    experiment: Experiment
-    show: Show
-    name: str
-
-
-def planned(config: RunConfig, out: Path, *, full: bool) -> Iterator[Planned]:
-    """Give the experiments in their order, the comparison first."""
-    ranks = RANKS if full else (1, 8, 32)
-    epsilons = EPSILONS if full else (10.0, 1.0)
-    counts = (2, 5, 10) if full else (2, 5)
-    sites = list(site_table_paths(Path(config.data)))
-    yield Planned(comparison(config), show_comparison, f"compare --full-rate {FULL_RATE:g}")
-    yield Planned(aggregation_sweep(config, sites), show_aggregation, "sweep aggregation")
-    yield Planned(ranks_sweep(config, ranks), show_ranks, f"sweep ranks --ranks {_listed(ranks)}")
-    yield Planned(
-        sites_sweep(config, counts, out), show_sites, f"sweep sites --counts {_listed(counts)}"
-    )
-    yield Planned(
-        privacy_sweep(config, epsilons),
-        show_privacy,
-        f"sweep privacy --epsilons {_listed(epsilons)}",
-    )
-    yield Planned(backbones_sweep(config, backbones_of(config)), show_backbones, "sweep backbones")
-
-
-def backbones_of(config: RunConfig) -> list[str]:
-    """Return the packaged backbones, or the one that the settings name if it is another."""
-    packaged = packaged_backbones()
-    return packaged if config.backbone in packaged else [config.backbone]
-
-
-def reproduce(
+def reproduce_all(
     config: RunConfig,
     seeds: Sequence[int],
     out: Path,
     *,
     full: bool,
-    pairs: str,
+    pairs: Sequence[str],
     console: Console,
-    tell: Callable[[Conducted], None],
+    on_result: Callable[[StudyResult], None],
 ) -> Path:
-    """Conduct every experiment and write a page that leads to each; return its path.
+    """Run every study and write a page that links to each; return its path.
 
     Args:
         config: the settings that all share.
         seeds: at least one.
         out: the folder that experiments share.
-        full: whether nothing is reduced.
-        pairs: the pairs of ``-c``, as the pages' commands show them.
+        full: False for the reduced form.
+        pairs: the settings given with ``-c``, for the commands on the pages.
         console: where progress is shown.
-        tell: told of each experiment when it is done.
+        on_result: called with each finished study.
     """
-    done: list[tuple[Planned, Conducted]] = []
-    seeds_text = ",".join(map(str, seeds))
-    for plan in planned(config, out, full=full):
-        command = f"python -m simulation {plan.name} --data DIR --seeds {seeds_text}{pairs}"
-        conducted = conduct(
-            plan.experiment, seeds, out, plan.show, command=command, console=console
-        )
-        tell(conducted)
-        done.append((plan, conducted))
-    write_text(out / PAGE_FILE, render_page(_page(done, config, full=full)))
+    results = []
+    for study, options in _studies(config, full=full):
+        result = run_study(study, config, seeds, out, options=options, pairs=pairs, console=console)
+        on_result(result)
+        results.append(result)
+    write_text(out / PAGE_FILE, render_page(_page(results, config, full=full)))
     return out / PAGE_FILE
 
 
-def _page(done: Sequence[tuple[Planned, Conducted]], config: RunConfig, *, full: bool) -> Page:
+def _studies(config: RunConfig, *, full: bool) -> list[tuple[Study, dict[str, Any]]]:
+    """Return the studies in their order, each with its options."""
+    packaged = packaged_backbones()
+    compared = packaged if config.backbone in packaged else [config.backbone]
+    return [
+        (comparison.STUDY, {"full_rate": FULL_RATE}),
+        (aggregation.STUDY, {}),
+        (ranks.STUDY, {"ranks": list(ranks.RANKS) if full else [1, 8, 32]}),
+        (sites.STUDY, {"counts": list(sites.COUNTS) if full else [2, 5]}),
+        (privacy.STUDY, {"epsilons": list(privacy.EPSILONS) if full else [10.0, 1.0]}),
+        (backbones.STUDY, {"backbones": compared}),
+    ]
+
+
+def _page(results: Sequence[StudyResult], config: RunConfig, *, full: bool) -> Page:
     rows = [
         Row(
-            plan.experiment.title,
+            result.experiment.title,
             [
-                raw_html(
-                    '<a href="{}/index.html">{}</a>', plan.experiment.name, plan.experiment.name
-                ),
-                conducted.shown.headline,
+                raw_html('<a href="{0}/index.html">{0}</a>', result.experiment.name),
+                result.summary.headline,
             ],
         )
-        for plan, conducted in done
+        for result in results
     ]
     table = Table(
         "Each with its page, tables and figures", ["", "Page", "Finding"], rows, text=True
     )
     small = ", ".join(f"{key} = {value}" for key, value in REDUCED.items())
-    note = "In full." if full else f"In reduced form ({small}): its figures show the way, not more."
+    note = (
+        "In full."
+        if full
+        else f"In reduced form ({small}): the figures show the procedure, not the result."
+    )
     return Page(
         kicker="experiments",
         title="All experiments on one cohort",
@@ -143,11 +118,7 @@ def _page(done: Sequence[tuple[Planned, Conducted]], config: RunConfig, *, full:
                 Path(config.data).name,
                 f"{len(site_table_paths(Path(config.data)))} sites",
             ),
-            Tile("Experiments", str(len(done)), "one page each"),
+            Tile("Experiments", str(len(results)), "one page each"),
         ],
-        sections=[Section("list", "What they found", [Part(tables=[table])])],
+        sections=[Section("list", "Findings", [Part(tables=[table])])],
     )
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ",".join(f"{value:g}" for value in values)

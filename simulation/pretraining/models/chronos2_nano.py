@@ -1,4 +1,4 @@
-"""`chronos2-nano`: Chronos-2's own network at less than a hundredth of the published size."""
+"""`chronos2-nano`: Chronos-2's network at less than a hundredth of the published size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from simulation.pretraining.model_spec import NanoModel, save_pretrained
-from simulation.pretraining.recipe import PretrainingRecipe
+from common.backbones.base import window_pinball
+from common.evaluation.evaluate import LEVELS
+from simulation.pretraining.model_spec import (
+    CHRONOS_PACKAGES,
+    CONSTANT_CONTEXT_LIMIT,
+    CROSSING_LIMIT,
+    NanoModel,
+    save_pretrained,
+)
+from simulation.pretraining.recipe import GENERIC_MIX, PretrainingRecipe
 from simulation.pretraining.train import WindowBatch
 
-QUANTILES = (0.01, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
+CHRONOS2_QUANTILES = (0.01, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99)
 """The 21 levels of the published model."""
-
-FORECAST_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 RECIPE = PretrainingRecipe(
     name="chronos2-nano",
@@ -30,18 +36,10 @@ RECIPE = PretrainingRecipe(
         # At 1.0 the small network starts with saturated attention and learns worse.
         "initializer_factor": 0.3,
         "patch": 4,
-        "quantiles": QUANTILES,
+        "quantiles": CHRONOS2_QUANTILES,
     },
-    family_mix={
-        "kernel_synth": 0.35,
-        "season_and_trend": 0.15,
-        "level_shifts": 0.10,
-        "arma": 0.15,
-        "damped_oscillation": 0.08,
-        "garch": 0.05,
-        "random_walk": 0.12,
-    },
-    # The patches ahead are tokens too, which makes a window dearer than Bolt's: half its batch.
+    family_mix=GENERIC_MIX,
+    # Half of Bolt's, since patches of the horizon are tokens too.
     batch_size=64,
     steps=5000,
     learning_rate=2e-3,
@@ -49,8 +47,8 @@ RECIPE = PretrainingRecipe(
 
 
 def build(recipe: PretrainingRecipe) -> nn.Module:
-    """Make the network with fresh weights from torch's global generator."""
-    # chronos takes seconds to import; only those who build or load a model wait for it.
+    """Return the network with random weights from torch's global generator."""
+    # Imported here, since chronos takes seconds to import.
     from chronos.chronos2.config import Chronos2CoreConfig
     from chronos.chronos2.model import Chronos2Model
 
@@ -80,14 +78,13 @@ def build(recipe: PretrainingRecipe) -> nn.Module:
 
 
 def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
-    """Pinball loss over observed targets in the model's own space, ``[batch]``.
+    """Return the pinball loss over observed targets in the model's own space, ``[batch]``.
 
-    That space is the arcsinh of the deviations from the context's mean. It bounds by itself what a
-    nearly constant context, divided by almost nothing, adds to the mean of a batch. Each series is
-    a group of its own.
+    That space is the arcsinh of the deviations from the context's mean, which bounds the loss of a
+    nearly constant context. Each series is its own group.
 
-    How many patches are forecast goes with the length of the context, from one to all: the tokens
-    of the patches ahead see one another, and a short forecast has to do without the later ones.
+    The number of forecast patches varies with the length of the context, from one to all, since the
+    tokens of these patches attend to one another and a short forecast has fewer of them.
     """
     chronos2: Any = model  # its parts are attributes that nn.Module's own type does not know
     settings = chronos2.chronos_config
@@ -96,21 +93,16 @@ def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
     nearest = batch.target[:, : patches * settings.output_patch_size]
     predicted = predicted[..., : nearest.shape[1]]
     target, _ = chronos2.instance_norm(nearest, loc_scale)  # [batch, step]
-    observed = ~torch.isnan(target)
-    error = torch.nan_to_num(target)[:, None, :] - predicted
-    levels = chronos2.quantiles.view(1, -1, 1)
-    pinball = 2.0 * torch.maximum(levels * error, (levels - 1.0) * error).mean(dim=1)
-    losses: Tensor = (pinball * observed).sum(dim=1) / observed.sum(dim=1).clamp(min=1)
-    return losses
+    return window_pinball(predicted, target, chronos2.quantiles)
 
 
 def _standardised_forecast(
     model: Any, context: Tensor, patches: int
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Return quantiles ``[batch, quantile, step]`` before the way back to the series' unit.
+    """Return quantiles ``[batch, quantile, step]`` in standardised units.
 
-    The network's `forward` goes all that way: the mean that it adds to a deviation of 1e-5 would
-    swallow it in float32, and nothing could bring it back.
+    The network's `forward` converts them back to the series' unit, where a deviation of 1e-5 is
+    lost in float32 when the mean is added.
     """
     encoded, loc_scale, *_ = model.encode(context=context, num_output_patches=patches)
     predicted = model.output_patch_embedding(encoded[0][:, -patches:])  # [batch, patch, q * p]
@@ -124,7 +116,7 @@ def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
 
     pipeline = Chronos2Pipeline.from_pretrained(folder, device_map="cpu")
     forecasts, _ = pipeline.predict_quantiles(
-        context[:, None], prediction_length=horizon, quantile_levels=list(FORECAST_LEVELS)
+        context[:, None], prediction_length=horizon, quantile_levels=list(LEVELS)
     )
     return torch.cat(forecasts).sort(dim=-1).values
 
@@ -135,7 +127,7 @@ CHRONOS2_NANO = NanoModel(
     window_loss=window_loss,
     save=save_pretrained,
     predict_quantiles=predict_quantiles,
-    packages=("numpy", "torch", "transformers", "safetensors", "chronos-forecasting"),
+    packages=CHRONOS_PACKAGES,
     architecture=(
         "A genuine Chronos-2 (`Chronos2Model` of the package chronos-forecasting, arXiv "
         "2510.15821) of nano size: d_model 96, d_ff 384, 4 heads of 24, 4 layers of time "
@@ -151,8 +143,7 @@ CHRONOS2_NANO = NanoModel(
     limits=(
         "Pretrained on one series at a time: the attention across the series of a group, and with "
         "it multivariate forecasting and covariates, is not trained.",
-        "A constant context has a deviation of zero, and the forecast then an interval of almost "
-        "nothing: put a floor under the scale.",
-        "Quantiles can cross: sort them.",
+        CONSTANT_CONTEXT_LIMIT,
+        CROSSING_LIMIT,
     ),
 )

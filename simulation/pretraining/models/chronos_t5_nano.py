@@ -8,13 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from simulation.pretraining.model_spec import NanoModel, save_pretrained
-from simulation.pretraining.recipe import PretrainingRecipe
+from common.evaluation.evaluate import LEVELS
+from simulation.pretraining.model_spec import CHRONOS_PACKAGES, NanoModel, save_pretrained
+from simulation.pretraining.recipe import GENERIC_MIX, PretrainingRecipe
 from simulation.pretraining.train import WindowBatch
 
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-NUM_SAMPLES = 100
-SAMPLING_SEED = 1
+_NUM_SAMPLES = 100
+_SAMPLING_SEED = 1
 
 RECIPE = PretrainingRecipe(
     name="chronos-t5-nano",
@@ -32,15 +32,7 @@ RECIPE = PretrainingRecipe(
         # The published models have 4096 tokens; minutes are too short to learn that many.
         "n_tokens": 1024,
     },
-    family_mix={
-        "kernel_synth": 0.35,
-        "season_and_trend": 0.15,
-        "level_shifts": 0.10,
-        "arma": 0.15,
-        "damped_oscillation": 0.08,
-        "garch": 0.05,
-        "random_walk": 0.12,
-    },
+    family_mix=GENERIC_MIX,
     steps=3000,
     batch_size=64,
     max_context=96,
@@ -48,7 +40,7 @@ RECIPE = PretrainingRecipe(
 
 
 def build(recipe: PretrainingRecipe) -> nn.Module:
-    """Make the network with fresh weights from torch's global generator."""
+    """Return the network with random weights from torch's global generator."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     architecture = dict(recipe.architecture)
@@ -84,7 +76,7 @@ def build(recipe: PretrainingRecipe) -> nn.Module:
 
 
 def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
-    """Cross-entropy of the target's tokens, over observed steps, ``[batch]``."""
+    """Return the cross-entropy of the target's tokens over observed steps, ``[batch]``."""
     from chronos import ChronosConfig
 
     from common.backbones.chronos.chronos_t5 import token_loss
@@ -96,8 +88,8 @@ def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
 def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
     """Forecast with the saved folder as the published pipeline does: ``[batch, horizon, 9]``.
 
-    Each context is centred on its median: the bins are parts of its mean absolute value, too coarse
-    for a series that varies little about a high level.
+    Each context is centred on its median, since the bins are fractions of its mean absolute value,
+    too coarse for a series that varies little about a high level.
     """
     from chronos import ChronosPipeline
 
@@ -107,8 +99,10 @@ def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
     level = context.nanmedian(dim=1, keepdim=True).values  # [batch, 1]
     ids, mask, scale = pipeline.tokenizer.context_input_transform(context - level)
     with torch.no_grad():
-        # The pipeline's paths, in half its time.
-        tokens = sample_tokens(pipeline.model.model, ids, mask, horizon, NUM_SAMPLES, SAMPLING_SEED)
+        # The same paths as the pipeline's, in half the time.
+        tokens = sample_tokens(
+            pipeline.model.model, ids, mask, horizon, _NUM_SAMPLES, _SAMPLING_SEED
+        )
     paths = pipeline.tokenizer.output_transform(tokens, scale)  # [batch, sample, horizon]
     quantiles = torch.quantile(paths, torch.tensor(LEVELS), dim=1).permute(1, 2, 0)
     return quantiles + level[:, :, None]
@@ -120,7 +114,7 @@ CHRONOS_T5_NANO = NanoModel(
     window_loss=window_loss,
     save=save_pretrained,
     predict_quantiles=predict_quantiles,
-    packages=("numpy", "torch", "transformers", "safetensors", "chronos-forecasting"),
+    packages=CHRONOS_PACKAGES,
     architecture=(
         "A genuine Chronos T5 (`T5ForConditionalGeneration` of the package transformers with the "
         "tokenizer of chronos-forecasting, arXiv 2403.07815) of nano size: d_model 64, d_ff 256, 4 "
@@ -136,7 +130,7 @@ CHRONOS_T5_NANO = NanoModel(
     limits=(
         "The scale is the context's mean absolute value, so that the bins of a series far from "
         "zero are coarse (0.03 of that value): subtract a typical value first. For the figures "
-        f"above it was each context's median, with {NUM_SAMPLES} sampled paths a window.",
+        f"above it was each context's median, with {_NUM_SAMPLES} sampled paths a window.",
         "Values beyond 15 times that scale are cut off there.",
     ),
 )

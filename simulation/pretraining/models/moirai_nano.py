@@ -1,4 +1,4 @@
-"""`moirai-nano`: MOIRAI's own network at a seventeenth of the published small size."""
+"""`moirai-nano`: MOIRAI's network at a seventeenth of the published small size."""
 
 from __future__ import annotations
 
@@ -8,25 +8,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from common.backbones.moirai.mixture import log_density
 from common.backbones.moirai.packing import carry_forward, pack
-from common.backbones.moirai.quantiles import log_density
-from simulation.pretraining.model_spec import NanoModel
-from simulation.pretraining.recipe import PretrainingRecipe
+from common.evaluation.evaluate import LEVELS
+from simulation.pretraining.model_spec import TARGET_BOUND, NanoModel
+from simulation.pretraining.recipe import GENERIC_MIX, PretrainingRecipe
 from simulation.pretraining.train import WindowBatch
 
-QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_NUM_SAMPLES = 200
+"""Samples per window for the card's figures; the package forecasts by sampling."""
 
-TARGET_BOUND = 20.0
-"""Largest target in units of the context's deviation.
-
-A nearly constant context divides by almost nothing; unbounded, one such window would make up the
-whole mean of the log.
-"""
-
-NUM_SAMPLES = 200
-"""Draws a window for the card's figures; the package forecasts by samples."""
-
-SAMPLING_SEED = 0
+_SAMPLING_SEED = 0
 
 RECIPE = PretrainingRecipe(
     name="moirai-nano",
@@ -39,23 +31,15 @@ RECIPE = PretrainingRecipe(
         "dropout_p": 0.0,
         "scaling": True,
     },
-    family_mix={
-        "kernel_synth": 0.35,
-        "season_and_trend": 0.15,
-        "level_shifts": 0.10,
-        "arma": 0.15,
-        "damped_oscillation": 0.08,
-        "garch": 0.05,
-        "random_walk": 0.12,
-    },
+    family_mix=GENERIC_MIX,
     steps=2600,
     learning_rate=2e-3,
 )
 
 
 def build(recipe: PretrainingRecipe) -> nn.Module:
-    """Make the network with fresh weights from torch's global generator."""
-    # uni2ts takes ten seconds to import; only those who build or load a model wait for it.
+    """Return the network with random weights from torch's global generator."""
+    # Imported here, since uni2ts takes ten seconds to import.
     from uni2ts.distribution import (
         LogNormalOutput,
         MixtureOutput,
@@ -77,7 +61,7 @@ def build(recipe: PretrainingRecipe) -> nn.Module:
 
 
 def window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
-    """Negative log-likelihood in units of the context's deviation, over observed targets, [B]."""
+    """Return the negative log-likelihood in units of the context's deviation, ``[batch]``."""
     moirai: Any = model  # its parts are attributes that nn.Module's own type does not know
     patch = max(moirai.patch_sizes)
     packed = pack(batch.context, batch.target, patch, patch)
@@ -104,7 +88,7 @@ def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
         prediction_length=horizon,
         context_length=context.shape[1],
         patch_size=max(RECIPE.architecture["patch_sizes"]),
-        num_samples=NUM_SAMPLES,
+        num_samples=_NUM_SAMPLES,
         target_dim=1,
         feat_dynamic_real_dim=0,
         past_feat_dynamic_real_dim=0,
@@ -113,13 +97,13 @@ def predict_quantiles(folder: Path, context: Tensor, horizon: int) -> Tensor:
     before = observed.cumsum(dim=1) == 0
     blocks = []
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SAMPLING_SEED)
+        torch.manual_seed(_SAMPLING_SEED)
         for rows, seen, pad in zip(
             *(torch.split(tensor, 256) for tensor in (carry_forward(context), observed, before)),
             strict=True,
         ):
             samples = forecast(rows[:, :, None], seen[:, :, None], pad)  # [rows, sample, horizon]
-            blocks.append(torch.quantile(samples, torch.tensor(QUANTILES), dim=1).movedim(0, -1))
+            blocks.append(torch.quantile(samples, torch.tensor(LEVELS), dim=1).movedim(0, -1))
     return torch.cat(blocks)
 
 

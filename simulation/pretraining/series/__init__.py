@@ -1,4 +1,4 @@
-"""Generic synthetic time series to pretrain on; no patient's data.
+"""Generic synthetic time series for pretraining; no clinical data.
 
-Begin with `series`; `kernel_synth` draws Gaussian processes, `corruption` measures them badly.
+Begin with `series`. `kernel_synth` draws Gaussian processes, `corruption` adds measurement effects.
 """

@@ -1,7 +1,7 @@
-"""What happens to a series between the process and the record: generic measurement effects.
+"""Generic measurement effects on synthetic series: noise, rounding, bounds, missing values.
 
-Each effect is drawn anew for every row of a batch, so that a series used twice looks different.
-Rates and strengths are round numbers, not estimates from any record.
+Each effect is drawn for every row of a batch, so that a series used twice differs. Rates and
+strengths are round numbers, not estimates from any record.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Corruption:
-    """The share of series that each effect touches.
+    """Share of series with each effect.
 
     Attributes:
-        flip: turned upside down.
-        skew: bent by an exponential, so that one tail is longer.
-        noise: measured with white noise.
-        bounds: cut off at a ceiling, a floor or both.
-        rounding: recorded on a coarse grid.
-        shift: moved and rescaled, away from mean 0 and deviation 1.
+        flip: sign reversed.
+        skew: transformed by an exponential, so that one tail is longer.
+        noise: with white noise.
+        bounds: clipped at an upper bound, a lower bound or both.
+        rounding: rounded to a coarse grid.
+        shift: shifted and rescaled from mean 0 and deviation 1.
         missing: with missing values, in one of three patterns.
-        late_start: begun only after the context's first step.
+        late_start: starting after the first step of the context.
     """
 
     flip: float = 0.5
@@ -55,13 +55,13 @@ class Corruption:
         """Set values to NaN: in the whole window, and before a late start of the context.
 
         Args:
-            rng: the source of randomness.
+            rng: source of all randomness.
             series: windows ``[batch, context + horizon]``.
             context: steps of the context.
 
         Returns:
             ``[batch, context + horizon]``; a row that would keep fewer than four values of its
-            context, or none of its target, keeps all of them.
+            context, or none of its target, is left unchanged.
         """
         count, length = series.shape
         pattern = rng.integers(0, 3, (count, 1))

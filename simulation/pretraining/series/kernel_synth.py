@@ -1,12 +1,13 @@
 """Gaussian processes with randomly composed kernels: the KernelSynth family.
 
 Source: Ansari et al., "Chronos: Learning the Language of Time Series", arXiv 2403.07815,
-algorithm 2 (KernelSynth). Two changes: length scales are drawn instead of listed, and one Cholesky
-factor serves several series, since factorising costs a thousand times more than drawing.
+algorithm 2 (KernelSynth). Two differences: length scales are drawn instead of listed, and one
+Cholesky factor is used for several series, since factorising costs a thousand times more than
+drawing.
 
-The linear algebra is torch's, on one thread: numpy's takes its thread count from the environment
-before Python starts, and the last bits of a factor, and so of the weights trained on it, change
-with that count.
+The linear algebra is torch's on one thread. numpy reads its number of threads from the environment
+when Python starts, and the last bits of a factor, and so of the weights trained on it, depend on
+that number.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ Array = npt.NDArray[np.float64]
 Kernel = Callable[[np.random.Generator, Array], Array]
 
 MAX_KERNELS = 5
-"""The most kernels composed into one, as in the source."""
+"""Largest number of kernels in a composition, as in the source."""
 
 DRAWS_PER_KERNEL = 32
 """Series drawn from one composed kernel."""
 
 PERIODS = (4, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 30, 36, 48, 52, 60, 84, 96, 120, 168)
-"""Periods in steps; the calendar's own (hours, days, weeks, months) and some that are nobody's."""
+"""Periods in steps; those of the calendar (hours, days, weeks, months) and some others."""
 
 _JITTER = 1e-6
 
@@ -74,7 +75,7 @@ def _draw_kernel(rng: np.random.Generator, time: Array) -> Array:
 
 
 def _unit(kernel: Array) -> Array:
-    # A linear kernel squared would otherwise drown whatever is added to it.
+    # Otherwise a squared linear kernel would dominate the sum.
     return np.asarray(kernel / np.mean(np.diag(kernel)))
 
 

@@ -1,8 +1,8 @@
 """Synthetic series of generic families, drawn from a seed.
 
-No family, rate or level is modelled on vital signs or on any clinical record: the published
-foundation models have no such prior, and the backbones made here stand in for them. The families
-are the textbook processes of time-series analysis; mixing follows TSMixup (Ansari et al., "Chronos:
+No family, rate or level is modelled on vital signs or on any clinical record, since the published
+foundation models have no such prior either. The families are the textbook processes of time-series
+analysis; mixing follows TSMixup (Ansari et al., "Chronos:
 Learning the Language of Time Series", arXiv 2403.07815, algorithm 1).
 """
 
@@ -19,15 +19,15 @@ from simulation.pretraining.series.kernel_synth import kernel_synth
 Array = npt.NDArray[np.float64]
 SeriesFamily = Callable[[np.random.Generator, int, int], Array]
 
-FAMILIES: dict[str, SeriesFamily] = {"kernel_synth": kernel_synth}
-"""Every family by name: ``(rng, count, length) -> [count, length]``, in any unit."""
+SERIES_FAMILIES: dict[str, SeriesFamily] = {"kernel_synth": kernel_synth}
+"""Families by name: ``(rng, count, length) -> [count, length]``, in any unit."""
 
 _BURN_IN = 64
 _MIXUP_CONCENTRATION = 1.5
 
 
 def _family(function: SeriesFamily) -> SeriesFamily:
-    FAMILIES[function.__name__] = function
+    SERIES_FAMILIES[function.__name__] = function
     return function
 
 
@@ -37,10 +37,10 @@ def draw_series(
     """Draw standardised series of several families, in random order.
 
     Args:
-        rng: the only source of randomness.
-        count: how many series.
+        rng: source of all randomness.
+        count: number of series.
         length: steps of each.
-        mix: the share of each family; the shares need not add up to one.
+        mix: share of each family; the shares need not sum to one.
 
     Returns:
         ``[count, length]``, each series with mean 0 and standard deviation 1.
@@ -48,15 +48,16 @@ def draw_series(
     Raises:
         UsageError: a family is unknown or no share is positive.
     """
-    unknown = sorted(set(mix) - set(FAMILIES))
+    unknown = sorted(set(mix) - set(SERIES_FAMILIES))
     if unknown or not sum(mix.values()) > 0:
         raise UsageError(
-            f"family mix: got {dict(mix)}; give at least one positive share of {sorted(FAMILIES)}"
+            f"family mix: got {dict(mix)}; give at least one positive share of "
+            f"{sorted(SERIES_FAMILIES)}"
         )
     edges = np.cumsum([0.0, *mix.values()]) / sum(mix.values())
     bounds = np.rint(edges * count).astype(int)
     rows = [
-        FAMILIES[name](rng, int(stop - start), length)
+        SERIES_FAMILIES[name](rng, int(stop - start), length)
         for name, start, stop in zip(mix, bounds[:-1], bounds[1:], strict=True)
     ]
     series = standardise(np.concatenate(rows))
@@ -69,10 +70,10 @@ def mix_series(
     """Add to some rows one or two series of the pool with Dirichlet(1.5) weights (TSMixup).
 
     Args:
-        rng: the source of randomness.
+        rng: source of all randomness.
         rows: standardised series ``[batch, length]``.
-        pool: standardised series ``[n, length]`` to add.
-        probability: the share of rows that are mixed.
+        pool: standardised series ``[n, length]`` to draw from.
+        probability: share of rows that are mixed.
 
     Returns:
         ``[batch, length]``.

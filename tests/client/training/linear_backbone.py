@@ -20,6 +20,7 @@ class LinearBackbone:
     """Forecasts the target as a linear function of the context, with a squared loss."""
 
     family = "linear"
+    attention = feed_forward = r"0"
 
     def build(self, weights: Path) -> torch.nn.Module:
         raise NotImplementedError("its model is made by the test")
@@ -40,9 +41,6 @@ class LinearBackbone:
 
     def facts(self, model: torch.nn.Module) -> dict[str, str]:
         raise NotImplementedError("its model is made by the test")
-
-    def lora_targets(self, scope: str) -> str:
-        return r"0"
 
 
 def linear_model(rank: int = 2) -> PeftModel:

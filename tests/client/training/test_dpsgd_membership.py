@@ -21,7 +21,7 @@ from client.training.random_source import Randomness
 from common.backbones.lora import adapted_backbone, lora_parameters
 from common.config.run_config import PrivacyConfig, RunConfig, TrainConfig
 from common.data.windows import Windows
-from simulation.attacks.membership import SETTINGS
+from simulation.attacks.membership import ATTACK_SETTINGS
 from simulation.attacks.worlds import make_worlds, scratch_folder
 from tests.client.training.linear_backbone import LinearBackbone, linear_model, linear_windows
 
@@ -133,7 +133,7 @@ def test_the_same_holds_from_the_table_to_the_encoded_adapter(tiny_bolt: Path) -
     """The whole path with sampling, over a table and the same table without one patient."""
     runs, patients = 160, 3
     settings = {
-        **SETTINGS,
+        **ATTACK_SETTINGS,
         "backbone": str(tiny_bolt),
         "train.steps": STEPS,
         "privacy.noise-multiplier": SIGMA,
@@ -145,12 +145,12 @@ def test_the_same_holds_from_the_table_to_the_encoded_adapter(tiny_bolt: Path) -
     everyone = replace(config, privacy=replace(config.privacy, sample_rate=1.0))
     with scratch_folder() as folder:
         whole, less = make_worlds(folder / "all", everyone, patients, patients, 0)
-        direction = whole.answer(0, noise=False) - less.answer(0, noise=False)
+        direction = whole.reply(0, noise=False) - less.reply(0, noise=False)
         worlds = make_worlds(folder / "some", config, patients, patients, 0)
 
         def gained(noise: bool) -> float:
             scores = [
-                np.array([world.answer(run, noise=noise) @ direction for run in range(runs)])
+                np.array([world.reply(run, noise=noise) @ direction for run in range(runs)])
                 for world in worlds
             ]
             return advantage(scores[1], scores[0])

@@ -8,6 +8,7 @@ import torch
 from common.backbones.lag_llama.lag_llama import write_weights
 from common.backbones.lag_llama.network import LagLlamaNetwork
 from tests.backbone_samples import LAG_LLAMA_SIZES
+from tests.common.backbones.torch_pickle.checkpoints import content, write
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +19,9 @@ def tiny_lag_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         write_weights(folder, LAG_LLAMA_SIZES, LagLlamaNetwork(LAG_LLAMA_SIZES).state_dict())
     return folder
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """A Lightning checkpoint in the layout of the published Lag-Llama."""
+    return write(tmp_path / "lag-llama.ckpt", content())

@@ -54,7 +54,7 @@ def test_offline_is_one_clear_line() -> None:
 
 
 def test_a_pickle_is_not_loaded_but_converted_by_hand() -> None:
-    with pytest.raises(BackboneError, match=r"pickle lag-llama\.ckpt only.*client convert"):
+    with pytest.raises(BackboneError, match=r"only as the pickle lag-llama\.ckpt.*client convert"):
         load_backbone("time-series-foundation-models/Lag-Llama")
 
 

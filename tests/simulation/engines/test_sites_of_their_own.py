@@ -143,5 +143,7 @@ def test_a_round_asks_a_share_of_the_sites(config: RunConfig) -> None:
 def test_sites_that_do_not_exist_have_no_settings(config: RunConfig) -> None:
     with pytest.raises(UsageError, match="unknown site 'micuu'; did you mean 'micu'"):
         federate(config, own={"micuu": {"lora-rank": 1}})
-    with pytest.raises(UsageError, match="the Ray engine cannot give sites"):
+    with pytest.raises(
+        UsageError, match="the Ray engine does not support settings of single sites"
+    ):
         federate(replace(config), "ray", own={"micu": {"lora-rank": 1}})

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from simulation.experiments.output.csv import RESULTS_FILE
-from tests.simulation.experiments.conftest import QUICK
+from tests.simulation.conftest import QUICK
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from simulation.pretraining.models.chronos_bolt_nano import RECIPE
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.train import LogRow, WindowBatch, deterministic, evaluate, train
+from simulation.pretraining.train import LogRow, WindowBatch, deterministic, mean_loss, train_model
 
 TINY = dataclasses.replace(
     RECIPE,
@@ -40,7 +40,7 @@ def _window_loss(model: nn.Module, batch: WindowBatch) -> Tensor:
 
 
 def _run(recipe: PretrainingRecipe) -> tuple[nn.Module, list[LogRow]]:
-    return train(recipe, _build, _window_loss)
+    return train_model(recipe, _build, _window_loss)
 
 
 def test_any_model_can_be_trained_and_its_loss_falls() -> None:
@@ -68,26 +68,26 @@ def test_same_seed_gives_the_same_weights_and_another_does_not() -> None:
     assert not any(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_progress_is_told_of_every_step() -> None:
-    told: list[tuple[int, int, float]] = []
+def test_on_step_is_called_for_every_step() -> None:
+    calls: list[tuple[int, int, float]] = []
 
-    train(
+    train_model(
         dataclasses.replace(TINY, steps=5),
         _build,
         _window_loss,
-        lambda step, steps, loss: told.append((step, steps, loss)),
+        lambda step, steps, loss: calls.append((step, steps, loss)),
     )
 
-    assert [entry[:2] for entry in told] == [(step, 5) for step in range(1, 6)]
-    assert all(0 < loss < 5 for _, _, loss in told)
+    assert [entry[:2] for entry in calls] == [(step, 5) for step in range(1, 6)]
+    assert all(0 < loss < 5 for _, _, loss in calls)
 
 
-def test_evaluate_weighs_windows_alike_and_leaves_the_model_training() -> None:
+def test_mean_loss_weighs_windows_alike_and_leaves_the_model_training() -> None:
     model = nn.Linear(1, 1)
     short = WindowBatch(torch.zeros(1, 4), torch.zeros(1, 2))
     long = WindowBatch(torch.zeros(3, 4), torch.ones(3, 2))
 
-    mean = evaluate(model, [short, long], lambda _, batch: batch.target.mean(dim=1))
+    mean = mean_loss(model, [short, long], lambda _, batch: batch.target.mean(dim=1))
 
     assert mean == pytest.approx(0.75)
     assert model.training

@@ -13,7 +13,6 @@ from common.hashing import file_sha256
 from simulation.pretraining import NANO_MODELS, default_folder
 from simulation.pretraining.export import render_card
 from simulation.pretraining.recipe import PretrainingRecipe
-from simulation.pretraining.train import evaluate, held_out_batches
 
 EVERY = sorted(NANO_MODELS)
 
@@ -87,16 +86,3 @@ def test_chronos_bolt_nano_loads_and_forecasts() -> None:
     quantiles, median = pipeline.predict_quantiles(torch.arange(48.0)[None], 24)
     assert quantiles.shape == (1, 24, 9)
     assert float(median[0, -1]) > 47.0  # a rise is not forecast to fall below its last value
-
-
-def test_chronos_bolt_nano_has_the_recorded_loss_on_held_out_series() -> None:
-    from chronos import ChronosBoltPipeline
-
-    nano, folder = NANO_MODELS["chronos-bolt-nano"], default_folder("chronos-bolt-nano")
-    model = ChronosBoltPipeline.from_pretrained(folder).model
-    recorded = json.loads((folder / "recipe.json").read_text())["held_out_synthetic_loss"]
-
-    # Another processor's rounding may turn single values of a rounded series.
-    loss = evaluate(model, held_out_batches(nano.recipe), nano.window_loss)
-
-    assert loss == pytest.approx(recorded, rel=0.01)

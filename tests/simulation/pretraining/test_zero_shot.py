@@ -12,9 +12,9 @@ from simulation.pretraining.zero_shot import (
     CHALLENGE_VITALS,
     EvaluationWindows,
     challenge_windows,
-    compare,
-    ewma,
-    last_value,
+    ewma_quantiles,
+    last_value_quantiles,
+    relative_scores,
     report,
 )
 
@@ -61,7 +61,7 @@ def test_a_missing_or_empty_source_is_named(tmp_path: Path) -> None:
 def test_last_value_skips_missing_values_and_widens() -> None:
     context = np.array([[1.0, 2.0, 4.0, np.nan]])
 
-    quantiles = last_value(context, 3)
+    quantiles = last_value_quantiles(context, 3)
 
     np.testing.assert_allclose(quantiles[0, :, 4], 4.0)
     width = quantiles[0, :, 8] - quantiles[0, :, 0]
@@ -70,7 +70,7 @@ def test_last_value_skips_missing_values_and_widens() -> None:
 
 
 def test_ewma_is_the_weighted_mean() -> None:
-    quantiles = ewma(np.array([[10.0, 20.0, np.nan, 20.0]]), 2)
+    quantiles = ewma_quantiles(np.array([[10.0, 20.0, np.nan, 20.0]]), 2)
 
     np.testing.assert_allclose(quantiles[0, :, 4], 20.0 - 10.0 * 0.65**2)
 
@@ -81,9 +81,12 @@ def test_compare_gives_one_for_the_last_value_itself() -> None:
     target = (context[:, -1:] + rng.standard_normal((40, 6))).astype(np.float32)
     windows = EvaluationWindows(context, target, np.arange(40) % 2, stays=4)
 
-    naive, truth = last_value(context.astype(np.float64), 6), target[:, :, None].astype(np.float64)
-    compared = compare(windows, naive)
-    halved = compare(windows, truth + (naive - truth) / 2)
+    naive, truth = (
+        last_value_quantiles(context.astype(np.float64), 6),
+        target[:, :, None].astype(np.float64),
+    )
+    compared = relative_scores(windows, naive)
+    halved = relative_scores(windows, truth + (naive - truth) / 2)
 
     assert compared["relative"]["zero_shot"]["geometric mean"] == {"mae": 1.0, "pinball": 1.0}
     assert halved["relative"]["zero_shot"]["HR"] == {"mae": 0.5, "pinball": 0.5}

@@ -10,12 +10,13 @@ import torch
 from chronos import ChronosBoltPipeline
 
 from common.backbones.base import ModelForecaster, weights_digest
-from common.backbones.chronos.chronos_bolt import LEVELS, ChronosBolt
+from common.backbones.chronos.chronos_bolt import ChronosBolt
 from common.backbones.loading import load_backbone
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
 from common.data.site_table import VITALS
 from common.errors import BackboneError
+from common.evaluation.evaluate import LEVELS
 from tests.backbone_samples import damaged_copy, windows
 
 BOLT = ChronosBolt()

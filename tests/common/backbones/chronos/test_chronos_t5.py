@@ -16,7 +16,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from common.backbones.base import ModelForecaster
 from common.backbones.chronos import token_sampling
-from common.backbones.chronos.chronos_t5 import SAMPLES, SEED, ChronosT5
+from common.backbones.chronos.chronos_t5 import SAMPLED_PATHS, SEED, ChronosT5
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
 from common.data.site_table import VITALS
@@ -116,6 +116,9 @@ def gradients_per_window(model: torch.nn.Module) -> Iterator[dict[str, torch.Ten
 
 
 def test_gradients_per_window_equal_one_window_at_a_time(adapted: PeftModel) -> None:
+    # In float64: T5's unscaled attention amplifies float32 rounding to 1e-3 of a gradient. What is
+    # left is the rounding of the logits, which the loss takes in float32.
+    adapted = adapted.double()
     context, target, vital = windows(5)
     parameters = lora_parameters(adapted)
     with gradients_per_window(adapted) as found:
@@ -128,7 +131,7 @@ def test_gradients_per_window_equal_one_window_at_a_time(adapted: PeftModel) -> 
             T5.window_loss(adapted, batch)[0], [parameter for _, parameter in parameters]
         )
         for (name, _), expected in zip(parameters, alone, strict=True):
-            torch.testing.assert_close(found[name][row], expected, rtol=1e-3, atol=1e-6)
+            torch.testing.assert_close(found[name][row], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_loss_is_the_networks_own_for_one_window(model: torch.nn.Module, tiny_t5: Path) -> None:
@@ -182,7 +185,7 @@ def test_forecasts_equal_the_packages_own(tiny_t5: Path, adapter: bool) -> None:
     for row in torch.from_numpy(((context - offset) / floor).astype(np.float32)):
         torch.manual_seed(SEED)
         quantiles, _ = pipeline(tiny_t5, model).predict_quantiles(
-            row[None], 6, list(LEVELS), num_samples=SAMPLES, top_k=0
+            row[None], 6, list(LEVELS), num_samples=SAMPLED_PATHS, top_k=0
         )
         theirs.append(quantiles[0].numpy())
     ours = ModelForecaster(T5, model).forecast(context, vital, 6)

@@ -196,14 +196,14 @@ def _limit() -> None:
 
 
 def _main(folder: Path, names: list[str]) -> None:
-    from common.backbones.lag_llama.convert import convert
+    from common.backbones.lag_llama.convert import convert_lag_llama
     from common.errors import BackboneError
 
     made = {name: write(folder / f"{name}.ckpt", BOMBS[name]()) for name in names}
     _limit()
     for name, path in made.items():
         try:
-            convert(path, folder / "out")
+            convert_lag_llama(path, folder / "out")
         except BackboneError as error:
             print(name, len(str(error)), str(error)[-160:], flush=True)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from common.backbones.lag_llama.convert import convert
+from common.backbones.lag_llama.convert import convert_lag_llama
 from common.backbones.lag_llama.network import LagLlamaNetwork
 from common.backbones.lag_llama.sizes import PUBLISHED_LAGS, LagLlamaSizes
 from common.errors import BackboneError
@@ -63,7 +63,7 @@ def write(path: Path, values: object) -> Path:
 
 def refused(path: Path, out: Path) -> str:
     with pytest.raises(BackboneError) as error:
-        convert(path, out)
+        convert_lag_llama(path, out)
     assert not out.exists()
     assert [entry.name for entry in out.parent.iterdir() if entry.name.endswith(".partial")] == []
     message = str(error.value)

@@ -90,12 +90,12 @@ def test_a_damaged_checkpoint_ends_in_our_own_error_or_in_a_value(data: st.DataO
 
 def test_what_is_not_needed_is_passed_over() -> None:
     value = {"kept": 1, 2: "number", (3,): "tuple", None: "none", "set": {4}, "long": 1 << 200}
-    read, strangers = read_pickle(pickle.dumps(value, protocol=4))
+    read, unknown_names = read_pickle(pickle.dumps(value, protocol=4))
     assert isinstance(read, dict)
     assert read.keys() == {"kept", "set", "long"}
     assert isinstance(read["set"], Inert)
     assert isinstance(read["long"], Inert)
-    assert strangers == ()
+    assert unknown_names == ()
 
 
 def test_one_value_that_stands_in_many_places_is_kept_once() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simulation.experiments.analysis.gain_share import headline_of, share_kept
-from simulation.experiments.studies.comparison import show
+from simulation.experiments.analysis.gain_share import measure_gain_share, share_kept
+from simulation.experiments.studies.comparison import summarise_comparison
 from tests.experiment_samples import analysis, two_sites
 
 
 def test_the_share_is_the_federated_gain_over_the_pooled_one() -> None:
     # Gains 8 % and 10 %: eight tenths are kept.
-    headline = headline_of(two_sites(federated=9.2, local=9.5, centralised=9.0))
+    headline = measure_gain_share(two_sites(federated=9.2, local=9.5, centralised=9.0))
     assert headline.share is not None
     assert headline.share.estimate == pytest.approx(0.8)
     assert headline.share.low == pytest.approx(0.8)
@@ -26,7 +26,7 @@ def test_gains_are_computed_within_a_seed_and_then_averaged() -> None:
         federated={"a": [[9.0, 27.0], [8.0, 24.0]]},  # gains 10 % and 20 %
         centralised={"a": [[8.0, 24.0], [6.0, 18.0]]},  # gains 20 % and 40 %
     )
-    headline = headline_of(found)
+    headline = measure_gain_share(found)
     assert headline.share is not None
     assert headline.share.estimate == pytest.approx(0.15 / 0.30)
     assert headline.share_by_seed == pytest.approx([0.10 / 0.20, 0.20 / 0.40])
@@ -34,7 +34,7 @@ def test_gains_are_computed_within_a_seed_and_then_averaged() -> None:
 
 
 def test_the_worst_site_is_the_one_that_gains_least() -> None:
-    headline = headline_of(two_sites(federated=9.0, local=9.5, centralised=9.0, at_b=1.05))
+    headline = measure_gain_share(two_sites(federated=9.0, local=9.5, centralised=9.0, at_b=1.05))
     assert headline.worst_site == "b"
     assert headline.worst_gain.estimate == pytest.approx(1 - 0.945)
 
@@ -54,4 +54,4 @@ def test_the_sentence_says_when_nothing_can_be_said() -> None:
         federated={"a": [[9.0, 11.0]]},
         centralised={"a": [[8.0, 12.5]]},
     )
-    assert "not clearly above zero" in show(found).headline
+    assert "not clearly above zero" in summarise_comparison(found).headline

@@ -77,6 +77,6 @@ def test_a_windows_loss_and_forecast_are_its_own(quick: RunConfig, name: str) ->
 def test_a_network_learns_from_the_pooled_windows(quick: RunConfig, name: str) -> None:
     config = replace(quick, rounds=3, train=replace(quick.train, steps=8))
     cell = Cell("x", name, config, options={"learning-rate": 1e-3})
-    outcome = METHODS[name].run(cell, Path(), lambda _: None)
-    assert outcome.facts["validation"] < 1.0
-    assert set(outcome.scores) == {"ccu", "micu", "sicu"}
+    result = METHODS[name].run(cell, Path(), lambda _: None)
+    assert result.facts["validation"] < 1.0
+    assert set(result.scores) == {"ccu", "micu", "sicu"}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +8,27 @@ import pytest
 
 from common.config.run_config import RunConfig
 from common.evaluation.evaluate import LEVELS
-from simulation.experiments.cell_cache import Cell, Outcome
+from simulation.experiments.cell_cache import Cell, RunCell
 from simulation.experiments.models.statistical import (
     autoregressive,
     exponential_smoothing,
+    from_first_observed,
     statistical_forecaster,
+    without_gaps,
 )
 
-Run = Callable[[Cell, Path, Callable[[str], None]], Outcome]
+NAN = np.nan
+
+
+def test_gaps_are_filled_by_straight_lines_and_the_ends_by_the_nearest_value() -> None:
+    context = np.array([NAN, 10.0, NAN, NAN, 16.0, NAN], np.float32)
+    np.testing.assert_allclose(without_gaps(context), [10, 10, 12, 14, 16, 16])
+    np.testing.assert_allclose(from_first_observed(context), [10, 12, 14, 16, 16])
+
+
+def test_a_context_without_gaps_is_unchanged() -> None:
+    context = np.array([3.0, 1.0, 2.0], np.float32)
+    np.testing.assert_array_equal(without_gaps(context), context)
 
 
 @pytest.mark.slow
@@ -39,10 +51,10 @@ def test_a_constant_context_is_forecast_as_it_is() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [autoregressive, exponential_smoothing])
-def test_every_site_is_scored(quick: RunConfig, run: Run) -> None:
+def test_every_site_is_scored(quick: RunConfig, run: RunCell) -> None:
     cell = Cell("x", "ar", replace(quick, windows=replace(quick.windows, vitals="heart_rate")))
-    outcome = run(cell, Path(), lambda _: None)
-    assert set(outcome.scores) == {"ccu", "micu", "sicu"}
-    assert np.isfinite(outcome.scores["micu"].metric("wql", "heart_rate"))
-    windows = sum(int(one.windows.sum()) for one in outcome.scores.values())
-    assert outcome.facts["fits_failed"] < 0.1 * windows
+    result = run(cell, Path(), lambda _: None)
+    assert set(result.scores) == {"ccu", "micu", "sicu"}
+    assert np.isfinite(result.scores["micu"].metric("wql", "heart_rate"))
+    windows = sum(int(one.windows.sum()) for one in result.scores.values())
+    assert result.facts["fits_failed"] < 0.1 * windows

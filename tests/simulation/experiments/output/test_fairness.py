@@ -8,13 +8,11 @@ import pytest
 from common.reporting.phrasing import MINUS
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.subgroups import Groups
-from simulation.experiments.models.registry import METHODS
+from simulation.experiments.models.registry import LOCAL, ZERO_SHOT
 from simulation.experiments.output.fairness import fairness_section, harmed, uncertain
-from simulation.experiments.studies.comparison import show
+from simulation.experiments.studies.comparison import summarise_comparison
 from tests.experiment_samples import analysis, two_sites
 
-LOCAL = METHODS["local"].label
-ZERO_SHOT = METHODS["zero-shot"].label
 NAME = "patients aged 80+"
 
 
@@ -34,7 +32,7 @@ def test_a_site_that_is_better_off_alone_is_named_in_a_warning() -> None:
     found = two_sites(federated=9.0, local=9.2, centralised=9.0, at_b=1.05)  # 9.45 at b
     assert harmed(found, found.sites, LOCAL) == ["b"]
     assert harmed(found, found.sites, ZERO_SHOT) == []
-    (warning,) = show(found).warnings
+    (warning,) = summarise_comparison(found).warnings
     assert "At b the global adapter is worse than the one that the site trains alone" in warning
 
 
@@ -47,7 +45,7 @@ def test_a_site_whose_interval_includes_zero_is_not_called_worse() -> None:
     )
     assert harmed(found, found.sites, LOCAL) == []
     assert uncertain(found, found.sites, LOCAL) == ["a"]
-    (warning,) = show(found).warnings
+    (warning,) = summarise_comparison(found).warnings
     assert "with an interval that includes zero" in warning
 
 
@@ -56,7 +54,7 @@ def test_a_group_is_compared_on_its_own_patients() -> None:
     assert found.sites == ["a"]
     gain = found.difference("LoRA, federated", ZERO_SHOT, "wql", scope=NAME)
     assert gain.estimate == pytest.approx(-0.2)
-    assert show(found).warnings == []
+    assert summarise_comparison(found).warnings == []
     (part,) = fairness_section(found).parts
     groups = part.tables[1].rows
     assert [row.label for row in groups] == ["patients aged 80+ (2)"]
@@ -66,7 +64,10 @@ def test_a_group_is_compared_on_its_own_patients() -> None:
 
 def test_a_group_that_loses_is_named_in_a_warning() -> None:
     found = with_two_old_patients(11.0, 12.0)
-    assert [warning.replace("\N{NO-BREAK SPACE}", " ") for warning in show(found).warnings] == [
+    assert [
+        warning.replace("\N{NO-BREAK SPACE}", " ")
+        for warning in summarise_comparison(found).warnings
+    ] == [
         f"For {NAME} the global adapter is worse than {reference}."
         for reference in (LOCAL, ZERO_SHOT)
     ]

@@ -8,17 +8,17 @@ import pytest
 
 from common.console import run
 from simulation.cli import app
-from simulation.experiments.studies.cost import Cost, finding
+from simulation.experiments.studies.cost import Cost, cost_statement
 
 
-def test_the_finding_is_the_range_of_the_ratios() -> None:
+def test_the_statement_is_the_range_of_the_ratios() -> None:
     costs = [
         Cost("a", 8, 10, 0.5, 100.0, 20.0, "a machine"),
         Cost("a", 0, 90, 1.0, 180.0, 80.0, "a machine"),
         Cost("b", 8, 10, 1.2, 100.0, 30.0, "a machine"),
         Cost("b", 0, 90, 2.0, 180.0, 60.0, "a machine"),
     ]
-    said = finding(costs).replace("\u00a0", " ")
+    said = cost_statement(costs).replace("\u00a0", " ")
     assert "On a machine, a LoRA step takes 50 to 60 % of the time" in said
     assert "25 to 50 % of the memory" in said
 

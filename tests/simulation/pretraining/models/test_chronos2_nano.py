@@ -1,24 +1,19 @@
 from __future__ import annotations
 
-import dataclasses
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from common.backbones.loading import load_backbone
-from simulation.pretraining import NANO_MODELS, default_folder, pretrain
+from simulation.pretraining import default_folder
 from simulation.pretraining.models.chronos2_nano import (
-    CHRONOS2_NANO,
-    QUANTILES,
+    CHRONOS2_QUANTILES,
     RECIPE,
     build,
-    predict_quantiles,
     window_loss,
 )
-from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
+from simulation.pretraining.train import WindowBatch
 
 NAME = "chronos2-nano"
 
@@ -37,39 +32,6 @@ def batch(context_steps: int) -> WindowBatch:
     )
 
 
-def test_a_short_run_writes_a_folder_that_the_pipeline_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = dataclasses.replace(
-        RECIPE, batch_size=8, series_per_chunk=64, held_out_batches=1, steps=2
-    )
-    monkeypatch.setitem(NANO_MODELS, NAME, dataclasses.replace(CHRONOS2_NANO, recipe=recipe))
-
-    pretrain(NAME, tmp_path / NAME)
-
-    names = {"README.md", "config.json", "model.safetensors", "recipe.json", "training_log.csv"}
-    assert {path.name for path in (tmp_path / NAME).iterdir()} == names
-    context = torch.sin(torch.arange(48.0)).repeat(3, 1)
-    context[0, :20] = torch.nan
-    quantiles = predict_quantiles(tmp_path / NAME, context, 6)
-    assert quantiles.shape == (3, 6, 9)
-    assert quantiles.isfinite().all()
-    assert (quantiles.diff(dim=2) >= 0).all()
-
-
-def test_window_loss_of_a_row_does_not_depend_on_its_neighbours(model: Any) -> None:
-    context, target = batch(48)
-    context[1, :10] = torch.nan
-    target[2, 2:] = torch.nan
-
-    losses = window_loss(model, WindowBatch(context, target))
-
-    assert losses.shape == (4,)
-    for row in range(4):
-        alone = window_loss(model, WindowBatch(context[row : row + 1], target[row : row + 1]))
-        torch.testing.assert_close(alone[0], losses[row])
-
-
 @pytest.mark.parametrize("context_steps", [47, 48, 52])
 def test_window_loss_is_the_published_one_where_nothing_is_missing(
     model: Any, context_steps: int
@@ -82,7 +44,7 @@ def test_window_loss_is_the_published_one_where_nothing_is_missing(
     ).loss  # theirs sums over the levels
 
     losses = window_loss(model, WindowBatch(context, target))
-    torch.testing.assert_close(losses.mean(), published / len(QUANTILES))
+    torch.testing.assert_close(losses.mean(), published / len(CHRONOS2_QUANTILES))
 
 
 def test_training_meets_every_number_of_patches_ahead(model: Any) -> None:
@@ -99,12 +61,6 @@ def model_gradient(model: Any, context_steps: int) -> torch.Tensor:
     return slope.abs().amax(dim=0)
 
 
-def test_a_constant_context_does_not_make_the_loss_explode(model: Any) -> None:
-    constant = WindowBatch(torch.full((1, 48), 98.0), torch.full((1, 24), 97.0))
-
-    assert float(window_loss(model, constant).detach()) < 50
-
-
 def test_the_shipped_weights_load_and_forecast() -> None:
     from chronos import BaseChronosPipeline, Chronos2Pipeline
 
@@ -118,16 +74,3 @@ def test_the_shipped_weights_load_and_forecast() -> None:
     assert quantiles.shape == (1, 24, 9)
     assert float(median[0, -1]) > 47.0  # a rise is not forecast to fall below its last value
     assert load_backbone(NAME).backbone.family == "chronos-2"
-
-
-def test_the_shipped_weights_have_the_recorded_loss_on_held_out_series() -> None:
-    from chronos import Chronos2Pipeline
-
-    folder = default_folder(NAME)
-    recorded = json.loads((folder / "recipe.json").read_text())["held_out_synthetic_loss"]
-    trained = Chronos2Pipeline.from_pretrained(folder).model
-
-    # Another processor's rounding may turn single values of a rounded series.
-    loss = evaluate(trained, held_out_batches(RECIPE), window_loss)
-
-    assert loss == pytest.approx(recorded, rel=0.01)

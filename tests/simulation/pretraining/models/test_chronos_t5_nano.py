@@ -10,7 +10,6 @@ import torch
 from chronos import BaseChronosPipeline, ChronosPipeline
 from transformers import T5ForConditionalGeneration
 
-from common.backbones.loading import load_backbone
 from simulation.pretraining import default_folder
 from simulation.pretraining.models.chronos_t5_nano import (
     CHRONOS_T5_NANO,
@@ -18,7 +17,7 @@ from simulation.pretraining.models.chronos_t5_nano import (
     build,
     window_loss,
 )
-from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
+from simulation.pretraining.train import WindowBatch
 
 NAME = "chronos-t5-nano"
 
@@ -70,11 +69,3 @@ def test_the_shipped_weights_load_and_forecast() -> None:
     assert ((forecast[:, :, 4] - level).abs() < deviation).all()
     width = (forecast[:, :, 8] - forecast[:, :, 0]) / deviation
     assert ((width > 1.5) & (width < 4)).all()
-
-
-def test_the_shipped_weights_have_the_recorded_loss_on_held_out_series() -> None:
-    record = json.loads((default_folder(NAME) / "recipe.json").read_text())
-    model = load_backbone(NAME).model
-    # Another processor may round a value into another bin.
-    loss = evaluate(model, held_out_batches(RECIPE), window_loss)
-    assert loss == pytest.approx(record["held_out_synthetic_loss"], rel=0.01)

@@ -1,27 +1,24 @@
 from __future__ import annotations
 
-import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from common.backbones.base import plain_model, weights_digest
+from common.backbones.base import plain_model
 from common.backbones.lag_llama.network import static_features
 from common.backbones.lag_llama.sizes import PUBLISHED_LAGS
 from common.backbones.loading import load_backbone
-from simulation.pretraining import NANO_MODELS, default_folder, pretrain
+from simulation.pretraining import default_folder
 from simulation.pretraining.models import lag_llama_nano
 from simulation.pretraining.models.lag_llama_nano import (
-    LAG_LLAMA_NANO,
     RECIPE,
     build,
     predict_quantiles,
     window_loss,
 )
-from simulation.pretraining.train import WindowBatch, evaluate, held_out_batches
+from simulation.pretraining.train import WindowBatch
 
 NAME = "lag-llama-nano"
 
@@ -40,39 +37,6 @@ def noise(rows: int, steps: int = 60) -> torch.Tensor:
 def batch(rows: int = 4) -> WindowBatch:
     values = noise(rows)
     return WindowBatch(values[:, :48], values[:, 48:])
-
-
-def test_a_short_run_writes_a_folder_that_the_family_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = dataclasses.replace(
-        RECIPE, batch_size=8, series_per_chunk=64, held_out_batches=1, steps=2
-    )
-    monkeypatch.setitem(NANO_MODELS, NAME, dataclasses.replace(LAG_LLAMA_NANO, recipe=recipe))
-
-    pretrain(NAME, tmp_path / NAME)
-    pretrain(NAME, tmp_path / "again")
-
-    names = {"README.md", "config.json", "model.safetensors", "recipe.json", "training_log.csv"}
-    assert {path.name for path in (tmp_path / NAME).iterdir()} == names
-    loaded, again = (load_backbone(str(tmp_path / name)) for name in (NAME, "again"))
-    assert loaded.backbone.family == "lag-llama"
-    assert loaded.digest == again.digest
-    context = torch.sin(torch.arange(48.0)).repeat(3, 1)
-    context[0, :20] = torch.nan
-    quantiles = predict_quantiles(tmp_path / NAME, context, 6)
-    assert quantiles.shape == (3, 6, 9)
-    assert quantiles.isfinite().all()
-    assert (quantiles.diff(dim=2) >= 0).all()
-
-
-def test_a_windows_loss_does_not_depend_on_the_others_values(model: nn.Module) -> None:
-    windows = batch()
-    losses = window_loss(model, windows)
-    context, target = windows.context.clone(), windows.target.clone()
-    context[1:], target[1:] = torch.nan, torch.nan
-    assert losses.shape == (4,)
-    torch.testing.assert_close(window_loss(model, WindowBatch(context, target))[0], losses[0])
 
 
 def test_level_and_scale_are_drawn_anew_in_training_only(model: nn.Module) -> None:
@@ -114,14 +78,6 @@ def test_the_shipped_weights_are_those_of_the_recipe() -> None:
     sizes = plain_model(loaded.model).sizes
     assert sizes.to_json() == recorded["recipe"]["architecture"]
     assert set(sizes.lags_seq) < set(PUBLISHED_LAGS)
-    assert sum(parameter.numel() for parameter in loaded.model.parameters()) == 265_091
-    before = weights_digest(loaded.model)
-
-    # Another processor's rounding may turn single values of a rounded series.
-    loss = evaluate(loaded.model, held_out_batches(RECIPE), window_loss)
-
-    assert loss == pytest.approx(recorded["held_out_synthetic_loss"], rel=0.01)
-    assert weights_digest(loaded.model) == before
 
 
 def test_the_shipped_weights_forecast_alike_in_any_unit() -> None:

@@ -6,16 +6,21 @@ import torch
 
 from common.errors import UsageError
 from simulation.pretraining.series.kernel_synth import kernel_synth
-from simulation.pretraining.series.series import FAMILIES, draw_series, mix_series, standardise
+from simulation.pretraining.series.series import (
+    SERIES_FAMILIES,
+    draw_series,
+    mix_series,
+    standardise,
+)
 
-EVERY = dict.fromkeys(FAMILIES, 1.0)
+EVERY = dict.fromkeys(SERIES_FAMILIES, 1.0)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", sorted(SERIES_FAMILIES))
 def test_family_is_reproducible_finite_and_of_the_asked_shape(name: str) -> None:
-    first = FAMILIES[name](np.random.default_rng(3), 40, 96)
-    again = FAMILIES[name](np.random.default_rng(3), 40, 96)
-    other = FAMILIES[name](np.random.default_rng(4), 40, 96)
+    first = SERIES_FAMILIES[name](np.random.default_rng(3), 40, 96)
+    again = SERIES_FAMILIES[name](np.random.default_rng(3), 40, 96)
+    other = SERIES_FAMILIES[name](np.random.default_rng(4), 40, 96)
 
     assert first.shape == (40, 96)
     assert np.isfinite(first).all()
@@ -23,9 +28,9 @@ def test_family_is_reproducible_finite_and_of_the_asked_shape(name: str) -> None
     assert not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", sorted(SERIES_FAMILIES))
 def test_family_gives_no_series_for_a_count_of_zero(name: str) -> None:
-    assert FAMILIES[name](np.random.default_rng(0), 0, 64).shape == (0, 64)
+    assert SERIES_FAMILIES[name](np.random.default_rng(0), 0, 64).shape == (0, 64)
 
 
 def _increment_kurtosis(series: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
@@ -41,7 +46,9 @@ def _autocorrelation(series: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) 
 
 
 def test_families_are_distinct() -> None:
-    drawn = {name: FAMILIES[name](np.random.default_rng(1), 256, 256) for name in FAMILIES}
+    drawn = {
+        name: SERIES_FAMILIES[name](np.random.default_rng(1), 256, 256) for name in SERIES_FAMILIES
+    }
     correlation = {name: _autocorrelation(series) for name, series in drawn.items()}
     kurtosis = {name: _increment_kurtosis(series) for name, series in drawn.items()}
 
@@ -49,12 +56,12 @@ def test_families_are_distinct() -> None:
     assert correlation["arma"] < 0.6
     assert kurtosis["level_shifts"] > kurtosis["arma"]
     assert kurtosis["garch"] > kurtosis["season_and_trend"]
-    signatures = {(round(correlation[n], 3), round(kurtosis[n], 3)) for n in FAMILIES}
-    assert len(signatures) == len(FAMILIES)
+    signatures = {(round(correlation[n], 3), round(kurtosis[n], 3)) for n in SERIES_FAMILIES}
+    assert len(signatures) == len(SERIES_FAMILIES)
 
 
 def test_arma_is_stationary() -> None:
-    series = FAMILIES["arma"](np.random.default_rng(2), 2000, 256)
+    series = SERIES_FAMILIES["arma"](np.random.default_rng(2), 2000, 256)
 
     early, late = series[:, :64].std(), series[:, -64:].std()
 

@@ -11,9 +11,9 @@ from scipy.stats import binom, norm
 
 from simulation.attacks.bounds import (
     binomial_interval,
+    bound_epsilon,
     epsilon_interval,
     gaussian_epsilon,
-    measure,
 )
 
 
@@ -50,7 +50,8 @@ def test_a_true_gaussian_is_bounded_from_below_in_nineteen_cases_of_twenty() -> 
     true = gaussian_epsilon(1.5, 1e-5)
     random = np.random.default_rng(0)
     found = [
-        measure(random.normal(1.5, 1, 1000), random.normal(0, 1, 1000), 1e-5) for _ in range(200)
+        bound_epsilon(random.normal(1.5, 1, 1000), random.normal(0, 1, 1000), 1e-5)
+        for _ in range(200)
     ]
     for bounds in ([one.low for one in found], [one.gaussian for one in found]):
         assert np.mean([bound > true for bound in bounds]) <= 0.05
@@ -62,12 +63,14 @@ def test_the_side_and_the_direction_are_found() -> None:
     random = np.random.default_rng(0)
     near, far = random.normal(0, 1, 400), random.normal(9, 1, 400)
     for pair in ((near, far), (far, near)):
-        found = measure(*pair, 1e-5)
+        found = bound_epsilon(*pair, 1e-5)
         assert found.low > 3.5
         assert found.gaussian > 10.0
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
     random = np.random.default_rng(0)
-    found = [measure(random.normal(size=200), random.normal(size=200), 1e-5) for _ in range(50)]
+    found = [
+        bound_epsilon(random.normal(size=200), random.normal(size=200), 1e-5) for _ in range(50)
+    ]
     assert np.mean([one.low == 0.0 and one.gaussian == 0.0 for one in found]) >= 0.9

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from client.cli import app
 from common.backbones.base import weights_digest
-from common.backbones.lag_llama.convert import convert
+from common.backbones.lag_llama.convert import convert_lag_llama
 from common.backbones.lag_llama.lag_llama import LagLlama
 from common.backbones.loading import load_backbone
 from common.console import run
@@ -39,7 +39,7 @@ def test_a_lightning_checkpoint_is_converted_loads_and_is_equal(
     with pytest.raises(pickle.UnpicklingError):
         torch.load(checkpoint, weights_only=True)  # as the published one: torch refuses it
 
-    conversion = convert(checkpoint, tmp_path / "out")
+    conversion = convert_lag_llama(checkpoint, tmp_path / "out")
 
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "config.json",
@@ -56,7 +56,7 @@ def test_a_lightning_checkpoint_is_converted_loads_and_is_equal(
     assert weights_digest(model) == weights_digest(network())
     assert conversion.tensors == len(expected)
     assert conversion.parameters == sum(tensor.numel() for tensor in expected.values())
-    assert {name.rsplit(".", 1)[-1] for name in conversion.strangers} >= {"Loss", "device"}
+    assert {name.rsplit(".", 1)[-1] for name in conversion.unknown_names} >= {"Loss", "device"}
 
 
 def test_a_librarys_own_dict_still_gives_the_sizes(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_librarys_own_dict_still_gives_the_sizes(tmp_path: Path) -> None:
     hyper = values["hyper_parameters"]
     hyper["model_kwargs"] = Settings(hyper["model_kwargs"])
     values["hyper_parameters"] = Settings(hyper)
-    convert(write(tmp_path / "x.ckpt", values), tmp_path / "out")
+    convert_lag_llama(write(tmp_path / "x.ckpt", values), tmp_path / "out")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["lags_seq"] == list(SIZES.lags_seq)
 
@@ -74,7 +74,7 @@ def test_half_precision_and_views_become_plain_floats(tmp_path: Path) -> None:
     key = "model.transformer.h.0.attn.q_proj.weight"
     original = values["state_dict"][key]
     values["state_dict"][key] = original.half().T.contiguous().T  # column-major
-    convert(write(tmp_path / "x.ckpt", values), tmp_path / "out")
+    convert_lag_llama(write(tmp_path / "x.ckpt", values), tmp_path / "out")
     tensor = load_file(tmp_path / "out" / "model.safetensors")[key.removeprefix("model.")]
     assert torch.equal(tensor, original.half().float())
 
@@ -90,7 +90,7 @@ def test_what_is_no_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
     path, out = tmp_path / "x.ckpt", tmp_path / "out"
     assert "no checkpoint at" in refused(path, out)
     path.write_bytes(pickle.dumps({"state_dict": {}}))
-    assert "no zip" in refused(path, out)
+    assert "not a complete zip" in refused(path, out)
     path.unlink()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "a zip of something else")
@@ -154,9 +154,9 @@ def no_number(values: dict[str, Any]) -> None:
         (integers, "transformer.ln_f.scale should be floats"),
         (other_scaling, "its scaling is not 'robust'"),
         (absurd, "n_layer should be"),
-        (vast, "its sizes are those of no model"),
+        (vast, "its sizes are impossible"),
         (endless, "its lags_seq has 513 parts"),
-        (no_number, "its lags_seq is no plain number"),
+        (no_number, "its lags_seq is not a plain number"),
     ],
 )
 def test_what_is_not_this_network_is_named(
@@ -191,12 +191,12 @@ def test_an_entry_that_declares_more_than_the_file_holds_is_refused(
 
 def test_other_things_are_not_replaced(checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    convert(checkpoint, out)
-    convert(write(tmp_path / "b.ckpt", content(seed=1)), out)  # older weights may be
+    convert_lag_llama(checkpoint, out)
+    convert_lag_llama(write(tmp_path / "b.ckpt", content(seed=1)), out)  # older weights may be
     assert weights_digest(LagLlama().build(out)) == weights_digest(network(1))
     (out / "thesis.txt").write_text("do not lose me")
-    with pytest.raises(UsageError, match="holds other things than weights"):
-        convert(checkpoint, out)
+    with pytest.raises(UsageError, match="holds other files than weights"):
+        convert_lag_llama(checkpoint, out)
     assert (out / "thesis.txt").exists()
 
 

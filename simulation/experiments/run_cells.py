@@ -1,4 +1,4 @@
-"""Runs cells one after the other: those that are finished are read, the others are computed."""
+"""Runs the cells of an experiment one after the other; finished ones come from the cache."""
 
 from __future__ import annotations
 
@@ -20,25 +20,31 @@ from rich.progress import (
 )
 
 from simulation.engines.inprocess import quiet_flower
-from simulation.experiments.cell_cache import Cell, Outcome, cell_key, read_outcome, write_outcome
+from simulation.experiments.cell_cache import (
+    Cell,
+    CellResult,
+    cell_key,
+    read_cell,
+    write_cell,
+)
 from simulation.experiments.models.registry import method_of
 
 
 @dataclass(frozen=True, eq=False)
 class Arm:
-    """What is compared: the outcomes of one arm by seed, in the order of the seeds."""
+    """One arm of an experiment: its results by seed, in the order of the seeds."""
 
     name: str
     cell: Cell
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    results: dict[int, CellResult] = field(default_factory=dict)
 
     def fact(self, name: str) -> float | None:
-        """Return a fact, the mean over seeds; None where the arm has none of that name."""
-        return _mean([outcome.facts.get(name) for outcome in self.outcomes.values()])
+        """Return the mean over seeds of a fact; None if a seed lacks it."""
+        return _mean([result.facts.get(name) for result in self.results.values()])
 
     def measured(self, name: str) -> float | None:
-        """Return what was measured, the mean over seeds."""
-        return _mean([outcome.measured.get(name) for outcome in self.outcomes.values()])
+        """Return the mean over seeds of a measurement; None if a seed lacks it."""
+        return _mean([result.measured.get(name) for result in self.results.values()])
 
 
 def run_cells(
@@ -46,17 +52,17 @@ def run_cells(
 ) -> dict[str, Arm]:
     """Run every cell with every seed and return the arms in the order of the cells.
 
-    Seeds are the outer loop: a table of all arms stands after the first. A method without anything
-    random is run once.
+    Seeds are the outer loop, so that all arms are complete after the first seed. A method that does
+    not depend on the seed runs once.
 
     Args:
-        cells: one for each arm.
+        cells: one per arm.
         seeds: at least one.
-        out: the output folder, which experiments share.
-        progress: shown while it goes on.
+        out: the folder that experiments share.
+        progress: display; None shows nothing.
 
     Raises:
-        FedvitalsError: where a cell fails; the finished ones stay.
+        FedvitalsError: a cell failed; the finished ones stay cached.
     """
     progress = progress or CellProgress.silent()
     arms = {cell.arm: Arm(cell.arm, cell) for cell in cells}
@@ -69,29 +75,29 @@ def run_cells(
     with progress.shown(len(work)):
         for cell, seed in work:
             with progress.cell(f"{cell.arm}, seed {seed}"):
-                arms[cell.arm].outcomes[seed] = run_cell(cell.with_seed(seed), out, progress)
+                arms[cell.arm].results[seed] = run_cell(cell.with_seed(seed), out, progress)
     return arms
 
 
-def run_cell(cell: Cell, out: Path, progress: CellProgress) -> Outcome:
-    """Return a cell's outcome: the one that is there, or else a new one, which is then kept."""
+def run_cell(cell: Cell, out: Path, progress: CellProgress) -> CellResult:
+    """Return a cell's result from the cache, or run the cell and cache its result."""
     method = method_of(cell.method)
-    deciding = cell.deciding(method.reads)
-    key = cell_key(deciding)
+    inputs = cell.cache_inputs(method.reads)
+    key = cell_key(inputs)
     folder = out / "cells" / key
-    outcome = read_outcome(folder)
-    if outcome is None:
-        # Sums depend on the number of threads: the same for every cell, whatever was run before.
+    result = read_cell(folder)
+    if result is None:
+        # Sums depend on the number of threads, so it is set for every cell.
         if cell.config.train.threads:
             torch.set_num_threads(cell.config.train.threads)
-        outcome = method.run(cell, out / "runs" / key, progress.say)
-        write_outcome(folder, deciding, outcome)
+        result = method.run(cell, out / "runs" / key, progress.set_status)
+        write_cell(folder, inputs, result)
         progress.computed = True
-    return outcome
+    return result
 
 
 class CellProgress:
-    """A bar over the cells with what the current one does; lines where there is no terminal."""
+    """Progress bar over the cells with the current activity; without a terminal, lines."""
 
     def __init__(self, title: str, console: Console | None = None) -> None:
         columns = (
@@ -112,13 +118,13 @@ class CellProgress:
 
     @classmethod
     def silent(cls) -> CellProgress:
-        """Return one that shows nothing."""
+        """Return a display that shows nothing."""
         return cls("")
 
     @contextmanager
     def shown(self, cells: int) -> Iterator[None]:
-        """Draw the bar over a number of cells while the block runs."""
-        quiet_flower()  # the bar tells what its lines would
+        """Show the bar for this many cells while the block runs."""
+        quiet_flower()  # its log lines would break the bar
         self._done, self._total = 0, cells
         with self._bar:
             self._task = self._bar.add_task(self._title, total=cells, state="")
@@ -129,7 +135,7 @@ class CellProgress:
         """Count a cell when the block ends."""
         self._label, self.computed = label, False
         started = time.monotonic()
-        self.say("")
+        self.set_status("")
         yield
         self._done += 1
         if self._task is not None:
@@ -142,10 +148,10 @@ class CellProgress:
                 highlight=False,
             )
 
-    def say(self, what: str) -> None:
-        """Show what the cell does."""
+    def set_status(self, text: str) -> None:
+        """Show the current activity of the cell."""
         if self._task is not None:
-            self._bar.update(self._task, state=" · ".join(filter(None, (self._label, what))))
+            self._bar.update(self._task, state=" · ".join(filter(None, (self._label, text))))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

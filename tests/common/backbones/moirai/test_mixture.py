@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import distributions
 
+from common.backbones.moirai.mixture import log_density
 from common.backbones.moirai.moirai import Moirai
-from common.backbones.moirai.quantiles import log_density
 from common.errors import BackboneError
 
 pytest.importorskip("scipy", reason="it comes with the extra moirai")
 
-from common.backbones.moirai.quantiles import BOUND, mixture_quantiles
+from common.backbones.moirai.mixture import BOUND, mixture_quantiles
 
 LEVELS = (0.01, 0.1, 0.5, 0.9, 0.99)
 

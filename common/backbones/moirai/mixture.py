@@ -1,9 +1,8 @@
-"""Quantiles of the mixture that MOIRAI forecasts, by inverting its distribution function.
+"""The mixture distribution that MOIRAI forecasts (Woo et al., arXiv 2402.02592).
 
-The package draws samples instead. The inverse needs no random state, has no sampling error, and is
-the same whichever windows share a batch.
-
-The log density of the mixture that MOIRAI forecasts (Woo et al., arXiv 2402.02592).
+`log_density` gives the training loss. `mixture_quantiles` inverts the distribution function, where
+the package draws samples: the inverse needs no random state, has no sampling error and does not
+depend on the batch.
 """
 
 from __future__ import annotations
@@ -16,13 +15,22 @@ import numpy.typing as npt
 import torch
 from scipy import special
 
+Array = npt.NDArray[np.float64]
+
+BOUND = 2.0**20
+"""Largest quantile, in units of the context's deviation; far beyond any vital sign."""
+
+TOLERANCE = 1e-5
+"""Accuracy of a quantile, in units of the context's deviation."""
+
+_TINY = 1e-300
+
 
 def log_density(mixture: Any, values: torch.Tensor) -> torch.Tensor:
     """Return the log density of a mixture at standardised values, element by element.
 
-    The same as `log_prob` of the package's mixture, which draws from the global generator to fill
-    in for values outside of a component's support; here a constant does, and the random state is
-    left alone.
+    Equal to `log_prob` of the package's mixture. The package replaces values outside a component's
+    support by random draws from the global generator; here a constant replaces them.
 
     Args:
         mixture: `uni2ts.distribution.mixture.Mixture` with batch shape `values.shape`.
@@ -31,22 +39,11 @@ def log_density(mixture: Any, values: torch.Tensor) -> torch.Tensor:
     parts = []
     for component in mixture.components:
         inside = component.support.check(values)
-        # 1 lies in the support of every component, so that no gradient becomes NaN.
+        # 1 is in the support of every component, so that no gradient becomes NaN.
         density = component.log_prob(torch.where(inside, values, 1.0))
         parts.append(torch.where(inside, density, -torch.inf))
     total: torch.Tensor = (mixture.weights.logits + torch.stack(parts, dim=-1)).logsumexp(dim=-1)
     return total
-
-
-Array = npt.NDArray[np.float64]
-
-BOUND = 2.0**20
-"""Quantiles beyond, in units of the context's deviation, are cut off: no vital sign goes there."""
-
-TOLERANCE = 1e-5
-"""How exact a quantile is, in units of the context's deviation."""
-
-_TINY = 1e-300
 
 
 def _student_t(x: Array, df: Array, loc: Array, scale: Array) -> Array:
@@ -70,7 +67,7 @@ def _negative_binomial(x: Array, total_count: Array, logits: Array) -> Array:
     return np.asarray(below * (x >= 0))
 
 
-# By name, for one class is uni2ts' own, and importing that takes ten seconds.
+# By class name, since one class is from uni2ts, whose import takes ten seconds.
 _CDFS: dict[str, tuple[Callable[..., Array], tuple[str, ...]]] = {
     "StudentT": (_student_t, ("df", "loc", "scale")),
     "Normal": (_normal, ("loc", "scale")),
@@ -86,7 +83,7 @@ def mixture_quantiles(
 
     Args:
         mixture: `uni2ts.distribution.mixture.Mixture` over ``[B, N, P]``.
-        select: picks the steps that are asked for from ``[B, N, P, ...]``: ``[B, H, ...]``.
+        select: selects the forecast steps: ``[B, N, P, ...]`` to ``[B, H, ...]``.
         levels: Q probabilities.
 
     Returns:
@@ -101,14 +98,14 @@ def mixture_quantiles(
         weight, *parameters = (_per_level(tensor, len(levels)) for tensor in tensors)
         parts.append((cdf, weight, parameters))
 
-    def below(x: Array, rows: npt.NDArray[np.int64]) -> Array:
+    def cdf_of_mixture(x: Array, rows: npt.NDArray[np.int64]) -> Array:
         total = np.zeros(len(rows))
         for cdf, weight, parameters in parts:
             total += weight[rows] * cdf(x, *(values[rows] for values in parameters))
         return total
 
     wanted = np.tile(np.asarray(levels, np.float64), shape[0] * shape[1])
-    found = _invert(below, wanted).reshape(shape)
+    found = _invert(cdf_of_mixture, wanted).reshape(shape)
     return torch.from_numpy(found.astype(np.float32)).to(weights.device)
 
 
@@ -117,7 +114,7 @@ def _per_level(parameter: torch.Tensor, levels: int) -> Array:
 
 
 def _invert(below: Callable[[Array, npt.NDArray[np.int64]], Array], wanted: Array) -> Array:
-    """Bracket every quantile by doubling, then halve the brackets; only open ones are evaluated."""
+    """Bracket every quantile by doubling, then bisect; only open brackets are evaluated."""
     low, high = np.full(len(wanted), -1.0), np.full(len(wanted), 1.0)
     rows = np.arange(len(wanted))
     for bound, is_outside in ((low, np.greater_equal), (high, np.less)):
@@ -131,7 +128,7 @@ def _invert(below: Callable[[Array, npt.NDArray[np.int64]], Array], wanted: Arra
         middle = (low[open_] + high[open_]) / 2
         right = below(middle, open_) < wanted[open_]
         low[open_[right]], high[open_[~right]] = middle[right], middle[~right]
-        # As exact as float32 is where a value is large.
+        # For large values the accuracy of float32.
         exact = np.maximum(TOLERANCE, 1e-7 * np.abs(middle))
         open_ = open_[high[open_] - low[open_] > exact]
     return np.where(np.isnan(below(high, rows)), np.nan, high)

@@ -190,7 +190,7 @@ def load_site_config(path: Path) -> SiteConfig:
     Raises:
         UsageError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
     """
-    file = read_toml(path, UsageError)
+    file = TomlTable(read_toml(path, UsageError), str(path), "", UsageError)
     file.only(("site", "server", "node", "log", "audit", "backbones"))
     base = path.absolute().parent
     return SiteConfig(

@@ -154,7 +154,7 @@ def load_policy(path: Path) -> Policy:
         PolicyError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
             A site without a policy sends nothing, so a node does not start without one.
     """
-    return parse_policy(read_toml(path, PolicyError))
+    return parse_policy(TomlTable(read_toml(path, PolicyError), str(path), "", PolicyError))
 
 
 def parse_policy(file: TomlTable) -> Policy:
@@ -244,7 +244,9 @@ class PolicyFile:
         if not self._own:
             return load_policy(self._path)
         data = read_own_bytes(self._path, "site.policy", PolicyError)
-        return parse_policy(parse_toml(data, self._path, PolicyError))
+        return parse_policy(
+            TomlTable(parse_toml(data, self._path, PolicyError), str(self._path), "", PolicyError)
+        )
 
 
 def _budget(privacy: TomlTable) -> tuple[float, float]:

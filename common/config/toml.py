@@ -1,8 +1,4 @@
-"""A TOML table read strictly: known keys only, each of its type, every error with the file's name.
-
-The files that a site's administrator writes decide what leaves a hospital. A key that is misspelt
-must therefore stop the program: it would otherwise be a rule that nobody obeys.
-"""
+"""TOML files that an administrator writes, read into strict models."""
 
 from __future__ import annotations
 
@@ -18,39 +14,39 @@ from common.errors import FedvitalsError
 MAX_FILE_BYTES = 2**20
 """Larger than any such file; a path to something else must not be read into memory."""
 
-_REQUIRED = object()
 
+def read_toml(path: Path, error: type[FedvitalsError]) -> dict[str, Any]:
+    """Return the values of a file.
 
-def read_toml(path: Path, error: type[FedvitalsError]) -> TomlTable:
-    """Read a whole file.
-
-    Args:
-        path: the file.
-        error: what to raise, here and for everything that is wrong in the file.
+    Raises:
+        FedvitalsError: `error`, where the file cannot be read, is too large or is not TOML.
     """
+    return parse_toml(read_bytes(path, error), path, error)
+
+
+def read_bytes(path: Path, error: type[FedvitalsError]) -> bytes:
+    """Return the bytes of a file of at most `MAX_FILE_BYTES`; errors as `read_toml`."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-        if len(data) > MAX_FILE_BYTES:
-            raise error(f"{path} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
     except OSError as problem:
         raise error(f"{path} cannot be read: {problem.strerror or problem}") from problem
-    return parse_toml(data, path, error)
+    if len(data) > MAX_FILE_BYTES:
+        raise error(f"{path} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
+    return data
 
 
-def parse_toml(data: bytes, path: Path, error: type[FedvitalsError]) -> TomlTable:
-    """Take what a file holds apart.
-
-    Args:
-        data: all of it.
-        path: the file, for messages.
-        error: what to raise, here and for everything that is wrong in the file.
-    """
+def parse_toml(data: bytes, path: Path, error: type[FedvitalsError]) -> dict[str, Any]:
+    """Return the values that a file's bytes hold; errors as `read_toml`."""
     try:
-        values = tomllib.loads(data.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        return tomllib.loads(data.decode("utf-8"))
+    except ValueError as problem:  # of TOML, of UTF-8, or a number of more than 4,300 digits
         raise error(f"{path} is not TOML: {problem}") from problem
-    return TomlTable(values, str(path), "", error)
+    except RecursionError:
+        raise error(f"{path} is not TOML: its arrays are nested too deeply") from None
+
+
+_REQUIRED = object()
 
 
 class TomlTable:

@@ -67,11 +67,11 @@ class ServerConfig(StrictModel):
         ca: the certificate authority that signed it.
     """
 
-    address: _Loopback = Field("127.0.0.1:8000", alias="server.address")
-    health: _Loopback = Field("127.0.0.1:9190", alias="server.health")
-    superexec_health: _Loopback = Field("127.0.0.1:9191", alias="server.superexec-health")
-    given_state: OptionalPath = Field(None, alias="server.state")
-    given_app: OptionalPath = Field(None, alias="server.app")
+    address: _Loopback = Field(default="127.0.0.1:8000", alias="server.address")
+    health: _Loopback = Field(default="127.0.0.1:9190", alias="server.health")
+    superexec_health: _Loopback = Field(default="127.0.0.1:9191", alias="server.superexec-health")
+    given_state: OptionalPath = Field(default=None, alias="server.state")
+    given_app: OptionalPath = Field(default=None, alias="server.app")
     certificate: _ExistingFile = Field(alias="tls.certificate")
     key: _ExistingFile = Field(alias="tls.key")
     ca: _ExistingFile = Field(alias="tls.ca")

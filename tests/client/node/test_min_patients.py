@@ -25,7 +25,7 @@ def policy() -> Policy:
 
 
 def at(config: SiteConfig, table: Path, patients: int = 0) -> SiteConfig:
-    return replace(config, site=replace(config.site, table=table, patients=patients))
+    return config.replace(site=config.site.replace(table=table, patients=patients))
 
 
 def test_the_table_is_counted_where_it_can_be_read(
@@ -65,6 +65,6 @@ def test_under_privacy_the_site_declares_all_and_no_table_is_read(
     small = at(config, tiny_cohort / "sites" / "ccu.parquet", patients=1000)
     with pytest.raises(PolicyError, match=r"declares no site\.source, site\.rule, backbones"):
         check_patients(small, required)
-    own = replace(small.site, source="own data", rule="explicit")
-    declared = replace(small, site=own, backbones={"chronos-bolt-nano": "ab" * 32})
+    own = small.site.replace(source="own data", rule="explicit")
+    declared = small.replace(site=own, backbones={"chronos-bolt-nano": "ab" * 32})
     assert check_patients(declared, required) == 1000

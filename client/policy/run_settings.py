@@ -18,13 +18,15 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from pydantic_core import PydanticKnownError
+
 from client.policy.refusal import MOST_CHARACTERS
 from common.config.run_config import RunConfig, Value, key_types
-from common.config.toml import TomlTable
-from common.names import check_name
+from common.config.strict_model import invalid, known_names, shown
 
 GUARDED = ("backbone", "lora.", "privacy.", "train.", "windows.", "wire.")
 """Keys that are refused unless the policy names them: by name, or by the dot all that begin so."""
@@ -91,15 +93,19 @@ def _cut(value: Value) -> Value:
     return value
 
 
-def read_accepted(table: TomlTable) -> dict[str, Accepted]:
-    """Read `[settings]` of policy.toml.
+def read_accepted(table: object) -> dict[str, Accepted]:
+    """Return the values of `[settings]` in policy.toml, as a pydantic validator.
 
     Raises:
-        FedvitalsError: the table's own, where a key is no setting or a value cannot be.
+        PydanticCustomError: a key is no setting, or a value is invalid.
     """
+    if not isinstance(table, dict):
+        raise PydanticKnownError("dict_type")
     types = key_types()
-    table.only(tuple(types))
-    return {key: _accepted(table, key, types[key]) for key in table.keys}
+    for key in table:
+        if key not in types:
+            raise invalid(f"is unknown; {known_names(key, types)}", key)
+    return {key: _accepted(key, types[key], value) for key, value in table.items()}
 
 
 def refused_setting(settings: Mapping[str, Value], accepted: Mapping[str, Accepted]) -> str:
@@ -128,35 +134,36 @@ def guarded(key: str) -> bool:
     return any(key == one or (one.endswith(".") and key.startswith(one)) for one in GUARDED)
 
 
-def _accepted(table: TomlTable, key: str, kind: type) -> Accepted:
-    check_name("setting", key, key_types())
-    value = table.raw(key)
+def _accepted(key: str, kind: type, value: object) -> Accepted:
+    if isinstance(value, Accepted):
+        return value
     if isinstance(value, dict):
-        return _range(table, key, kind, value)
+        return _range(key, kind, value)
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise table.wrong(key, "accepts nothing; name a value, or leave the key out")
-    return Accepted(values=tuple(_value(table, key, kind, one) for one in values))
+        raise invalid("accepts nothing; name a value, or leave the key out", key)
+    return Accepted(values=tuple(_value(key, kind, one) for one in values))
 
 
-def _range(table: TomlTable, key: str, kind: type, given: Mapping[str, object]) -> Accepted:
+def _range(key: str, kind: type, given: Mapping[str, object]) -> Accepted:
     if kind not in (int, float):
-        raise table.wrong(key, "is no number and has no range; name a value or a list of values")
+        raise invalid("is no number and has no range; name a value or a list of values", key)
     if not given or not given.keys() <= {"min", "max"}:
-        raise table.wrong(key, f"must be {{ min = …, max = … }}, got {sorted(given)}")
-    ends = {name: float(_value(table, key, float, end)) for name, end in given.items()}
+        raise invalid(f"must be {{ min = …, max = … }}, got {shown(sorted(given))}", key)
+    ends = {name: float(_value(key, float, end)) for name, end in given.items()}
     least, most = ends.get("min", -math.inf), ends.get("max", math.inf)
     if least > most:
-        raise table.wrong(key, f"accepts nothing: min {least:g} is above max {most:g}")
+        raise invalid(f"accepts nothing: min {least:g} is above max {most:g}", key)
     return Accepted(least=least, most=most)
 
 
-def _value(table: TomlTable, key: str, kind: type, given: object) -> Value:
-    if type(given) is int and kind is float:  # 8 may stand for 8.0
-        return float(given)
-    if isinstance(given, bool | int | float | str) and type(given) is kind:
-        checked: Value = given
-        if kind is not float or math.isfinite(float(given)):
-            return checked
+def _value(key: str, kind: type, given: object) -> Value:
+    """Return an accepted value of exactly a setting's type; an int may stand for a float."""
+    with suppress(OverflowError):  # of an int beyond the largest float
+        if type(given) is int and kind is float:
+            return float(given)
+        finite = not isinstance(given, float) or math.isfinite(given)
+        if isinstance(given, bool | int | float | str) and type(given) is kind and finite:
+            return given
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    raise table.wrong(key, f"must be {names[kind]}, got {given!r}")
+    raise invalid(f"must be {names[kind]}, got {shown(given)}", key)

@@ -40,7 +40,7 @@ LARGEST_INT = 2**63 - 1
 """Largest whole number that Flower's settings carry."""
 
 _MOST_SHOWN = 200
-_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}", re.ASCII)
 _TYPE_ERRORS = {
     "bool_type": "must be true or false",
     "float_type": "must be a number",
@@ -276,15 +276,15 @@ def _line(model: type[StrictModel], problem: ValidationError) -> str:
         steps.append(context["key"])
     title = model.model_config.get("title")
     key = _key_text([title, *steps] if title else steps)
-    given = shown(first["input"])
+    last, given = str(steps[-1]) if steps else "", shown(first["input"])
     match first["type"]:
         case "extra_forbidden":
-            return f"{key} is unknown; {_known(str(steps[-1]), _siblings(str(steps[-1]), fields))}"
+            return f"{key} is unknown; {known_names(last, _siblings(last, fields))}"
         case "unknown_name":
-            return f"unknown {key} {given}; {_known(first['input'], context['names'])}"
+            return f"unknown {key} {given}; {known_names(first['input'], context['names'])}"
         case "invalid":
             return f"{key} {context['what']}".strip()
-    what = _what(first, fields.get(str(steps[-1])) if steps else None, key)
+    what = _what(first, fields.get(last), key)
     return f"{key} {what}" if first["type"] in _WITHOUT_VALUE else f"{key} {what}, got {given}"
 
 
@@ -311,7 +311,7 @@ def _what(error: ErrorDetails, field: FieldInfo | None, key: str) -> str:
     return _TYPE_ERRORS.get(kind, error["msg"])
 
 
-def _known(given: str, names: Iterable[str]) -> str:
+def known_names(given: str, names: Iterable[str]) -> str:
     """Return the nearest of some names, if one is near, and all of them."""
     known = list(names)
     near = get_close_matches(given[:_MOST_SHOWN].lower(), known, n=1, cutoff=0.5)

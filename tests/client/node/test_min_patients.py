@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ def config() -> SiteConfig:
 @pytest.fixture
 def policy() -> Policy:
     shipped = load_policy(REPOSITORY / "deploy" / "site" / "policy.toml")
-    return replace(shipped, privacy_required=False)
+    return shipped.replace(privacy_required=False)
 
 
 def at(config: SiteConfig, table: Path, patients: int = 0) -> SiteConfig:
@@ -37,7 +36,7 @@ def test_the_table_is_counted_where_it_can_be_read(
     assert 0 < counted < policy.min_patients
     with pytest.raises(PolicyError, match=f"has {counted} training patients.*not take part"):
         check_patients(at(config, table, patients=1000), policy)
-    check_patients(at(config, table), replace(policy, min_patients=counted))
+    check_patients(at(config, table), policy.replace(min_patients=counted))
 
 
 def test_what_the_site_states_is_judged_where_it_cannot(
@@ -55,13 +54,13 @@ def test_where_nothing_is_stated_either_the_node_does_not_start(
     absent = at(config, tmp_path / "absent.parquet")
     with pytest.raises(PolicyError, match=r"set site\.patients in site\.toml"):
         check_patients(absent, policy)
-    check_patients(absent, replace(policy, min_patients=0))
+    check_patients(absent, policy.replace(min_patients=0))
 
 
 def test_under_privacy_the_site_declares_all_and_no_table_is_read(
     config: SiteConfig, policy: Policy, tiny_cohort: Path
 ) -> None:
-    required = replace(policy, privacy_required=True)
+    required = policy.replace(privacy_required=True)
     small = at(config, tiny_cohort / "sites" / "ccu.parquet", patients=1000)
     with pytest.raises(PolicyError, match=r"declares no site\.source, site\.rule, backbones"):
         check_patients(small, required)

@@ -50,12 +50,14 @@ from pydantic_core import PydanticKnownError
 
 from client.config.node_section import AddressField, NodeSection
 from common.config.strict_model import (
+    Count,
     Delta,
     DistinctTexts,
     FilePath,
     OneOf,
     OptionalPath,
     Parsed,
+    PositiveCount,
     StrictModel,
     invalid,
 )
@@ -124,11 +126,11 @@ class SiteSection(StrictModel):
     table: FilePath
     state: FilePath
     policy: FilePath
-    patients: int = Field(default=0, ge=0)
+    patients: Count = 0
     source: PrintableText = ""
     rule: PrintableText = ""
     step_minutes: int = Field(default=0, ge=0, le=MOST_STEP_MINUTES)
-    lora_rank: int = Field(default=0, ge=0)
+    lora_rank: Count = 0
     epsilon_limit: float = Field(default=0.0, ge=0)
     epsilon_limit_delta: Delta = 1e-5
     allow: DistinctTexts = ()
@@ -152,7 +154,7 @@ class AuditSection(StrictModel):
 
     anchor_to: Annotated[str, PlainValidator(_anchor_target)] = ""
     anchor_ca: OptionalPath = None
-    anchor_every: int = Field(default=100, ge=1)
+    anchor_every: PositiveCount = 100
 
 
 class LogSection(StrictModel):

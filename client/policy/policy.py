@@ -73,9 +73,11 @@ from client.policy.approvals import ApprovalRules, Bundle
 from client.policy.file_ownership import read_own_bytes
 from client.policy.run_settings import Accepted, read_accepted
 from common.config.strict_model import (
+    Count,
     Delta,
     DistinctTexts,
     Parsed,
+    PositiveCount,
     StrictModel,
     fields_by_key,
     flatten,
@@ -184,17 +186,17 @@ class Policy(StrictModel):
     )
     approval: ApprovalRules = Field(default_factory=ApprovalRules)
     tensor_name: Annotated[re.Pattern[str], Parsed(_pattern)] = Field(alias="adapter.tensors")
-    max_rank: int = Field(alias="adapter.max-rank", ge=1)
-    max_bytes: int = Field(alias="adapter.max-bytes", ge=1)
+    max_rank: PositiveCount = Field(alias="adapter.max-rank")
+    max_bytes: PositiveCount = Field(alias="adapter.max-bytes")
     max_norm: float = Field(alias="adapter.max-norm", ge=0)
     metrics: Annotated[dict[str, Rounding], AfterValidator(_metric_names)]
     join_section: JoinSection = Field(alias="join")
     settings: Annotated[dict[str, Accepted], PlainValidator(read_accepted)]
-    min_patients: int = Field(alias="limits.min-patients", ge=0)
-    rounds_per_day: int = Field(alias="limits.rounds-per-day", ge=0)
-    evaluations_per_day: int = Field(alias="limits.evaluations-per-day", ge=0)
-    joins_per_day: int = Field(alias="limits.joins-per-day", ge=0)
-    errors_per_day: int = Field(alias="limits.errors-per-day", ge=0)
+    min_patients: Count = Field(alias="limits.min-patients")
+    rounds_per_day: Count = Field(alias="limits.rounds-per-day")
+    evaluations_per_day: Count = Field(alias="limits.evaluations-per-day")
+    joins_per_day: Count = Field(alias="limits.joins-per-day")
+    errors_per_day: Count = Field(alias="limits.errors-per-day")
     privacy_required: bool = Field(alias="privacy.required")
     max_epsilon: float = Field(alias="privacy.max-epsilon", ge=0)
     max_delta: float = Field(alias="privacy.max-delta", ge=0)

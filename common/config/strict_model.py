@@ -19,6 +19,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     PlainValidator,
     Strict,
@@ -44,8 +45,12 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.\[\]-]{1,100}", re.ASCII)
 _TYPE_ERRORS = {
     "bool_type": "must be true or false",
     "float_type": "must be a number",
+    "float_parsing": "must be a number",
     "finite_number": "must be a number",
     "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number",
     "string_type": 'must be a text in "quotes"',
     "string_too_short": "must not be empty",
     "tuple_type": 'must be a list of texts, ["one", "two"]',
@@ -206,6 +211,8 @@ def _open_unit_interval(value: float) -> float:
     return value
 
 
+Count = Annotated[int, Field(ge=0, le=LARGEST_INT)]
+PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_INT)]
 FilePath = Annotated[Path, PlainValidator(_file_path)]
 OptionalPath = Annotated[Path | None, PlainValidator(_optional_path)]
 """A path; None where the text is empty."""

@@ -127,7 +127,9 @@ def make_worlds(
     for name, rows in tables.items():
         path = folder / f"{name}.parquet"
         write_site_table(make_site_table(rows, SiteTableInfo("site", "made", "made", 60)), path)
-        node = NodeSettings(path, "site", folder / f"state-{name}", patients=declared)
+        node = NodeSettings(
+            data_path=path, site_id="site", state_path=folder / f"state-{name}", patients=declared
+        )
         received = site_backbone(config, node).fresh_adapter(derive_seed(config.seed, "adapter"))
         worlds.append(World(name, config, node, received, seed))
     return worlds[0], worlds[1]

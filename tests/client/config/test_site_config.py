@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from client.app.node_config import KNOWN
+from client.app.node_config import NodeSettings
 from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import load_site_config
+from common.config.strict_model import fields_by_key
 from common.errors import UsageError
 
 LEAST = """
@@ -53,7 +54,7 @@ def test_the_node_configuration_is_one_that_the_app_reads(tmp_path: Path) -> Non
     optional = f'lora-rank = 4\n{limit}allow = ["a", "b"]\n'
     text = LEAST.replace("[server]", f"{optional}[server]")
     node = load_site_config(write(tmp_path, text)).node_config()
-    assert set(node) <= set(KNOWN)
+    assert set(node) <= set(fields_by_key(NodeSettings))
     assert node == {
         "data-path": "/data/site.parquet",
         "site-id": "hosp1",

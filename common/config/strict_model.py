@@ -53,8 +53,11 @@ _TYPE_ERRORS = {
     "int_parsing_size": "must be a whole number",
     "string_type": 'must be a text in "quotes"',
     "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
     "tuple_type": 'must be a list of texts, ["one", "two"]',
 }
+_WITHOUT_VALUE = ("missing", "model_type", "dict_type", "string_too_short", "too_short")
+"""Errors whose value is a table, which may hold a password, or says nothing."""
 
 
 class StrictModel(BaseModel):
@@ -295,9 +298,6 @@ def _line(model: type[StrictModel], problem: ValidationError) -> str:
     return f"{key} {what}" if first["type"] in _WITHOUT_VALUE else f"{key} {what}, got {given}"
 
 
-_WITHOUT_VALUE = ("missing", "model_type", "dict_type")
-
-
 def _what(error: ErrorDetails, field: FieldInfo | None, key: str) -> str:
     """Return what is wrong with a value, in words that follow its key."""
     kind, context = error["type"], error.get("ctx", {})
@@ -369,5 +369,5 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # ValueError: an int of more than 4,300 digits
-        return f"a {type(value).__name__} that is too long to show"
+        return "a value too long to show"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"

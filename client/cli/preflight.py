@@ -19,9 +19,11 @@ Backbone = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")]
 
+DEFAULT_BACKBONE = RunConfig().backbone
+
 
 def preflight(
-    config: Config, backbone: Backbone = RunConfig.backbone, as_json: AsJson = False
+    config: Config, backbone: Backbone = DEFAULT_BACKBONE, as_json: AsJson = False
 ) -> None:
     """Check the way to the coordinator, the machine, and what is the site's own.
 

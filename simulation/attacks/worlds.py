@@ -64,8 +64,8 @@ class World:
             noise: False for a site that forgets it, to show what the attack can do.
         """
         seed = derive_seed(self.seed, self.name, trial)
-        privacy = replace(self.config.privacy, noise_seed=seed)
-        config = replace(self.config, privacy=privacy)
+        privacy = self.config.privacy.replace(noise_seed=seed)
+        config = self.config.replace(privacy=privacy)
         data = load_site(self.node, config, "site", config.windows)
         # A state of its own for each trial: a site would refuse to answer a round so often.
         shutil.rmtree(self.node.state_path, ignore_errors=True)

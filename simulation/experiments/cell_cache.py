@@ -67,8 +67,8 @@ class Cell:
         """Return the cell of another seed; a noise that is to be repeated gets that seed too."""
         privacy = self.config.privacy
         if privacy.noise_seed >= 0:
-            privacy = replace(privacy, noise_seed=seed)
-        return replace(self, config=replace(self.config, seed=seed, privacy=privacy))
+            privacy = privacy.replace(noise_seed=seed)
+        return replace(self, config=self.config.replace(seed=seed, privacy=privacy))
 
     def deciding(self, reads: tuple[str, ...]) -> dict[str, Any]:
         """Return what decides the cell's numbers, as plain values.

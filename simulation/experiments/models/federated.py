@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def federated(cell: Cell, run: Path, say: Callable[[str], None]) -> Outcome:
     Raises:
         FedvitalsError: where the run fails; it can be gone on with.
     """
-    config = replace(cell.config, out=str(run), resume=(run / CONFIG_FILE).exists())
+    config = cell.config.replace(out=str(run), resume=(run / CONFIG_FILE).exists())
     if not (run / ADAPTER_FOLDER).is_dir():
         own: dict[str, dict[str, Any]] = {site: dict(keys) for site, keys in cell.own.items()}
         federate(config, "inprocess", _Telling(run, config.rounds, say), own)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from common.backbones.catalog import CATALOG
@@ -37,7 +36,7 @@ def backbones_sweep(config: RunConfig, names: Sequence[str]) -> Experiment:
         raise UsageError("--backbones names none; leave it out for those in the package")
     groups = {"reference": [Cell(LAST_VALUE, "last-value", config)]}
     for name in names:
-        own = replace(config, backbone=name)
+        own = config.replace(backbone=name)
         shown = _shown(name)
         groups[shown] = [
             Cell(f"{shown}, {_ALONE}", "zero-shot", own),

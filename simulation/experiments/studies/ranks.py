@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from common.config.run_config import RunConfig
 from common.errors import UsageError
@@ -33,7 +32,7 @@ def ranks_sweep(
     if not ranks or len(set(ranks)) < len(ranks) or min(ranks) < 1:
         raise UsageError(f"--ranks takes different numbers from 1, got {list(ranks)}")
     cells = [
-        Cell(f"rank {rank}", "federated", replace(config, lora=config.lora.at_rank(rank)))
+        Cell(f"rank {rank}", "federated", config.replace(lora=config.lora.at_rank(rank)))
         for rank in sorted(ranks)
     ]
     options = {"learning-rate": full_rate}

@@ -49,7 +49,7 @@ def sites_sweep(config: RunConfig, counts: Sequence[int], out: Path) -> Experime
         cohort = random_split(data, count, out)
         # Where steps are counted and not epochs, all divisions together take as many.
         steps = -(-config.train.steps * own // count)
-        dealt = replace(config, data=str(cohort), train=replace(config.train, steps=steps))
+        dealt = config.replace(data=str(cohort), train=config.train.replace(steps=steps))
         splits.append(Cell(_at_random(count), "federated", dealt, tested=str(data)))
     return Experiment(
         name="sites",

@@ -142,7 +142,7 @@ def test_so_it_is_from_the_table_to_the_bytes_that_leave(tiny_bolt: Path) -> Non
     }
     adapted_backbone.cache_clear()
     config = RunConfig.parse(settings)
-    everyone = replace(config, privacy=replace(config.privacy, sample_rate=1.0))
+    everyone = config.replace(privacy=config.privacy.replace(sample_rate=1.0))
     with scratch_folder() as folder:
         whole, less = make_worlds(folder / "all", everyone, patients, patients, 0)
         direction = whole.answer(0, noise=False) - less.answer(0, noise=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,4 +143,4 @@ def test_sites_that_do_not_exist_have_no_settings(config: RunConfig) -> None:
     with pytest.raises(UsageError, match="unknown site 'micuu'; did you mean 'micu'"):
         federate(config, own={"micuu": {"lora-rank": 1}})
     with pytest.raises(UsageError, match="the Ray engine cannot give sites"):
-        federate(replace(config), "ray", own={"micu": {"lora-rank": 1}})
+        federate(config.replace(), "ray", own={"micu": {"lora-rank": 1}})

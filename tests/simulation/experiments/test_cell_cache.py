@@ -30,8 +30,8 @@ def test_the_key_follows_what_decides_the_numbers_and_nothing_else(
 ) -> None:
     cell = Cell("a", "federated", quick)
     assert key(replace(cell, arm="b")) == key(cell)
-    assert key(replace(cell, config=replace(quick, out=str(tmp_path), resume=True))) == key(cell)
-    spelled_out = replace(quick, aggregation=replace(quick.aggregation, rule="fedavg"))
+    assert key(replace(cell, config=quick.replace(out=str(tmp_path), resume=True))) == key(cell)
+    spelled_out = quick.replace(aggregation=quick.aggregation.replace(rule="fedavg"))
     assert key(replace(cell, config=spelled_out)) == key(cell)
     others = [
         cell.with_seed(1),
@@ -39,7 +39,7 @@ def test_the_key_follows_what_decides_the_numbers_and_nothing_else(
         replace(cell, own={"ccu": {"lora-rank": 1}}),
         replace(cell, options={"rounds": 3}),
         replace(cell, tested=quick.data),
-        replace(cell, config=replace(quick, rounds=2)),
+        replace(cell, config=quick.replace(rounds=2)),
     ]
     assert len({key(cell), *map(key, others)}) == 1 + len(others)
 
@@ -47,7 +47,7 @@ def test_the_key_follows_what_decides_the_numbers_and_nothing_else(
 def test_another_site_table_is_another_cell(quick: RunConfig, tmp_path: Path) -> None:
     copy = tmp_path / "cohort"
     shutil.copytree(quick.data, copy)
-    moved = Cell("a", "zero-shot", replace(quick, data=str(copy)))
+    moved = Cell("a", "zero-shot", quick.replace(data=str(copy)))
     assert key(moved) == key(Cell("a", "zero-shot", quick))
     shutil.copy(copy / "sites" / "ccu.parquet", copy / "sites" / "micu.parquet")
     assert key(moved) != key(Cell("a", "zero-shot", quick))
@@ -58,7 +58,7 @@ def test_a_baseline_ignores_the_seed_and_the_training(quick: RunConfig) -> None:
     assert not METHODS["ewma"].seeded
     assert METHODS["federated-full"].seeded
     assert key(cell.with_seed(5)) == key(cell)
-    assert key(replace(cell, config=replace(quick, rounds=9))) == key(cell)
+    assert key(replace(cell, config=quick.replace(rounds=9))) == key(cell)
 
 
 def test_an_outcome_comes_back_as_it_was_without_names_of_patients(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from common.config.field_types import Count, FilePath, invalid
 from common.config.run_config import RunConfig
-from common.config.strict_model import Count, FilePath, StrictModel, invalid
+from common.config.strict_model import StrictModel
 from common.errors import UsageError
 from common.paths import home
 

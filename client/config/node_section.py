@@ -9,7 +9,8 @@ from typing import Annotated, Self
 
 from pydantic import model_validator
 
-from common.config.strict_model import FilePath, OneOf, OptionalPath, Parsed, StrictModel, invalid
+from common.config.field_types import FilePath, OneOf, OptionalPath, Parsed, invalid
+from common.config.strict_model import StrictModel
 from common.errors import UsageError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -49,7 +49,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 from pydantic_core import PydanticKnownError
 
 from client.config.node_section import AddressField, NodeSection
-from common.config.strict_model import (
+from common.config.field_types import (
     Count,
     Delta,
     DistinctTexts,
@@ -58,28 +58,22 @@ from common.config.strict_model import (
     OptionalPath,
     Parsed,
     PositiveCount,
-    StrictModel,
+    Sha256,
     invalid,
 )
+from common.config.strict_model import StrictModel
 from common.config.toml import read_toml
 from common.errors import UsageError
 
 MOST_STEP_MINUTES = 1440
 """A day."""
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SITE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def _site_id(text: str) -> str:
     if not _SITE_ID.fullmatch(text):
         raise UsageError(f"must be 1 to 64 of A-Z a-z 0-9 . _ -, got {text!r:.200}")
-    return text
-
-
-def _digest(text: str) -> str:
-    if not _SHA256.fullmatch(text):
-        raise UsageError(f"must be a digest, 64 of 0-9 a-f, got {text!r:.200}")
     return text
 
 
@@ -183,7 +177,7 @@ class SiteConfig(StrictModel):
     node: NodeSection
     log: LogSection = Field(default_factory=LogSection)
     audit: AuditSection = Field(default_factory=AuditSection)
-    backbones: dict[str, Annotated[str, Parsed(_digest)]] = Field(default_factory=dict)
+    backbones: dict[str, Sha256] = Field(default_factory=dict)
 
     @property
     def audit_log(self) -> Path:

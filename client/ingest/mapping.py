@@ -25,7 +25,9 @@ from client.ingest.mapping_sections import (
     text_list,
 )
 from client.ingest.units import check_unit
-from common.config.strict_model import OneOf, Parsed, StrictModel, invalid, known_names, shown
+from common.config.error_line import known_names, shown
+from common.config.field_types import OneOf, Parsed, invalid
+from common.config.strict_model import StrictModel
 from common.config.toml import parse_toml, read_bytes
 from common.data.cohort_folder import check_site_name
 from common.data.site_table import VITAL_NAMES

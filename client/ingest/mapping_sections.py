@@ -10,7 +10,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
-from common.config.strict_model import OneOf, Parsed, PositiveCount, StrictModel, invalid, shown
+from common.config.error_line import shown
+from common.config.field_types import OneOf, Parsed, PositiveCount, invalid
+from common.config.strict_model import StrictModel
 from common.errors import UsageError
 
 DATABASES = ("sqlite", "postgres")

@@ -34,7 +34,8 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, PlainValidator, Strict, model_validator
 from pydantic_core import PydanticKnownError
 
-from common.config.strict_model import Parsed, StrictModel, invalid
+from common.config.field_types import Parsed, Sha256, invalid
+from common.config.strict_model import StrictModel
 from common.errors import UsageError
 from common.flower.bundle_signature import AuthorKey, parse_author_key, parse_signature
 
@@ -50,7 +51,6 @@ _UNSEEN = re.compile(
 _WORD = re.compile(r"[^\W\d_]+")
 _ALIKE = frozenset({"ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "GREEK", "LATIN"})
 """Scripts with letters that look like another's; no name mixes them within a word."""
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def parse_end(text: str) -> datetime:
@@ -133,12 +133,6 @@ def check_text(text: str, what: str) -> str:
     return text.strip()
 
 
-def _sha256(text: str) -> str:
-    if not _SHA256.fullmatch(text):
-        raise UsageError(f"must be 64 of 0-9 a-f, got {text!r:.200}")
-    return text
-
-
 def _study(text: str) -> str:
     return check_text(text, "what the bundle may run for")
 
@@ -203,7 +197,7 @@ class Bundle(StrictModel):
         author, signature: the author's signature; None where the approval came without.
     """
 
-    sha256: Annotated[str, Parsed(_sha256)]
+    sha256: Sha256
     name: str = Field(min_length=1)
     study: Annotated[str, Parsed(_study)] = Field(examples=["what it may run for"])
     end: Annotated[datetime, _moment(parse_end)] = Field(alias="until", examples=["YYYY-MM-DD"])

@@ -72,17 +72,9 @@ from pydantic import AfterValidator, Field, PlainValidator, Strict, model_valida
 from client.policy.approvals import ApprovalRules, Bundle
 from client.policy.file_ownership import read_own_bytes
 from client.policy.run_settings import Accepted, read_accepted
-from common.config.strict_model import (
-    Count,
-    Delta,
-    DistinctTexts,
-    Parsed,
-    PositiveCount,
-    StrictModel,
-    fields_by_key,
-    flatten,
-    invalid,
-)
+from common.config.error_line import fields_by_key
+from common.config.field_types import Count, Delta, DistinctTexts, Parsed, PositiveCount, invalid
+from common.config.strict_model import StrictModel, flatten
 from common.config.toml import parse_toml, read_bytes
 from common.errors import PolicyError, UsageError
 

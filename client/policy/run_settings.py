@@ -25,8 +25,9 @@ from functools import cached_property
 from pydantic_core import PydanticKnownError
 
 from client.policy.refusal import MOST_CHARACTERS
+from common.config.error_line import known_names, shown
+from common.config.field_types import invalid
 from common.config.run_config import RunConfig, Value, key_types
-from common.config.strict_model import invalid, known_names, shown
 
 GUARDED = ("backbone", "lora.", "privacy.", "train.", "windows.", "wire.")
 """Keys that are refused unless the policy names them: by name, or by the dot all that begin so."""

@@ -14,6 +14,8 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 from pydantic.fields import FieldInfo
 
+from common.config.error_line import fields_by_key
+from common.config.field_types import LARGEST_INT, field_range
 from common.config.sections import (
     BY_NAME_RULES,
     MOST_STEPS,
@@ -28,7 +30,7 @@ from common.config.sections import (
     WireConfig,
     setting,
 )
-from common.config.strict_model import LARGEST_INT, StrictModel, field_range, fields_by_key
+from common.config.strict_model import StrictModel
 from common.errors import UsageError
 from common.names import check_name
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from common.config.strict_model import LARGEST_INT, OneOf, StrictModel, ZeroOr
+from common.config.field_types import LARGEST_INT, OneOf, ZeroOr
+from common.config.strict_model import StrictModel
 from common.data.site_table import VITAL_NAMES
 from common.data.windows import WindowSettings
 from common.errors import UsageError

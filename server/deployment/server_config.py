@@ -9,14 +9,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from common.config.strict_model import (
-    FilePath,
-    OptionalPath,
-    Parsed,
-    StrictModel,
-    flatten,
-    invalid,
-)
+from common.config.field_types import FilePath, OptionalPath, Parsed, invalid
+from common.config.strict_model import StrictModel, flatten
 from common.config.toml import read_toml
 from common.errors import UsageError
 from common.paths import home

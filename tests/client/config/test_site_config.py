@@ -7,7 +7,7 @@ import pytest
 from client.app.node_config import NodeSettings
 from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import load_site_config
-from common.config.strict_model import fields_by_key
+from common.config.error_line import fields_by_key
 from common.errors import UsageError
 
 LEAST = """
@@ -92,6 +92,17 @@ def test_the_node_configuration_is_one_that_the_app_reads(tmp_path: Path) -> Non
             r"unknown log\.level 'loud'; known are: debug, info",
         ),
         ("[site]", "[site", r"is not TOML"),
+        ("[server]", "epsilon-limit = true\n[server]", r"epsilon-limit must be a number, got True"),
+        ("[server]", "epsilon-limit = nan\n[server]", r"epsilon-limit must be a number, got nan"),
+        ("[server]", 'patients = "812"\n[server]', r"patients must be a whole number, got '812'"),
+        ("[server]", "patients = 8.0\n[server]", r"patients must be a whole number, got 8\.0"),
+        ("[server]", "lora_rank = 8\n[server]", r"lora_rank is unknown; did you mean 'lora-rank'"),
+        ("[server]", 'allow = ["a", "a"]\n[server]', r"site\.allow names one thing twice"),
+        ("[server]", "step-minutes = 1441\n[server]", r"step-minutes must be from 0 to 1,440"),
+        ("[server]", 'rule = "a\\nb"\n[server]', r"site\.rule must be printable"),
+        ("[server]", '[backbones]\nx = "2e0f"\n[server]', r"backbones\.x must be a digest"),
+        ("[server]", "[audit]\nanchor-every = 0\n[server]", r"anchor-every must be at least 1"),
+        ("[site]", "site = 3\n[other]", r"other is unknown"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 from client.cli import app
 from client.ingest.mapping import SiteMapping
 from client.ingest.mapping_sections import VitalTable
-from common.config.strict_model import StrictModel, fields_by_key
+from common.config.error_line import fields_by_key
+from common.config.strict_model import StrictModel
 from common.console import run
 from common.data.site_table import VITAL_NAMES, read_site_table
 from tests.client.ingest.example_tables import HOURS, STAYS, write_long, write_sql, write_wide

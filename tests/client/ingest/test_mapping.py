@@ -74,6 +74,16 @@ GOOD = LONG.format(zone="UTC", stay='id = "enc"', min_hours=0)
         ("[stay]", '[source]\nattach = "sqlite"\ndatabase = "a"\n[stay]', "query is missing"),
         ("[stay]", '[file]\ndelimiter = ",,"\n[stay]', "delimiter is one character"),
         ("[stay]", '[table]\nstep-minutes = "hour"\n[stay]', "must be a whole number"),
+        ("[stay]", "[table]\nstep-minutes = true\n[stay]", "must be a whole number, got True"),
+        ("[stay]", "[table]\nstep_minutes = 5\n[stay]", "did you mean 'step-minutes'?"),
+        ("[stay]", "[ids]\nhash = 1\n[stay]", "ids.hash must be true or false, got 1"),
+        ("[stay]", "[drop]\nSTATUS = []\n[stay]", "drop.STATUS takes a list of texts, got []"),
+        ("[stay]", "[drop]\nSTATUS = 1.5\n[stay]", "drop.STATUS takes a list of texts, got 1.5"),
+        ('site = "st-mary"', 'site = "st-mary"\nsha256 = "0"', "sha256 is unknown; known are"),
+        ('site = "st-mary"', 'site = "st-mary"\n_folder = "/"', "_folder is unknown"),
+        ('codes = ["HR"]', "sources = []", "vitals.heart_rate.sources must not be empty"),
+        ('codes = ["HR"]', 'codes = ["HR"]\nsources = [{ codes = ["H"] }]', "does not go with"),
+        ('codes = ["HR"]', 'codes = ["HR"]\nlow = nan', "heart_rate.low must be a number, got nan"),
     ],
 )
 def test_a_mistake_is_named_with_its_section(

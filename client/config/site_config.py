@@ -45,21 +45,21 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationInfo
 from pydantic_core import PydanticKnownError
 
 from client.config.node_section import AddressField, NodeSection
 from common.config.field_types import (
     Count,
-    Delta,
     DistinctTexts,
     FilePath,
     OneOf,
     OptionalPath,
     Parsed,
     PositiveCount,
+    PrintableText,
+    PrivacyDelta,
     Sha256,
-    invalid,
 )
 from common.config.strict_model import StrictModel
 from common.config.toml import read_toml
@@ -77,12 +77,6 @@ def _site_id(text: str) -> str:
     return text
 
 
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise invalid(f"must be printable, got {text!r:.200}")
-    return text
-
-
 def _anchor_target(value: object, info: ValidationInfo) -> str:
     """Return a URL as it is, and a path as `FilePath` does."""
     if not isinstance(value, str):
@@ -92,9 +86,6 @@ def _anchor_target(value: object, info: ValidationInfo) -> str:
 
 def _lower(value: object) -> object:
     return value.lower() if isinstance(value, str) else value
-
-
-PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
 
 
 class SiteSection(StrictModel):
@@ -126,7 +117,7 @@ class SiteSection(StrictModel):
     step_minutes: int = Field(default=0, ge=0, le=MOST_STEP_MINUTES)
     lora_rank: Count = 0
     epsilon_limit: float = Field(default=0.0, ge=0)
-    epsilon_limit_delta: Delta = 1e-5
+    epsilon_limit_delta: PrivacyDelta = 1e-5
     allow: DistinctTexts = ()
 
 

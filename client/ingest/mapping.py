@@ -25,7 +25,7 @@ from client.ingest.mapping_sections import (
     text_list,
 )
 from client.ingest.units import check_unit
-from common.config.error_line import known_names, shown
+from common.config.error_line import known_names, value_text
 from common.config.field_types import OneOf, Parsed, invalid
 from common.config.strict_model import StrictModel
 from common.config.toml import parse_toml, read_bytes
@@ -188,5 +188,5 @@ def _refuse_twice(names: Iterable[str], what: str) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise invalid(f"names the {what} {shown(name)} for two vital signs", "vitals")
+            raise invalid(f"names the {what} {value_text(name)} for two vital signs", "vitals")
         seen.add(name)

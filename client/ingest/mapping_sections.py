@@ -10,8 +10,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
-from common.config.error_line import shown
-from common.config.field_types import OneOf, Parsed, PositiveCount, invalid
+from common.config.error_line import value_text
+from common.config.field_types import OneOf, Parsed, PositiveCount, PrintableText, invalid
 from common.config.strict_model import StrictModel
 from common.errors import UsageError
 
@@ -30,13 +30,13 @@ def text_list(value: object, key: str = "") -> tuple[str, ...]:
     """
     items = list(value) if isinstance(value, list | tuple) else [value]
     if not items or not all(isinstance(item, str | int) for item in items):
-        raise invalid(f"takes a list of texts, got {shown(value)}", key)
+        raise invalid(f"takes a list of texts, got {value_text(value)}", key)
     return tuple(str(item).lower() if isinstance(item, bool) else str(item) for item in items)
 
 
 def _one_character(text: str) -> str:
     if len(text) != 1:
-        raise invalid(f"is one character, got {shown(text)}")
+        raise invalid(f"is one character, got {value_text(text)}")
     return text
 
 
@@ -47,7 +47,7 @@ def _zone(text: str) -> str:
         # Not by OneOf, which would list six hundred zones.
         near = get_close_matches(text[:100], zoneinfo.available_timezones(), n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}?" if near else "take an IANA name, e.g. Europe/London"
-        raise UsageError(f"is not a time zone, got {shown(text)}; {hint}") from None
+        raise UsageError(f"is not a time zone, got {value_text(text)}; {hint}") from None
     return text
 
 
@@ -57,7 +57,7 @@ def _formats(formats: tuple[str, ...]) -> tuple[str, ...]:
     if not patterns and (len(formats) != 1 or formats[0] not in words):
         raise invalid(
             f"is {', '.join(words)} or a pattern as %d.%m.%Y %H:%M, "
-            f"got {' and '.join(map(shown, formats))}"
+            f"got {' and '.join(map(value_text, formats))}"
         )
     if patterns and (len(patterns) < len(formats) or len({"%z" in one for one in patterns}) > 1):
         raise invalid("must all be patterns where it is several, with %z in all or in none")
@@ -67,8 +67,6 @@ def _formats(formats: tuple[str, ...]) -> tuple[str, ...]:
 def _cohort_rule(text: str) -> str:
     if not text.strip():
         raise invalid("is empty; describe how the sepsis patients were found")
-    if len(text) > 200 or not text.isprintable():
-        raise invalid("is one line of at most 200 characters")
     return text
 
 
@@ -112,7 +110,7 @@ class SqlSource(StrictModel):
                 raise invalid(f"is missing; set it to {known}", "attach")
             return self
         if self.attach not in DATABASES:
-            raise invalid(f"must be {known}, got {shown(self.attach)}", "attach")
+            raise invalid(f"must be {known}, got {value_text(self.attach)}", "attach")
         for key, text in (("database", self.database), ("query", self.query)):
             if not text.strip():
                 raise invalid("is missing; a source that is attached needs it", key)
@@ -219,7 +217,7 @@ class CohortRule(StrictModel):
         min_hours: least hours from a stay's start to its last vital sign.
     """
 
-    rule: Annotated[str, AfterValidator(_cohort_rule)]
+    rule: Annotated[PrintableText, AfterValidator(_cohort_rule)]
     keep_patients: str = ""
     keep_stays: str = ""
     flag: str = ""

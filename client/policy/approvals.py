@@ -41,8 +41,8 @@ from common.flower.bundle_signature import AuthorKey, parse_author_key, parse_si
 
 LONGEST_DAYS = 5 * 366
 """No approval is for longer, whatever the policy allows."""
-MAX_TEXT = 200
 
+_MAX_TEXT = 200
 _YEARS = range(2000, 3000)
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
@@ -90,19 +90,19 @@ def parse_time(text: str) -> datetime:
 
 
 def shown_end(end: datetime) -> str:
-    """Return an end as people read it: its last day, or the moment where it is within a day."""
+    """Return an end for people: its last day, or the time where it is within a day."""
     if end.timetz().replace(tzinfo=None) == datetime.min.time():
         return _last_moment(end).date().isoformat()
     return end.isoformat(timespec="seconds")
 
 
 def same_person(one: str, other: str) -> bool:
-    """Return whether two names are one: case, spaces and punctuation make no difference."""
+    """Return true if two names are equal but for case, spaces and punctuation."""
     return _folded(one) == _folded(other)
 
 
 def check_person(text: str) -> str:
-    """Return the name of who approves without the spaces around it.
+    """Return an approver's name without the spaces around it.
 
     Raises:
         UsageError: as `check_text`, or a word of it has letters of several scripts, some of which
@@ -126,9 +126,9 @@ def check_text(text: str, what: str) -> str:
         UsageError: it is empty, too long, or cannot be shown in a line.
     """
     shown = text.isprintable() and not _UNSEEN.search(text)
-    if not text.strip() or not shown or len(text) > MAX_TEXT:
+    if not text.strip() or not shown or len(text) > _MAX_TEXT:
         raise UsageError(
-            f"must be {what}, printable and of at most {MAX_TEXT} characters, got {text[:40]!a}"
+            f"must be {what}, printable and of at most {_MAX_TEXT} characters, got {text[:40]!a}"
         )
     return text.strip()
 
@@ -184,7 +184,7 @@ class AuthorSignature:
     signature: bytes
 
 
-class Bundle(StrictModel):
+class ApprovedBundle(StrictModel):
     """An approved app bundle, an entry [[bundles]] of policy.toml.
 
     Attributes:
@@ -259,15 +259,15 @@ class ApprovalRules(StrictModel):
         AfterValidator(_distinct_keys),
     ] = ()
 
-    def refusal(self, bundle: Bundle | None, now: datetime) -> str | None:
-        """Say why a bundle may not run.
+    def refusal(self, bundle: ApprovedBundle | None, now: datetime) -> str | None:
+        """Return the reason why a bundle may not run.
 
         Args:
             bundle: its entry in the policy; None where there is none.
             now: the moment, with its offset.
 
         Returns:
-            The reason, in words; None where it may run.
+            The reason; None where it may run.
         """
         if bundle is None:
             return "the app bundle is not approved, or no longer"
@@ -276,7 +276,7 @@ class ApprovalRules(StrictModel):
         if self.second_approver and len(bundle.approvals) < 2:
             return (
                 f"{bundle.name} is approved by {bundle.approvals[0].by} alone, and the policy "
-                "asks for a second approver"
+                "requires a second approver"
             )
         latest = max(approval.at for approval in bundle.approvals)
         if now < latest:
@@ -286,7 +286,7 @@ class ApprovalRules(StrictModel):
         )
 
     def too_long(self, begin: datetime, end: datetime) -> str | None:
-        """Say why an approval from one moment to another is too long; None where it is not."""
+        """Return the reason why an approval is too long; None if it is not."""
         # By days of the calendar, so that 365 of them reach the end of the same date next year.
         days = (_last_moment(end).date() - begin.astimezone(UTC).date()).days
         if days <= self.longest_days:
@@ -297,11 +297,11 @@ class ApprovalRules(StrictModel):
         )
 
     def unsigned(self, sha256: str, name: str, signed: AuthorSignature | None) -> str | None:
-        """Say why a bundle is not signed as the policy asks; None where it is."""
+        """Return the reason why a signature does not satisfy the policy; None if it does."""
         if not self.author_keys:
             return None
         if signed is None:
-            return f"{name} has no signature of its author, which the policy asks for"
+            return f"{name} has no signature of its author, which the policy requires"
         for key in self.author_keys:
             if key.fingerprint == signed.author:
                 if key.signed(signed.signature, sha256, name):

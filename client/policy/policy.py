@@ -69,17 +69,23 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, Strict, model_validator
 
-from client.policy.approvals import ApprovalRules, Bundle
+from client.policy.approvals import ApprovalRules, ApprovedBundle
 from client.policy.file_ownership import read_own_bytes
 from client.policy.run_settings import Accepted, read_accepted
 from common.config.error_line import fields_by_key
-from common.config.field_types import Count, Delta, DistinctTexts, Parsed, PositiveCount, invalid
+from common.config.field_types import (
+    Count,
+    DistinctTexts,
+    Parsed,
+    PositiveCount,
+    PrivacyDelta,
+    invalid,
+)
 from common.config.strict_model import StrictModel, flatten
 from common.config.toml import parse_toml, read_bytes
 from common.errors import PolicyError, UsageError
 
 EXACT = "exact"
-MAX_TEXT = 200
 
 _DECIMALS = range(-6, 16)
 _METRIC_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+){0,7}")
@@ -104,12 +110,6 @@ def _metric_names(metrics: dict[str, int | None]) -> dict[str, int | None]:
         if not _METRIC_NAME.fullmatch(name):
             raise invalid("is not the name of a number; names are as in validation.wql", name)
     return metrics
-
-
-def _printable(texts: tuple[str, ...]) -> tuple[str, ...]:
-    if any(len(text) > MAX_TEXT or not text.isprintable() for text in texts):
-        raise invalid(f"must be printable, of at most {MAX_TEXT} characters each")
-    return texts
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -142,7 +142,7 @@ class JoinSection(StrictModel):
     rank: Exact = None
     step_minutes: Exact = None
     outside: Exact = None
-    texts: Annotated[DistinctTexts, AfterValidator(_printable)] = ()
+    texts: DistinctTexts = ()
 
 
 COUNT_FIELDS = ("patients", "windows", "validation-windows")
@@ -154,12 +154,14 @@ class Policy(StrictModel):
     """policy.toml, validated.
 
     Attributes:
+        listed_bundles: the entries [[bundles]], in order; `bundles` has them by SHA-256.
         approval: requirements on every approval.
         tensor_name: pattern that the whole name of every matrix must match.
         max_rank: largest rank of an adapter.
         max_bytes: largest adapter, in bytes.
         max_norm: largest Euclidean norm of all its numbers together.
         metrics: numbers of a round that may leave, with the decimals kept; None = as they are.
+        join_section: the section [join]; `join` and `texts` are its two parts.
         settings: accepted values of a run's settings, by key.
         min_patients: fewest training patients of a site that takes part.
         rounds_per_day: most replies to train requests within 24 hours.
@@ -173,7 +175,7 @@ class Policy(StrictModel):
         budget_delta: delta of the budget.
     """
 
-    listed_bundles: Annotated[tuple[Bundle, ...], Strict(False)] = Field(
+    listed_bundles: Annotated[tuple[ApprovedBundle, ...], Strict(False)] = Field(
         default=(), alias="bundles"
     )
     approval: ApprovalRules = Field(default_factory=ApprovalRules)
@@ -193,7 +195,7 @@ class Policy(StrictModel):
     max_epsilon: float = Field(alias="privacy.max-epsilon", ge=0)
     max_delta: float = Field(alias="privacy.max-delta", ge=0)
     budget_epsilon: float = Field(default=0.0, alias="privacy.budget-epsilon", ge=0)
-    budget_delta: Delta = Field(default=1e-5, alias="privacy.budget-delta")
+    budget_delta: PrivacyDelta = Field(default=1e-5, alias="privacy.budget-delta")
 
     @model_validator(mode="before")
     @classmethod
@@ -211,11 +213,8 @@ class Policy(StrictModel):
                 "is missing: where privacy is required, all runs together need a budget, as 10.0",
                 "privacy.budget-epsilon",
             )
-        rounded = self.metrics, self.join
-        if (
-            all("patients" in one for one in rounded)
-            and len({one["patients"] for one in rounded}) > 1
-        ):
+        rounded = [one["patients"] for one in (self.metrics, self.join) if "patients" in one]
+        if len(set(rounded)) > 1:
             raise invalid(
                 "is rounded otherwise than join.patients; the server refuses a site that reports "
                 "two numbers",
@@ -224,7 +223,7 @@ class Policy(StrictModel):
         return self
 
     @cached_property
-    def bundles(self) -> Mapping[str, Bundle]:
+    def bundles(self) -> Mapping[str, ApprovedBundle]:
         """The approved app bundles, by SHA-256; `refusal` gives the reason why one may not run."""
         return {bundle.sha256: bundle for bundle in self.listed_bundles}
 

@@ -45,7 +45,7 @@ def error_line(model: type[BaseModel], problem: ValidationError) -> str:
         steps.append(context["key"])
     title = model.model_config.get("title")
     key = _key_text([title, *steps] if title else steps)
-    last, given = str(steps[-1]) if steps else "", shown(first["input"])
+    last, given = str(steps[-1]) if steps else "", value_text(first["input"])
     match first["type"]:
         case "extra_forbidden":
             return f"{key} is unknown; {known_names(last, _siblings(last, fields))}"
@@ -90,7 +90,7 @@ def known_names(given: str, names: Iterable[str]) -> str:
     return f"{hint}known are: {', '.join(known)}"
 
 
-def shown(value: object) -> str:
+def value_text(value: object) -> str:
     """Return a value as an error repeats it: escaped, and cut where it is long."""
     try:
         text = repr(value)
@@ -133,5 +133,6 @@ def _key_text(steps: Iterable[str | int]) -> str:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
-            text += ("." if text else "") + (step if _PLAIN_KEY.fullmatch(step) else shown(step))
+            plain = step if _PLAIN_KEY.fullmatch(step) else value_text(step)
+            text += f".{plain}" if text else plain
     return text

@@ -113,6 +113,12 @@ def _optional_path(value: object, info: ValidationInfo) -> Path | None:
     return None if value in (None, "") else _file_path(value, info)
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise invalid(f"must be printable, got {text!r:.200}")
+    return text
+
+
 def _distinct(texts: tuple[str, ...]) -> tuple[str, ...]:
     if "" in texts:
         raise invalid("must be a list of texts, none of them empty")
@@ -138,9 +144,10 @@ PositiveCount = Annotated[int, Field(ge=1, le=LARGEST_INT)]
 FilePath = Annotated[Path, PlainValidator(_file_path)]
 OptionalPath = Annotated[Path | None, PlainValidator(_optional_path)]
 """A path; None where the text is empty."""
-DistinctTexts = Annotated[tuple[str, ...], Strict(False), AfterValidator(_distinct)]
+PrintableText = Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+DistinctTexts = Annotated[tuple[PrintableText, ...], Strict(False), AfterValidator(_distinct)]
 Sha256 = Annotated[str, Parsed(_sha256)]
-Delta = Annotated[float, AfterValidator(_open_unit_interval)]
+PrivacyDelta = Annotated[float, AfterValidator(_open_unit_interval)]
 """Delta of an (epsilon, delta) guarantee, between 0 and 1."""
 
 

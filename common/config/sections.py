@@ -43,10 +43,10 @@ BY_NAME_RULES = ("fedavg", "ffa", "median", "trimmed-mean", "krum", "multi-krum"
 
 MOST_STEPS = 100_000
 """Largest number of optimiser steps a round."""
-MOST_CHARACTERS = 10_000
+_MOST_CHARACTERS = 10_000
 """Longest text: the settings come from the coordinator and are stored with every artefact."""
 
-Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
+Text = Annotated[str, Field(max_length=_MOST_CHARACTERS)]
 
 _FIXED_WEIGHT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})=([0-9]+(?:\.[0-9]+)?)")
 

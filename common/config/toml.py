@@ -8,7 +8,7 @@ from typing import Any
 
 from common.errors import FedvitalsError
 
-MAX_FILE_BYTES = 2**20
+MAX_TOML_BYTES = 2**20
 """Larger than any such file; a path to something else must not be read into memory."""
 
 
@@ -22,14 +22,14 @@ def read_toml(path: Path, error: type[FedvitalsError]) -> dict[str, Any]:
 
 
 def read_bytes(path: Path, error: type[FedvitalsError]) -> bytes:
-    """Return the bytes of a file of at most `MAX_FILE_BYTES`; errors as `read_toml`."""
+    """Return the bytes of a file of at most `MAX_TOML_BYTES`; errors as `read_toml`."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(MAX_TOML_BYTES + 1)
     except OSError as problem:
         raise error(f"{path} cannot be read: {problem.strerror or problem}") from problem
-    if len(data) > MAX_FILE_BYTES:
-        raise error(f"{path} is larger than {MAX_FILE_BYTES} bytes; is it the right file?")
+    if len(data) > MAX_TOML_BYTES:
+        raise error(f"{path} is larger than {MAX_TOML_BYTES} bytes; is it the right file?")
     return data
 
 

@@ -79,7 +79,11 @@ GOOD = LONG.format(zone="UTC", stay='id = "enc"', min_hours=0)
         ("[stay]", "[ids]\nhash = 1\n[stay]", "ids.hash must be true or false, got 1"),
         ("[stay]", "[drop]\nSTATUS = []\n[stay]", "drop.STATUS takes a list of texts, got []"),
         ("[stay]", "[drop]\nSTATUS = 1.5\n[stay]", "drop.STATUS takes a list of texts, got 1.5"),
-        ('site = "st-mary"', 'site = "st-mary"\nsha256 = "0"', "sha256 is unknown; did you mean 'shape'?"),
+        (
+            'site = "st-mary"',
+            'site = "st-mary"\nsha256 = "0"',
+            "sha256 is unknown; did you mean",
+        ),
         ('site = "st-mary"', 'site = "st-mary"\n_folder = "/"', "_folder is unknown"),
         ('codes = ["HR"]', "sources = []", "vitals.heart_rate.sources must not be empty"),
         ('codes = ["HR"]', 'codes = ["HR"]\nsources = [{ codes = ["H"] }]', "does not go with"),

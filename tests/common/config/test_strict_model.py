@@ -11,11 +11,11 @@ from pydantic import Field
 
 from common.config.field_types import (
     Count,
-    Delta,
     DistinctTexts,
     FilePath,
     OneOf,
     OptionalPath,
+    PrivacyDelta,
     Sha256,
     ZeroOr,
     invalid,
@@ -38,7 +38,7 @@ class Outer(StrictModel):
     names: DistinctTexts = ()
     kind: Annotated[str, OneOf(("mean", "median"))] = "mean"
     noise: Annotated[float, ZeroOr(0.1, 1000)] = 0.0
-    delta: Delta = 0.1
+    delta: PrivacyDelta = 0.1
     digest: Sha256 = "0" * 64
     file: FilePath = Path("/data")
     other: OptionalPath = None

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.config.toml import MAX_FILE_BYTES, read_toml
+from common.config.toml import MAX_TOML_BYTES, read_toml
 from common.errors import PolicyError
 
 
@@ -16,7 +16,7 @@ from common.errors import PolicyError
         (b"\xff = 1", "is not TOML: 'utf-8' codec"),
         (b"a = " + b"9" * 5000, "is not TOML: Exceeds the limit"),
         (b"a = " + b"[" * 50_000, "is not TOML: its arrays are nested too deeply"),
-        (b"#" * (MAX_FILE_BYTES + 1), "is larger than 1048576 bytes; is it the right file?"),
+        (b"#" * (MAX_TOML_BYTES + 1), "is larger than 1048576 bytes; is it the right file?"),
     ],
 )
 def test_a_file_that_is_not_toml_is_refused(tmp_path: Path, data: bytes, message: str) -> None:

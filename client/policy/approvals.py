@@ -67,7 +67,7 @@ def parse_end(text: str) -> datetime:
     except ValueError:
         return parse_time(text)
     if day.year not in _YEARS:
-        raise UsageError(f"must be a date from {_YEARS[0]} to {_YEARS[-1]}, got {text!r}")
+        raise UsageError(f"must be a date from {_YEARS[0]} to {_YEARS[-1]}, got {text!r:.100}")
     return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
 
 
@@ -85,7 +85,8 @@ def parse_time(text: str) -> datetime:
         if moment.tzinfo is not None and moment.year in _YEARS:
             return moment.astimezone(UTC)
     raise UsageError(
-        f"must be a time in ISO 8601 with its offset, e.g. 2026-03-02T09:30:00+01:00, got {text!r}"
+        f"must be a time in ISO 8601 with its offset, e.g. 2026-03-02T09:30:00+01:00, "
+        f"got {text!r:.100}"
     )
 
 

@@ -69,7 +69,7 @@ def test_every_number_of_a_report_can_be_named(example: Path) -> None:
         ("usable = ", "age = ", "join.age is unknown"),
         ('rank = "exact"', "rank = 1", 'join.rank is not rounded: it must be "exact"'),
         ("patients = -1\nsource", "patients = 0\nsource", "metrics.patients is rounded otherwise"),
-        ('"own data"', '"own\\u0007data"', "join.texts must be printable"),
+        ('"own data"', '"own\\u0007data"', "join.texts[0] must be printable"),
         ("min = 1, max = 16", "min = 17, max = 16", "settings.lora.rank accepts nothing"),
         ("min = 1, max = 16", "low = 1", "settings.lora.rank must be { min = …, max = … }"),
         ("min = 1, max = 16", "min = nan", "settings.lora.rank must be a number, got nan"),

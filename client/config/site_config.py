@@ -1,42 +1,7 @@
 """site.toml: settings of a site's node, written by the hospital's administrator.
 
-    [site]
-    id = "hosp1"                           # name in the run
-    table = "/data/site.parquet"           # the site table, as `python -m client ingest` writes it
-    state = "/var/lib/fedvitals"           # privacy ledger, audit log, stored replies
-    policy = "/etc/fedvitals/policy.toml"  # what may leave
-    patients = 812                         # training patients, as the site declares them
-    source = "own data"                    # these three as in the table; the node reports them
-    rule = "sepsis3"                       # when a private run begins
-    step-minutes = 60
-    lora-rank = 8                          # optional: a rank of the site's own
-    epsilon-limit = 8.0                    # optional: budget of the site over all runs
-    epsilon-limit-delta = 1e-5             # optional
-    allow = ["validation.wql"]             # optional: may leave, not covered by the guarantee
-    [backbones]                            # digests of the site's copies of the frozen models
-    "chronos-bolt-nano" = "2e0f…"
-    [server]
-    address = "coordinator.example.org:443"
-    ca = "/etc/fedvitals/ca.crt"
-    [node]
-    key = "/etc/fedvitals/node.key"        # never leaves the site
-    isolation = "process"                  # the app runs apart; or "subprocess"
-    client-api = "127.0.0.1:9094"          # where the app fetches work
-    client-api-certificate = "client-api.crt"  # TLS of client-api; these three may be left out
-    client-api-key = "client-api.key"      # together where client-api is on loopback
-    client-api-ca = "client-api.crt"       # the authority that the app's process trusts
-    secret = "/etc/fedvitals/app.secret"   # shared with the app's process; optional on loopback
-    health = "127.0.0.1:9095"              # gRPC health
-    [audit]                                # optional: shipping of signed anchors of the audit log
-    anchor-to = "/mnt/worm/anchors.jsonl"  # a file on another machine, or an https URL
-    anchor-ca = "/etc/fedvitals/keeper.crt"  # of that URL; the system's authorities without it
-    anchor-every = 100                     # lines
-    [log]
-    file = "/var/log/fedvitals/node.jsonl" # optional; standard error without it
-    level = "info"
-
-A relative path is relative to the folder of site.toml. Paths are not checked here: `preflight`
-reports which are missing.
+Each class is a table of the file; deploy/site/site.toml is an example. A relative path is relative
+to the folder of site.toml. Paths are not checked here: `preflight` reports which are missing.
 """
 
 from __future__ import annotations

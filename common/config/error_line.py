@@ -33,13 +33,20 @@ _WITHOUT_VALUE = ("missing", "model_type", "dict_type", "string_too_short", "too
 """Errors whose value is a table, which may hold a password, or says nothing."""
 
 
-def error_line(model: type[BaseModel], problem: ValidationError) -> str:
+def error_line(model: type[BaseModel], problem: ValidationError, *, by_name: bool = False) -> str:
     """Return the first error in one line; an unknown key before all others.
 
     A misspelt key is missing too, and the misspelling is the cause.
+
+    Args:
+        model: the validated model.
+        problem: its errors.
+        by_name: the values were given by the fields' names, not by their keys.
     """
     first = min(problem.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     steps, context = list(first["loc"]), first.get("ctx", {})
+    if by_name and steps and steps[0] in model.model_fields:
+        steps[0] = model.model_fields[str(steps[0])].alias or steps[0]
     fields = _fields_at(model, steps[:-1])
     if context.get("key"):
         steps.append(context["key"])

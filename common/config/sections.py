@@ -24,17 +24,7 @@ WEIGHTINGS = ("auto", "patients", "equal")
 SCHEDULES = ("cosine", "constant")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 WIRE_DTYPES = ("float32", "float16", "int8")
-RULES = (
-    "fedavg",
-    "ffa",
-    "svd",
-    "flora",
-    "fedex",
-    "median",
-    "trimmed-mean",
-    "krum",
-    "multi-krum",
-)
+RULES = ("fedavg", "ffa", "svd", "flora", "fedex", "median", "trimmed-mean", "krum", "multi-krum")
 RANK_MIXING_RULES = ("svd", "flora")
 """Rules that average adapters of different ranks."""
 OPTIMIZERS = ("none", "fedavgm", "fedadam", "fedyogi")

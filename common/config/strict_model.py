@@ -69,7 +69,7 @@ class StrictModel(BaseModel):
         try:
             return type(self)(**values | changes)
         except ValidationError as problem:
-            raise UsageError(error_line(type(self), problem)) from None
+            raise UsageError(error_line(type(self), problem, by_name=True)) from None
 
 
 def flatten(values: Mapping[str, Any], sections: Iterable[str]) -> dict[str, Any]:

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.config.run_config import (
+    AggregationConfig,
     LoraConfig,
     RunConfig,
+    TrainConfig,
     key_help,
     key_types,
     parse_settings,
@@ -119,6 +121,15 @@ def test_pairs_of_the_command_line() -> None:
 def test_bad_pairs_are_refused(pairs: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         parse_settings(pairs, {"rounds": 3})
+
+
+def test_a_changed_copy_names_the_key_that_is_wrong() -> None:
+    with pytest.raises(UsageError, match=r"^train\.learning-rate must be from 1e-12 to 10, got 0$"):
+        TrainConfig().replace(learning_rate=0)
+    with pytest.raises(UsageError, match=r"^lora\.min-rank must be at least 0, got -1$"):
+        LoraConfig().replace(min_rank=-1)
+    with pytest.raises(UsageError, match="set lora.train = b"):
+        RunConfig().replace(aggregation=AggregationConfig(rule="ffa"))
 
 
 def test_what_is_left_to_itself_is_resolved() -> None:

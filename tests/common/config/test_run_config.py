@@ -128,7 +128,7 @@ def test_a_changed_copy_names_the_key_that_is_wrong() -> None:
         TrainConfig().replace(learning_rate=0)
     with pytest.raises(UsageError, match=r"^lora\.min-rank must be at least 0, got -1$"):
         LoraConfig().replace(min_rank=-1)
-    with pytest.raises(UsageError, match="set lora.train = b"):
+    with pytest.raises(UsageError, match=r"set lora\.train = b"):
         RunConfig().replace(aggregation=AggregationConfig(rule="ffa"))
 
 

@@ -159,7 +159,7 @@ def _range(key: str, kind: type, given: Mapping[str, object]) -> Accepted:
 
 
 def _value(key: str, kind: type, given: object) -> Value:
-    """Return an accepted value of exactly a setting's type; an int may stand for a float."""
+    """Return an accepted value of exactly a setting's type; an int may replace a float."""
     with suppress(OverflowError):  # of an int beyond the largest float
         if type(given) is int and kind is float:
             return float(given)

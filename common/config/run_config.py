@@ -163,7 +163,7 @@ class RunConfig(StrictModel):
 
 
 def _from_text(value: Any, kind: type) -> Any:
-    """Return the bool or number that a text stands for; validation refuses all that is left."""
+    """Return the bool or number that a text represents; validation refuses any other text."""
     if not isinstance(value, str) or kind is str:
         return value
     if kind is bool:

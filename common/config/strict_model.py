@@ -20,7 +20,7 @@ from common.errors import FedvitalsError, UsageError
 class StrictModel(BaseModel):
     """Frozen settings without coercion: known keys, exact types, finite numbers.
 
-    An int stands for a float, as in TOML; nothing else mixes. The field `min_rank` is the key
+    An int may replace a float, as in TOML; nothing else mixes. The field `min_rank` is the key
     `min-rank` of a file; Python code constructs by field names.
     """
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from argparse import ArgumentParser
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no in
 from client.egress.privacy_budget import plan_of
 from client.egress.report_rules import report_capacity_bits
 from client.policy.policy import load_policy
-from client.policy.run_settings import guarded, refused_setting
+from client.policy.run_settings import is_guarded, refused_setting
 from client.privacy.accountant import Steps, spent
 from client.privacy.budget_filter import BudgetFilter
 from client.training.clipping import clip_factors, clipped
@@ -42,7 +42,7 @@ from tests.client.egress.gated_site import GatedSite, make_gated_site
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHIPPED = load_policy(REPOSITORY / "deploy" / "site" / "policy.toml")
 BACKBONE = "chronos-bolt-nano"
-GUARDED = {key: kind for key, kind in key_types().items() if guarded(key)}
+GUARDED = {key: kind for key, kind in key_types().items() if is_guarded(key)}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ import statistics
 import tempfile
 import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def main() -> None:
         ratios = []
         for repeat in range(options.repeats):
             run = Path(scratch) / f"run-{repeat}"
-            federated, steps = time_federation(replace(config, out=str(run)))
+            federated, steps = time_federation(config.replace(out=str(run)))
             plain = time_plain_loop(config, cohort, steps)
             ratios.append(federated / plain)
             print(

@@ -134,12 +134,12 @@ def open_report() -> dict[str, float | int]:
 def private_run(dtype: WireDtype = "float32") -> RunConfig:
     """Return the settings of a private run: ten steps per round with a tenth of the patients."""
     privacy = PrivacyConfig(noise_multiplier=1.2, sample_rate=0.1)
-    return RunConfig(privacy=privacy, wire=WireConfig(dtype))
+    return RunConfig(privacy=privacy, wire=WireConfig(dtype=dtype))
 
 
 def open_run(dtype: WireDtype = "float32") -> RunConfig:
     """Return the settings of a run without privacy."""
-    return RunConfig(wire=WireConfig(dtype))
+    return RunConfig(wire=WireConfig(dtype=dtype))
 
 
 def private_report() -> dict[str, float | int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,8 @@ def federate(
     if not config.data or not config.out:
         raise UsageError("a run needs a cohort folder and a run folder")
     # Absolute, since Flower's processes have other working directories.
-    config = replace(
-        config, data=str(Path(config.data).absolute()), out=str(Path(config.out).absolute())
+    config = config.replace(
+        data=str(Path(config.data).absolute()), out=str(Path(config.out).absolute())
     )
     tables = site_table_paths(Path(config.data))
     for path in tables.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,4 +110,4 @@ def released(config: RunConfig) -> Adapter:
 
 def elsewhere(config: RunConfig, name: str) -> RunConfig:
     """Return the same run in a folder of another name."""
-    return replace(config, out=str(Path(config.out).with_name(name)))
+    return config.replace(out=str(Path(config.out).with_name(name)))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,7 @@ def run_personalization(
         raise UsageError(f"--passes must be at least 1, got {passes}")
     say = progress or (lambda _: None)
     windows = _windows(table, config)
-    config = replace(config, rounds=passes)
+    config = config.replace(rounds=passes)
     adapted = adapted_backbone(config.backbone, config.lora, choose_device(config.train.device))
     release.check_compatible(adapted.adapter(), sender="the release")
     candidates = [release]

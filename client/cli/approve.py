@@ -17,7 +17,7 @@ from common.flower.bundle_signature import BundleSignature, read_signature, sign
 if TYPE_CHECKING:
     from client.policy.app_bundle import BundleContents
     from client.policy.approval_editor import Grant
-    from client.policy.approvals import Bundle
+    from client.policy.approvals import ApprovedBundle
     from client.policy.policy import Policy
 
 _BundlePath = Annotated[
@@ -140,7 +140,7 @@ def _show_contents(contents: BundleContents) -> None:
         print_line(f"look at: {remark}")
 
 
-def _show_approval(known: Bundle) -> None:
+def _show_approval(known: ApprovedBundle) -> None:
     """Show an entry of the policy."""
     for approval in known.approvals:
         print_line(f"approved by {approval.by} at {approval.at.isoformat()}")

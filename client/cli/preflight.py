@@ -18,9 +18,11 @@ _Backbone = Annotated[
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")]
 
+DEFAULT_BACKBONE = RunConfig().backbone
+
 
 def preflight(
-    config: SiteFile, backbone: _Backbone = RunConfig.backbone, as_json: _AsJson = False
+    config: SiteFile, backbone: _Backbone = DEFAULT_BACKBONE, as_json: _AsJson = False
 ) -> None:
     """Check the network, the machine and the site's files before the node is started.
 

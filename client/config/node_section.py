@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Self
 
-from common.config.toml import TomlTable
+from pydantic import model_validator
 
-ISOLATIONS = ("process", "subprocess")
+from common.config.field_types import FilePath, OneOf, OptionalPath, Parsed, invalid
+from common.config.strict_model import StrictModel
+from common.errors import UsageError
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 _TLS_KEYS = ("client-api-certificate", "client-api-key", "client-api-ca")
@@ -29,8 +33,24 @@ class Address:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether only this machine reaches it."""
+        """True if only this machine reaches the address."""
         return self.host in LOOPBACK
+
+
+def parse_address(text: str) -> Address:
+    """Return the address that a text ``host:port`` names.
+
+    Raises:
+        UsageError: the text is not of that form.
+    """
+    match = _ADDRESS.fullmatch(text)
+    host = (match[1] or match[2]) if match else ""
+    if match is None or not _HOST.fullmatch(host) or not 1 <= int(match[3]) <= 65535:
+        raise UsageError(f"must be host:port, e.g. 127.0.0.1:9094, got {text!r:.200}")
+    return Address(host, int(match[3]))
+
+
+AddressField = Annotated[Address, Parsed(parse_address)]
 
 
 @dataclass(frozen=True)
@@ -38,9 +58,9 @@ class ClientApiTls:
     """TLS of the node's local interface.
 
     Attributes:
-        certificate: what the node shows the app's process.
+        certificate: the node's certificate, which the app's process checks.
         key: its private key, which the node alone reads.
-        ca: by whom the app's process wants it signed; the certificate itself, where it is its own.
+        ca: the authority that the app's process trusts; the certificate itself if self-signed.
     """
 
     certificate: Path
@@ -48,87 +68,63 @@ class ClientApiTls:
     ca: Path
 
 
-@dataclass(frozen=True)
-class NodeSection:
-    """`[node]`: how the node runs.
+class NodeSection(StrictModel):
+    """`[node]`: key, interfaces and isolation of the node.
 
     Attributes:
         key: the private key of node authentication, ECDSA P-384 in OpenSSH's format.
-        isolation: ``process``: the app is a process of its own, which asks for work at
+        isolation: ``process``: the app is a process of its own, which fetches work at
             `client_api`; ``subprocess``: the node starts it.
         client_api: the node's local interface for the app.
-        secret: a secret that the app's process shares; None where only loopback reaches it.
-        health: where the node's health is asked for.
-        client_api_tls: None where only loopback reaches it and nothing is encrypted.
+        client_api_certificate, client_api_key, client_api_ca: see `client_api_tls`.
+        secret: a secret shared with the app's process; None where only loopback reaches it.
+        health: address of the node's health service.
     """
 
-    key: Path
-    isolation: str
-    client_api: Address
-    secret: Path | None
-    health: Address
-    client_api_tls: ClientApiTls | None = None
+    key: FilePath
+    isolation: Annotated[str, OneOf(("process", "subprocess"))] = "process"
+    client_api: AddressField = Address("127.0.0.1", 9094)
+    client_api_certificate: OptionalPath = None
+    client_api_key: OptionalPath = None
+    client_api_ca: OptionalPath = None
+    secret: OptionalPath = None
+    health: AddressField = Address("127.0.0.1", 9095)
 
+    @property
+    def client_api_tls(self) -> ClientApiTls | None:
+        """TLS of `client_api`; None where only loopback reaches it and nothing is encrypted."""
+        certificate, key, ca = self._tls_paths()
+        return ClientApiTls(certificate, key, ca) if certificate and key and ca else None
 
-def read_node_section(table: TomlTable, base: Path) -> NodeSection:
-    """Read `[node]` of site.toml; its paths are meant from a folder."""
-    table.only(("key", "isolation", "client-api", *_TLS_KEYS, "secret", "health"))
-    isolation = table.text("isolation", "process")
-    if isolation not in ISOLATIONS:
-        raise table.wrong("isolation", f"must be {' or '.join(ISOLATIONS)}, got {isolation!r}")
-    secret = table.text("secret", "")
-    section = NodeSection(
-        key=base / table.text("key"),
-        isolation=isolation,
-        client_api=read_address(table, "client-api", "127.0.0.1:9094"),
-        secret=base / secret if secret else None,
-        health=read_address(table, "health", "127.0.0.1:9095"),
-        client_api_tls=_client_api_tls(table, base),
-    )
-    _check_interface(table, section)
-    return section
+    def _tls_paths(self) -> tuple[Path | None, Path | None, Path | None]:
+        return self.client_api_certificate, self.client_api_key, self.client_api_ca
 
-
-def _check_interface(table: TomlTable, node: NodeSection) -> None:
-    """Refuse an interface that gives away the app's work, to those who ask or those who listen."""
-    address, apart = node.client_api, node.isolation == "process"
-    if not address.on_loopback and not (node.secret and apart):
-        raise table.wrong(
-            "client-api",
-            f"{address} can be reached from other machines, and whoever asks first would get "
-            'the app\'s work; set node.secret and isolation = "process", or use 127.0.0.1',
-        )
-    if not address.on_loopback and node.client_api_tls is None:
-        raise table.wrong(
-            "client-api",
-            f"{address} can be reached from other machines, which could read what the app is "
-            "given and answers, and hand it another app to run on the site table; make a "
-            "certificate with deploy/certs/local-api.sh and set node.client-api-certificate, "
-            "client-api-key and client-api-ca, or use 127.0.0.1",
-        )
-    if node.client_api_tls is not None and not apart:
-        raise table.wrong(
-            "client-api-certificate",
-            'is for isolation = "process"; leave it, client-api-key and client-api-ca out',
-        )
-
-
-def _client_api_tls(table: TomlTable, base: Path) -> ClientApiTls | None:
-    given = {key: table.text(key, "") for key in _TLS_KEYS}
-    missing = [key for key, path in given.items() if not path]
-    if len(missing) == len(given):
-        return None
-    if missing:
-        raise table.wrong(missing[0], f"is missing; {', '.join(_TLS_KEYS)} are set together")
-    certificate, key, ca = (base / path for path in given.values())
-    return ClientApiTls(certificate, key, ca)
-
-
-def read_address(table: TomlTable, key: str, default: str | None) -> Address:
-    """Read a host and a port, written as ``host:port``."""
-    text = table.text(key, default)
-    match = _ADDRESS.fullmatch(text)
-    host = (match[1] or match[2]) if match else ""
-    if match is None or not _HOST.fullmatch(host) or not 1 <= int(match[3]) <= 65535:
-        raise table.wrong(key, f"must be host:port, e.g. 127.0.0.1:9094, got {text!r}")
-    return Address(host, int(match[3]))
+    @model_validator(mode="after")
+    def _check_interface(self) -> Self:
+        """Refuse an interface at which others could fetch or read the app's work."""
+        missing = [
+            key for key, path in zip(_TLS_KEYS, self._tls_paths(), strict=True) if path is None
+        ]
+        if missing and len(missing) < len(_TLS_KEYS):
+            raise invalid(f"is missing; {', '.join(_TLS_KEYS)} are set together", missing[0])
+        address, apart = self.client_api, self.isolation == "process"
+        if not address.on_loopback and not (self.secret and apart):
+            raise invalid(
+                f"{address} can be reached from other machines, which could fetch the app's work "
+                'first; set node.secret and isolation = "process", or use 127.0.0.1',
+                "client-api",
+            )
+        if not address.on_loopback and missing:
+            raise invalid(
+                f"{address} can be reached from other machines, which could read the app's "
+                "requests and replies and give it another app to run on the site table; make a "
+                "certificate with deploy/certs/local-api.sh and set node.client-api-certificate, "
+                "client-api-key and client-api-ca, or use 127.0.0.1",
+                "client-api",
+            )
+        if not missing and not apart:
+            raise invalid(
+                'is for isolation = "process"; leave it, client-api-key and client-api-ca out',
+                _TLS_KEYS[0],
+            )
+        return self

@@ -1,16 +1,16 @@
-"""mapping.toml, read into typed frozen objects; what is not known is refused by name."""
+"""mapping.toml: a hospital's description of its own table."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr, model_validator
+from pydantic_core import PydanticKnownError
 
 from client.ingest.mapping_sections import (
-    SHAPES,
     Clock,
     CohortRule,
     Columns,
@@ -21,59 +21,136 @@ from client.ingest.mapping_sections import (
     StayRule,
     TableSettings,
     VitalMapping,
-    VitalSource,
+    VitalTable,
+    text_list,
 )
+from client.ingest.units import check_unit
+from common.config.error_line import known_names, value_text
+from common.config.field_types import OneOf, Parsed, invalid
+from common.config.strict_model import StrictModel
+from common.config.toml import parse_toml, read_bytes
 from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError
-from common.names import check_name, check_site_name
-
-Section = TypeVar("Section")
-
-_SECTIONS: dict[str, type] = {
-    "file": FileFormat,
-    "source": SqlSource,
-    "columns": Columns,
-    "time": Clock,
-    "stay": StayRule,
-    "cohort": CohortRule,
-    "table": TableSettings,
-    "ids": IdSettings,
-}
-_KEYS = ("site", "shape", *_SECTIONS, "drop", "vitals")
+from common.names import check_site_name
 
 
-@dataclass(frozen=True)
-class SiteMapping:
-    """A hospital's description of its own table.
+def _site_name(text: str) -> str:
+    try:
+        return check_site_name(text)
+    except UsageError as problem:
+        raise UsageError(f"is not valid: {problem}") from None
+
+
+def _drop_rules(table: object) -> tuple[DropRule, ...]:
+    if not isinstance(table, dict):
+        raise PydanticKnownError("dict_type")
+    return tuple(DropRule(column, text_list(values, column)) for column, values in table.items())
+
+
+def _check_vitals(tables: dict[str, VitalTable]) -> dict[str, VitalTable]:
+    if not tables:
+        raise invalid("is empty; name at least one vital sign, e.g. [vitals.spo2]")
+    for name in tables:
+        if name not in VITAL_NAMES:
+            raise invalid(f"is not a vital sign; {known_names(name, VITAL_NAMES)}", name)
+    return tables
+
+
+class SiteMapping(StrictModel):
+    """mapping.toml, validated as far as is possible without the table.
 
     Attributes:
         site: the site's name.
-        shape: one of `SHAPES`: a row a measurement, or a row a time with a column a vital sign.
+        shape: ``long``, a row a measurement, or ``wide``, a row a time with a column a vital sign.
         file, source, columns, time, stay, cohort, table, ids: the sections of the same names.
         drop: the rows to leave out.
-        vitals: where each vital sign stands, in the order of the site table's columns.
-        folder: that of the mapping; paths in it are relative to this.
-        sha256: digest of the mapping's file.
     """
 
-    site: str
-    shape: str
-    file: FileFormat
-    source: SqlSource
+    site: Annotated[str, Parsed(_site_name)]
+    shape: Annotated[str, OneOf(("long", "wide"))]
+    file: FileFormat = Field(default_factory=FileFormat)
+    source: SqlSource = Field(default_factory=SqlSource)
     columns: Columns
     time: Clock
     stay: StayRule
     cohort: CohortRule
-    table: TableSettings
-    ids: IdSettings
-    drop: tuple[DropRule, ...]
-    vitals: tuple[VitalMapping, ...]
-    folder: Path
-    sha256: str
+    table: TableSettings = Field(default_factory=TableSettings)
+    ids: IdSettings = Field(default_factory=IdSettings)
+    drop: Annotated[tuple[DropRule, ...], PlainValidator(_drop_rules)] = ()
+    vital_tables: Annotated[dict[str, VitalTable], AfterValidator(_check_vitals)] = Field(
+        alias="vitals"
+    )
+    _folder: Path = PrivateAttr(default=Path())
+    _sha256: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        self._check_columns()
+        self._check_stays()
+        for vital in self.vitals:
+            self._check_vital(vital)
+        sources = [source for vital in self.vitals for source in vital.sources]
+        _refuse_twice((code for source in sources for code in source.codes), "code")
+        _refuse_twice((one.column.lower() for one in sources if one.column), "column")
+        return self
+
+    def _check_columns(self) -> None:
+        of_long = {"code": self.columns.code, "value": self.columns.value}
+        if self.shape == "long":
+            for key, column in of_long.items():
+                if not column:
+                    raise invalid('is missing, which shape = "long" needs', f"columns.{key}")
+            return
+        for key, column in {**of_long, "unit": self.columns.unit}.items():
+            if column:
+                raise invalid(
+                    'does not go with shape = "wide", where each vital sign names its column and '
+                    "its unit in [vitals]",
+                    f"columns.{key}",
+                )
+
+    def _check_stays(self) -> None:
+        stay, query = self.stay, self.source.stays_query
+        if stay.table and query:
+            raise invalid("and source.stays-query are both given; give one", "stay.table")
+        if stay.patient and not self.has_stay_table:
+            raise invalid("names a column of a table of stays; give table too", "stay.patient")
+        if self.has_stay_table and not stay.start:
+            raise invalid("is missing, which a table of stays needs", "stay.start")
+
+    def _check_vital(self, vital: VitalMapping) -> None:
+        needed, other = ("codes", "column") if self.shape == "long" else ("column", "codes")
+        for source in vital.sources:
+            if not getattr(source, needed) or getattr(source, other):
+                raise invalid(
+                    f'needs {needed} where shape = "{self.shape}", and {other} does not go with it',
+                    f"vitals.{vital.name}",
+                )
+            if source.unit:
+                try:
+                    check_unit(vital.name, source.unit)
+                except UsageError as problem:
+                    raise invalid(f"is not valid: {problem}", f"vitals.{vital.name}.unit") from None
+
+    @property
+    def vitals(self) -> tuple[VitalMapping, ...]:
+        """The sources of each vital sign, in the order of the site table's columns."""
+        given = self.vital_tables
+        return tuple(_vital(name, given[name]) for name in VITAL_NAMES if name in given)
+
+    @property
+    def folder(self) -> Path:
+        """The mapping's folder, base of its relative paths."""
+        return self._folder
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the mapping's file."""
+        return self._sha256
 
     @property
     def has_stay_table(self) -> bool:
-        """Whether stays come from a table of their own."""
+        """True if stays come from a table of their own."""
         return bool(self.stay.table or self.source.stays_query)
 
     @property
@@ -94,138 +171,22 @@ def read_mapping(path: Path) -> SiteMapping:
     """Read a mapping and check everything that can be checked without the table.
 
     Raises:
-        UsageError: where the file is absent or no TOML, or a key or a value of it cannot be; the
-            message names the section, and for an unknown key the nearest known one.
+        UsageError: the file cannot be read or is not TOML, a key is unknown or missing, or a value
+            is invalid.
     """
-    try:
-        data = path.read_bytes()
-        values = tomllib.loads(data.decode("utf-8"))
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"the mapping {path} cannot be read: {reason}") from error
-    try:
-        return _mapping(values, path, sha256(data).hexdigest())
-    except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
+    data = read_bytes(path, UsageError)
+    mapping = SiteMapping.load(parse_toml(data, path, UsageError), UsageError, str(path))
+    mapping._folder, mapping._sha256 = path.parent, sha256(data).hexdigest()
+    return mapping
 
 
-def _mapping(values: dict[str, Any], path: Path, digest: str) -> SiteMapping:
-    for key in values:
-        check_name("key", key, _KEYS)
-    for key in ("site", "shape"):
-        if not isinstance(values.get(key), str):
-            raise UsageError(f'{key} is missing or no text; write {key} = "..." at the top')
-    shape = check_name("shape", values["shape"], SHAPES)
-    sections: dict[str, Any] = {
-        name: _section(f"[{name}]", kind, values.get(name, {})) for name, kind in _SECTIONS.items()
-    }
-    sections["columns"].check_shape(shape)
-    _located("", sections["stay"].check_table, sections["source"].stays_query)
-    return SiteMapping(
-        site=check_site_name(values["site"]),
-        shape=shape,
-        **sections,
-        drop=_drop_rules(_as_table("[drop]", values.get("drop", {}))),
-        vitals=_vitals(_as_table("[vitals]", values.get("vitals", {})), shape),
-        folder=path.parent,
-        sha256=digest,
-    )
+def _vital(name: str, table: VitalTable) -> VitalMapping:
+    return VitalMapping(name, table.sources or (table,), table.combine)
 
 
-def _section(where: str, kind: type[Section], given: Any) -> Section:
-    """Build a section from its keys, each converted to the type of its field."""
-    values = _as_table(where, given)
-    hints = get_type_hints(kind)
-    names = {field.name.replace("_", "-"): field for field in fields(kind)}  # type: ignore[arg-type]
-    _known_keys(where, values, names)
-    for key, field in names.items():
-        if key not in values and field.default is MISSING:
-            raise UsageError(f"{where} lacks {key}")
-    converted = {
-        names[key].name: _value(f"{where} {key}", value, hints[names[key].name])
-        for key, value in values.items()
-    }
-    section: Section = _located(where, kind, **converted)
-    return section
-
-
-def _value(where: str, given: Any, kind: Any) -> Any:
-    """Return a TOML value as the type of its field; text stands alone for a list of one."""
-    if kind == Clock | None:
-        return _section(where, Clock, given)
-    if kind == tuple[str, ...]:
-        items = given if isinstance(given, list) else [given]
-        if items and all(isinstance(item, str | int) for item in items):
-            return tuple(_text(item) for item in items)
-        raise UsageError(f"{where} takes a list of texts, got {given!r}")
-    if kind is float and type(given) is int:
-        return float(given)
-    if type(given) is not kind:
-        word = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}[kind]
-        raise UsageError(f"{where} must be {word}, got {given!r}")
-    return given
-
-
-def _text(item: str | int) -> str:
-    return str(item).lower() if isinstance(item, bool) else str(item)
-
-
-def _drop_rules(values: Mapping[str, Any]) -> tuple[DropRule, ...]:
-    return tuple(
-        DropRule(column, _value(f"[drop] {column}", given, tuple[str, ...]))
-        for column, given in values.items()
-    )
-
-
-def _vitals(values: Mapping[str, Any], shape: str) -> tuple[VitalMapping, ...]:
-    if not values:
-        raise UsageError("[vitals] is missing; name at least one vital sign, e.g. [vitals.spo2]")
-    for name in values:
-        check_name("vital in [vitals]", name, VITAL_NAMES)
-    vitals = tuple(_vital(name, values[name], shape) for name in VITAL_NAMES if name in values)
-    _refuse_twice([code for v in vitals for source in v.sources for code in source.codes], "code")
-    columns = [source.column.lower() for v in vitals for source in v.sources if source.column]
-    _refuse_twice(columns, "column")
-    return vitals
-
-
-def _vital(name: str, given: Any, shape: str) -> VitalMapping:
-    where = f"[vitals.{name}]"
-    values = dict(_as_table(where, given))
-    combine = _value(f"{where} combine", values.pop("combine", "mean"), str)
-    if "sources" in values:
-        _known_keys(where, values, ("sources", "combine"))
-        given_sources = values["sources"]
-        if not isinstance(given_sources, list) or not given_sources:
-            raise UsageError(f"{where} sources takes a list of tables, got {given_sources!r}")
-    else:
-        given_sources = [values]
-    sources = tuple(_section(where, VitalSource, source) for source in given_sources)
-    vital = VitalMapping(name, sources, combine)
-    _located(where, vital.check, shape)
-    return vital
-
-
-def _known_keys(where: str, values: Mapping[str, Any], known: Collection[str]) -> None:
-    for key in values:
-        check_name(f"key in {where}", key, known)
-
-
-def _located(where: str, build: Any, *values: Any, **keys: Any) -> Any:
-    """Call a check or a constructor; say in its error in which section it was."""
-    try:
-        return build(*values, **keys)
-    except UsageError as error:
-        raise UsageError(f"{where} {error}") from None
-
-
-def _as_table(where: str, given: Any) -> Mapping[str, Any]:
-    if not isinstance(given, dict):
-        raise UsageError(f"{where} must be a table of keys, got {given!r}")
-    return given
-
-
-def _refuse_twice(names: list[str], what: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UsageError(f"the {what} {twice[0]!r} stands for two vital signs; name it once")
+def _refuse_twice(names: Iterable[str], what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise invalid(f"names the {what} {value_text(name)} for two vital signs", "vitals")
+        seen.add(name)

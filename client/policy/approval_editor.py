@@ -15,8 +15,8 @@ from pathlib import Path
 
 from client.policy.app_bundle import BundleContents
 from client.policy.approvals import (
+    ApprovedBundle,
     AuthorSignature,
-    Bundle,
     check_person,
     check_text,
     parse_end,
@@ -178,7 +178,7 @@ def check_signature(
     return {"author": signed.author, "signature": encoded}
 
 
-def _entry(policy: Policy, bundle: BundleContents) -> Bundle:
+def _entry(policy: Policy, bundle: BundleContents) -> ApprovedBundle:
     """Return a bundle's entry in the policy."""
     known = policy.bundles.get(bundle.sha256)
     if known is None:

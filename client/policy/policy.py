@@ -1,4 +1,4 @@
-r"""policy.toml: what may leave the site. What it does not name stays.
+r"""policy.toml: the allowlist of what may leave the site.
 
     [[bundles]]                            # app bundles that may run, by `python -m client approve`
     sha256 = "9f2c…"
@@ -16,7 +16,7 @@ r"""policy.toml: what may leave the site. What it does not name stays.
 
     [metrics]                              # numbers of a round: name = decimals kept, or "exact"
     steps = "exact"
-    "privacy.epsilon" = "exact"            # with privacy on, these seven come with each round
+    "privacy.epsilon" = "exact"            # with privacy on, each round reports these seven
     "privacy.epsilon-rdp" = "exact"
     "privacy.delta" = "exact"
     "privacy.noise-multiplier" = "exact"
@@ -26,30 +26,30 @@ r"""policy.toml: what may leave the site. What it does not name stays.
     "validation.wql" = 4                   # this and patients: only if site.toml's allow names them
     patients = -1                          # to tens
 
-    [join]                                 # what the site says of itself when a run begins
+    [join]                                 # what the site reports of itself when a run begins
     usable = "exact"
     rank = "exact"
     step-minutes = "exact"
-    outside = "exact"                      # what site.toml's allow names
+    outside = "exact"                      # the names in site.toml's allow
     patients = -1
     source = "exact"
     rule = "exact"
     backbone-digest = "exact"
-    texts = ["own data", "2e0f…"]          # the only words that source, rule and digest may be
+    texts = ["own data", "2e0f…"]          # the only texts that source, rule and digest may be
 
-    [settings]                             # what a run's settings may be (`run_settings`)
+    [settings]                             # accepted values of a run's settings (`run_settings`)
     backbone = ["chronos-bolt-nano"]
     "lora.rank" = { min = 1, max = 16 }
 
     [limits]
     min-patients = 20
-    rounds-per-day = 100                   # answers to train, within 24 hours
-    evaluations-per-day = 20               # answers to evaluate
-    joins-per-day = 20                     # answers of a site that is asked to join
-    errors-per-day = 50                    # errors in an answer's place; then silence
+    rounds-per-day = 100                   # replies to train requests, within 24 hours
+    evaluations-per-day = 20               # replies to evaluate requests
+    joins-per-day = 20                     # replies to join requests
+    errors-per-day = 50                    # error replies; then none
 
     [privacy]
-    required = true                        # without a guarantee nothing leaves
+    required = true                        # nothing leaves without a guarantee
     max-epsilon = 8.0                      # of one run
     max-delta = 1e-5
     budget-epsilon = 10.0                  # of all runs together, counted by the node
@@ -62,87 +62,192 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any, Self
 
-from client.policy.approvals import ApprovalRules, Bundle, read_bundles, read_rules
+from pydantic import AfterValidator, Field, PlainValidator, Strict, model_validator
+
+from client.policy.approvals import ApprovalRules, ApprovedBundle
 from client.policy.file_ownership import read_own_bytes
 from client.policy.run_settings import Accepted, read_accepted
-from common.config.toml import TomlTable, parse_toml, read_toml
-from common.errors import PolicyError
+from common.config.error_line import fields_by_key
+from common.config.field_types import (
+    Count,
+    DistinctTexts,
+    Parsed,
+    PositiveCount,
+    PrivacyDelta,
+    invalid,
+)
+from common.config.strict_model import StrictModel, flatten
+from common.config.toml import parse_toml, read_bytes
+from common.errors import PolicyError, UsageError
 
 EXACT = "exact"
-COUNT_FIELDS = ("patients", "windows", "validation-windows")
-TEXT_FIELDS = ("source", "rule", "backbone-digest")
-JOIN_FIELDS = (*COUNT_FIELDS, *TEXT_FIELDS, "usable", "rank", "step-minutes", "outside")
-"""All that a site can say of itself; the policy chooses from it."""
 
-SECTIONS = ("adapter", "metrics", "join", "settings", "limits", "privacy")
-DAILY_LIMITS = ("rounds-per-day", "evaluations-per-day", "joins-per-day", "errors-per-day")
-
-MAX_TEXT = 200
 _DECIMALS = range(-6, 16)
 _METRIC_NAME = re.compile(r"[a-z0-9]+([._-][a-z0-9]+){0,7}")
 
 
-@dataclass(frozen=True)
-class Policy:
-    """policy.toml, checked.
+def _rounding(value: object) -> int | None:
+    """Return the decimals kept; None = as it is."""
+    if value in (EXACT, None):
+        return None
+    if type(value) is not int or value not in _DECIMALS:
+        raise invalid(f'must be the decimals kept, {_DECIMALS[0]} to {_DECIMALS[-1]}, or "{EXACT}"')
+    return value
+
+
+def _exact(value: object) -> None:
+    if value not in (EXACT, None):
+        raise invalid(f'is not rounded: it must be "{EXACT}", or left out')
+
+
+def _metric_names(metrics: dict[str, int | None]) -> dict[str, int | None]:
+    for name in metrics:
+        if not _METRIC_NAME.fullmatch(name):
+            raise invalid("is not the name of a number; names are as in validation.wql", name)
+    return metrics
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    if not text:
+        raise UsageError("must not be empty")
+    try:
+        return re.compile(text, re.ASCII)
+    except re.error as problem:
+        raise UsageError(f"is not a regular expression: {problem}") from None
+
+
+def _name(key: str) -> str:
+    return key.replace("-", "_")
+
+
+Rounding = Annotated[int | None, PlainValidator(_rounding)]
+Exact = Annotated[None, PlainValidator(_exact)]
+
+
+class JoinSection(StrictModel):
+    """`[join]`: everything that a site can report of itself; the policy chooses by naming it."""
+
+    patients: Rounding = None
+    windows: Rounding = None
+    validation_windows: Rounding = None
+    source: Exact = None
+    rule: Exact = None
+    backbone_digest: Exact = None
+    usable: Exact = None
+    rank: Exact = None
+    step_minutes: Exact = None
+    outside: Exact = None
+    texts: DistinctTexts = ()
+
+
+COUNT_FIELDS = ("patients", "windows", "validation-windows")
+TEXT_FIELDS = ("source", "rule", "backbone-digest")
+JOIN_FIELDS = tuple(key for key in fields_by_key(JoinSection) if key != "texts")
+
+
+class Policy(StrictModel):
+    """policy.toml, validated.
 
     Attributes:
-        bundles: the app bundles that were approved, by SHA-256; `refusal` says which may run.
-        approval: what an approval must have.
-        tensor_name: what the name of every matrix must match as a whole.
+        listed_bundles: the entries [[bundles]], in order; `bundles` has them by SHA-256.
+        approval: requirements on every approval.
+        tensor_name: pattern that the whole name of every matrix must match.
         max_rank: largest rank of an adapter.
         max_bytes: largest adapter, in bytes.
         max_norm: largest Euclidean norm of all its numbers together.
         metrics: numbers of a round that may leave, with the decimals kept; None = as they are.
-        join: what the site may say of itself, likewise.
-        texts: the only texts that may stand in it.
-        settings: the values that the site accepts of a run's settings, by key.
+        join_section: the section [join]; `join` and `texts` are its two parts.
+        settings: accepted values of a run's settings, by key.
         min_patients: fewest training patients of a site that takes part.
-        rounds_per_day: most answers to train within 24 hours.
-        evaluations_per_day: most answers to evaluate.
-        joins_per_day: most answers to the question what the site brings.
-        errors_per_day: most errors in an answer's place; after them the site is silent.
-        privacy_required: whether a run without a guarantee is refused.
+        rounds_per_day: most replies to train requests within 24 hours.
+        evaluations_per_day: most replies to evaluate requests.
+        joins_per_day: most replies to join requests.
+        errors_per_day: most error replies; after them the site does not reply.
+        privacy_required: if true, a run without a guarantee is refused.
         max_epsilon: largest epsilon of a run.
         max_delta: largest delta of a run.
-        budget_epsilon: of all runs together; 0 = no budget.
-        budget_delta: the delta at which the budget counts.
+        budget_epsilon: budget of all runs together; 0 = no budget.
+        budget_delta: delta of the budget.
     """
 
-    bundles: Mapping[str, Bundle]
-    approval: ApprovalRules
-    tensor_name: re.Pattern[str]
-    max_rank: int
-    max_bytes: int
-    max_norm: float
-    metrics: Mapping[str, int | None]
-    join: Mapping[str, int | None]
-    texts: frozenset[str]
-    settings: Mapping[str, Accepted]
-    min_patients: int
-    rounds_per_day: int
-    evaluations_per_day: int
-    joins_per_day: int
-    errors_per_day: int
-    privacy_required: bool
-    max_epsilon: float
-    max_delta: float
-    budget_epsilon: float
-    budget_delta: float
+    listed_bundles: Annotated[tuple[ApprovedBundle, ...], Strict(False)] = Field(
+        default=(), alias="bundles"
+    )
+    approval: ApprovalRules = Field(default_factory=ApprovalRules)
+    tensor_name: Annotated[re.Pattern[str], Parsed(_pattern)] = Field(alias="adapter.tensors")
+    max_rank: PositiveCount = Field(alias="adapter.max-rank")
+    max_bytes: PositiveCount = Field(alias="adapter.max-bytes")
+    max_norm: float = Field(alias="adapter.max-norm", ge=0)
+    metrics: Annotated[dict[str, Rounding], AfterValidator(_metric_names)]
+    join_section: JoinSection = Field(alias="join")
+    settings: Annotated[dict[str, Accepted], PlainValidator(read_accepted)]
+    min_patients: Count = Field(alias="limits.min-patients")
+    rounds_per_day: Count = Field(alias="limits.rounds-per-day")
+    evaluations_per_day: Count = Field(alias="limits.evaluations-per-day")
+    joins_per_day: Count = Field(alias="limits.joins-per-day")
+    errors_per_day: Count = Field(alias="limits.errors-per-day")
+    privacy_required: bool = Field(alias="privacy.required")
+    max_epsilon: float = Field(alias="privacy.max-epsilon", ge=0)
+    max_delta: float = Field(alias="privacy.max-delta", ge=0)
+    budget_epsilon: float = Field(default=0.0, alias="privacy.budget-epsilon", ge=0)
+    budget_delta: PrivacyDelta = Field(default=1e-5, alias="privacy.budget-delta")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flatten(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return flatten(values, ("adapter", "limits", "privacy"))
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        digests = [bundle.sha256 for bundle in self.listed_bundles]
+        for index, digest in enumerate(digests):
+            if digest in digests[:index]:
+                raise invalid("is listed twice", f"bundles[{index}].sha256")
+        if self.privacy_required and not self.budget_epsilon:
+            raise invalid(
+                "is missing: where privacy is required, all runs together need a budget, as 10.0",
+                "privacy.budget-epsilon",
+            )
+        rounded = [one["patients"] for one in (self.metrics, self.join) if "patients" in one]
+        if len(set(rounded)) > 1:
+            raise invalid(
+                "is rounded otherwise than join.patients; the server refuses a site that reports "
+                "two numbers",
+                "metrics.patients",
+            )
+        return self
+
+    @cached_property
+    def bundles(self) -> Mapping[str, ApprovedBundle]:
+        """The approved app bundles, by SHA-256; `refusal` gives the reason why one may not run."""
+        return {bundle.sha256: bundle for bundle in self.listed_bundles}
+
+    @cached_property
+    def join(self) -> Mapping[str, int | None]:
+        """What the site may report of itself, with the decimals kept; None = as it is."""
+        values = {key: getattr(self.join_section, _name(key)) for key in JOIN_FIELDS}
+        named = self.join_section.model_fields_set
+        return {key: value for key, value in values.items() if _name(key) in named}
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """The only texts that the site may report."""
+        return frozenset(self.join_section.texts)
 
     def refusal(self, bundle: str, now: datetime) -> str | None:
-        """Say why an app bundle may not run: not approved, expired, not by two, not signed.
+        """Return why an app bundle may not run: not approved, expired, one approver, not signed.
 
         Args:
             bundle: SHA-256 of its bytes.
-            now: the moment, with its offset; to be asked anew for each message.
+            now: the time, with its offset; to be checked anew for each message.
 
         Returns:
-            The reason, in words; None where it may run.
+            The reason; None where it may run.
         """
         return self.approval.refusal(self.bundles.get(bundle), now)
 
@@ -151,67 +256,24 @@ def load_policy(path: Path) -> Policy:
     """Read policy.toml.
 
     Raises:
-        PolicyError: it is missing or not TOML, a key is unknown or missing, or a value cannot be.
+        PolicyError: it is missing or not TOML, a key is unknown or missing, or a value is invalid.
             A site without a policy sends nothing, so a node does not start without one.
     """
-    return parse_policy(read_toml(path, PolicyError))
+    return _parse_policy(read_bytes(path, PolicyError), path)
 
 
-def parse_policy(file: TomlTable) -> Policy:
-    """Return the policy that a parsed policy.toml holds; errors as `load_policy`."""
-    file.only(("approval", "bundles", *SECTIONS))
-    for section in SECTIONS:
-        if section not in file:
-            raise file.wrong(section, "is missing; what it does not allow stays at the site")
-    adapter, limits, privacy = (file.table(name) for name in ("adapter", "limits", "privacy"))
-    adapter.only(("tensors", "max-rank", "max-bytes", "max-norm"))
-    limits.only(("min-patients", *DAILY_LIMITS))
-    rounds, evaluations, joins, errors = (limits.whole(name) for name in DAILY_LIMITS)
-    required, budget = privacy.flag("required"), _budget(privacy)
-    if required and not budget[0]:
-        raise privacy.wrong(
-            "budget-epsilon",
-            "is missing: where privacy is required, all runs together need a budget, as 10.0",
-        )
-    metrics, join, texts = _metrics(file.table("metrics")), *_join(file.table("join"))
-    if "patients" in metrics and "patients" in join and metrics["patients"] != join["patients"]:
-        raise file.wrong(
-            "metrics.patients",
-            "is rounded otherwise than join.patients; the server "
-            "turns a site away that gives two numbers",
-        )
-    return Policy(
-        bundles=read_bundles(file.tables("bundles")),
-        approval=read_rules(file.table("approval")),
-        tensor_name=_pattern(adapter, "tensors"),
-        max_rank=adapter.whole("max-rank", least=1),
-        max_bytes=adapter.whole("max-bytes", least=1),
-        max_norm=adapter.number("max-norm"),
-        metrics=metrics,
-        join=join,
-        texts=texts,
-        settings=read_accepted(file.table("settings")),
-        min_patients=limits.whole("min-patients"),
-        rounds_per_day=rounds,
-        evaluations_per_day=evaluations,
-        joins_per_day=joins,
-        errors_per_day=errors,
-        privacy_required=required,
-        max_epsilon=privacy.number("max-epsilon"),
-        max_delta=privacy.number("max-delta"),
-        budget_epsilon=budget[0],
-        budget_delta=budget[1],
-    )
+def _parse_policy(data: bytes, path: Path) -> Policy:
+    return Policy.load(parse_toml(data, path, PolicyError), PolicyError, str(path))
 
 
 class PolicyFile:
-    """The policy as it stands now: read again whenever the file has changed.
+    """The current policy, read again whenever the file has changed.
 
-    So an approval or a withdrawal holds from the next message on, without a restart.
+    An approval or a withdrawal holds from the next message on, without a restart.
 
     Args:
         path: policy.toml.
-        own: whether to refuse a file that another user could change or exchange, as the node does.
+        own: refuse a file that another user could change or replace, as the node does.
 
     Raises:
         PolicyError: as `load_policy`, here and from every later `current`.
@@ -224,7 +286,7 @@ class PolicyFile:
         self._policy = self._load()
 
     def current(self) -> Policy:
-        """Return the policy; raise where the file has gone or is damaged by now."""
+        """Return the policy; raise where the file is gone or damaged."""
         try:
             status = self._path.stat(follow_symlinks=not self._own)
         except OSError as problem:
@@ -243,52 +305,4 @@ class PolicyFile:
     def _load(self) -> Policy:
         if not self._own:
             return load_policy(self._path)
-        data = read_own_bytes(self._path, "site.policy", PolicyError)
-        return parse_policy(parse_toml(data, self._path, PolicyError))
-
-
-def _budget(privacy: TomlTable) -> tuple[float, float]:
-    """Return epsilon, 0 where there is no budget, and delta of all runs together."""
-    privacy.only(("required", "max-epsilon", "max-delta", "budget-epsilon", "budget-delta"))
-    epsilon, delta = privacy.number("budget-epsilon", 0.0), privacy.number("budget-delta", 1e-5)
-    if not 0 < delta < 1:
-        raise privacy.wrong("budget-delta", f"must lie between 0 and 1, got {delta:g}")
-    return epsilon, delta
-
-
-def _pattern(table: TomlTable, key: str) -> re.Pattern[str]:
-    text = table.text(key)
-    try:
-        return re.compile(text, re.ASCII)
-    except re.error as problem:
-        raise table.wrong(key, f"is not a regular expression: {problem}") from None
-
-
-def _metrics(table: TomlTable) -> dict[str, int | None]:
-    for name in table.keys:
-        if not _METRIC_NAME.fullmatch(name):
-            raise table.wrong(name, "is no name of a number; names are as in validation.wql")
-    return {name: _decimals(table, name) for name in table.keys}
-
-
-def _join(table: TomlTable) -> tuple[dict[str, int | None], frozenset[str]]:
-    table.only((*JOIN_FIELDS, "texts"))
-    texts = table.texts("texts", ())
-    if any(len(text) > MAX_TEXT or not text.isprintable() for text in texts):
-        raise table.wrong("texts", f"must be printable, of at most {MAX_TEXT} characters each")
-    fields = [name for name in table.keys if name != "texts"]
-    for name in fields:
-        if name not in COUNT_FIELDS and table.raw(name) != EXACT:
-            raise table.wrong(name, f'is not rounded: it must be "{EXACT}", or left out')
-    return {name: _decimals(table, name) for name in fields}, frozenset(texts)
-
-
-def _decimals(table: TomlTable, key: str) -> int | None:
-    value = table.raw(key)
-    if value == EXACT:
-        return None
-    if type(value) is not int or value not in _DECIMALS:
-        raise table.wrong(
-            key, f'must be the decimals kept, {_DECIMALS[0]} to {_DECIMALS[-1]}, or "{EXACT}"'
-        )
-    return value
+        return _parse_policy(read_own_bytes(self._path, "site.policy", PolicyError), self._path)

@@ -1,15 +1,15 @@
-"""The settings of a run: what the policy accepts of them, and what the audit log keeps of them.
+"""A run's settings at the site: the values that the policy accepts, and the audit log's record.
 
-A run's settings come from the coordinator and shape what the app does with the patients: how
-windows are cut, what is trained, how strong the noise is. `[settings]` in policy.toml names, for
+The settings come from the coordinator and control what the app computes from the patients: the
+windows, the trained matrices, the noise. `[settings]` in policy.toml names, for
 each key, the values or the range that the site accepts::
 
     backbone = ["chronos-bolt-nano"]              # one of these
     "lora.rank" = { min = 1, max = 16 }           # a range, ends included
     "privacy.noise-seed" = -1                     # this value alone
 
-Keys of `GUARDED` that are not named there are refused whatever their value. Of the others only what
-is named is checked: they say how the coordinator leads its rounds.
+A key of `GUARDED` that is not named there is refused whatever its value. Other keys are checked
+only if named: they control the coordinator's rounds alone.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from pydantic_core import PydanticKnownError
+
 from client.policy.refusal import MAX_DETAIL_CHARACTERS
+from common.config.error_line import known_names, value_text
+from common.config.field_types import invalid
 from common.config.run_config import RunConfig, Value, key_types
-from common.config.toml import TomlTable
-from common.names import check_name
 
 GUARDED = ("backbone", "lora.", "privacy.", "train.", "windows.", "wire.")
-"""Keys that are refused unless the policy names them: by name, or by the dot all that begin so."""
+"""Keys that are refused unless the policy names them; one that ends in a dot is a whole section."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,9 @@ class RunSettings:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def record(self) -> dict[str, object]:
-        """Return the audit log's account: the digest of all, and those that are not the default.
+        """Return the audit log's record: the digest of all settings, and the changed ones.
 
-        Long texts are cut: the digest stands for the whole.
+        Long texts are cut; the digest covers them whole.
         """
         usual = RunConfig().flat()
         changed = {key: _cut(value) for key, value in self.flat.items() if value != usual[key]}
@@ -91,72 +94,77 @@ def _cut(value: Value) -> Value:
     return value
 
 
-def read_accepted(table: TomlTable) -> dict[str, Accepted]:
-    """Read `[settings]` of policy.toml.
+def read_accepted(table: object) -> dict[str, Accepted]:
+    """Return the values of `[settings]` in policy.toml, as a pydantic validator.
 
     Raises:
-        FedvitalsError: the table's own, where a key is no setting or a value cannot be.
+        PydanticCustomError: a key is no setting, or a value is invalid.
     """
+    if not isinstance(table, dict):
+        raise PydanticKnownError("dict_type")
     types = key_types()
-    table.only(tuple(types))
-    return {key: _accepted(table, key, types[key]) for key in table.keys}
+    for key in table:
+        if key not in types:
+            raise invalid(f"is unknown; {known_names(key, types)}", key)
+    return {key: _accepted(key, types[key], value) for key, value in table.items()}
 
 
 def refused_setting(settings: Mapping[str, Value], accepted: Mapping[str, Accepted]) -> str:
-    """Return why the policy does not accept a run's settings, in words; empty where it does.
+    """Return the reason why the policy does not accept a run's settings; empty if it does.
 
     Args:
         settings: all settings, as flat pairs.
-        accepted: of the policy, by key.
+        accepted: the policy's accepted values, by key.
     """
     for key, value in settings.items():
         if key in accepted:
             if value not in accepted[key]:
                 return f"{key} = {json.dumps(value)}, the policy accepts {accepted[key]}"
-        elif guarded(key):
+        elif is_guarded(key):
             return f"{key} = {json.dumps(value)}, which the policy's [settings] does not name"
     return ""
 
 
 def unnamed_settings(accepted: Mapping[str, Accepted]) -> list[str]:
-    """Return the guarded keys that a policy does not name: with any of them no run is accepted."""
-    return [key for key in key_types() if guarded(key) and key not in accepted]
+    """Return the guarded keys that a policy does not name; if there is one, it accepts no run."""
+    return [key for key in key_types() if is_guarded(key) and key not in accepted]
 
 
-def guarded(key: str) -> bool:
-    """Whether a setting is refused unless the policy names it."""
+def is_guarded(key: str) -> bool:
+    """Return true if a setting is refused unless the policy names it."""
     return any(key == one or (one.endswith(".") and key.startswith(one)) for one in GUARDED)
 
 
-def _accepted(table: TomlTable, key: str, kind: type) -> Accepted:
-    check_name("setting", key, key_types())
-    value = table.raw(key)
+def _accepted(key: str, kind: type, value: object) -> Accepted:
+    if isinstance(value, Accepted):
+        return value
     if isinstance(value, dict):
-        return _range(table, key, kind, value)
+        return _range(key, kind, value)
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise table.wrong(key, "accepts nothing; name a value, or leave the key out")
-    return Accepted(values=tuple(_value(table, key, kind, one) for one in values))
+        raise invalid("accepts nothing; name a value, or leave the key out", key)
+    return Accepted(values=tuple(_value(key, kind, one) for one in values))
 
 
-def _range(table: TomlTable, key: str, kind: type, given: Mapping[str, object]) -> Accepted:
+def _range(key: str, kind: type, given: Mapping[str, object]) -> Accepted:
     if kind not in (int, float):
-        raise table.wrong(key, "is no number and has no range; name a value or a list of values")
+        raise invalid("is no number and has no range; name a value or a list of values", key)
     if not given or not given.keys() <= {"min", "max"}:
-        raise table.wrong(key, f"must be {{ min = …, max = … }}, got {sorted(given)}")
-    ends = {name: float(_value(table, key, float, end)) for name, end in given.items()}
+        raise invalid(f"must be {{ min = …, max = … }}, got {value_text(sorted(given))}", key)
+    ends = {name: float(_value(key, float, end)) for name, end in given.items()}
     least, most = ends.get("min", -math.inf), ends.get("max", math.inf)
     if least > most:
-        raise table.wrong(key, f"accepts nothing: min {least:g} is above max {most:g}")
+        raise invalid(f"accepts nothing: min {least:g} is above max {most:g}", key)
     return Accepted(least=least, most=most)
 
 
-def _value(table: TomlTable, key: str, kind: type, given: object) -> Value:
-    if type(given) is int and kind is float:  # 8 may stand for 8.0
-        return float(given)
-    if isinstance(given, bool | int | float | str) and type(given) is kind:
-        checked: Value = given
-        if kind is not float or math.isfinite(float(given)):
-            return checked
+def _value(key: str, kind: type, given: object) -> Value:
+    """Return an accepted value of exactly a setting's type; an int may replace a float."""
+    with suppress(OverflowError):  # of an int beyond the largest float
+        if type(given) is int and kind is float:
+            return float(given)
+        finite = not isinstance(given, float) or math.isfinite(given)
+        if isinstance(given, bool | int | float | str) and type(given) is kind and finite:
+            return given
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
-    raise table.wrong(key, f"must be {names[kind]}, got {given!r}")
+    raise invalid(f"must be {names[kind]}, got {value_text(given)}", key)

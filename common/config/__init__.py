@@ -1,5 +1,6 @@
-"""The settings of a run, and the strict reading of TOML files.
+"""The settings of a run, and the strict reading of every settings file.
 
 Begin with `run_config`; `sections` declares every setting with its default and range.
-`toml` reads the files of site and coordinator.
+`strict_model` is the base of all settings, `field_types` has the types of their fields,
+`error_line` the words of an error; `toml` reads a file.
 """

@@ -1,20 +1,21 @@
-"""The run's settings: one typed, frozen object, parsed once from flat `section.key = value` pairs.
+"""Settings of a run: one frozen object, parsed from flat ``section.key = value`` pairs.
 
-Flower carries settings as flat pairs of bool, int, float or str; so do `-c key=value` and
-pyproject.toml. `RunConfig.parse` turns them into one object, refuses what it does not know, and
-names the nearest known key. Every artefact (adapter, report, checkpoint) carries `flat()`.
-
-Settings from the command line: `-c key=value` into one `RunConfig`.
+Flower carries settings as flat pairs of bool, int, float or str; so do ``-c key=value`` and
+pyproject.toml. Every artefact (adapter, report, checkpoint) stores `RunConfig.flat`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from contextlib import suppress
+from typing import Any, Self
 
-from common.config.ranges import Range, check_ranges, dashed, setting
+from pydantic import Field, model_validator
+from pydantic.fields import FieldInfo
+
+from common.config.error_line import fields_by_key
+from common.config.field_types import LARGEST_INT, field_range
 from common.config.sections import (
     BY_NAME_RULES,
     MOST_STEPS,
@@ -23,46 +24,17 @@ from common.config.sections import (
     FederationConfig,
     LoraConfig,
     PrivacyConfig,
+    Text,
     TrainConfig,
     WindowConfig,
     WireConfig,
+    setting,
 )
+from common.config.strict_model import StrictModel
 from common.errors import UsageError
 from common.names import check_name
 
-
-def parse_settings(pairs: Sequence[str], given: Mapping[str, Any]) -> RunConfig:
-    """Return the settings of a command.
-
-    Args:
-        pairs: what stood behind each ``-c``, e.g. ``lora.rank=4``.
-        given: settings that have options of their own; a pair must not contradict them.
-
-    Raises:
-        UsageError: where a pair is not ``key=value``, a key is unknown or given twice.
-    """
-    return RunConfig.parse(split_pairs(pairs, given))
-
-
-def split_pairs(pairs: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings as flat pairs, not yet checked; arguments and errors as above."""
-    values: dict[str, Any] = dict(given)
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise UsageError(f"-c takes KEY=VALUE, e.g. -c lora.rank=4, got {pair!r}")
-        if key.strip() in values:
-            raise UsageError(f"{key.strip()} is given twice; give it once")
-        values[key.strip()] = value.strip()
-    return values
-
-
 Value = bool | int | float | str
-
-MOST_CHARACTERS = 10_000
-"""Of a text: settings come from whoever starts a run, and are kept with all that it makes."""
-MOST_WHOLE = 2**63 - 1
-"""What Flower's settings carry; a longer number is no number of anything, and no float either."""
 
 __all__ = [
     "AggregationConfig",
@@ -79,31 +51,76 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that shapes a run."""
+def parse_settings(pairs: Sequence[str], given: Mapping[str, Any]) -> RunConfig:
+    """Return the settings of a command.
 
-    backbone: str = setting("chronos-bolt-nano", "the frozen foundation model, by name or folder")
-    data: str = setting("", "cohort folder of a simulation; empty = the one prepared last")
-    out: str = setting("", "run folder; empty = FEDVITALS_HOME/runs/<run id>")
-    resume: bool = setting(False, "go on with the run that `out` holds, from its last whole round")
-    rounds: int = setting(10, "rounds of the federation", Range(1, 10_000))
-    seed: int = setting(0, "seed of everything random", Range(0))
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    windows: WindowConfig = field(default_factory=WindowConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    federation: FederationConfig = field(default_factory=FederationConfig)
-    aggregation: AggregationConfig = field(default_factory=AggregationConfig)
-    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
-    wire: WireConfig = field(default_factory=WireConfig)
+    Args:
+        pairs: the texts after each ``-c``, e.g. ``lora.rank=4``.
+        given: settings that have options of their own; a pair must not repeat them.
 
-    def __post_init__(self) -> None:
-        check_ranges("", self)
+    Raises:
+        UsageError: a pair is not ``key=value``, a key is unknown or given twice, a value invalid.
+    """
+    return RunConfig.parse(split_pairs(pairs, given))
+
+
+def split_pairs(pairs: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings as flat pairs, not validated; arguments and errors as above."""
+    values: dict[str, Any] = dict(given)
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"-c takes KEY=VALUE, e.g. -c lora.rank=4, got {pair!r}")
+        if key.strip() in values:
+            raise UsageError(f"{key.strip()} is given twice; give it once")
+        values[key.strip()] = value.strip()
+    return values
+
+
+class RunConfig(StrictModel):
+    """All settings of a run."""
+
+    backbone: Text = setting("chronos-bolt-nano", "the frozen foundation model, by name or folder")
+    data: Text = setting("", "cohort folder of a simulation; empty = the one prepared last")
+    out: Text = setting("", "run folder; empty = FEDVITALS_HOME/runs/<run id>")
+    resume: bool = setting(False, "continue the run in `out` after its last complete round")
+    rounds: int = setting(10, "rounds of the federation", 1, 10_000)
+    seed: int = setting(0, "seed of all random numbers", 0)
+    lora: LoraConfig = Field(default_factory=LoraConfig)
+    windows: WindowConfig = Field(default_factory=WindowConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    federation: FederationConfig = Field(default_factory=FederationConfig)
+    aggregation: AggregationConfig = Field(default_factory=AggregationConfig)
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
+    wire: WireConfig = Field(default_factory=WireConfig)
+
+    @classmethod
+    def parse(cls, pairs: Mapping[str, Any]) -> Self:
+        """Return the settings that flat pairs give; an absent key keeps its default.
+
+        Args:
+            pairs: e.g. ``{"rounds": 5, "lora.rank": 4}``; values may be texts.
+
+        Raises:
+            UsageError: a key is unknown, with the nearest known one, or a value is invalid.
+        """
+        types = key_types()
+        tables: dict[str, Any] = {}
+        for key, value in pairs.items():
+            check_name("setting", key, types)
+            section, _, name = key.rpartition(".")
+            table = tables.setdefault(section, {}) if section else tables
+            table[name] = _from_text(value, types[key])
+        return cls.load(tables)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         _check_together(self)
+        return self
 
     @property
     def trained(self) -> str:
-        """Which matrices are trained and travel: ``ab``, or ``b`` alone."""
+        """Matrices that are trained and sent: ``ab``, or ``b`` alone."""
         if self.lora.train != "auto":
             return self.lora.train
         return "b" if self.privacy.on else "ab"
@@ -117,7 +134,7 @@ class RunConfig:
 
     @property
     def weighting(self) -> str:
-        """How sites are weighed: ``patients``, ``equal`` or ``fixed``."""
+        """Weighting of the sites: ``patients``, ``equal`` or ``fixed``."""
         if self.federation.fixed_weights():
             return "fixed"
         if self.federation.weights != "auto":
@@ -126,33 +143,8 @@ class RunConfig:
 
     @property
     def private_steps(self) -> int:
-        """Steps of a round under differential privacy: known to everyone before it begins."""
+        """Steps of a round under differential privacy, a public number."""
         return self.train.steps or self.train.epochs * self.privacy.steps_an_epoch()
-
-    @classmethod
-    def parse(cls, pairs: Mapping[str, Any]) -> RunConfig:
-        """Build the settings from flat pairs; what is absent keeps its default.
-
-        Args:
-            pairs: e.g. ``{"rounds": 5, "lora.rank": 4}``; values may be strings.
-
-        Returns:
-            The settings.
-
-        Raises:
-            UsageError: an unknown key, with the nearest known one, or a value that cannot be.
-        """
-        types = key_types()
-        sections: dict[str, dict[str, Value]] = {}
-        for key, value in pairs.items():
-            check_name("setting", key, types)
-            section, _, name = key.rpartition(".")
-            sections.setdefault(section, {})[_underscored(name)] = _convert(key, value, types[key])
-        top: dict[str, Any] = {**sections.pop("", {})}
-        hints = get_type_hints(cls)
-        for section, values in sections.items():
-            top[section] = hints[section](**values)
-        return cls(**top)
 
     def flat(self) -> dict[str, Value]:
         """Return all settings as flat pairs, the inverse of `parse`."""
@@ -170,8 +162,21 @@ class RunConfig:
         return rate * 0.5 * (1.0 + math.cos(math.pi * (round_number - 1) / self.rounds))
 
 
+def _from_text(value: Any, kind: type) -> Any:
+    """Return the bool or number that a text represents; validation refuses any other text."""
+    if not isinstance(value, str) or kind is str:
+        return value
+    if kind is bool:
+        return {"true": True, "false": False}.get(value.lower(), value)
+    with suppress(ValueError, OverflowError):
+        number: int | float = kind(value)
+        if math.isfinite(number) and (kind is float or abs(number) <= LARGEST_INT):
+            return number
+    return value
+
+
 def _check_together(config: RunConfig) -> None:
-    """Refuse settings that are good each by itself and wrong together."""
+    """Refuse settings that are each valid and contradict each other."""
     rule, trained = config.rule, config.trained
     if rule == "ffa" and trained == "ab":
         raise UsageError("aggregation.rule = ffa needs a shared A; set lora.train = b")
@@ -200,8 +205,8 @@ def _check_together(config: RunConfig) -> None:
         )
     if config.weighting == "patients":
         raise UsageError(
-            "federation.weights = patients would tell how many patients a site has, which "
-            "privacy.* keeps; set equal, or fixed weights as ccu=2,micu=1"
+            "federation.weights = patients would reveal how many patients a site has, "
+            "against privacy.*; set equal, or fixed weights as ccu=2,micu=1"
         )
     if config.lora.dropout > 0:
         raise UsageError("lora.dropout does not go with privacy.*; set lora.dropout = 0")
@@ -209,68 +214,24 @@ def _check_together(config: RunConfig) -> None:
 
 def key_types() -> dict[str, type]:
     """Return every flat key with the type of its value, in the order of the documentation."""
-    return {key: type(value) for key, value in RunConfig().flat().items()}
-
-
-def key_ranges() -> dict[str, Range]:
-    """Return the range of every flat key that has one."""
-    found: dict[str, Range] = {}
-    for item in fields(RunConfig()):
-        value = getattr(RunConfig(), item.name)
-        inside = (
-            [(f"{item.name}.", inner) for inner in fields(value)] if is_dataclass(value) else []
-        )
-        for prefix, one in inside or [("", item)]:
-            if one.metadata.get("range") is not None:
-                found[prefix + dashed(one.name)] = one.metadata["range"]
-    return found
+    return {key: type(value) for key, value, _ in _walk(RunConfig())}
 
 
 def key_help() -> dict[str, str]:
-    """Return every flat key with its line of help."""
-    return {key: text for key, _, text in _walk(RunConfig())}
+    """Return every flat key with its line of help: its meaning, and its range where bounded."""
+    lines = {}
+    for key, _, field in _walk(RunConfig()):
+        bounds = field_range(field)
+        shown = bounds and not bounds.startswith("at least")
+        lines[key] = f"{field.description} ({bounds})" if shown else str(field.description)
+    return lines
 
 
-def _walk(config: RunConfig) -> Iterator[tuple[str, Value, str]]:
-    """Give key, value and line of help of every setting."""
-    for item in fields(config):
-        value: Any = getattr(config, item.name)
-        if is_dataclass(value):
-            for inner in fields(value):
-                key = f"{item.name}.{dashed(inner.name)}"
-                yield key, getattr(value, inner.name), inner.metadata["help"]
+def _walk(config: StrictModel, prefix: str = "") -> Iterator[tuple[str, Value, FieldInfo]]:
+    """Give key, value and field of every setting."""
+    for key, field in fields_by_key(type(config)).items():
+        value = getattr(config, key.replace("-", "_"))
+        if isinstance(value, StrictModel):
+            yield from _walk(value, f"{key}.")
         else:
-            yield dashed(item.name), value, item.metadata["help"]
-
-
-def _convert(key: str, given: Any, kind: type) -> Value:
-    """Read a value that may come as text; an int may stand for a float, nothing else mixes."""
-    value: Any = given
-    converter: Any = kind
-    try:
-        if kind is bool and isinstance(given, str):
-            value = {"true": True, "false": False}[given.lower()]
-        elif kind in (int, float) and isinstance(given, str | int) and not isinstance(given, bool):
-            value = converter(given)
-    except (KeyError, OverflowError, ValueError):
-        raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r:.200}") from None
-    fits = type(value) is kind  # a bool is an int to isinstance
-    if not fits or not _bounded(value):
-        raise UsageError(f"{key} must be {_type_name(kind)}, got {given!r:.200}")
-    checked: Value = value
-    return checked
-
-
-def _bounded(value: Value) -> bool:
-    if isinstance(value, str):
-        return len(value) <= MOST_CHARACTERS
-    return math.isfinite(value) if isinstance(value, float) else abs(value) <= MOST_WHOLE
-
-
-def _type_name(kind: type) -> str:
-    text = f"text of at most {MOST_CHARACTERS:,} characters"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: text}[kind]
-
-
-def _underscored(name: str) -> str:
-    return name.replace("-", "_")
+            yield prefix + key, value, field

@@ -63,8 +63,8 @@ class World:
             noise: False for a site that omits it, which shows the power of the attack.
         """
         seed = derive_seed(self.seed, self.name, trial)
-        privacy = replace(self.config.privacy, noise_seed=seed)
-        config = replace(self.config, privacy=privacy)
+        privacy = self.config.privacy.replace(noise_seed=seed)
+        config = self.config.replace(privacy=privacy)
         data = load_site(self.node, config, "site", config.windows)
         # A fresh state for each trial, since a site refuses to repeat a round.
         shutil.rmtree(self.node.state_path, ignore_errors=True)
@@ -126,7 +126,9 @@ def make_worlds(
     for name, rows in tables.items():
         path = folder / f"{name}.parquet"
         write_site_table(make_site_table(rows, SiteTableInfo("site", "made", "made", 60)), path)
-        node = NodeSettings(path, "site", folder / f"state-{name}", patients=declared)
+        node = NodeSettings(
+            data_path=path, site_id="site", state_path=folder / f"state-{name}", patients=declared
+        )
         received = site_backbone(config, node).fresh_adapter(derive_seed(config.seed, "adapter"))
         worlds.append(World(name, config, node, received, seed))
     return worlds[0], worlds[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, get_type_hints
+from typing import Annotated
 
 import typer
 
@@ -59,7 +59,7 @@ def _heading(section: str) -> str:
     if not section:
         return "\n## The run\n"
     # "`lora.*`: the adapter (...)." is the section's class's own description.
-    about = (get_type_hints(RunConfig)[section].__doc__ or "").splitlines()[0]
+    about = (type(getattr(RunConfig(), section)).__doc__ or "").splitlines()[0]
     return f"\n## {section}\n\n{about}\n"
 
 

@@ -68,8 +68,8 @@ class Cell:
         """Return the cell with another seed; a fixed noise seed becomes the same number."""
         privacy = self.config.privacy
         if privacy.noise_seed >= 0:
-            privacy = replace(privacy, noise_seed=seed)
-        return replace(self, config=replace(self.config, seed=seed, privacy=privacy))
+            privacy = privacy.replace(noise_seed=seed)
+        return replace(self, config=self.config.replace(seed=seed, privacy=privacy))
 
     def cache_inputs(self, reads: tuple[str, ...]) -> dict[str, Any]:
         """Return the inputs of the cell's results as plain values, for `cell_key`.

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.egress.reply_builder import REFUSED
-from client.policy.run_settings import Accepted, guarded, refused_setting, unnamed_settings
+from client.policy.run_settings import Accepted, is_guarded, refused_setting, unnamed_settings
 from common.config.run_config import RunConfig, key_types
 from tests.client.egress.gated_site import POLICY, GatedSite, Make
 
-GUARDED = [key for key in key_types() if guarded(key)]
+GUARDED = [key for key in key_types() if is_guarded(key)]
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_a_range_accepts_what_lies_in_it_and_nothing_else(
 
 
 def test_every_setting_that_shapes_the_training_is_guarded() -> None:
-    free = {key for key in key_types() if not guarded(key)}
+    free = {key for key in key_types() if not is_guarded(key)}
     assert {key.partition(".")[0] for key in free} == {
         *("aggregation", "data", "federation", "out", "resume", "rounds", "seed")
     }

@@ -256,7 +256,7 @@ def test_preflight_sees_through_the_gateway_whether_the_door_is_open(
     federation: Federation, tmp_path: Path
 ) -> None:
     def found(port: int, keys: Path) -> list[tuple[str, str]]:
-        server = ServerSection(Address("localhost", port), keys / "gateway.crt")
+        server = ServerSection(address=Address("localhost", port), ca=keys / "gateway.crt")
         return [(finding.code, finding.level) for finding in check_network(server)]
 
     assert found(federation.gateway, federation.site)[-1] == ("clock", "OK")

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ def config(tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path) -> RunConfig:
 
 def test_both_engines_end_in_the_same_bytes(config: RunConfig, tmp_path: Path) -> None:
     federate(config, "ray")
-    in_process = replace(config, out=str(tmp_path / "in-process"))
+    in_process = config.replace(out=str(tmp_path / "in-process"))
     federate(in_process, "inprocess")
     ours, theirs = (
         load_peft_folder(Path(one.out) / "adapter").digest() for one in (config, in_process)
@@ -63,7 +62,7 @@ def test_both_engines_end_in_the_same_bytes(config: RunConfig, tmp_path: Path) -
 def test_a_failed_run_fails_here_too(config: RunConfig) -> None:
     # Flower's own command reports success; the engine asks how the run ended.
     with pytest.raises(FederationError, match=r"ended as finished:failed.*at most 12 steps"):
-        federate(replace(config, windows=replace(config.windows, horizon=13)), "ray")
+        federate(config.replace(windows=config.windows.replace(horizon=13)), "ray")
     assert not (Path(config.out) / "adapter").exists()
 
 

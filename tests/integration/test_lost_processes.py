@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def test_a_lost_app_and_a_lost_node_come_back_into_the_same_run(
     one = FederationConfig(min_sites=1, wait_s=60.0, round_timeout_s=90.0)
     # How many rounds pass until both are back is up to the machine: the run is stopped then. A
     # message takes its time, for the app to be killed in the middle of it.
-    longer = replace(deployed_run, train=replace(deployed_run.train, steps=200))
+    longer = deployed_run.replace(train=deployed_run.train.replace(steps=200))
     run = coordinator.start_run(with_federation(longer, one, rounds=100))
     # A run begins with its quorum; the other sites join the next rounds.
     wait_for("all take part", lambda: usable(folder)[-1:] == [set(SITES)])

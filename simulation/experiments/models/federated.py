@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ def federated(cell: Cell, run: Path, set_status: SetStatus) -> CellResult:
     Raises:
         FedvitalsError: the run failed; it can be resumed.
     """
-    config = replace(cell.config, out=str(run), resume=(run / RUN_CONFIG_FILE).exists())
+    config = cell.config.replace(out=str(run), resume=(run / RUN_CONFIG_FILE).exists())
     if not (run / ADAPTER_FOLDER).is_dir():
         own: dict[str, dict[str, Any]] = {site: dict(keys) for site, keys in cell.own.items()}
         federate(config, "inprocess", _StatusProgress(run, config.rounds, set_status), own)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -160,8 +159,8 @@ def _train_all_weights(
 def _pooled(config: RunConfig) -> tuple[dict[str, SiteWindows], RunConfig]:
     """Return all sites' windows as one member, with the steps per round of all sites together."""
     sites = cohort_windows(config)
-    train = replace(config.train, steps=config.train.steps * len(sites))
-    return {POOLED: pooled_windows(sites)}, replace(config, train=train)
+    train = config.train.replace(steps=config.train.steps * len(sites))
+    return {POOLED: pooled_windows(sites)}, config.replace(train=train)
 
 
 def _with_options(cell: Cell) -> RunConfig:
@@ -169,7 +168,7 @@ def _with_options(cell: Cell) -> RunConfig:
     config, options = cell.config, cell.options
     rate = float(options.get("learning-rate", config.train.learning_rate))
     rounds = int(options.get("rounds", config.rounds))
-    return replace(config, rounds=rounds, train=replace(config.train, learning_rate=rate))
+    return config.replace(rounds=rounds, train=config.train.replace(learning_rate=rate))
 
 
 def _fresh(config: RunConfig) -> AdaptedBackbone:

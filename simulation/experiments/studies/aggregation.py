@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +26,7 @@ def aggregation_experiment(config: RunConfig, _out: Path) -> Experiment:
     Unequal ranks: the cohort's sites have ranks 2, 4, 8 in turn.
     """
     sites = list(site_table_paths(Path(config.data)))
-    base = replace(config, aggregation=replace(config.aggregation, rule="fedavg"))
+    base = config.replace(aggregation=config.aggregation.replace(rule="fedavg"))
     highest, lowest = max(_UNEQUAL), min(_UNEQUAL)
     return Experiment(
         name="aggregation",
@@ -72,22 +71,22 @@ def _homogeneous(base: RunConfig, rank: int, name: str) -> Cell:
         return Cell(name, "federated", base)
     # alpha / rank as in the base: what is compared is the rank and not the scale.
     lora = base.lora.at_rank(rank)
-    return Cell(f"{name}, all at rank {rank}", "federated", replace(base, lora=lora))
+    return Cell(f"{name}, all at rank {rank}", "federated", base.replace(lora=lora))
 
 
 def _unequal(base: RunConfig, rule: str, sites: list[str]) -> Cell:
     highest = max(_UNEQUAL)
-    lora = replace(base.lora.at_rank(highest), min_rank=min(_UNEQUAL))
-    aggregation = replace(base.aggregation, rule=rule)
+    lora = base.lora.at_rank(highest).replace(min_rank=min(_UNEQUAL))
+    aggregation = base.aggregation.replace(rule=rule)
     own: SiteSettings = {site: {"lora-rank": rank} for site, rank in _ranks(sites).items()}
     ranks = "/".join(map(str, _UNEQUAL))
-    config = replace(base, lora=lora, aggregation=aggregation)
+    config = base.replace(lora=lora, aggregation=aggregation)
     return Cell(f"{rule}, ranks {ranks}", "federated", config, own)
 
 
 def _wire(base: RunConfig, dtype: Literal["float16", "int8"]) -> Cell:
-    wire = replace(base.wire, dtype=dtype)
-    return Cell(f"{BASE}, {dtype}", "federated", replace(base, wire=wire))
+    wire = base.wire.replace(dtype=dtype)
+    return Cell(f"{BASE}, {dtype}", "federated", base.replace(wire=wire))
 
 
 def _possible_rules(config: RunConfig, sites: int) -> list[str]:
@@ -98,14 +97,14 @@ def _possible_rules(config: RunConfig, sites: int) -> list[str]:
 
 
 def _rule(base: RunConfig, rule: str) -> Cell:
-    lora = replace(base.lora, train="b") if rule == "ffa" else base.lora
-    aggregation = replace(base.aggregation, rule=rule)
-    return Cell(rule, "federated", replace(base, lora=lora, aggregation=aggregation))
+    lora = base.lora.replace(train="b") if rule == "ffa" else base.lora
+    aggregation = base.aggregation.replace(rule=rule)
+    return Cell(rule, "federated", base.replace(lora=lora, aggregation=aggregation))
 
 
 def _optimizer(base: RunConfig, name: str) -> Cell:
-    aggregation = replace(base.aggregation, optimizer=name, learning_rate=_SERVER_RATE[name])
-    return Cell(f"{BASE}, {name}", "federated", replace(base, aggregation=aggregation))
+    aggregation = base.aggregation.replace(optimizer=name, learning_rate=_SERVER_RATE[name])
+    return Cell(f"{BASE}, {name}", "federated", base.replace(aggregation=aggregation))
 
 
 def summarise_aggregation(analysis: Analysis) -> StudySummary:

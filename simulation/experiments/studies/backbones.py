@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from common.backbones.catalog import packaged_backbones, short_name
@@ -30,7 +29,7 @@ def backbones_experiment(
     """
     groups = {"reference": [Cell(LAST_VALUE, "last-value", config)]}
     for name in backbones or packaged_backbones():
-        own = replace(config, backbone=name)
+        own = config.replace(backbone=name)
         label = clean_line(short_name(name))
         groups[label] = [
             Cell(f"{label}, {_ALONE}", "zero-shot", own),

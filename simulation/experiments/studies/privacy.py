@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from common.config.run_config import RunConfig
@@ -50,17 +49,16 @@ def privacy_experiment(
         raise UsageError(f"--epsilons takes numbers above 0, got {list(epsilons)}")
     groups = {"reference": [Cell(ZERO_SHOT, "zero-shot", config)]}
     for trained, words in TRAINED.items():
-        base = replace(config, lora=replace(config.lora, train=trained))
+        base = config.replace(lora=config.lora.replace(train=trained))
         cells = [Cell(f"{words}, no privacy", "federated", base)]
         for epsilon in sorted(epsilons, reverse=True):
-            private = replace(
-                config.privacy,
+            private = config.privacy.replace(
                 epsilon=epsilon,
                 learning_rate=rate or private_rate(epsilon, trained),
                 noise_seed=0,  # replaced by each cell's own seed, so that the table can be repeated
             )
-            weights = replace(base.federation, weights="auto")
-            arm = replace(base, privacy=private, federation=weights)
+            weights = base.federation.replace(weights="auto")
+            arm = base.replace(privacy=private, federation=weights)
             cells.append(Cell(f"{words}, epsilon {epsilon:g}", "federated", arm))
         groups[trained] = cells
     return Experiment(

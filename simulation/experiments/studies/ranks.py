@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from common.config.run_config import RunConfig
@@ -36,7 +35,7 @@ def ranks_experiment(
     if not ranks or len(set(ranks)) < len(ranks) or min(ranks) < 1:
         raise UsageError(f"--ranks takes different numbers from 1, got {list(ranks)}")
     cells = [
-        Cell(f"rank {rank}", "federated", replace(config, lora=config.lora.at_rank(rank)))
+        Cell(f"rank {rank}", "federated", config.replace(lora=config.lora.at_rank(rank)))
         for rank in sorted(ranks)
     ]
     options = {"learning-rate": full_rate}

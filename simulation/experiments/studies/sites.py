@@ -47,7 +47,7 @@ def sites_experiment(config: RunConfig, out: Path, counts: Sequence[int] = COUNT
         cohort = random_split(data, count, out)
         # With `train.steps` set, every division takes the same number of steps in total.
         steps = -(-config.train.steps * own // count)
-        divided = replace(config, data=str(cohort), train=replace(config.train, steps=steps))
+        divided = config.replace(data=str(cohort), train=config.train.replace(steps=steps))
         splits.append(Cell(_at_random(count), "federated", divided, tested=str(data)))
     return Experiment(
         name="sites",

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from client.app.node_config import KNOWN
+from client.app.node_config import NodeSettings
 from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import load_site_config
+from common.config.error_line import fields_by_key
 from common.errors import UsageError
 
 LEAST = """
@@ -53,7 +54,7 @@ def test_the_node_configuration_is_one_that_the_app_reads(tmp_path: Path) -> Non
     optional = f'lora-rank = 4\n{limit}allow = ["a", "b"]\n'
     text = LEAST.replace("[server]", f"{optional}[server]")
     node = load_site_config(write(tmp_path, text)).node_config()
-    assert set(node) <= set(KNOWN)
+    assert set(node) <= set(fields_by_key(NodeSettings))
     assert node == {
         "data-path": "/data/site.parquet",
         "site-id": "hosp1",
@@ -74,15 +75,34 @@ def test_the_node_configuration_is_one_that_the_app_reads(tmp_path: Path) -> Non
         ('id = "hosp1"', 'id = "../x"', r"site\.id must be 1 to 64 of"),
         ('id = "hosp1"', "id = 3", r"site\.id must be a text"),
         ("[server]", "lora-rank = true\n[server]", r"lora-rank must be a whole number"),
-        ("[server]", "epsilon-limit = -1\n[server]", r"epsilon-limit must be a number"),
+        ("[server]", "epsilon-limit = -1\n[server]", r"epsilon-limit must be at least 0, got -1"),
         ("[server]", "epsilon-limit-delta = 1.5\n[server]", r"between 0 and 1"),
         ("[server]", 'allow = "loss"\n[server]', r"allow must be a list of texts"),
         (":443", "", r"address must be host:port"),
         (":443", ":70000", r"address must be host:port"),
-        ("[node]", '[node]\nisolation = "none"', r"isolation must be process or subprocess"),
+        (
+            "[node]",
+            '[node]\nisolation = "none"',
+            r"unknown node\.isolation 'none'; known are: process, subprocess",
+        ),
         ("[node]", '[node]\nclient-api = "0.0.0.0:9094"', r"set node\.secret"),
-        ("[node]", '[log]\nlevel = "loud"\n[node]', r"level must be one of"),
+        (
+            "[node]",
+            '[log]\nlevel = "loud"\n[node]',
+            r"unknown log\.level 'loud'; known are: debug, info",
+        ),
         ("[site]", "[site", r"is not TOML"),
+        ("[server]", "epsilon-limit = true\n[server]", r"epsilon-limit must be a number, got True"),
+        ("[server]", "epsilon-limit = nan\n[server]", r"epsilon-limit must be a number, got nan"),
+        ("[server]", 'patients = "812"\n[server]', r"patients must be a whole number, got '812'"),
+        ("[server]", "patients = 8.0\n[server]", r"patients must be a whole number, got 8\.0"),
+        ("[server]", "lora_rank = 8\n[server]", r"lora_rank is unknown; did you mean 'lora-rank'"),
+        ("[server]", 'allow = ["a", "a"]\n[server]', r"site\.allow names one thing twice"),
+        ("[server]", "step-minutes = 1441\n[server]", r"step-minutes must be from 0 to 1,440"),
+        ("[server]", 'rule = "a\\nb"\n[server]', r"site\.rule must be printable"),
+        ("[server]", '[backbones]\nx = "2e0f"\n[server]', r"backbones\.x must be a digest"),
+        ("[server]", "[audit]\nanchor-every = 0\n[server]", r"anchor-every must be at least 1"),
+        ("[site]", "site = 3\n[other]", r"other is unknown"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from client.cli import app
+from client.ingest.mapping import SiteMapping
+from client.ingest.mapping_sections import VitalTable
+from common.config.error_line import fields_by_key
+from common.config.strict_model import StrictModel
 from common.console import run
 from common.data.site_table import VITAL_NAMES, read_site_table
 from tests.client.ingest.example_tables import HOURS, STAYS, write_long, write_sql, write_wide
@@ -82,15 +86,15 @@ def test_every_command_of_the_page_runs(hospital: Path, capsys: pytest.CaptureFi
 
 
 def test_the_page_names_every_key() -> None:
-    from dataclasses import fields
-
-    from client.ingest import mapping_sections
-    from client.ingest.mapping import _KEYS, _SECTIONS
-
     page = PAGE.read_text(encoding="utf-8")
-    for key in _KEYS:
+    for key, field in fields_by_key(SiteMapping).items():
         assert f"`{key}`" in page or f"`[{key}]`" in page or f"`[{key}." in page, key
-    for kind in (*_SECTIONS.values(), mapping_sections.VitalSource):
-        for item in fields(kind):
-            key = item.name.replace("_", "-")
-            assert f"`{key}`" in page or f"`{key} =" in page, f"{kind.__name__}: {key}"
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, StrictModel):
+            check_keys(page, section)
+    check_keys(page, VitalTable)
+
+
+def check_keys(page: str, section: type[StrictModel]) -> None:
+    for key in fields_by_key(section):
+        assert f"`{key}`" in page or f"`{key} =" in page, f"{section.__name__}: {key}"

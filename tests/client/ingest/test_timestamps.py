@@ -72,7 +72,7 @@ def test_every_quarter_hour_around_each_change(zone: str) -> None:
 
 def check_reading(zone: str, local: datetime) -> None:
     at = (local - EPOCH) // US
-    rows = zone_rows(Clock(zone, fold="drop", gap="drop"), local.date(), local.date())
+    rows = zone_rows(Clock(zone=zone, fold="drop", gap="drop"), local.date(), local.date())
     covering = rows[(rows["from_us"] <= at) & (at < rows["until_us"])]
     assert len(covering) == 1, "each local time has one answer"
     piece = covering.iloc[0]
@@ -171,16 +171,16 @@ NOON = 1_719_835_200_000_000  # 2024-07-01 12:00
 def test_formats(
     text: str, kind: str, formats: tuple[str, ...], expected: tuple[int, bool]
 ) -> None:
-    assert read(text, kind, Clock("Europe/London", formats)) == expected
+    assert read(text, kind, Clock(zone="Europe/London", format=formats)) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "yesterday", "2024-02-30 10:00", "infinity", "0024-07-01 12:00"]
 )
 def test_what_is_no_time_is_none(text: str) -> None:
-    assert read(text, "VARCHAR", Clock("Europe/London"))[0] is None
+    assert read(text, "VARCHAR", Clock(zone="Europe/London"))[0] is None
 
 
 def test_a_number_is_no_iso_time() -> None:
     with pytest.raises(UsageError, match="set format to one of: epoch-s, epoch-ms"):
-        time_of("c", "BIGINT", Clock("UTC"))
+        time_of("c", "BIGINT", Clock(zone="UTC"))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,11 +20,11 @@ def config() -> SiteConfig:
 @pytest.fixture
 def policy() -> Policy:
     shipped = load_policy(REPOSITORY / "deploy" / "site" / "policy.toml")
-    return replace(shipped, privacy_required=False)
+    return shipped.replace(privacy_required=False)
 
 
 def at(config: SiteConfig, table: Path, patients: int = 0) -> SiteConfig:
-    return replace(config, site=replace(config.site, table=table, patients=patients))
+    return config.replace(site=config.site.replace(table=table, patients=patients))
 
 
 def test_the_table_is_counted_where_it_can_be_read(
@@ -37,7 +36,7 @@ def test_the_table_is_counted_where_it_can_be_read(
     assert 0 < counted < policy.min_patients
     with pytest.raises(PolicyError, match=f"has {counted} training patients.*not take part"):
         require_min_patients(at(config, table, patients=1000), policy)
-    require_min_patients(at(config, table), replace(policy, min_patients=counted))
+    require_min_patients(at(config, table), policy.replace(min_patients=counted))
 
 
 def test_what_the_site_states_is_judged_where_it_cannot(
@@ -55,16 +54,16 @@ def test_where_nothing_is_stated_either_the_node_does_not_start(
     absent = at(config, tmp_path / "absent.parquet")
     with pytest.raises(PolicyError, match=r"set site\.patients in site\.toml"):
         require_min_patients(absent, policy)
-    require_min_patients(absent, replace(policy, min_patients=0))
+    require_min_patients(absent, policy.replace(min_patients=0))
 
 
 def test_under_privacy_the_site_declares_all_and_no_table_is_read(
     config: SiteConfig, policy: Policy, tiny_cohort: Path
 ) -> None:
-    required = replace(policy, privacy_required=True)
+    required = policy.replace(privacy_required=True)
     small = at(config, tiny_cohort / "sites" / "ccu.parquet", patients=1000)
     with pytest.raises(PolicyError, match=r"does not declare site\.source, site\.rule, backbones"):
         require_min_patients(small, required)
-    own = replace(small.site, source="own data", rule="explicit")
-    declared = replace(small, site=own, backbones={"chronos-bolt-nano": "ab" * 32})
+    own = small.site.replace(source="own data", rule="explicit")
+    declared = small.replace(site=own, backbones={"chronos-bolt-nano": "ab" * 32})
     assert require_min_patients(declared, required) == 1000

@@ -124,7 +124,7 @@ def test_an_approval_longer_than_the_policy_allows_does_not_count(tmp_path: Path
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("until", 'until is missing; an approval ends: add the line: until = "YYYY-MM-DD"'),
+        ("until", 'until is missing; add the line: until = "YYYY-MM-DD"'),
         ("study", "study is missing; add the line: study ="),
         ("approved-by", "approved-by is missing"),
         ("approved-at", "approved-at is missing"),

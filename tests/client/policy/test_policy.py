@@ -38,27 +38,68 @@ def test_every_number_of_a_report_can_be_named(example: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("old", "new", "message"),
     [
-        ("[limits]", "[limit]"),
-        ("max-rank = 16", "max-rang = 16"),
-        ("max-rank = 16", "max-rank = 0"),
-        ("max-norm = 50.0", 'max-norm = "many"'),
-        ("required = true", 'required = "yes"'),
-        ('steps = "exact"', "steps = 99"),
-        ("usable = ", "age = "),
-        ('rank = "exact"', "rank = 1"),
-        ("9f2c9f2c", "xyz"),
-        ("\\.(q|k|v|o)", "(q"),
-        ("2026-03-02T09:30:00+01:00", "yesterday"),
-        ("[adapter]", "[adapter"),
+        ("[limits]", "[limit]", "limit is unknown; did you mean 'limits'?"),
+        (
+            "max-rank = 16",
+            "max-rang = 16",
+            "adapter.max-rang is unknown; did you mean 'adapter.max",
+        ),
+        ("max-rank = 16", "max_rank = 16", "adapter.max_rank is unknown"),
+        ("max-rank = 16", "max_rank = 16\nmax-rank = 16", "adapter.max_rank is unknown"),
+        ("max-rank = 16", "max-rank = 0", "adapter.max-rank must be at least 1, got 0"),
+        ("max-rank = 16", "max-rank = true", "adapter.max-rank must be a whole number, got True"),
+        ("max-rank = 16", 'max-rank = "16"', "adapter.max-rank must be a whole number, got '16'"),
+        ("max-rank = 16", "max-rank = 16.0", "adapter.max-rank must be a whole number, got 16.0"),
+        ("max-rank = 16", "", "adapter.max-rank is missing"),
+        ("max-norm = 50.0", 'max-norm = "many"', "adapter.max-norm must be a number, got 'many'"),
+        ("max-norm = 50.0", "max-norm = nan", "adapter.max-norm must be a number, got nan"),
+        ("max-norm = 50.0", "max-norm = inf", "adapter.max-norm must be a number, got inf"),
+        ("max-norm = 50.0", "max-norm = -1", "adapter.max-norm must be at least 0, got -1"),
+        ("[adapter]", '"adapter.max-rank" = 99\n[adapter]', "is unknown"),
+        ("required = true", 'required = "yes"', "privacy.required must be true or false"),
+        ("required = true", "required = 1", "privacy.required must be true or false, got 1"),
+        ("budget-epsilon = 10.0", "", "privacy.budget-epsilon is missing: where privacy is"),
+        ("budget-delta = 1e-5", "budget-delta = 1", "privacy.budget-delta must be between 0 and 1"),
+        ("rounds-per-day = 100", "rounds-per-day = true", "rounds-per-day must be a whole number"),
+        ('steps = "exact"', "steps = 99", "metrics.steps must be the decimals kept, -6 to 15"),
+        ('steps = "exact"', "steps = true", "metrics.steps must be the decimals kept"),
+        ('steps = "exact"', '"Steps!" = 1', "is not the name of a number"),
+        ("usable = ", "age = ", "join.age is unknown"),
+        ('rank = "exact"', "rank = 1", 'join.rank is not rounded: it must be "exact"'),
+        ("patients = -1\nsource", "patients = 0\nsource", "metrics.patients is rounded otherwise"),
+        ('"own data"', '"own\\u0007data"', "join.texts[0] must be printable"),
+        ("min = 1, max = 16", "min = 17, max = 16", "settings.lora.rank accepts nothing"),
+        ("min = 1, max = 16", "low = 1", "settings.lora.rank must be { min = …, max = … }"),
+        ("min = 1, max = 16", "min = nan", "settings.lora.rank must be a number, got nan"),
+        ('"lora.rank"', '"lora.rnak"', "settings.lora.rnak is unknown; did you mean 'lora.rank'?"),
+        ('["chronos-bolt-nano"]', "[3]", "settings.backbone must be a text, got 3"),
+        ('["chronos-bolt-nano"]', "[]", "settings.backbone accepts nothing"),
+        ("9f2c9f2c", "xyz", "bundles[0].sha256 must be a digest"),
+        ("\\.(q|k|v|o)", "(q", "adapter.tensors is not a regular expression"),
+        ("2026-03-02T09:30:00+01:00", "yesterday", "bundles[0].approved-at must be a time in ISO"),
+        ("[[bundles]]", "[bundles]", "bundles must be tables, each headed [[bundles]]"),
+        ("[adapter]", "[adapter", "is not TOML"),
     ],
 )
-def test_a_policy_that_cannot_be_is_refused(example: Path, old: str, new: str) -> None:
+def test_a_policy_that_cannot_be_is_refused(
+    example: Path, old: str, new: str, message: str
+) -> None:
     text = example.read_text()
     assert old in text
-    example.write_text(text.replace(old, new))
-    with pytest.raises(PolicyError):
+    example.write_text(text.replace(old, new, 1))
+    with pytest.raises(PolicyError) as error:
+        load_policy(example)
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(example))
+
+
+def test_a_bundle_is_listed_once(example: Path) -> None:
+    text = example.read_text()
+    entry = text[text.index("[[bundles]]") : text.index("[adapter]")]
+    example.write_text(text.replace(entry, entry + entry))
+    with pytest.raises(PolicyError, match=r"bundles\[1\]\.sha256 is listed twice"):
         load_policy(example)
 
 

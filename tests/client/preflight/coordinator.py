@@ -53,6 +53,8 @@ def coordinator(
             server.socket = context.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield ServerSection(Address("127.0.0.1", server.server_port), folder / "ca.crt")
+            yield ServerSection(
+                address=Address("127.0.0.1", server.server_port), ca=folder / "ca.crt"
+            )
         finally:
             server.shutdown()

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,13 @@ def config(tmp_path: Path) -> SiteConfig:
 
 def with_tls(config: SiteConfig, **changed: Path) -> SiteConfig:
     assert config.node.client_api_tls is not None
-    tls = replace(config.node.client_api_tls, **changed)
-    return replace(config, node=replace(config.node, client_api_tls=tls))
+    return config.replace(
+        node=config.node.replace(**{f"client_api_{key}": path for key, path in changed.items()})
+    )
 
 
 def at(config: SiteConfig, host: str) -> SiteConfig:
-    return replace(config, node=replace(config.node, client_api=Address(host, 9094)))
+    return config.replace(node=config.node.replace(client_api=Address(host, 9094)))
 
 
 def found(config: SiteConfig) -> CheckResult:
@@ -45,7 +45,9 @@ def test_a_pair_that_the_app_trusts(config: SiteConfig, host: str) -> None:
 
 
 def test_an_interface_in_the_clear_has_nothing_to_check(config: SiteConfig) -> None:
-    plain = replace(config, node=replace(config.node, client_api_tls=None))
+    paths = dict.fromkeys(("client_api_certificate", "client_api_key", "client_api_ca"))
+    loopback = Address("127.0.0.1", 9094)
+    plain = config.replace(node=config.node.replace(client_api=loopback, **paths))
     assert list(check_interface(plain)) == []
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,23 +41,23 @@ def test_a_name_without_an_address_ends_it(tmp_path: Path, monkeypatch: pytest.M
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    server = ServerSection(Address("coordinator.invalid", 443), tmp_path / "ca.crt")
+    server = ServerSection(address=Address("coordinator.invalid", 443), ca=tmp_path / "ca.crt")
     assert levels(server) == [("dns", "FAIL")]
     assert "coordinator.invalid has no address" in last(server).what
 
 
 def test_a_port_where_nobody_listens(tmp_path: Path) -> None:
-    server = ServerSection(Address("127.0.0.1", free_port()), tmp_path / "ca.crt")
+    server = ServerSection(address=Address("127.0.0.1", free_port()), ca=tmp_path / "ca.crt")
     assert levels(server) == [("dns", "OK"), ("tcp", "FAIL")]
 
 
 def test_a_ca_that_is_not_there_or_none(tmp_path: Path) -> None:
     with coordinator(tmp_path / "theirs") as server:
-        missing = last(replace(server, ca=tmp_path / "absent.crt"))
+        missing = last(server.replace(ca=tmp_path / "absent.crt"))
         assert (missing.code, missing.level) == ("tls", "FAIL")
         assert "absent.crt" in missing.what
         (tmp_path / "text.crt").write_text("no certificate")
-        assert last(replace(server, ca=tmp_path / "text.crt")).level == "FAIL"
+        assert last(server.replace(ca=tmp_path / "text.crt")).level == "FAIL"
 
 
 @pytest.mark.parametrize(("days", "remedy"), [(-1, "has expired"), (90, "not signed by server.ca")])
@@ -66,7 +65,7 @@ def test_a_certificate_that_is_refused(tmp_path: Path, days: int, remedy: str) -
     make_certificates(tmp_path / "other")
     with coordinator(tmp_path / "theirs", days=days) as server:
         ca = server.ca if days < 0 else tmp_path / "other" / "ca.crt"
-        finding = last(replace(server, ca=ca))
+        finding = last(server.replace(ca=ca))
     assert (finding.code, finding.level) == ("tls", "FAIL")
     assert remedy in finding.remedy
 

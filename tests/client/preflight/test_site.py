@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections import namedtuple
-from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -119,14 +118,14 @@ def test_a_table_that_is_missing_or_too_small(config: SiteConfig, tmp_path: Path
 def test_the_number_of_patients_that_the_site_declares(
     config: SiteConfig, declared: int, level: str
 ) -> None:
-    finding = found(replace(config, site=replace(config.site, patients=declared)))["table"]
+    finding = found(config.replace(site=config.site.replace(patients=declared)))["table"]
     assert finding.level == level
 
 
 def test_what_site_toml_declares_of_the_table_is_held_against_it(
     config: SiteConfig, tmp_path: Path
 ) -> None:
-    other = replace(config, site=replace(config.site, rule="another rule"))
+    other = config.replace(site=config.site.replace(rule="another rule"))
     finding = found(other)["declared"]
     assert finding.level == "FAIL"
     assert 'rule = "random walks"' in finding.remedy
@@ -230,9 +229,9 @@ def test_the_backbone_and_its_declared_digest(config: SiteConfig, tiny_bolt: Pat
     digest = load_backbone(name).digest
     assert backbone(name).level == "WARN"
     assert f'"{name}" = "{digest}"' in backbone(name).remedy
-    config = replace(config, backbones={name: digest})
+    config = config.replace(backbones={name: digest})
     assert backbone(name).level == "OK"
-    config = replace(config, backbones={name: "0" * 64})
+    config = config.replace(backbones={name: "0" * 64})
     assert backbone(name).level == "FAIL"
     assert backbone("no-such-model").level == "FAIL"
 

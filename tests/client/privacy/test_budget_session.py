@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +114,10 @@ def test_solved_noise_keeps_the_run_within_its_epsilon(tmp_path: Path) -> None:
         {"rounds": 4},
         {"round_steps": 11},
         {"table_digest": "table-2"},
-        {"privacy": replace(NOISE, noise_multiplier=1.0)},
-        {"privacy": replace(NOISE, clip_norm=3.0)},
-        {"privacy": replace(NOISE, delta=1e-4)},
-        {"privacy": replace(NOISE, sample_rate=0.2)},
+        {"privacy": NOISE.replace(noise_multiplier=1.0)},
+        {"privacy": NOISE.replace(clip_norm=3.0)},
+        {"privacy": NOISE.replace(delta=1e-4)},
+        {"privacy": NOISE.replace(sample_rate=0.2)},
     ],
 )
 def test_a_known_run_cannot_change_its_plan(tmp_path: Path, change: dict[str, Any]) -> None:

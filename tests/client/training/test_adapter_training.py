@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,15 +101,15 @@ def test_dropout_comes_from_the_seed_too(tiny_bolt: Path, windows: Windows) -> N
 
 
 def test_the_loss_falls(adapted: AdaptedBackbone, windows: Windows) -> None:
-    early, _ = train(adapted, windows, replace(CONFIG, steps=5))
-    late, _ = train(adapted, windows, replace(CONFIG, steps=120))
+    early, _ = train(adapted, windows, CONFIG.replace(steps=5))
+    late, _ = train(adapted, windows, CONFIG.replace(steps=120))
     assert late.loss < 0.95 * early.loss
 
 
 def test_epochs_and_steps_are_counted(adapted: AdaptedBackbone, windows: Windows) -> None:
     an_epoch = -(-len(windows) // 16)
-    assert train(adapted, windows, replace(CONFIG, steps=0, epochs=2))[0].steps == 2 * an_epoch
-    assert train(adapted, windows, replace(CONFIG, steps=an_epoch + 3))[0].steps == an_epoch + 3
+    assert train(adapted, windows, CONFIG.replace(steps=0, epochs=2))[0].steps == 2 * an_epoch
+    assert train(adapted, windows, CONFIG.replace(steps=an_epoch + 3))[0].steps == an_epoch + 3
 
 
 def test_the_proximal_term_keeps_the_adapter_near(
@@ -119,7 +118,7 @@ def test_the_proximal_term_keeps_the_adapter_near(
     start = adapted.fresh_adapter(0)
 
     def distance(proximal: float) -> float:
-        config = replace(CONFIG, steps=30, proximal=proximal)
+        config = CONFIG.replace(steps=30, proximal=proximal)
         _, adapter = train(adapted, windows, config)
         squares = (
             np.square(adapter.tensors[name] - start.tensors[name]).sum() for name in start.tensors
@@ -141,15 +140,15 @@ def test_clipping_bounds_the_gradient(
         real(self, closure)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    train(adapted, windows, replace(CONFIG, clip=1e-3))
+    train(adapted, windows, CONFIG.replace(clip=1e-3))
     assert max(norms) <= 1e-3 * 1.001
     norms.clear()
-    train(adapted, windows, replace(CONFIG, clip=0.0))
+    train(adapted, windows, CONFIG.replace(clip=0.0))
     assert max(norms) > 1e-3
 
 
 def test_a_training_that_diverges_says_so(adapted: AdaptedBackbone, windows: Windows) -> None:
-    wild = replace(CONFIG, clip=0.0, steps=20)
+    wild = CONFIG.replace(clip=0.0, steps=20)
     with pytest.raises(TrainingError, match=r"lower train\.learning-rate"):
         train(adapted, windows, wild, learning_rate=1e30)
 

@@ -142,7 +142,7 @@ def test_the_same_holds_from_the_table_to_the_encoded_adapter(tiny_bolt: Path) -
     }
     adapted_backbone.cache_clear()
     config = RunConfig.parse(settings)
-    everyone = replace(config, privacy=replace(config.privacy, sample_rate=1.0))
+    everyone = config.replace(privacy=config.privacy.replace(sample_rate=1.0))
     with scratch_folder() as folder:
         whole, less = make_worlds(folder / "all", everyone, patients, patients, 0)
         direction = whole.reply(0, noise=False) - less.reply(0, noise=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +113,7 @@ def test_every_family_adds_a_residual(name: str) -> None:
     fresh = AdaptedBackbone(name, loaded.digest, loaded.backbone, model).adapter()
     trained, residual = filled(fresh, 2, 2.0, 0, 0.1), filled(fresh, 3, 3.0, 1, 0.1)
     load_into(trained, model)
-    whole = add_adapter(other.model, other.backbone, replace(scope, rank=5, alpha=5.0))
+    whole = add_adapter(other.model, other.backbone, scope.replace(rank=5, alpha=5.0))
     load_into(fold_residual(trained, residual), whole)
     batch = loaded.backbone.collate(*windows())
     with torch.inference_mode():

@@ -56,13 +56,13 @@ def test_loopback_is_fine(file: Path, address: str) -> None:
         ("[server", "is not TOML"),
         (f'[server]\nadress = "127.0.0.1:1"\n{TLS}', "adress.*did you mean.*address"),
         (f"[servers]\n{TLS}", "servers.*did you mean.*server"),
-        (f"[server]\naddress = 8000\n{TLS}", "is to be text, got 8000"),
-        (f'[server]\naddress = "127.0.0.1"\n{TLS}', "is to be HOST:PORT"),
+        (f"[server]\naddress = 8000\n{TLS}", 'server.address must be a text in "quotes", got 8000'),
+        (f'[server]\naddress = "127.0.0.1"\n{TLS}', "must be HOST:PORT"),
         (f'[server]\naddress = "127.0.0.1:70000"\n{TLS}', r"server\.address is 127"),
         (f'[server]\napp = "."\n{TLS}', "holds no pyproject.toml"),
-        ("server = 1\n", r"written \[server\]"),
-        (TLS.replace("ca.crt", "other.crt"), r"tls\.ca names .*other\.crt, which is not there"),
-        (TLS.replace('key = "tls.key"\n', ""), r"has no tls\.key"),
+        ("server = 1\n", r"server must be a table \[server\]"),
+        (TLS.replace("ca.crt", "other.crt"), r"tls\.ca names .*other\.crt, which does not exist"),
+        (TLS.replace('key = "tls.key"\n', ""), r"tls\.key is missing"),
     ],
 )
 def test_what_is_wrong_is_said(file: Path, text: str, said: str) -> None:
@@ -72,5 +72,5 @@ def test_what_is_wrong_is_said(file: Path, text: str, said: str) -> None:
 
 
 def test_an_absent_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="give it with --config"):
+    with pytest.raises(UsageError, match="give the file with --config"):
         read_server_config(tmp_path / "absent.toml")

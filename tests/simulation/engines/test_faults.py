@@ -273,7 +273,7 @@ def test_below_the_quorum_the_run_fails_keeps_its_checkpoint_and_resumes(
     assert state is not None
     assert state.adapter.digest() == rounds_of(strict)[0]["adapter_digest"]
     assert not (Path(strict.out) / "adapter").exists()
-    federate(replace(strict, resume=True))
+    federate(strict.replace(resume=True))
     whole = elsewhere(strict, "whole")
     federate(whole)
     assert released(strict) == released(whole)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +84,8 @@ def test_the_best_round_by_validation_is_released(
 
 
 def test_the_same_seed_gives_the_same_adapter(config: RunConfig, tmp_path: Path) -> None:
-    again = replace(config, out=str(tmp_path / "again"))
-    other = replace(config, out=str(tmp_path / "other"), seed=1)
+    again = config.replace(out=str(tmp_path / "again"))
+    other = config.replace(out=str(tmp_path / "other"), seed=1)
     for one in (config, again, other):
         federate(one)
     assert released(config) == released(again)
@@ -95,7 +94,7 @@ def test_the_same_seed_gives_the_same_adapter(config: RunConfig, tmp_path: Path)
 
 def test_how_many_nodes_play_the_sites_does_not_matter(config: RunConfig, tmp_path: Path) -> None:
     federate(config)
-    fewer = replace(config, out=str(tmp_path / "fewer"))
+    fewer = config.replace(out=str(tmp_path / "fewer"))
     run_in_process(server_app, client_app, fewer.flat(), nodes=2)
     assert released(config) == released(fewer)
 
@@ -104,7 +103,7 @@ def test_float16_halves_the_bytes_and_hardly_moves_the_adapter(
     config: RunConfig, tmp_path: Path
 ) -> None:
     federate(config)
-    half = replace(config, out=str(tmp_path / "half"), wire=replace(config.wire, dtype="float16"))
+    half = config.replace(out=str(tmp_path / "half"), wire=config.wire.replace(dtype="float16"))
     federate(half)
     sizes = [rounds_of(one)[0]["sites"]["micu"]["bytes_received"] for one in (config, half)]
     assert sizes[1] < 0.75 * sizes[0]
@@ -113,17 +112,16 @@ def test_float16_halves_the_bytes_and_hardly_moves_the_adapter(
 
 
 def test_equal_weights(config: RunConfig) -> None:
-    federate(replace(config, federation=replace(config.federation, weights="equal")))
+    federate(config.replace(federation=config.federation.replace(weights="equal")))
     weights = [site["weight"] for site in rounds_of(config)[0]["sites"].values()]
     assert weights == pytest.approx([1 / 3] * 3)
 
 
 def test_a_run_without_gain_stops_early(config: RunConfig) -> None:
-    patient = replace(
-        config,
+    patient = config.replace(
         rounds=8,
-        train=replace(config.train, learning_rate=1e-12),
-        federation=replace(config.federation, patience=2),
+        train=config.train.replace(learning_rate=1e-12),
+        federation=config.federation.replace(patience=2),
     )
     federate(patient)
     assert len(rounds_of(patient)) < 8
@@ -133,17 +131,17 @@ def test_windows_that_the_backbone_cannot_forecast_are_refused_before_any_site_i
     config: RunConfig,
 ) -> None:
     with pytest.raises(BackboneError, match=r"at most 12 steps, got windows\.horizon = 13"):
-        federate(replace(config, windows=replace(config.windows, horizon=13)))
+        federate(config.replace(windows=config.windows.replace(horizon=13)))
     assert not Path(config.out).exists()
 
 
 def test_too_few_sites_are_told_without_waiting(config: RunConfig) -> None:
-    patient = replace(config.federation, min_sites=4, wait_s=1e6)
+    patient = config.federation.replace(min_sites=4, wait_s=1e6)
     with pytest.raises(UsageError, match=r"has 3 site\(s\), the run needs"):
-        federate(replace(config, federation=patient))
+        federate(config.replace(federation=patient))
     # Also where the sites themselves have to say it: every node has answered.
     with pytest.raises(FederationError, match="3 usable sites joined, the run needs 4"):
-        run_in_process(server_app, client_app, replace(config, federation=patient).flat(), nodes=3)
+        run_in_process(server_app, client_app, config.replace(federation=patient).flat(), nodes=3)
     federate(config)  # the folder was given up again
 
 
@@ -154,13 +152,13 @@ def test_a_damaged_table_is_told_before_the_first_round(
     shutil.copytree(tiny_cohort, folder)
     (folder / "sites" / "micu.parquet").write_bytes(b"PAR1")
     with pytest.raises(SiteTableError, match=r"micu\.parquet"):
-        federate(replace(config, data=str(folder)))
+        federate(config.replace(data=str(folder)))
     assert not Path(config.out).exists()
 
 
 def test_a_cohorts_folder_takes_no_run(config: RunConfig, tiny_cohort: Path) -> None:
     with pytest.raises(FederationError, match="already holds a cohort"):
-        federate(replace(config, out=str(tiny_cohort)))
+        federate(config.replace(out=str(tiny_cohort)))
 
 
 def test_a_site_without_a_usable_window_says_so(
@@ -178,7 +176,7 @@ def test_a_site_without_a_usable_window_says_so(
     (folder / "cohort.json").write_text(
         json.dumps({"schema_version": 1, "sites": {"ccu": {}, "micu": {}, "sicu": {}}})
     )
-    sparse = replace(config, data=str(folder))
+    sparse = config.replace(data=str(folder))
     federate(sparse)
     record = json.loads((Path(config.out) / "config.json").read_text())
     assert "no usable window" in record["sites_refused"]["ccu"]
@@ -196,9 +194,9 @@ def test_a_run_folder_is_not_overwritten(config: RunConfig) -> None:
 def test_a_folder_that_cannot_be_written_is_named(config: RunConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FederationError, match=r"file.* cannot be written"):
-        federate(replace(config, out=str(tmp_path / "file" / "run")))
+        federate(config.replace(out=str(tmp_path / "file" / "run")))
 
 
 def test_a_cohort_that_is_absent_is_named(config: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(CohortError, match="holds no cohort"):
-        federate(replace(config, data=str(tmp_path)))
+        federate(config.replace(data=str(tmp_path)))

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,7 @@ def test_a_run_cut_off_in_round_two_ends_in_the_same_bytes(
     whole = elsewhere(config, "whole")
     federate(whole)
     stop_at(config, 2, place)
-    federate(replace(config, resume=True))
+    federate(config.replace(resume=True))
     assert released(config) == released(whole)
     assert read_run_config(Path(config.out))["resumed_after"] == [1 if place[0] == "s" else 2]
     assert [line["round"] for line in rounds_of(config)] == [1, 2, 3, 4]
@@ -105,7 +104,7 @@ def test_a_run_cut_off_in_round_two_ends_in_the_same_bytes(
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_it_ends_in_the_same_bytes(config: RunConfig) -> None:
-    config = replace(config, rounds=10)
+    config = config.replace(rounds=10)
     whole = elsewhere(config, "whole")
     started = time.monotonic()
     federate(whole)
@@ -118,7 +117,7 @@ def test_killed_at_twenty_random_moments_it_ends_in_the_same_bytes(config: RunCo
         (Path(one.out) / ROUNDS_FILE).touch()  # so that the first start may say resume, too
         while kills < KILLS and killed(one, moments.uniform(0, 0.5 * length_s)):
             kills += 1
-        federate(replace(one, resume=True))
+        federate(one.replace(resume=True))
         assert released(one) == released(whole)
         runs += 1
 
@@ -127,7 +126,7 @@ def killed(config: RunConfig, after_s: float) -> bool:
     """Go on with a run in a process of its own; kill it after a while, if it has not ended."""
     # Forked: a process that imported everything anew would spend the while on that.
     process = multiprocessing.get_context("fork").Process(
-        target=federate, args=(replace(config, resume=True),)
+        target=federate, args=(config.replace(resume=True),)
     )
     process.start()
     process.join(after_s)
@@ -141,7 +140,7 @@ def killed(config: RunConfig, after_s: float) -> bool:
 def test_a_run_that_has_ended_ends_again_in_the_same_adapter(config: RunConfig) -> None:
     federate(config)
     before, lines = released(config), rounds_of(config)
-    federate(replace(config, resume=True))
+    federate(config.replace(resume=True))
     assert released(config) == before
     assert [line["round"] for line in rounds_of(config)] == [line["round"] for line in lines]
 
@@ -151,7 +150,7 @@ def test_a_line_cut_off_by_the_crash_is_written_again(config: RunConfig) -> None
     path = Path(config.out) / ROUNDS_FILE
     text = path.read_text()
     path.write_text(text[: text.rindex('"round"')])
-    federate(replace(config, resume=True))
+    federate(config.replace(resume=True))
     assert [line["round"] for line in rounds_of(config)] == [1, 2, 3, 4]
 
 
@@ -166,16 +165,16 @@ def test_a_run_goes_on_with_its_own_settings_only(config: RunConfig) -> None:
 
 def test_where_nothing_was_begun_nothing_is_resumed(config: RunConfig) -> None:
     with pytest.raises(FederationError, match="holds no run to resume"):
-        federate(replace(config, resume=True))
+        federate(config.replace(resume=True))
 
 
 def test_two_processes_do_not_work_on_one_run(config: RunConfig) -> None:
     stop_at(config, 2, "log_round")
     claim = RunFolder(Path(config.out), resume=True)
     with pytest.raises(FederationError, match="another process works"):
-        federate(replace(config, resume=True))
+        federate(config.replace(resume=True))
     claim.close()
-    federate(replace(config, resume=True))
+    federate(config.replace(resume=True))
 
 
 @pytest.mark.parametrize("damage", ["cut off", "other settings", "no JSON"])
@@ -190,7 +189,7 @@ def test_a_damaged_checkpoint_is_named(config: RunConfig, damage: str) -> None:
     }
     path.write_bytes(changed[damage])
     with pytest.raises(FederationError, match=r"state\.safetensors .*cannot be resumed"):
-        federate(replace(config, resume=True))
+        federate(config.replace(resume=True))
 
 
 def test_a_site_that_was_away_is_back_in_the_next_round(config: RunConfig) -> None:

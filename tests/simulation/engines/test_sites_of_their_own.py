@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,4 +145,4 @@ def test_sites_that_do_not_exist_have_no_settings(config: RunConfig) -> None:
     with pytest.raises(
         UsageError, match="the Ray engine does not support settings of single sites"
     ):
-        federate(replace(config), "ray", own={"micu": {"lora-rank": 1}})
+        federate(config.replace(), "ray", own={"micu": {"lora-rank": 1}})

@@ -33,8 +33,8 @@ def test_the_key_follows_what_decides_the_numbers_and_nothing_else(
 ) -> None:
     cell = Cell("a", "federated", quick)
     assert key(replace(cell, arm="b")) == key(cell)
-    assert key(replace(cell, config=replace(quick, out=str(tmp_path), resume=True))) == key(cell)
-    spelled_out = replace(quick, aggregation=replace(quick.aggregation, rule="fedavg"))
+    assert key(replace(cell, config=quick.replace(out=str(tmp_path), resume=True))) == key(cell)
+    spelled_out = quick.replace(aggregation=quick.aggregation.replace(rule="fedavg"))
     assert key(replace(cell, config=spelled_out)) == key(cell)
     others = [
         cell.with_seed(1),
@@ -42,7 +42,7 @@ def test_the_key_follows_what_decides_the_numbers_and_nothing_else(
         replace(cell, own={"ccu": {"lora-rank": 1}}),
         replace(cell, options={"rounds": 3}),
         replace(cell, tested=quick.data),
-        replace(cell, config=replace(quick, rounds=2)),
+        replace(cell, config=quick.replace(rounds=2)),
     ]
     assert len({key(cell), *map(key, others)}) == 1 + len(others)
 
@@ -70,7 +70,7 @@ def test_keys_of_earlier_releases_are_still_found(
 def test_another_site_table_is_another_cell(quick: RunConfig, tmp_path: Path) -> None:
     copy = tmp_path / "cohort"
     shutil.copytree(quick.data, copy)
-    moved = Cell("a", "zero-shot", replace(quick, data=str(copy)))
+    moved = Cell("a", "zero-shot", quick.replace(data=str(copy)))
     assert key(moved) == key(Cell("a", "zero-shot", quick))
     shutil.copy(copy / "sites" / "ccu.parquet", copy / "sites" / "micu.parquet")
     assert key(moved) != key(Cell("a", "zero-shot", quick))
@@ -81,7 +81,7 @@ def test_a_baseline_ignores_the_seed_and_the_training(quick: RunConfig) -> None:
     assert not METHODS["ewma"].seeded
     assert METHODS["federated-full"].seeded
     assert key(cell.with_seed(5)) == key(cell)
-    assert key(replace(cell, config=replace(quick, rounds=9))) == key(cell)
+    assert key(replace(cell, config=quick.replace(rounds=9))) == key(cell)
 
 
 def test_a_result_is_read_back_without_patient_ids(tmp_path: Path) -> None:

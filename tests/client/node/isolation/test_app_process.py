@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +8,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.superexec import run_superexec
 from flwr.supercore.superexec.executor.types import ExecutionSpec, LaunchResultStatus
 
+from client.config.node_section import Address
 from client.config.site_config import load_site_config
 from client.node.isolation.app_process import (
     ForkServer,
@@ -107,7 +107,9 @@ def test_it_takes_work_from_none_but_the_node_that_it_is_told(tmp_path: Path) ->
     certificate.parent.mkdir()
     certificate.touch()
     assert local_api_ca(node) == certificate
-    assert local_api_ca(replace(node, client_api_tls=None)) is None
+    paths = dict.fromkeys(("client_api_certificate", "client_api_key", "client_api_ca"))
+    plain = node.replace(client_api=Address("127.0.0.1", 9094), **paths)
+    assert local_api_ca(plain) is None
 
 
 def test_without_its_secret_it_gets_no_work(tmp_path: Path) -> None:

@@ -29,5 +29,5 @@ def test_the_published_sizes_have_the_published_tensors() -> None:
 def test_the_published_sizes_have_the_published_adapter(scope: str, expected: int) -> None:
     with torch.device("meta"):
         network = LagLlamaNetwork(LagLlamaSizes())
-        wrapped = add_adapter(network, LagLlama(), LoraConfig(8, scope=scope))
+        wrapped = add_adapter(network, LagLlama(), LoraConfig(rank=8, scope=scope))
     assert sum(parameter.numel() for _, parameter in lora_parameters(wrapped)) == expected

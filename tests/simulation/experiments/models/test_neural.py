@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def test_a_windows_loss_and_forecast_are_its_own(quick: RunConfig, name: str) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_network_learns_from_the_pooled_windows(quick: RunConfig, name: str) -> None:
-    config = replace(quick, rounds=3, train=replace(quick.train, steps=8))
+    config = quick.replace(rounds=3, train=quick.train.replace(steps=8))
     cell = Cell("x", name, config, options={"learning-rate": 1e-3})
     result = METHODS[name].run(cell, Path(), lambda _: None)
     assert result.facts["validation"] < 1.0

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +51,7 @@ def test_a_constant_context_is_forecast_as_it_is() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("run", [autoregressive, exponential_smoothing])
 def test_every_site_is_scored(quick: RunConfig, run: RunCell) -> None:
-    cell = Cell("x", "ar", replace(quick, windows=replace(quick.windows, vitals="heart_rate")))
+    cell = Cell("x", "ar", quick.replace(windows=quick.windows.replace(vitals="heart_rate")))
     result = run(cell, Path(), lambda _: None)
     assert set(result.scores) == {"ccu", "micu", "sicu"}
     assert np.isfinite(result.scores["micu"].metric("wql", "heart_rate"))

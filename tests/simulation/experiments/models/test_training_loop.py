@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,11 @@ def test_the_loop_ends_in_the_adapter_of_the_federation(
         table = cohort / "sites" / f"{site}.parquet"
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_bytes((Path(quick.data) / "sites" / f"{site}.parquet").read_bytes())
-    config = replace(
-        quick,
+    config = quick.replace(
         data=str(cohort),
         out=str(tmp_path / "run"),
         rounds=2,
-        federation=replace(quick.federation, min_sites=1),
+        federation=quick.federation.replace(min_sites=1),
     )
     released = load_peft_folder(federate(config) / "adapter")
 

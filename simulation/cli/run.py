@@ -19,6 +19,8 @@ from common.paths import current_cohort, home
 if TYPE_CHECKING:
     from simulation.tracking import Tracker
 
+_DEFAULTS = RunConfig()
+
 _Data = Annotated[Path | None, typer.Option(help="Cohort folder. [default: the one prepared last]")]
 _Out = Annotated[Path | None, typer.Option(help="Run folder. [default: FEDVITALS_HOME/runs/TIME]")]
 _Engine = Annotated[
@@ -26,13 +28,13 @@ _Engine = Annotated[
 ]
 _Backbone = Annotated[
     str | None,
-    typer.Option(help=f"Name or folder of the backbone. [default: {RunConfig.backbone}]"),
+    typer.Option(help=f"Name or folder of the backbone. [default: {_DEFAULTS.backbone}]"),
 ]
 _Rounds = Annotated[
-    int | None, typer.Option(help=f"Number of rounds. [default: {RunConfig.rounds}]")
+    int | None, typer.Option(help=f"Number of rounds. [default: {_DEFAULTS.rounds}]")
 ]
 _Seed = Annotated[
-    int | None, typer.Option(help=f"Seed of all random numbers. [default: {RunConfig.seed}]")
+    int | None, typer.Option(help=f"Seed of all random numbers. [default: {_DEFAULTS.seed}]")
 ]
 _Settings = Annotated[
     list[str] | None,

@@ -35,7 +35,7 @@ from client.privacy.accountant import Steps, spent
 from client.privacy.budget_filter import BudgetFilter
 from client.training.clipping import clip_factors, clipped
 from common.config.run_config import PrivacyConfig, RunConfig, Value, key_types
-from tests.attacks.adapter_channels import CHANNELS, REFUSED_BEFORE
+from tests.attacks.scenarios.adapter_channels import CHANNELS, REFUSED_BEFORE
 from tests.attacks.test_covert_channels import told
 from tests.client.egress.gated_site import GatedSite, make_gated_site
 

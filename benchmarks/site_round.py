@@ -41,8 +41,8 @@ from common.flower.environment import executable, flower_environment
 from server.runs.run_folder import read_rounds
 from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
 from simulation.cohorts.synthetic import write_synthetic_mimic
-from tests.integration.deployed import Coordinator, Site, admit, make_coordinator, make_site
-from tests.integration.processes import finish
+from tests.integration.setup.deployed import Coordinator, Site, admit, make_coordinator, make_site
+from tests.integration.setup.processes import finish
 
 TARGET_S = 8.0
 OVERHEAD = ("start", "model", "table")

@@ -16,7 +16,7 @@ from common.adapter.adapter import Adapter
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
-from common.paths import home
+from common.files.paths import home
 from common.seeds import derive_seed
 from server.deployment.control_log import started_by
 from server.release.release import write_release

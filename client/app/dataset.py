@@ -17,9 +17,9 @@ from common.data.cohort_folder import site_table_paths
 from common.data.site_table import SiteTableInfo, read_site_table
 from common.data.windows import Windows, windows_by_split
 from common.errors import PrivacyError
-from common.hashing import file_sha256
+from common.files.hashing import file_sha256
+from common.files.paths import current_cohort
 from common.names import check_name
-from common.paths import current_cohort
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from common.config.field_types import Count, FilePath, invalid
 from common.config.run_config import RunConfig
 from common.config.strict_model import StrictModel
 from common.errors import UsageError
-from common.paths import home
+from common.files.paths import home
 
 
 class NodeSettings(StrictModel, strict=False, coerce_numbers_to_str=True):

@@ -20,7 +20,6 @@ from typing import Any
 from client.training.adapter_training import choose_device, train_adapter
 from common.adapter.adapter import Adapter
 from common.adapter.peft_io import load_into, load_peft_folder, read_settings, save_peft_folder
-from common.atomic_io import atomic_folder
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
@@ -30,6 +29,7 @@ from common.data.windows import Windows, make_windows
 from common.errors import AdapterError, TrainingError, UsageError
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.paired_difference import compare
+from common.files.atomic_io import atomic_folder
 from common.seeds import derive_seed
 
 GLOBAL, PERSONAL = "global", "personal"

@@ -9,8 +9,8 @@ import typer
 from rich.console import Console
 
 from common.console import print_line
+from common.files.paths import backbone_folder
 from common.names import check_name
-from common.paths import backbone_folder
 
 PUBLISHED_NAMES: dict[str, str] = {"lag-llama": "time-series-foundation-models/Lag-Llama"}
 """Published name, by family whose published weights are a pickle."""

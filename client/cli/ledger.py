@@ -13,7 +13,7 @@ from rich.table import Table
 from client.privacy.ledger_statement import SiteStatement, as_json, make_statement
 from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
-from common.paths import home
+from common.files.paths import home
 
 _State = Annotated[
     Path | None,

@@ -21,7 +21,7 @@ from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_tabl
 from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, read_site_table
 from common.data.splits import SPLITS
 from common.data.windows import make_windows
-from common.hashing import file_sha256
+from common.files.hashing import file_sha256
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 

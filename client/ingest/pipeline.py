@@ -29,7 +29,6 @@ from client.ingest.selection import choose_stays, keep_stays, stay_frame
 from client.ingest.sources import Source, open_file
 from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
-from common.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.data.cohort_folder import (
     INGEST_FILE,
     RECORD_SCHEMA_VERSION,
@@ -45,7 +44,8 @@ from common.data.site_table import SiteTableInfo, make_site_table, write_site_ta
 from common.data.step_means import step_means
 from common.data.summary import summarise
 from common.errors import CohortError, SourceError, UsageError
-from common.hashing import ReadProgress, file_sha256
+from common.files.atomic_io import PARTIAL_SUFFIX, atomic_folder
+from common.files.hashing import ReadProgress, file_sha256
 
 _USED = """
     SELECT m.stay, m.since_us, c.vital, c.rank, m.scaled

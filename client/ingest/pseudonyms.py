@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from common.errors import UsageError
-from common.paths import home
+from common.files.paths import home
 
 SECRET_BYTES = 32
 _HASH_BYTES = 16

@@ -22,7 +22,7 @@ from client.ingest.duckdb_helpers import TEXT
 from client.ingest.mapping_sections import FileFormat
 from common.data.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
-from common.hashing import ReadProgress, describe_file
+from common.files.hashing import ReadProgress, describe_file
 from common.names import check_name
 
 ROWS = "source_rows"

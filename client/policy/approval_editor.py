@@ -25,8 +25,8 @@ from client.policy.approvals import (
 )
 from client.policy.policy import Policy, load_policy
 from client.policy.toml_edit import Changes, change_table, toml_line
-from common.atomic_io import atomic_file
 from common.errors import PolicyError, UsageError
+from common.files.atomic_io import atomic_file
 from common.flower.bundle_signature import BundleSignature
 
 _SECOND = ("second-approved-by", "second-approved-at")

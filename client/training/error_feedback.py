@@ -18,8 +18,8 @@ from safetensors.numpy import load_file, save
 
 from common.adapter.adapter import Adapter, Matrix
 from common.adapter.serialization.message import WireDtype, decode, encode
-from common.atomic_io import atomic_file
 from common.errors import TrainingError
+from common.files.atomic_io import atomic_file
 
 ROUNDS_KEPT = 2
 """The last round's error, and the one before in case the last round is requested again."""

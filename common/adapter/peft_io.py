@@ -18,8 +18,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 from common.adapter.adapter import Adapter, Matrix, check_same_layout, shown
-from common.atomic_io import atomic_folder
 from common.errors import AdapterError
+from common.files.atomic_io import atomic_folder
 
 if TYPE_CHECKING:
     import torch

@@ -11,10 +11,10 @@ import filecmp
 import shutil
 from pathlib import Path
 
-from common.atomic_io import atomic_folder
 from common.backbones.catalog import CATALOG, Entry
 from common.errors import BackboneError
-from common.paths import backbone_folder
+from common.files.atomic_io import atomic_folder
+from common.files.paths import backbone_folder
 
 PACKAGED = Path(__file__).with_name("weights")
 WEIGHT_FILES: tuple[str, ...] = ("config.json", "model.safetensors")

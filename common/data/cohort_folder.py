@@ -18,8 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common.atomic_io import atomic_file
 from common.errors import CohortError
+from common.files.atomic_io import atomic_file
 
 COHORT_FILE = "cohort.json"
 INGEST_FILE = "ingest.json"

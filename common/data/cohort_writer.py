@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 
-from common.atomic_io import atomic_folder
 from common.data.cohort_folder import (
     COHORT_FILE,
     PATIENTS_FILE,
@@ -32,7 +31,8 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.summary import summarise
 from common.errors import CohortError
-from common.hashing import file_sha256
+from common.files.atomic_io import atomic_folder
+from common.files.hashing import file_sha256
 
 
 @dataclass

@@ -25,7 +25,7 @@ import pyarrow.csv as pa_csv
 from isal import igzip, isal_zlib
 
 from common.errors import SourceError
-from common.hashing import HashingReader, ReadProgress
+from common.files.hashing import HashingReader, ReadProgress
 
 CSV_BLOCK_BYTES = 4 << 20
 """Unpacked bytes per block: large enough for a small cost per block, small enough for the blocks in

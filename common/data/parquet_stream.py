@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from common.data.csv_stream import Keep, check_columns
 from common.errors import SourceError
-from common.hashing import ReadProgress, describe_file
+from common.files.hashing import ReadProgress, describe_file
 
 _BATCH_ROWS = 1 << 17
 

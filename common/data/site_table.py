@@ -18,9 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.atomic_io import atomic_file
 from common.data.splits import DEFAULT_SPLIT_KEY, assign_splits
 from common.errors import SiteTableError
+from common.files.atomic_io import atomic_file
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from common.atomic_io import write_text
 from common.errors import UsageError
+from common.files.atomic_io import write_text
 
 DOMAIN = b"fedvitals-bundle-v1\0"
 AUTHOR_KEY_TYPE = "ssh-ed25519"

@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from common.console import print_line
+from common.files.hashing import file_sha256
 from common.flower.bundle_signature import bundle_name, sign_bundle, signature_path, write_signature
-from common.hashing import file_sha256
 from server.deployment.author_key import new_author_key, read_private_key
 from server.deployment.flwr_subprocess import connect
 from server.deployment.server_config import PROJECT

@@ -10,7 +10,7 @@ import typer
 from common.config.run_config import parse_settings
 from common.console import print_line
 from common.errors import FederationError
-from common.paths import home
+from common.files.paths import home
 from server.cli.services import SERVER_FILE, OperatorFile, ServerFile
 from server.deployment.control_log import control_log, started_by
 from server.deployment.server_config import read_server_config

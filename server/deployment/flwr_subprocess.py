@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import FederationError
+from common.files.paths import home
 from common.flower.environment import executable, flower_environment
-from common.paths import home
 from server.deployment import operators
 
 CREDENTIAL_VARIABLE = "FEDVITALS_CREDENTIAL"

@@ -23,10 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.atomic_io import atomic_file
 from common.errors import UsageError
+from common.files.atomic_io import atomic_file
+from common.files.paths import home
 from common.names import NAME_PATTERN, check_name
-from common.paths import home
 
 OPERATORS_FILE = "operators.json"
 OPERATOR_VARIABLE = "FEDVITALS_OPERATOR"

@@ -13,7 +13,7 @@ from common.config.field_types import FilePath, OptionalPath, Parsed, invalid
 from common.config.strict_model import StrictModel, flatten
 from common.config.toml import read_toml
 from common.errors import UsageError
-from common.paths import home
+from common.files.paths import home
 
 PROJECT = Path(__file__).resolve().parents[2]
 """Folder of this code; the sites get it where `server.app` names no other."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
-from common.atomic_io import write_text
 from common.errors import UsageError
+from common.files.atomic_io import write_text
 from common.names import check_name, check_site_name
 from server.deployment.flwr_subprocess import Flower
 

@@ -22,9 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from common.atomic_io import write_text
 from common.backbones.weights_store import install_packaged
 from common.errors import FederationError, UsageError
+from common.files.atomic_io import write_text
 from common.flower.environment import executable
 from server.deployment import control_log
 from server.deployment.flwr_subprocess import Flower, connect, last_error

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 
-from common.atomic_io import write_text
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
 from common.data.cohort_folder import read_provenance
@@ -29,6 +28,7 @@ from common.evaluation.calibration import calibrate
 from common.evaluation.evaluate import Evaluation, Forecaster, evaluate, pool_evaluations
 from common.evaluation.metrics import METRICS
 from common.evaluation.paired_difference import compare
+from common.files.atomic_io import write_text
 from common.names import check_name
 from common.reporting.phrasing import MODELS, REFERENCES
 from server.release.adapter_source import LoadedAdapter, load_adapter

@@ -10,7 +10,7 @@ from common.data.cohort_folder import site_table_paths
 from common.data.site_table import SiteTable, SiteTableInfo, read_site_table
 from common.data.windows import Windows, windows_by_split
 from common.errors import UsageError
-from common.hashing import file_sha256
+from common.files.hashing import file_sha256
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from common.adapter.adapter import Adapter, Matrix
-from common.atomic_io import atomic_file
 from common.config.run_config import RunConfig
 from common.errors import AdapterError, FederationError, UsageError
+from common.files.atomic_io import atomic_file
 from server.rounds.model_selection import BestAdapter, ModelSelection
 
 CHECKPOINT_FILE = "checkpoint/state.safetensors"

@@ -12,7 +12,7 @@ from rich.console import Console
 from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, output_console
 from common.errors import UsageError
-from common.paths import current_cohort, home
+from common.files.paths import current_cohort, home
 
 if TYPE_CHECKING:
     from simulation.experiments.experiment import Study

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from common.console import byte_progress, output_console, print_line
 from common.errors import UsageError
-from common.paths import default_cohort_folder, use_cohort
+from common.files.paths import default_cohort_folder, use_cohort
 
 if TYPE_CHECKING:
     from common.data.cohort_writer import Cohort

@@ -23,12 +23,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from common.atomic_io import atomic_folder
 from common.config.run_config import RunConfig, Value
 from common.data.cohort_folder import site_table_paths
 from common.errors import UsageError
 from common.evaluation.evaluate import Evaluation
-from common.hashing import file_sha256
+from common.files.atomic_io import atomic_folder
+from common.files.hashing import file_sha256
 
 CELL_FORMAT = 1
 """Part of every key. Raise it when cells are computed differently: older ones are then ignored."""

@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from common.errors import UsageError
-from common.hashing import file_sha256
+from common.files.hashing import file_sha256
 from common.reporting.markdown import table_in_markdown
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attacks.hostile_apps import plant
-from tests.attacks.local_node import LocalNode
+from tests.attacks.scenarios.hostile_apps import plant
+from tests.attacks.scenarios.local_node import LocalNode
 from tests.client.egress.gated_site import answers, make
 
 __all__ = ["answers", "make", "node"]

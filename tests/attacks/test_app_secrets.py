@@ -9,10 +9,10 @@ import pytest
 
 import client.node.supernode as node_module
 from client.node.isolation import landlock
-from tests.attacks.hostile_apps import FIND, HIDE, STEAL, app
-from tests.attacks.local_node import LocalNode
+from tests.attacks.scenarios.hostile_apps import FIND, HIDE, STEAL, app
+from tests.attacks.scenarios.local_node import LocalNode
 from tests.client.node.hospital import make_hospital, other_bundle
-from tests.federation_samples import tiny_run
+from tests.samples.federation import tiny_run
 
 
 @pytest.mark.slow

@@ -17,9 +17,9 @@ from client.policy.app_bundle import read_bundle
 from client.policy.policy import load_policy
 from common.console import run
 from common.flower.bundle_signature import sign_bundle, signature_path, write_signature
-from tests.approval_samples import STUDY, UNTIL, approved, asking
 from tests.client.egress.gated_site import BUNDLE, GatedSite, Make
 from tests.client.policy.bundle_files import make_bundle
+from tests.samples.approvals import STUDY, UNTIL, approved, asking
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AUTHOR = Ed25519PrivateKey.from_private_bytes(b"a" * 32)

@@ -20,8 +20,8 @@ from common.backbones.catalog import CATALOG
 from common.backbones.lora import adapted_backbone, lora_parameters, trained_parameters
 from common.config.run_config import LoraConfig, PrivacyConfig, RunConfig
 from common.errors import UsageError
-from tests.backbone_samples import windows as sample_windows
 from tests.client.training.linear_backbone import LinearBackbone, linear_model, linear_windows
+from tests.samples.backbones import windows as sample_windows
 
 LINEAR = LinearBackbone()
 PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged and not entry.missing_extra]

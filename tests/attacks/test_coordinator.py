@@ -30,7 +30,7 @@ from server.rounds.site_registry import MOST_REFUSED, SiteRegistry
 from server.superlink import superlink_patches
 from server.superlink.control_api_guard import require_credential
 from server.superlink.superlink import run_id_of
-from tests.hospital_grid import ANSWER, DIGEST, HospitalGrid, Node, fails, joins_as, says
+from tests.samples.hospital_grid import ANSWER, DIGEST, HospitalGrid, Node, fails, joins_as, says
 
 EVIL = 1
 """Id of the hostile node: the lowest, so that it is queried and read first."""

@@ -17,7 +17,7 @@ from client.policy.policy import load_policy
 from client.policy.refusal import RefusedError
 from common.adapter.serialization.header import LENGTH_BYTES, read_header
 from common.adapter.serialization.message import encode
-from tests.attacks.adapter_channels import CHANNELS, MOST, Channel, adapter
+from tests.attacks.scenarios.adapter_channels import CHANNELS, MOST, Channel, adapter
 
 POLICY = load_policy(Path(__file__).parents[2] / "deploy" / "site" / "policy.toml")
 

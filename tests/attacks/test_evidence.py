@@ -17,8 +17,8 @@ from client.cli import app
 from client.egress.audit.audit_log import AuditLog
 from common.console import run
 from tests.common.backbones.torch_pickle.bombs import doubled
-from tests.integration.deployed import REPOSITORY
-from tests.integration.gate_setting import make_node_key
+from tests.integration.setup.deployed import REPOSITORY
+from tests.integration.setup.gate_setting import make_node_key
 
 SITE = """[site]
 id = "hosp1"

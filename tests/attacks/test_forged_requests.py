@@ -35,9 +35,9 @@ from client.policy.refusal import RefusedError
 from client.policy.run_settings import RunSettings
 from client.policy.submitted_run import SubmittedRun
 from common.errors import AuditError
-from tests.approval_samples import STUDY, UNTIL
 from tests.client.egress.gated_site import BUNDLE, GatedSite, Make, objects
-from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
+from tests.integration.setup.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
+from tests.samples.approvals import STUDY, UNTIL
 
 
 @pytest.fixture(scope="module")

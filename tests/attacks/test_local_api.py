@@ -30,10 +30,10 @@ from client.config.site_config import load_site_config
 from client.node.local_api import serve_local_api
 from common.errors import UsageError
 from common.flower.request_size_limit import MOST_BYTES
-from tests.integration.deployed import script
-from tests.integration.gate_setting import environment, running
-from tests.integration.processes import wait_for
-from tests.ports import free_port
+from tests.integration.setup.deployed import script
+from tests.integration.setup.gate_setting import environment, running
+from tests.integration.setup.processes import wait_for
+from tests.samples.ports import free_port
 
 SECRET = b"a secret that node and app share"
 SITE = """[site]

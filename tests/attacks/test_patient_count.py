@@ -12,7 +12,7 @@ from flwr.app import Message
 
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
-from tests.attacks.neighbouring_tables import PRIVATE, Hospital, hospital, moved
+from tests.attacks.scenarios.neighbouring_tables import PRIVATE, Hospital, hospital, moved
 
 LONG, SHORT = 60, 30
 DECLARED = 25

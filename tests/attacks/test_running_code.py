@@ -21,10 +21,10 @@ import pytest
 from client.dry_run import egress_report
 from client.node.isolation.network_sandbox import FAILED
 from common.flower.environment import flower_environment
-from tests.attacks.hostile_apps import LINGER, LOOK, PLANTED, TELL, app
-from tests.attacks.local_node import LocalNode
+from tests.attacks.scenarios.hostile_apps import LINGER, LOOK, PLANTED, TELL, app
+from tests.attacks.scenarios.local_node import LocalNode
 from tests.client.node.hospital import make_hospital, other_bundle
-from tests.federation_samples import tiny_run
+from tests.samples.federation import tiny_run
 
 PREFIX = 8
 """Hexadecimal digits of the hash by which Flower names the folder that it unpacks into."""

@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.deployed import CERTS, provision, request, script
+from tests.integration.setup.deployed import CERTS, provision, request, script
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not here")
 

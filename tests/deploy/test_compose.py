@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 ROLES = ("site", "server")

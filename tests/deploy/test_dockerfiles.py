@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.deployed import REPOSITORY, Site
+from tests.integration.setup.deployed import REPOSITORY, Site
 
 ROLES = ("site", "server")
 

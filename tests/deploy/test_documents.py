@@ -21,7 +21,7 @@ from client.cli import app as client_app
 from client.preflight import local_api, machine, network, site
 from common.errors import AuditError, NodeError, PolicyError, UsageError
 from server.cli import app as server_app
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 DRY_RUN = "../docs/how-to/dry-run.md"

@@ -12,7 +12,7 @@ from client.privacy.allowlist import PRIVATE_NUMBERS, PUBLIC_NUMBERS
 from common.data.site_table import VITAL_NAMES
 from server.deployment.server_config import read_server_config
 from server.rounds.report_validation import PRIVACY_KEYS
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 

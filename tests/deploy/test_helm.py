@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from tests.deploy.chart import Chart, ChartError
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 CHARTS = {role: Chart(DEPLOY / "helm" / f"fedvitals-{role}") for role in ("site", "server")}

@@ -32,7 +32,7 @@ from deploy.lock import (
     read_report,
 )
 from deploy.sbom import Distribution, bill_of_materials, dependency_graph, licences
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
 ONE, OTHER = "1" * 64, "2" * 64

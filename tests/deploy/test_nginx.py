@@ -22,8 +22,8 @@ from client.config.node_section import Address
 from client.config.site_config import ServerSection
 from client.preflight.network import check_network
 from tests.deploy.nginx import NGINX, command_of, wait_for_port, write_config
-from tests.integration.deployed import provision, script
-from tests.ports import free_port, free_ports
+from tests.integration.setup.deployed import provision, script
+from tests.samples.ports import free_port, free_ports
 
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not here")
 

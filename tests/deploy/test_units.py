@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 UNITS = sorted((REPOSITORY / "deploy").glob("*/*.service"))
 NAMES = [path.stem for path in UNITS]

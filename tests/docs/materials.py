@@ -22,9 +22,9 @@ from simulation.cli import app as simulation
 from simulation.cohorts.synthetic import write_synthetic_mimic
 from tests.client.ingest.example_tables import write_long, write_sql
 from tests.docs.documents import REPOSITORY
-from tests.integration.deployed import provision, script
-from tests.integration.gate_setting import make_node_key
-from tests.ports import free_port
+from tests.integration.setup.deployed import provision, script
+from tests.integration.setup.gate_setting import make_node_key
+from tests.samples.ports import free_port
 from tests.simulation.cohorts.physionet_challenge.test_archive import pack
 from tests.simulation.cohorts.physionet_challenge.test_challenge2012 import record as record_2012
 from tests.simulation.cohorts.physionet_challenge.test_challenge2019 import HEADER

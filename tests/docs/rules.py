@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tests.approval_samples import UNTIL
 from tests.docs.documents import Command
+from tests.samples.approvals import UNTIL
 
 RUN = (
     r"(/opt/fedvitals/bin/)?python (-P )?-m (simulation|client|server) ",
@@ -93,7 +93,7 @@ class Elsewhere:
 
 _DRY_RUN = "tests/client/dry_run/test_dry_run.py"
 _FILES = "tests/deploy/test_documents.py"
-_DEPLOYED = "tests/integration/deployed.py"
+_DEPLOYED = "tests/integration/setup/deployed.py"
 _DEPLOYMENT = "tests/integration/test_deployment.py"
 _PREFLIGHT = "tests/client/preflight/test_site.py"
 _FLOWER = "tests/integration/test_flower.py"

@@ -17,7 +17,7 @@ from common.config.run_config import (
     TrainConfig,
     WindowConfig,
 )
-from tests.integration.deployed import Coordinator, Site, admit, make_coordinator, make_site
+from tests.integration.setup.deployed import Coordinator, Site, admit, make_coordinator, make_site
 
 SITES = ("ccu", "micu")
 

@@ -12,7 +12,7 @@ from common.config.run_config import RunConfig
 from server.deployment.supervisor import running
 from server.runs.run_folder import read_rounds
 from tests.integration.conftest import SITES
-from tests.integration.deployed import (
+from tests.integration.setup.deployed import (
     Coordinator,
     Site,
     admit,
@@ -20,7 +20,7 @@ from tests.integration.deployed import (
     make_site,
     usable,
 )
-from tests.integration.processes import finish, kill, wait_for
+from tests.integration.setup.processes import finish, kill, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -11,10 +11,10 @@ import pytest
 from common.config.run_config import RunConfig
 from server.runs.run_folder import read_rounds
 from tests.integration.conftest import SITES
-from tests.integration.deployed import Coordinator, Site, assert_as_simulated, usable
-from tests.integration.processes import finish, wait_for
-from tests.integration.tls_proxy import TlsProxy
-from tests.ports import free_port
+from tests.integration.setup.deployed import Coordinator, Site, assert_as_simulated, usable
+from tests.integration.setup.processes import finish, wait_for
+from tests.integration.setup.tls_proxy import TlsProxy
+from tests.samples.ports import free_port
 
 pytestmark = pytest.mark.slow
 DROPPED_S, SETTLED_S = 30.0, 5.0

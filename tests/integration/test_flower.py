@@ -19,10 +19,10 @@ from common.config.run_config import (
     WindowConfig,
 )
 from common.errors import FederationError
-from common.paths import use_cohort
+from common.files.paths import use_cohort
 from server.runs.run_folder import read_rounds
 from simulation.run import federate
-from tests.ports import free_ports
+from tests.samples.ports import free_ports
 
 pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -25,9 +25,9 @@ from client.config.site_config import load_site_config
 from client.egress.audit.hash_chain import read_entries, verify_log
 from client.node.health import ask_health
 from client.policy.policy import load_policy
-from tests.approval_samples import STUDY, UNTIL
-from tests.integration.deployed import shipped_settings
-from tests.integration.gate_setting import (
+from tests.integration.hostile_app import CASES, MARKER
+from tests.integration.setup.deployed import shipped_settings
+from tests.integration.setup.gate_setting import (
     BIN,
     REPOSITORY,
     environment,
@@ -37,9 +37,9 @@ from tests.integration.gate_setting import (
     running,
     wait_for_port,
 )
-from tests.integration.hostile_app import CASES, MARKER
-from tests.integration.tls_proxy import TlsProxy
-from tests.ports import free_port, free_ports
+from tests.integration.setup.tls_proxy import TlsProxy
+from tests.samples.approvals import STUDY, UNTIL
+from tests.samples.ports import free_port, free_ports
 
 pytestmark = pytest.mark.slow
 

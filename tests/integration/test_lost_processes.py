@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from common.config.run_config import FederationConfig, RunConfig
-from tests.integration.deployed import Coordinator, Site, usable, with_federation
-from tests.integration.processes import finish, kill, wait_for
+from tests.integration.setup.deployed import Coordinator, Site, usable, with_federation
+from tests.integration.setup.processes import finish, kill, wait_for
 
 pytestmark = pytest.mark.slow
 SITES = ("ccu", "micu", "sicu")

@@ -9,8 +9,8 @@ import pytest
 
 from common.config.run_config import RunConfig
 from tests.integration.conftest import SITES
-from tests.integration.deployed import Coordinator, Site, approve, make_site, usable
-from tests.integration.processes import finish, wait_for
+from tests.integration.setup.deployed import Coordinator, Site, approve, make_site, usable
+from tests.integration.setup.processes import finish, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from server.deployment.control_log import control_log, read_log
-from tests.integration.deployed import BIN, Coordinator, make_coordinator
-from tests.integration.processes import call
+from tests.integration.setup.deployed import BIN, Coordinator, make_coordinator
+from tests.integration.setup.processes import call
 
 pytestmark = pytest.mark.slow
 

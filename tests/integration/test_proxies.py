@@ -12,7 +12,7 @@ import pytest
 from common.config.run_config import FederationConfig, RunConfig
 from common.errors import NodeError
 from tests.deploy.nginx import NGINX, command_of, wait_for_port, write_config
-from tests.integration.deployed import (
+from tests.integration.setup.deployed import (
     Coordinator,
     Site,
     admit,
@@ -21,8 +21,8 @@ from tests.integration.deployed import (
     usable,
     with_federation,
 )
-from tests.integration.processes import finish
-from tests.ports import free_ports
+from tests.integration.setup.processes import finish
+from tests.samples.ports import free_ports
 
 pytestmark = [
     pytest.mark.slow,

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import NodeError
-from tests.integration.deployed import Coordinator, Site, admit, make_site, provision, script
-from tests.integration.tls_proxy import TlsProxy
-from tests.ports import free_port
+from tests.integration.setup.deployed import Coordinator, Site, admit, make_site, provision, script
+from tests.integration.setup.tls_proxy import TlsProxy
+from tests.samples.ports import free_port
 
 pytestmark = pytest.mark.slow
 HOUR_S = 3600

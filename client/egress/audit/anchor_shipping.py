@@ -27,8 +27,8 @@ from client.config.node_section import LOOPBACK
 from client.egress.audit.audit_log import anchor_now
 from client.egress.audit.hash_chain import BEGINNING, Anchor
 from client.egress.audit.signed_anchor import MAX_LINE, SignedAnchor, sign_anchor
-from common.atomic_io import write_text
 from common.errors import AuditError, UsageError
+from common.files.atomic_io import write_text
 
 RECEIVER_TIMEOUT_S = 20.0
 """Time without a response after which a receiver has timed out."""

@@ -24,8 +24,8 @@ from client.egress.audit.hash_chain import (
     line_hash,
     verify_log,
 )
-from common.atomic_io import write_text
 from common.errors import AuditError
+from common.files.atomic_io import write_text
 
 
 class AuditLog:

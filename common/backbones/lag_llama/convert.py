@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from common.atomic_io import atomic_folder
 from common.backbones.lag_llama.lag_llama import network_of, tensor_shapes, write_weights
 from common.backbones.lag_llama.sizes import LagLlamaSizes
 from common.backbones.torch_pickle.checkpoint import (
@@ -18,6 +17,7 @@ from common.backbones.torch_pickle.checkpoint import (
 from common.backbones.torch_pickle.placeholders import StoredTensor
 from common.backbones.weights_store import WEIGHT_FILES
 from common.errors import UsageError
+from common.files.atomic_io import atomic_folder
 
 _PREFIX = "model."
 # The only settings that the network here supports; others would load and forecast wrong.

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from common.data.csv_stream import CsvStream, Keep
 from common.data.parquet_stream import ParquetStream
-from common.hashing import ReadProgress
+from common.files.hashing import ReadProgress
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables, TableStream
 from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
 

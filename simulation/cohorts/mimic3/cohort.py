@@ -17,7 +17,7 @@ from common.data.cohort_writer import Cohort
 from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.errors import UsageError
-from common.hashing import ReadProgress
+from common.files.hashing import ReadProgress
 from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol, cast
 
 from common.errors import SourceError
-from common.hashing import HashingReader, ReadProgress
+from common.files.hashing import HashingReader, ReadProgress
 
 _TAR_BLOCK = 512
 _READ_BYTES = 1 << 20

@@ -19,7 +19,7 @@ from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
 from common.errors import SourceError, UsageError
-from common.hashing import ReadProgress
+from common.files.hashing import ReadProgress
 from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.physionet_challenge.archive import (
     RecordKind,

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.atomic_io import atomic_folder
 from common.errors import CohortError, UsageError
+from common.files.atomic_io import atomic_folder
 from simulation.cohorts.synthetic.bedside import chart_bedside, write_urine
 from simulation.cohorts.synthetic.charting import chart_vitals
 from simulation.cohorts.synthetic.events import join_events, write_chart

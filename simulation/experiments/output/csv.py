@@ -12,8 +12,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from common.atomic_io import write_text
 from common.data.site_table import VITAL_NAMES
+from common.files.atomic_io import write_text
 from simulation.experiments.analysis.analysis import MEAN_OF_VITALS, Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled
 from simulation.experiments.run_cells import Arm

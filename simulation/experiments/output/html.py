@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.atomic_io import write_text
 from common.data.site_table import VITALS
 from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
+from common.files.atomic_io import write_text
 from common.reporting.components import (
     Figure,
     Page,

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from common.atomic_io import write_text
 from common.backbones.catalog import short_name
 from common.config.run_config import RunConfig
 from common.errors import TrainingError, UsageError
+from common.files.atomic_io import write_text
 from common.reporting.components import (
     Bar,
     Page,

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from common.atomic_io import write_text
 from common.backbones.catalog import packaged_backbones
 from common.config.run_config import RunConfig, Value
 from common.data.cohort_folder import site_table_paths
+from common.files.atomic_io import write_text
 from common.reporting.components import (
     Page,
     Part,

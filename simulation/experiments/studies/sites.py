@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common.atomic_io import atomic_folder
 from common.config.run_config import RunConfig
 from common.data.cohort_folder import COHORT_FILE, SITES_FOLDER, site_table_paths
 from common.data.site_table import SiteTable, read_site_table, write_site_table
 from common.errors import CohortError, UsageError
+from common.files.atomic_io import atomic_folder
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import against, grouped
 from simulation.experiments.cell_cache import Cell, cell_key, table_digests

@@ -10,7 +10,7 @@ from client.app.dataset import declared_patients, load_site, site_tables
 from client.app.node_config import NodeSettings, read_node_settings
 from common.config.run_config import RunConfig, WindowConfig
 from common.errors import CohortError, FedvitalsError, PrivacyError, SiteTableError, UsageError
-from common.paths import use_cohort
+from common.files.paths import use_cohort
 
 WINDOWS = WindowConfig(context=24, stride=6)
 

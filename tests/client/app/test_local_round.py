@@ -15,7 +15,7 @@ from common.adapter.serialization.message import decode
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.errors import AdapterError
-from tests.federation_samples import tiny_run, with_settings
+from tests.samples.federation import tiny_run, with_settings
 
 SITE = "micu"
 PRIVATE: dict[str, Any] = {

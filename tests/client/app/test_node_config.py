@@ -8,7 +8,7 @@ import pytest
 from client.app.node_config import read_node_settings
 from common.config.run_config import RunConfig
 from common.errors import UsageError
-from common.paths import home
+from common.files.paths import home
 
 
 def test_a_hospitals_settings_are_read() -> None:

@@ -11,8 +11,8 @@ from client.policy.app_bundle import read_bundle
 from client.policy.policy import load_policy
 from common.console import run
 from common.flower.bundle_signature import public_key, sign_bundle, signature_path, write_signature
-from tests.approval_samples import NOW, STUDY, UNTIL, approved, asking
 from tests.client.policy.bundle_files import make_bundle
+from tests.samples.approvals import NOW, STUDY, UNTIL, approved, asking
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)

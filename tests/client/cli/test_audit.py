@@ -12,7 +12,7 @@ from client.cli import app
 from client.egress.audit.audit_log import AuditLog
 from common.console import run
 from tests.client.egress.audit.receiver import receiver
-from tests.integration.gate_setting import make_node_key
+from tests.integration.setup.gate_setting import make_node_key
 
 
 @pytest.fixture

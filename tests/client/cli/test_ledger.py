@@ -10,7 +10,7 @@ from client.privacy.accountant import Steps, replace_one, spent
 from client.privacy.budget_ledger import Ledger, Plan
 from common.console import run
 from common.errors import PrivacyError, UsageError
-from common.paths import home
+from common.files.paths import home
 
 PLAN = Plan(sample_rate=0.1, noise_multiplier=2.0, steps=30, delta=1e-5, clip_norm=1.0)
 

@@ -6,7 +6,7 @@ import pytest
 
 from client.config.node_key import read_node_key, read_public_key
 from common.errors import AuditError, NodeError
-from tests.integration.gate_setting import make_node_key
+from tests.integration.setup.gate_setting import make_node_key
 
 
 def test_keys_that_are_none(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ from common.console import run
 from common.errors import UsageError
 from server.aggregation.truncation import truncate
 from tests.client.node.hospital import DEATH, Hospital, make_hospital, other_bundle
-from tests.federation_samples import tiny_run, with_settings
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
+from tests.samples.federation import tiny_run, with_settings
 
 Make = Callable[..., Hospital]
 

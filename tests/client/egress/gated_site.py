@@ -29,8 +29,8 @@ from common.adapter.serialization.message import to_record
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.seeds import derive_seed
-from tests.approval_samples import approved
-from tests.federation_samples import tiny_run, with_settings
+from tests.samples.approvals import approved
+from tests.samples.federation import tiny_run, with_settings
 
 BUNDLE = "ab" * 32
 POLICY = """

@@ -20,8 +20,8 @@ from client.policy.approval_editor import Grant, approve_bundle
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.console import run
-from tests.approval_samples import STUDY, UNTIL
-from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, declared, replaced
+from tests.integration.setup.deployed import REPOSITORY, WITHOUT_PRIVACY, declared, replaced
+from tests.samples.approvals import STUDY, UNTIL
 
 APP = """from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp

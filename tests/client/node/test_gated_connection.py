@@ -35,8 +35,8 @@ from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from client.policy.policy import PolicyFile
 from common.errors import AuditError
-from tests.approval_samples import STUDY, UNTIL
-from tests.integration.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
+from tests.integration.setup.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
+from tests.samples.approvals import STUDY, UNTIL
 
 RUN = 7
 

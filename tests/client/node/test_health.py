@@ -4,7 +4,7 @@ import pytest
 
 from client.config.node_section import Address
 from client.node.health import Heartbeat, ask_health, serve_health
-from tests.ports import free_port
+from tests.samples.ports import free_port
 
 
 def test_it_serves_only_once_the_coordinator_has_answered() -> None:

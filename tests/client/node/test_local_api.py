@@ -10,7 +10,7 @@ import pytest
 from client.config.node_section import ClientApiTls
 from client.node.local_api import ALLOWED, PREFIX, allow_app_calls, server_context
 from common.errors import NodeError
-from tests.integration.deployed import script
+from tests.integration.setup.deployed import script
 
 
 def ask(path: str, kind: str = "http") -> tuple[list[str], list[dict[str, Any]]]:

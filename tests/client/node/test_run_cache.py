@@ -11,7 +11,7 @@ from flwr.supercore.run import Run
 from client.node import run_cache
 from client.node.run_cache import RunCache
 from client.policy.refusal import RefusedError
-from tests.integration.deployed import REPOSITORY
+from tests.integration.setup.deployed import REPOSITORY
 
 
 @pytest.fixture(scope="module")

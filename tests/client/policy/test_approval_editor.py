@@ -13,8 +13,8 @@ from client.policy.approval_editor import Grant, approve_bundle, approve_second,
 from client.policy.policy import load_policy
 from common.errors import PolicyError, UsageError
 from common.flower.bundle_signature import sign_bundle
-from tests.approval_samples import asking
 from tests.client.policy.bundle_files import make_bundle
+from tests.samples.approvals import asking
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 NOW = dt.datetime(2026, 3, 2, 9, 30, tzinfo=dt.UTC)

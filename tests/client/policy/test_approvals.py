@@ -14,7 +14,7 @@ from client.policy.approvals import LONGEST_DAYS, parse_end, parse_time, same_pe
 from client.policy.policy import Policy, load_policy
 from common.errors import PolicyError, UsageError
 from common.flower.bundle_signature import sign_bundle
-from tests.approval_samples import approved, asking
+from tests.samples.approvals import approved, asking
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SHA256 = "ab" * 32

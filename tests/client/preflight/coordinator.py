@@ -13,7 +13,7 @@ from pathlib import Path
 
 from client.config.node_section import Address
 from client.config.site_config import ServerSection
-from tests.integration.gate_setting import make_certificates
+from tests.integration.setup.gate_setting import make_certificates
 
 VALID_DAYS = 90
 

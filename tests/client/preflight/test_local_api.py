@@ -8,7 +8,7 @@ from client.config.node_section import Address, ClientApiTls
 from client.config.site_config import SiteConfig, load_site_config
 from client.preflight.check_result import CheckResult
 from client.preflight.local_api import check_interface
-from tests.integration.deployed import REPOSITORY, script
+from tests.integration.setup.deployed import REPOSITORY, script
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from client.config.site_config import ServerSection
 from client.preflight.check_result import CheckResult
 from client.preflight.network import check_network
 from tests.client.preflight.coordinator import coordinator
-from tests.integration.gate_setting import make_certificates
-from tests.ports import free_port
+from tests.integration.setup.gate_setting import make_certificates
+from tests.samples.ports import free_port
 
 
 def levels(server: ServerSection) -> list[tuple[str, str]]:

@@ -20,10 +20,10 @@ from client.preflight.check_result import CheckResult
 from client.preflight.machine import check_machine
 from client.preflight.site import check_approvals, check_site
 from common.backbones.loading import load_backbone
-from tests.approval_samples import NOW, UNTIL, approved
 from tests.client.preflight.coordinator import coordinator
-from tests.integration.deployed import replaced
-from tests.integration.gate_setting import make_node_key
+from tests.integration.setup.deployed import replaced
+from tests.integration.setup.gate_setting import make_node_key
+from tests.samples.approvals import NOW, UNTIL, approved
 
 END = datetime.fromisoformat(f"{UNTIL}T00:00:00+00:00") + timedelta(days=1)
 """The end of an approval."""

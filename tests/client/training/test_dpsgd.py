@@ -29,8 +29,8 @@ from common.backbones.lora import (
 from common.config.run_config import LoraConfig, PrivacyConfig, TrainConfig
 from common.data.windows import Windows
 from common.errors import PrivacyError, TrainingError
-from tests.backbone_samples import windows as sample_windows
 from tests.client.training.linear_backbone import LinearBackbone, linear_model, linear_windows
+from tests.samples.backbones import windows as sample_windows
 
 PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged]
 LINEAR = LinearBackbone()

@@ -18,7 +18,7 @@ from common.backbones.lora import (
 from common.config.run_config import LoraConfig
 from common.config.sections import LORA_SCOPES
 from common.errors import TrainingError
-from tests.backbone_samples import windows
+from tests.samples.backbones import windows
 
 PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged]
 OWNER = torch.tensor([0, 0, 1, 2, 2, 2])

@@ -7,8 +7,8 @@ import torch
 
 from common.backbones.lag_llama.lag_llama import write_weights
 from common.backbones.lag_llama.network import LagLlamaNetwork
-from tests.backbone_samples import LAG_LLAMA_SIZES
 from tests.common.backbones.torch_pickle.checkpoints import content, write
+from tests.samples.backbones import LAG_LLAMA_SIZES
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from common.backbones.lora import AdaptedBackbone, adapted_backbone, lora_parame
 from common.config.run_config import LoraConfig, TrainConfig
 from common.config.sections import LORA_SCOPES
 from common.data.windows import Windows
-from tests.backbone_samples import CONTEXT, HORIZON, windows
+from tests.samples.backbones import CONTEXT, HORIZON, windows
 
 PACKAGED = [name for name, entry in CATALOG.items() if entry.packaged]
 ROWS = 6

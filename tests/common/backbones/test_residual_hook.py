@@ -18,7 +18,7 @@ from common.backbones.lora import AdaptedBackbone, add_adapter, lora_parameters
 from common.backbones.residual_hook import residual_added
 from common.config.run_config import LoraConfig
 from common.errors import AdapterError
-from tests.backbone_samples import windows
+from tests.samples.backbones import windows
 
 LEVELS = (0.1, 0.5, 0.9)
 

@@ -9,7 +9,7 @@ from common.backbones.catalog import CATALOG, Entry
 from common.backbones.loading import load_backbone
 from common.backbones.weights_store import fetch, install_packaged, local_weights
 from common.errors import BackboneError
-from common.paths import backbone_folder
+from common.files.paths import backbone_folder
 
 
 @pytest.fixture

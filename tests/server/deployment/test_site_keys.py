@@ -9,7 +9,7 @@ import pytest
 from common.errors import UsageError
 from server.deployment.flwr_subprocess import Flower
 from server.deployment.site_keys import GONE, SiteKeys, read_key
-from tests.integration.gate_setting import make_node_key
+from tests.integration.setup.gate_setting import make_node_key
 
 
 class SuperLink:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.console import run
-from common.paths import current_cohort
+from common.files.paths import current_cohort
 from simulation.cli import app
 
 

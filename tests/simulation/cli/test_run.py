@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from common.console import run
-from common.paths import use_cohort
+from common.files.paths import use_cohort
 from simulation.cli import app
 
 QUICK = ["-c", "lora.rank=2", "-c", "windows.context=24", "-c", "train.steps=2"]

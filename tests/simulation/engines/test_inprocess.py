@@ -25,7 +25,7 @@ from server.rounds.checkpoint import load_checkpoint
 from server.server_app import app as server_app
 from simulation.engines.inprocess import run_in_process
 from simulation.run import federate
-from tests.federation_samples import released, rounds_of, run_changed, tiny_run
+from tests.samples.federation import released, rounds_of, run_changed, tiny_run
 
 
 @pytest.fixture

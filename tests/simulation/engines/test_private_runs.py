@@ -23,7 +23,7 @@ from server.runs.run_folder import read_run_config
 from server.server_app import app as server_app
 from simulation.engines.inprocess import run_in_process
 from simulation.run import federate
-from tests.federation_samples import (
+from tests.samples.federation import (
     elsewhere,
     released,
     rounds_of,

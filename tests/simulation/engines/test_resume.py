@@ -20,7 +20,7 @@ from common.errors import FederationError, UsageError
 from server.rounds.checkpoint import CHECKPOINT_FILE
 from server.runs.run_folder import ROUNDS_FILE, RunFolder, read_run_config
 from simulation.run import federate
-from tests.federation_samples import (
+from tests.samples.federation import (
     elsewhere,
     ordered,
     released,

@@ -18,7 +18,7 @@ from server.runs.run_folder import read_run_config
 from server.server_app import app as server_app
 from simulation.engines import inprocess
 from simulation.run import federate
-from tests.federation_samples import elsewhere, released, rounds_of, tiny_run, with_settings
+from tests.samples.federation import elsewhere, released, rounds_of, tiny_run, with_settings
 
 SITES = ("ccu", "micu", "sicu")
 

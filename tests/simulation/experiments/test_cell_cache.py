@@ -21,7 +21,7 @@ from simulation.experiments.cell_cache import (
 )
 from simulation.experiments.models.registry import METHODS
 from simulation.experiments.run_cells import CellProgress, run_cell
-from tests.experiment_samples import evaluation
+from tests.samples.experiments import evaluation
 
 
 def key(cell: Cell) -> str:

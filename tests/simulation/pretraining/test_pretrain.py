@@ -10,7 +10,7 @@ import torch
 
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS
-from common.hashing import file_sha256
+from common.files.hashing import file_sha256
 from simulation.pretraining import NANO_MODELS, default_folder, nano_model, pretrain
 from simulation.pretraining.models.chronos_bolt_nano import build, window_loss
 from simulation.pretraining.recipe import PretrainingRecipe

@@ -9,7 +9,7 @@ import re
 import pytest
 import torch
 
-from common.hashing import file_sha256
+from common.files.hashing import file_sha256
 from simulation.pretraining import NANO_MODELS, default_folder
 from simulation.pretraining.export import render_card
 from simulation.pretraining.recipe import PretrainingRecipe

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from tests.integration.gate_setting import make_certificates
+from tests.integration.setup.gate_setting import make_certificates
 
 
 @dataclass

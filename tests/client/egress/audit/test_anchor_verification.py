@@ -20,7 +20,7 @@ from client.egress.audit.hash_chain import Anchor, verify_log
 from client.egress.audit.signed_anchor import SignedAnchor, sign_anchor
 from common.errors import AuditError
 from tests.client.egress.audit.anchors import KEY, PUBLIC, checked, rewrite, ship, write
-from tests.integration.gate_setting import make_node_key
+from tests.integration.setup.gate_setting import make_node_key
 
 
 def test_the_signature_is_one_that_other_programs_check(

@@ -16,7 +16,7 @@ from client.node.isolation import landlock, network_sandbox
 from common.console import run
 from common.errors import UsageError
 from tests.client.node.hospital import Hospital, make_hospital, other_bundle
-from tests.federation_samples import tiny_run
+from tests.samples.federation import tiny_run
 
 HOSTILE = """
 import socket

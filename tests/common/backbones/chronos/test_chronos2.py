@@ -28,8 +28,8 @@ from common.data.site_table import VITALS
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
-from tests.backbone_samples import damaged_copy
-from tests.backbone_samples import windows as plain_windows
+from tests.samples.backbones import damaged_copy
+from tests.samples.backbones import windows as plain_windows
 
 CHRONOS2 = Chronos2()
 QUANTILES = [0.01, *(round(0.05 * step, 2) for step in range(1, 20)), 0.99]

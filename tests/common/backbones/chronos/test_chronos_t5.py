@@ -22,7 +22,7 @@ from common.config.run_config import LoraConfig
 from common.data.site_table import VITALS
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
-from tests.backbone_samples import damaged_copy, windows
+from tests.samples.backbones import damaged_copy, windows
 
 T5 = ChronosT5()
 

@@ -21,7 +21,7 @@ from common.backbones.lag_llama.lag_llama import LagLlama
 from common.backbones.loading import load_backbone
 from common.console import run
 from common.errors import BackboneError, UsageError
-from common.paths import backbone_folder
+from common.files.paths import backbone_folder
 from tests.common.backbones.torch_pickle.checkpoints import (
     SIZES,
     Loss,

@@ -22,8 +22,8 @@ from common.config.run_config import LoraConfig
 from common.data.site_table import VITALS
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
-from tests.backbone_samples import LAG_LLAMA_SIZES as SIZES
-from tests.backbone_samples import windows
+from tests.samples.backbones import LAG_LLAMA_SIZES as SIZES
+from tests.samples.backbones import windows
 
 FAMILY = LagLlama()
 

@@ -14,7 +14,7 @@ from common.backbones.base import weights_digest
 from common.backbones.lag_llama.lag_llama import LagLlama, network_of
 from common.backbones.loading import load_backbone
 from common.errors import BackboneError
-from tests.backbone_samples import LAG_LLAMA_SIZES, damaged_copy
+from tests.samples.backbones import LAG_LLAMA_SIZES, damaged_copy
 
 CONFIGS: dict[str, Callable[[dict[str, Any]], object]] = {
     "another width": lambda values: values.update(n_embd_per_head=6),

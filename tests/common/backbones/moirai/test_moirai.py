@@ -18,7 +18,7 @@ from common.backbones.moirai.packing import carry_forward, pack
 from common.config.run_config import LoraConfig
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
-from tests.backbone_samples import damaged_copy, windows
+from tests.samples.backbones import damaged_copy, windows
 
 pytest.importorskip("uni2ts", reason='MOIRAI needs the extra: pip install "fedvitals[moirai]"')
 

@@ -19,7 +19,7 @@ from common.config.run_config import LoraConfig
 from common.data.site_table import VITALS
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
-from tests.backbone_samples import windows
+from tests.samples.backbones import windows
 
 pytest.importorskip("uni2ts", reason='MOIRAI needs the extra: pip install "fedvitals[moirai]"')
 

@@ -7,7 +7,7 @@ import pytest
 
 from simulation.experiments.analysis.gain_share import measure_gain_share, share_kept
 from simulation.experiments.studies.comparison import summarise_comparison
-from tests.experiment_samples import analysis, two_sites
+from tests.samples.experiments import analysis, two_sites
 
 
 def test_the_share_is_the_federated_gain_over_the_pooled_one() -> None:

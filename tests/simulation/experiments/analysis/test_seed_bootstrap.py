@@ -6,7 +6,7 @@ import pytest
 from common.data.site_table import VITAL_NAMES
 from common.evaluation.paired_difference import compare
 from simulation.experiments.analysis.seed_bootstrap import Resampled, by_group, by_scope
-from tests.experiment_samples import evaluation
+from tests.samples.experiments import evaluation
 
 
 def test_one_seed_gives_what_a_comparison_of_two_models_gives() -> None:

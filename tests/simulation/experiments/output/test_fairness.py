@@ -11,7 +11,7 @@ from simulation.experiments.analysis.subgroups import Groups
 from simulation.experiments.models.registry import LOCAL, ZERO_SHOT
 from simulation.experiments.output.fairness import fairness_section, harmed, uncertain
 from simulation.experiments.studies.comparison import summarise_comparison
-from tests.experiment_samples import analysis, two_sites
+from tests.samples.experiments import analysis, two_sites
 
 NAME = "patients aged 80+"
 

@@ -5,7 +5,7 @@ import numpy as np
 from common.reporting.phrasing import MINUS, NO_BREAK
 from simulation.experiments.analysis.subgroups import Groups
 from simulation.experiments.output.markdown import markdown_table
-from tests.experiment_samples import analysis
+from tests.samples.experiments import analysis
 
 
 def test_the_tables_hold_each_arm_and_each_site_against_every_reference() -> None:

@@ -14,7 +14,7 @@ import torch
 
 from common.backbones.catalog import CATALOG
 from common.backbones.loading import load_backbone
-from common.hashing import file_sha256
+from common.files.hashing import file_sha256
 from simulation.pretraining import NANO_MODELS, NanoModel, default_folder, pretrain
 from simulation.pretraining.train import WindowBatch, held_out_batches, mean_loss
 

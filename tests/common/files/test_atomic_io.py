@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.atomic_io import PARTIAL_SUFFIX, atomic_file, atomic_folder, write_text
+from common.files.atomic_io import PARTIAL_SUFFIX, atomic_file, atomic_folder, write_text
 
 
 def test_file_appears_whole(tmp_path: Path) -> None:
@@ -50,7 +50,8 @@ def test_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
 
 def test_killed_process_leaves_no_target(tmp_path: Path) -> None:
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom common.atomic_io import atomic_folder\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from common.files.atomic_io import atomic_folder\n"
         "with atomic_folder(Path(sys.argv[1])) as partial:\n"
         "    (partial / 'half').write_text('half')\n"
         "    print('writing', flush=True)\n    time.sleep(60)\n"

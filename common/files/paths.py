@@ -14,8 +14,8 @@ import os
 import sys
 from pathlib import Path
 
-from common.atomic_io import write_text
 from common.errors import CohortError
+from common.files.atomic_io import write_text
 
 HOME_VARIABLE = "FEDVITALS_HOME"
 

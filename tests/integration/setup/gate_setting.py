@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 BIN = Path(sys.executable).absolute().parent
 START_S = 90.0
 HOSTILE = REPOSITORY / "tests" / "integration" / "hostile_app"

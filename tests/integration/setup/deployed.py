@@ -21,11 +21,11 @@ from common.backbones.loading import load_backbone
 from common.config.run_config import FederationConfig, RunConfig
 from server.runs.run_folder import read_rounds
 from simulation.run import federate
-from tests.approval_samples import STUDY, UNTIL
-from tests.integration.processes import call, children_of, kill, wait_for
-from tests.ports import free_ports
+from tests.integration.setup.processes import call, children_of, kill, wait_for
+from tests.samples.approvals import STUDY, UNTIL
+from tests.samples.ports import free_ports
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 APP = ("client", "common", "server", "pyproject.toml", "LICENSE")
 BIN = Path(sys.executable).absolute().parent
 CERTS = REPOSITORY / "deploy" / "certs"

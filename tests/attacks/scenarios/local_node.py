@@ -29,8 +29,8 @@ from flwr.supernode.nodestate import NodeStateFactory
 from client.config.site_config import load_site_config
 from client.dry_run.offline_node import OfflineConnection
 from client.node.local_api import serve_local_api
-from tests.integration.deployed import REPOSITORY, replaced
-from tests.ports import free_port
+from tests.integration.setup.deployed import REPOSITORY, replaced
+from tests.samples.ports import free_port
 
 WAIT_S = 120.0
 NODE, COORDINATOR = 2, 1

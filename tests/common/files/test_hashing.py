@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
-from common.hashing import HashingReader, describe_file, file_sha256
+from common.files.hashing import HashingReader, describe_file, file_sha256
 
 CONTENT = b"0123456789" * 1000
 

@@ -1,4 +1,8 @@
-"""Commands of `python -m client`, a file each: they parse options, call the work, and print."""
+"""Commands of `python -m client`, a file each: they parse options, call the work, and print.
+
+Begin with the table at the end of this file, which has every command.
+`node` runs the site; `ingest` makes its table; `approve` allows an app bundle.
+"""
 
 from __future__ import annotations
 

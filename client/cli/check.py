@@ -19,13 +19,13 @@ _AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON.
 
 def check(folder: _Folder, as_json: _AsJson = False) -> None:
     """Summarise a site table and its problems; exit 9 if it cannot be trained on."""
-    from client.data_quality.report import check_folder, render_report
+    from client.data_quality.report import check_folder, render_check
 
     reports = check_folder(folder)
     if as_json:
         print(json.dumps([report.to_json() for report in reports], indent=2, ensure_ascii=False))
     else:
         for report in reports:
-            output_console().print(render_report(report))
+            output_console().print(render_check(report))
     if not all(report.can_train for report in reports):
         raise typer.Exit(TrainingError.exit_code)

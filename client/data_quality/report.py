@@ -148,7 +148,7 @@ def _vital(values: np.ndarray[Any, np.dtype[np.float32]]) -> VitalNumbers:
     return VitalNumbers(round(len(observed) / len(values), 4), median, low, high)
 
 
-def render_report(report: CheckReport) -> RenderableType:
+def render_check(report: CheckReport) -> RenderableType:
     """Return a report as one page for the console."""
     return Group(*_parts(report))
 

@@ -1,4 +1,8 @@
-"""Commands of `python -m server`, a file each: they parse options, call the work, and print."""
+"""Commands of `python -m server`, a file each: they parse options, call the work, and print.
+
+Begin with the table at the end of this file, which has every command.
+`services` starts and stops the services; `run` starts a run.
+"""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def validate_reply(message: Message, request: RoundRequest, privacy: PrivacyConf
             size = sum(len(array.data) for array in record.values())
             reply = replace(reply, bytes_received=size)
             data = bytes_of(record)
-            norm, digest = check_adapter(data, request)
+            norm, digest = validate_adapter(data, request)
             reply = replace(reply, adapter=data, update_norm=norm, digest=digest)
     except (ReplyRefusedError, AdapterError) as error:
         return reply.refuse(printable(error))
@@ -103,7 +103,7 @@ def _check_origin(message: Message, request: RoundRequest) -> None:
         raise ReplyRefusedError("it answers another round or run, or for another site")
 
 
-def check_adapter(data: bytes, request: RoundRequest) -> tuple[float, str]:
+def validate_adapter(data: bytes, request: RoundRequest) -> tuple[float, str]:
     """Check that a site's adapter can be aggregated.
 
     Args:

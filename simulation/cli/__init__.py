@@ -1,4 +1,8 @@
-"""Commands of `python -m simulation`, a file each: they parse options, call the work, and print."""
+"""Commands of `python -m simulation`, a file each: they parse options, call the work, and print.
+
+Begin with the table at the end of this file, which has every command.
+`prepare` makes a cohort; `run` trains on it; `experiments` holds what the studies share.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.backbones.weights_store import PACKAGED
 from common.names import check_name
-from simulation.pretraining.export import check_output_folder, write_folder
+from simulation.pretraining.export import check_weights_folder, write_folder
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.models.chronos2_nano import CHRONOS2_NANO
 from simulation.pretraining.models.chronos_bolt_nano import CHRONOS_BOLT_NANO
@@ -75,6 +75,6 @@ def pretrain(
         steps=nano.recipe.steps if steps is None else steps,
         seed=nano.recipe.seed if seed is None else seed,
     )
-    check_output_folder(out)  # before half an hour of training
+    check_weights_folder(out)  # before half an hour of training
     model, log = train_model(recipe, nano.build, nano.window_loss, progress)
     write_folder(out, model, nano, recipe, log)

@@ -85,7 +85,7 @@ def write_folder(
     out: Path, model: nn.Module, nano: NanoModel, recipe: PretrainingRecipe, log: list[LogRow]
 ) -> None:
     """Write the folder beside `out` and move it there, replacing older weights."""
-    check_output_folder(out)
+    check_weights_folder(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         fresh = Path(temporary) / "fresh"
@@ -101,7 +101,7 @@ def write_folder(
         fresh.rename(out)
 
 
-def check_output_folder(out: Path) -> None:
+def check_weights_folder(out: Path) -> None:
     """Refuse to overwrite anything but pretrained weights.
 
     Raises:

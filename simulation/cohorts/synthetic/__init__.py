@@ -22,7 +22,7 @@ from simulation.cohorts.synthetic.bedside import chart_bedside, write_urine
 from simulation.cohorts.synthetic.charting import chart_vitals
 from simulation.cohorts.synthetic.events import join_events, write_chart
 from simulation.cohorts.synthetic.laboratory import write_cultures, write_laboratory
-from simulation.cohorts.synthetic.noise import add_noise
+from simulation.cohorts.synthetic.noise import add_chart_errors
 from simulation.cohorts.synthetic.patients import draw_stays
 from simulation.cohorts.synthetic.physiology import simulate
 from simulation.cohorts.synthetic.register import write_register
@@ -72,7 +72,7 @@ def write_synthetic_mimic(folder: Path, *, stays: int = 400, seed: int = 0) -> N
 
 def _write_block(rng: np.random.Generator, writer: TableWriter, stays: pd.DataFrame) -> None:
     course = simulate(rng, stays)
-    vitals = add_noise(rng, stays, chart_vitals(rng, stays, course))
+    vitals = add_chart_errors(rng, stays, chart_vitals(rng, stays, course))
     write_chart(writer, stays, join_events([vitals, chart_bedside(rng, stays, course)]))
     write_urine(rng, writer, stays, course)
     write_laboratory(rng, writer, stays, course)

@@ -27,7 +27,7 @@ _CELSIUS = (676, 223762)
 _METAVISION_ITEMS = 220_000
 
 
-def add_noise(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Events:
+def add_chart_errors(rng: np.random.Generator, stays: pd.DataFrame, vitals: Events) -> Events:
     """Add noise to charted vitals; valid events stay unchanged.
 
     Args:

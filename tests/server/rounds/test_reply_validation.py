@@ -18,8 +18,8 @@ from common.config.run_config import PrivacyConfig
 from common.errors import AdapterError
 from server.rounds.reply_validation import (
     SiteReply,
-    check_adapter,
     refuse_outliers,
+    validate_adapter,
     validate_reply,
 )
 from server.rounds.report_validation import ReplyRefusedError
@@ -134,7 +134,7 @@ def test_the_report_is_kept_where_the_adapter_is_refused(
 
 
 def test_a_good_adapter_passes_with_the_norm_of_its_update() -> None:
-    norm, digest = check_adapter(encode(make_adapter(2.0)), REQUEST)
+    norm, digest = validate_adapter(encode(make_adapter(2.0)), REQUEST)
     assert norm == pytest.approx(np.sqrt(2 * 3 + 4 * 2))
     assert len(digest) == 64
 
@@ -149,12 +149,12 @@ def test_a_good_adapter_passes_with_the_norm_of_its_update() -> None:
 )
 def test_adapters_that_cannot_be_averaged_are_refused(adapter: Adapter, reason: str) -> None:
     with pytest.raises(AdapterError, match=reason):
-        check_adapter(encode(adapter), REQUEST)
+        validate_adapter(encode(adapter), REQUEST)
 
 
 def test_a_message_far_larger_than_an_adapter_is_refused_unread() -> None:
     with pytest.raises(AdapterError, match="are accepted"):
-        check_adapter(b"x" * 100_000, REQUEST)
+        validate_adapter(b"x" * 100_000, REQUEST)
 
 
 def test_a_shared_a_must_come_back_as_it_was() -> None:
@@ -163,22 +163,22 @@ def test_a_shared_a_must_come_back_as_it_was() -> None:
         name: m * (2.0 if "_B." in name else 1.0) for name, m in make_adapter().tensors.items()
     }
     b_alone = make_adapter(tensors={n: m.astype(np.float32) for n, m in moved.items()})
-    check_adapter(encode(b_alone, trained="b"), request)
+    validate_adapter(encode(b_alone, trained="b"), request)
     with pytest.raises(ReplyRefusedError, match="it changed A"):
-        check_adapter(encode(make_adapter(2.0)), request)
+        validate_adapter(encode(make_adapter(2.0)), request)
     with pytest.raises(AdapterError, match="this side has none"):
-        check_adapter(encode(b_alone, trained="b"), REQUEST)
+        validate_adapter(encode(b_alone, trained="b"), REQUEST)
 
 
 def test_an_adapter_of_an_earlier_round_is_refused() -> None:
     data = encode(make_adapter(2.0))
-    _, digest = check_adapter(data, REQUEST)
+    _, digest = validate_adapter(data, REQUEST)
     with pytest.raises(ReplyRefusedError, match="of an earlier round again"):
-        check_adapter(data, replace(REQUEST, past_digests={digest}))
+        validate_adapter(data, replace(REQUEST, past_digests={digest}))
     # An unchanged adapter is no replay.
     unchanged = encode(make_adapter())
-    _, digest = check_adapter(unchanged, REQUEST)
-    check_adapter(unchanged, replace(REQUEST, past_digests={digest}))
+    _, digest = validate_adapter(unchanged, REQUEST)
+    validate_adapter(unchanged, replace(REQUEST, past_digests={digest}))
 
 
 def replies(norms: list[float]) -> dict[str, SiteReply]:

@@ -53,6 +53,10 @@ class RoundRequest:
 class RoundReport:
     """Metrics of a site's round; with privacy on, the allowlist decides which of them are sent.
 
+    A new metric also needs its name in `client.privacy.allowlist`, its range in
+    `client.egress.report_rules.RANGES`, its name in `server.rounds.report_validation`, and an entry
+    of `[metrics]` in the policy.toml of each site that sends it.
+
     Attributes:
         patients: training patients.
         windows: training windows.

@@ -43,7 +43,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     # The error of a possible forecast is at most the vital sign's range.
     **{f"validation.mae.{vital.name}": (0.0, vital.high - vital.low) for vital in VITALS},
 }
-"""Smallest and largest value of each number of a round; other numbers do not leave."""
+"""Smallest and largest value of each number of `client.app.local_round.RoundReport`, and of the
+counts in a join reply; other numbers do not leave."""
 
 
 def check_round_report(

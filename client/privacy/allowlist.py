@@ -27,7 +27,8 @@ PRIVATE_NUMBERS: tuple[str, ...] = (
     "validation.wql",
     *(f"validation.{metric}.{vital}" for metric in ("mae", "wql") for vital in VITAL_NAMES),
 )
-"""Numbers of a report that depend on patients; seconds depend on the amount of data."""
+"""Numbers of `client.app.local_round.RoundReport` that depend on patients; seconds depend on the
+amount of data."""
 
 
 def allowed_numbers(numbers: Mapping[str, float], allow: str, *, private: bool) -> dict[str, float]:

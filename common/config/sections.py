@@ -1,6 +1,8 @@
 """Sections of a run's settings; `common.config.run_config` joins and parses them.
 
 Each field's description is the help that `python -m simulation settings` and docs/reference show.
+A new key also needs its default in pyproject.toml, `[tool.flwr.app.config]`. A key of a section in
+`client.policy.run_settings.GUARDED` is refused by each site until its policy.toml names it.
 """
 
 from __future__ import annotations

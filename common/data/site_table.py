@@ -76,7 +76,13 @@ VITALS: tuple[Vital, ...] = (
     Vital("temperature_c", "Temperature", "Temp", "°C", 10, 50, 0.1, 37.0),
     Vital("spo2", "Oxygen saturation", "SpO2", "%", 0, 100, 0.5, 97.0, high_included=True),
 )
-"""All vital signs in the order of the site table's columns; a vital's index is its position."""
+"""All vital signs in the order of the site table's columns; a vital's index is its position.
+
+A new one also needs its units (`client.ingest.units.UNITS`), its plausible values
+(`client.data_quality.reference_ranges.EXPECTED`), its unit in words
+(`server.report.clinical_text.UNIT_WORDS`), its items in each source of `simulation.cohorts`, and a
+new `SITE_TABLE_SCHEMA_VERSION`.
+"""
 
 VITAL_NAMES: tuple[str, ...] = tuple(vital.name for vital in VITALS)
 

@@ -3,6 +3,9 @@
 Adapters may be read from disk at every access (see `server.rounds.reply_store`): `fedavg` and `ffa`
 read each site once, the other rules once per block of layers, and none holds more than one block of
 all sites.
+
+To add a rule, write its file, add it to `_RULES` below, and add its name in
+`common.config.sections` to `RULES`, and to `BY_NAME_RULES` or `RANK_MIXING_RULES` where it fits.
 """
 
 from __future__ import annotations

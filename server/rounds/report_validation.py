@@ -2,6 +2,8 @@
 
 With differential privacy on, a site sends the metrics that depend on no patient (steps and its
 guarantee) and, beyond that, only the metrics on its own policy's allowlist.
+
+The sites compute the metrics in `client.app.local_round`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Begin with `mimic3.cohort`; `physionet_challenge` has the open records of 2012 and 2019.
 `synthetic` writes a hospital in MIMIC-III's layout without any patient.
+
+To add a source, write a function that returns `common.data.cohort_writer.Cohort`, and add a command
+and an entry of `SOURCES` to `simulation.cli.prepare`.
 """
 
 ADULT_YEARS = 18

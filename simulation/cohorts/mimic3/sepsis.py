@@ -11,6 +11,9 @@
 Codes are assigned at discharge: they may select patients but must never be an input of a model.
 Sepsis-3: Singer et al. 2016, doi 10.1001/jama.2016.0287; the others are cited in `icd9` and
 `suspected_infection`.
+
+To add a rule, add its name to `SEPSIS_RULES`, its tables to `RULE_TABLES`, its query to
+`select_septic`, and its name to the help of ``--sepsis`` in `simulation.cli.prepare`.
 """
 
 from __future__ import annotations

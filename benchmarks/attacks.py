@@ -142,7 +142,7 @@ def at_the_gate(folder: Path) -> Iterator[Row]:
     )  # fmt: skip
     accepted, tried = settings_accepted()
     yield Row(
-        "what is asked of the patients",
+        "what is computed from the patients",
         f"{tried} settings beyond the policy's values",
         f"{tried} accepted",
         f"{accepted} accepted",

@@ -1,4 +1,4 @@
-"""What client and server must agree on; imports nothing else of fedvitals.
+"""Code that client and server share; imports nothing else of fedvitals.
 
 Begin with `adapter` (what is exchanged), `data` (what is trained on), `config` (the settings).
 `backbones` has the models, `evaluation` the metrics, `reporting` the parts of a report.

@@ -1,4 +1,4 @@
-"""What runs at the coordinator: rounds, aggregation, release and report.
+"""The coordinator's side: rounds, aggregation, release and report.
 
 Begin with `server_app`, then `rounds.federation`.
 Imports `common` only.

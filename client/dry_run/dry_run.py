@@ -1,4 +1,4 @@
-"""Dry run of a site's node: train and judge one round, and capture the replies instead of sending.
+"""Dry run of a site's node: train and check one round, and capture the replies instead of sending.
 
 The audit log records what left, so a dry run reads it (its integrity, and the replies of the last
 day) but writes nothing to it: otherwise every reader would have to distinguish real lines from dry

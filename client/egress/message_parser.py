@@ -7,7 +7,7 @@ The node stores a message as a tree of objects, each identified by the SHA-256 o
                           └─ ConfigRecord
 
 `parse_message` reads them into plain values. It checks sizes before it allocates, visits each
-object once, and refuses an object that no other refers to. It does not judge the values.
+object once, and refuses an object that no other refers to. It does not check the values.
 """
 
 from __future__ import annotations

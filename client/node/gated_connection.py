@@ -5,7 +5,7 @@ receive a request (`receive`, `get_run`, `get_fab`, `pull_object`, `confirm_mess
 those that send a reply (`send`, `push_object`):
 
 - `receive` fetches a request whole, and passes it to Flower only if the gate admits it. Flower is
-  then given exactly what was judged; nothing is fetched again.
+  then given exactly what was checked; nothing is fetched again.
 - `send` lets the gate build the message, sends it with all its objects, and reports to the loop
   that nothing is left to push. `push_object` always fails.
 """
@@ -175,15 +175,15 @@ class GatedConnection:
             log.warning("a request could not be confirmed: %s", type(problem).__name__)
 
     def get_run(self, run_id: int) -> Run:
-        """Return to Flower the run that was judged."""
+        """Return to Flower the run that was checked."""
         return self._runs.run(run_id)
 
     def get_fab(self, _fab_hash: str, run_id: int) -> Fab:
-        """Return to Flower the app bundle that was judged."""
+        """Return to Flower the app bundle that was checked."""
         return self._runs.bundle(run_id)
 
     def pull_object(self, _run_id: int, object_id: str) -> bytes:
-        """Return to Flower an object of the message that was judged."""
+        """Return to Flower an object of the message that was checked."""
         if self._incoming is None:
             raise RefusedError("pull", "an object of no message")
         return self._incoming.contents[object_id]

@@ -49,7 +49,7 @@ class RunCache:
 
         Flower keeps one context, with the latest run's settings, for a whole series of runs and
         passes it to the apps of all. Here each run is a series of its own, so that an app works
-        with the settings that were judged.
+        with the settings that were checked.
 
         Raises:
             RefusedError: if the coordinator describes another run, or there are too many.

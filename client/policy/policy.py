@@ -229,7 +229,7 @@ class Policy(StrictModel):
 
     @cached_property
     def join(self) -> Mapping[str, int | None]:
-        """What the site may report of itself, with the decimals kept; None = as it is."""
+        """Facts that the site may report of itself, with the decimals kept; None = as they are."""
         values = {key: getattr(self.join_section, _name(key)) for key in JOIN_FIELDS}
         named = self.join_section.model_fields_set
         return {key: value for key, value in values.items() if _name(key) in named}

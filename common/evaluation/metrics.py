@@ -65,7 +65,7 @@ class Metric:
 
     @property
     def has_dimension(self) -> bool:
-        """Whether values of different vitals have different units."""
+        """True if values of different vitals have different units."""
         return self.unit.startswith("vital")
 
     def value(self, numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Array:

@@ -77,7 +77,7 @@ def compare(
     """Compare two models; a negative difference means that a is lower, for errors better.
 
     Args:
-        a: the model to judge, e.g. the global adapter.
+        a: the model to assess, e.g. the global adapter.
         b: the reference, e.g. the frozen backbone; evaluated on the same windows.
         metrics: names of metrics that both have; None = all of them.
         replicates: bootstrap draws of the patients that have windows.

@@ -1,4 +1,4 @@
-"""Membership inference attack: was one patient in the site's table, judged by the site's replies?
+"""Membership inference attack: was one patient in the site's table, given the site's replies?
 
 The attacker is the strongest possible coordinator: it chose the settings and the adapter that it
 sent, and knows every other patient and both replies without noise, and so the direction in which

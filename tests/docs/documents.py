@@ -1,4 +1,4 @@
-"""The Markdown files of the repository, and what of them a reader types."""
+"""Markdown files of the repository: their commands, links and headings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SHELL = ("", "bash", "sh")
-"""Blocks of these languages hold commands; what one sees is in ```text, a file in ```toml."""
+"""Languages of blocks that hold commands; output is in ```text, a file in ```toml."""
 
 _FENCE = re.compile(r" *(`{3,}|~{3,})([\w-]*)")
 
@@ -37,7 +37,7 @@ class Command:
 
 
 def markdown_files() -> list[Path]:
-    """All Markdown files of the repository; what is hidden or was made by a run is none of them."""
+    """Return the Markdown files of the repository, without hidden folders and outputs of runs."""
     own = [path for path in REPOSITORY.iterdir() if path.name[0] != "." and path.name != "runs"]
     files = [path for path in own if path.suffix == ".md"]
     folders = [path for path in own if path.is_dir()]
@@ -45,7 +45,7 @@ def markdown_files() -> list[Path]:
 
 
 def documents() -> list[str]:
-    """Those whose commands readers type, relative to the repository."""
+    """Return the documents whose commands readers type, relative to the repository."""
     folders = (REPOSITORY / "docs", REPOSITORY / "deploy")
     top = {REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"}
     return [
@@ -136,6 +136,6 @@ def anchors(text: str) -> set[str]:
 def links(text: str) -> Iterable[tuple[int, str]]:
     """Give the targets of a document's links and pictures with their lines."""
     for number, line in enumerate(prose(text).splitlines(), start=1):
-        # What stands in `code` is no link.
+        # Text in `code` is no link.
         for target in re.findall(r"\]\(<?([^)>\s]+)>?\)", re.sub(r"`[^`]*`", "", line)):
             yield number, target

@@ -1,4 +1,4 @@
-"""What the documents' commands find in their folder: small archives, tables, policies, a bundle."""
+"""Small inputs of the documents' commands: archives, tables, policies, a bundle."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Materials:
     """Made once for all documents, each thing when a command first asks for it.
 
     Attributes:
-        folder: where they lie.
+        folder: their folder.
         backbone: a tiny one.
         cohort: three sites of a few patients, ccu, micu and sicu.
         servers: what has been started; held, since gRPC ends a server that nobody refers to.

@@ -1,8 +1,8 @@
-"""How each command of the documents is tested: run small, or by which other test.
+"""Rules for the test of each command of the documents: run small here, or by another test.
 
-A command is run where `RUN` knows it, made small by `SMALLER`. What needs services, a service
-manager, a container engine or root stands in `ELSEWHERE`, with the test that runs it. Nothing else
-may stand in a document.
+A command that matches `RUN` is run, made small by `SMALLER`. A command that needs services, a
+service manager, a container engine or root is in `ELSEWHERE`, with the test that runs it. A
+document may contain no other command.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ RUN = (
     r"([a-z_]+=('[^']*'|\S*) *)+$",
     r"#!python",
 )
-"""What is run for real. Python blocks begin with `#!python` here."""
+"""Patterns of the commands that are run. Python blocks begin with `#!python` here."""
 
 MACHINE = r"(?<![\w.$/}-])/(etc|srv|var|data|opt)/"
-"""Folders of a machine, in commands and in the examples of deploy/; here they lie in the test's."""
+"""Folders of a machine, in commands and in deploy/; replaced by folders of the test."""
 
 _TRAIN = r"^(python -m simulation run (?!.*--resume).*)"
 
@@ -53,21 +53,21 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"^(python benchmarks/attacks\.py)", r"\1 --no-tests"),
     # 32 processor seconds in place of an hour; the least number of trials that it takes.
     (r"^(python -m simulation attack membership)", r"\1 --trials 20 --epsilons 1"),
-    # The user whose name the services' first operator has in earnest; here nothing was started.
+    # The first operator has the name of the services' user; here no service was started.
     (r"(operators remove) fedvitals", r"\1 a.meyer"),
-    # Root alone gives files away.
+    # Only root can change the owner of a file.
     (r"^(install .*?)--owner \d+ ", r"\1"),
-    # Nobody is there to answer.
+    # The command asks for confirmation.
     (r"^(python -m client approve .*)", r"\1 --yes"),
-    # The days that the documents name pass.
+    # The dates in the documents will pass.
     (r"(?<=--until )\d{4}-\d{2}-\d{2}", UNTIL),
 )
-"""Replacements, each a regular expression and what comes in its place, in this order."""
+"""Regular expressions and their replacements, applied in this order."""
 
 SAID: Mapping[str, str] = {
     r"(XXXX-){7}XXXX": r"^fingerprint (\S+)$",
 }
-"""Placeholders, and where what a reader puts in their place stood in the output before."""
+"""Placeholders, and the pattern of their value in the output of an earlier command."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ class Elsewhere:
     Attributes:
         pattern: the commands.
         test: the file of the test.
-        words: what of the commands stands in it.
-        within: the documents meant, by the beginning of their path.
+        words: parts of the commands that the test contains.
+        within: prefix of the paths of the documents.
     """
 
     pattern: str

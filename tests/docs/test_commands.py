@@ -47,14 +47,14 @@ TO_RUN = sorted({command.document for command in COMMANDS if runs(command)})
 
 @dataclass
 class Reader:
-    """Somebody who types a document's commands into one shell.
+    """Reader who types a document's commands into one shell.
 
     Attributes:
-        materials: what is at hand.
-        folder: where the first command is typed, as if it were the repository's.
-        where: where the next one is.
-        variables: what assignments have set.
-        said: all that the commands have printed.
+        materials: the inputs of the commands.
+        folder: working folder of the first command, in place of the repository.
+        where: working folder of the next command.
+        variables: variables that assignments have set.
+        said: output of all commands so far.
     """
 
     materials: Materials
@@ -108,7 +108,7 @@ class Reader:
         return self._process(["bash", "-euc", text])
 
     def _find(self, words: list[str]) -> None:
-        """Put what a command reads where it looks for it, unless a command before has."""
+        """Create the inputs of a command, unless an earlier command has."""
         begin = 4 if words[:2] == ["python", "-m"] else 1  # behind `python -m simulation run`
         for before, word in zip(words[begin - 1 :], words[begin:], strict=False):
             place = self.where / word

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
 from common.config.run_config import RunConfig, Value, key_help, key_types
 from common.console import narrow_table, output_console
+from common.reporting.markdown import table_in_markdown
 
 _Markdown = Annotated[
     bool, typer.Option("--markdown", help="Print the page docs/reference/settings.md.")
@@ -40,27 +40,27 @@ def settings(markdown: _Markdown = False) -> None:
 
 def settings_page() -> str:
     """Return the reference of all keys in Markdown, with a table per section."""
-    return INTRODUCTION + "\n".join([*_lines(), ""])
-
-
-def _lines() -> Iterator[str]:
-    help_of, types, section = key_help(), key_types(), None
+    help_of, types = key_help(), key_types()
+    rows: dict[str, list[tuple[str, ...]]] = {}
     for key, value in RunConfig().flat().items():
-        name = key.rpartition(".")[0]
-        if name != section:
-            section = name
-            yield from _heading(name)
         # A placeholder such as <run id> would be read as an HTML tag.
         meaning = help_of[key].replace("<", "&lt;").replace("|", r"\|")
-        yield f"| `{key}` | {types[key].__name__} | {_shown(value)} | {meaning} |"
+        row = (f"`{key}`", types[key].__name__, _shown(value), meaning)
+        rows.setdefault(key.rpartition(".")[0], []).append(row)
+    header = ("key", "kind", "default", "meaning")
+    sections = [
+        f"{_heading(section)}\n{table_in_markdown(header, keys)}\n"
+        for section, keys in rows.items()
+    ]
+    return "\n".join([INTRODUCTION, *sections])
 
 
 def _heading(section: str) -> str:
     if not section:
-        return "\n## The run\n"
+        return "## The run\n"
     # "`lora.*`: the adapter (...)." is the section's class's own description.
     about = (type(getattr(RunConfig(), section)).__doc__ or "").splitlines()[0]
-    return f"\n## {section}\n\n{about}\n"
+    return f"## {section}\n\n{about}\n"
 
 
 def _shown(value: Value) -> str:

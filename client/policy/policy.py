@@ -84,6 +84,7 @@ from common.config.field_types import (
 from common.config.strict_model import StrictModel, flatten
 from common.config.toml import parse_toml, read_bytes
 from common.errors import PolicyError, UsageError
+from common.names import printable
 
 EXACT = "exact"
 
@@ -117,8 +118,8 @@ def _pattern(text: str) -> re.Pattern[str]:
         raise UsageError("must not be empty")
     try:
         return re.compile(text, re.ASCII)
-    except re.error as problem:
-        raise UsageError(f"is not a regular expression: {problem}") from None
+    except (re.error, OverflowError, RecursionError) as problem:  # of a count, of nested groups
+        raise UsageError(f"is not a regular expression: {printable(problem)}") from None
 
 
 def _name(key: str) -> str:

@@ -44,10 +44,9 @@ class OneOf:
 
     names: tuple[str, ...]
 
-    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            self._check, core_schema.str_schema(strict=True)
-        )
+    def __get_pydantic_core_schema__(self, _: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # `handler` keeps the annotations before this one; a Literal is checked as text.
+        return core_schema.no_info_after_validator_function(self._check, handler(str))
 
     def _check(self, text: str) -> str:
         if text not in self.names:

@@ -39,8 +39,15 @@ def _loopback(text: str) -> str:
     return text
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # e.g. of a name that is too long
+        return False
+
+
 def _existing(path: Path) -> Path:
-    if not path.is_file():
+    if not _is_file(path):
         raise invalid(f"names {path}, which does not exist")
     return path
 
@@ -77,7 +84,7 @@ class ServerConfig(StrictModel):
 
     @model_validator(mode="after")
     def _check_app(self) -> Self:
-        if not (self.app / "pyproject.toml").is_file():
+        if not _is_file(self.app / "pyproject.toml"):
             raise invalid(
                 f"is {self.app}, which holds no pyproject.toml; name the project's folder",
                 "server.app",

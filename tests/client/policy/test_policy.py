@@ -78,6 +78,13 @@ def test_every_number_of_a_report_can_be_named(example: Path) -> None:
         ('["chronos-bolt-nano"]', "[]", "settings.backbone accepts nothing"),
         ("9f2c9f2c", "xyz", "bundles[0].sha256 must be a digest"),
         ("\\.(q|k|v|o)", "(q", "adapter.tensors is not a regular expression"),
+        ("\\.(q|k|v|o)", "q{99999999999}", "adapter.tensors is not a regular expression: the rep"),
+        ("\\.(q|k|v|o)", "(" * 9999, "adapter.tensors is not a regular expression: maximum rec"),
+        (
+            "'.*\\.(q|k|v|o)\\.lora_[AB]\\.weight'",
+            '"(?\\n)"',
+            "adapter.tensors is not a regular expression: unknown extension ??",
+        ),
         ("2026-03-02T09:30:00+01:00", "yesterday", "bundles[0].approved-at must be a time in ISO"),
         ("[[bundles]]", "[bundles]", "bundles must be tables, each headed [[bundles]]"),
         ("[adapter]", "[adapter", "is not TOML"),

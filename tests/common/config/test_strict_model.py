@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from common.config.field_types import (
     Count,
@@ -149,6 +149,18 @@ def test_what_is_valid_is_kept_as_it_is() -> None:
     assert model.file == Path("/etc/x")
     assert pickle.loads(pickle.dumps(model)) == model
     assert hash(model.inner) == hash(Inner(min_rank=3, share=1.0))
+
+
+def test_the_names_of_a_choice_keep_what_is_annotated_before_them() -> None:
+    class Choice(StrictModel):
+        level: Annotated[str, BeforeValidator(lambda text: text.lower()), OneOf(("low", "high"))]
+        dtype: Annotated[Literal["int8"], OneOf(("int8",))] = "int8"
+
+    assert Choice.load({"level": "LOW"}).level == "low"
+    with pytest.raises(UsageError, match="unknown level 'LOWS'; did you mean 'low'"):
+        Choice.load({"level": "LOWS"})
+    with pytest.raises(UsageError, match="unknown dtype 'int9'; did you mean 'int8'"):
+        Choice.load({"level": "low", "dtype": "int9"})
 
 
 def test_a_changed_copy_is_validated() -> None:

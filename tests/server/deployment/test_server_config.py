@@ -62,6 +62,8 @@ def test_loopback_is_fine(file: Path, address: str) -> None:
         (f'[server]\napp = "."\n{TLS}', "holds no pyproject.toml"),
         ("server = 1\n", r"server must be a table \[server\]"),
         (TLS.replace("ca.crt", "other.crt"), r"tls\.ca names .*other\.crt, which does not exist"),
+        (TLS.replace("ca.crt", "x" * 300), r"tls\.ca names .*x, which does not exist"),
+        (f'[server]\napp = "{"x" * 300}"\n{TLS}', r"server\.app is .*x, which holds no pyproject"),
         (TLS.replace('key = "tls.key"\n', ""), r"tls\.key is missing"),
     ],
 )

@@ -57,6 +57,22 @@ def tiny_bolt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def app_bundle(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """This release's own app, as a run ships it (FAB).
+
+    Made from a copy: Flower looks at every file below the app's folder, which takes four seconds in
+    a checkout with its .venv.
+    """
+    from flwr.cli.build import build_fab_from_disk
+
+    from tests.integration.setup.deployed import copy_app
+
+    folder = tmp_path_factory.mktemp("app") / "copy"
+    copy_app(folder)
+    return build_fab_from_disk(folder)
+
+
+@pytest.fixture(scope="session")
 def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cohort folder of three sites with a few patients each, random walks that differ by site."""
     import numpy as np

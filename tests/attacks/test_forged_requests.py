@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import pytest
 from flwr.app import Array, ArrayRecord, Message, Metadata, RecordDict
 from flwr.app.message import remove_content_from_message
-from flwr.cli.build import build_fab_from_disk
 from flwr.cli.config_utils import get_fab_metadata
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.constant import HEAD_BODY_DIVIDER, HEAD_VALUE_DIVIDER
@@ -36,14 +35,8 @@ from client.policy.run_settings import RunSettings
 from client.policy.submitted_run import SubmittedRun
 from common.errors import AuditError
 from tests.client.egress.gated_site import BUNDLE, GatedSite, Make, objects
-from tests.integration.setup.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
+from tests.integration.setup.deployed import WITHOUT_PRIVACY, replaced
 from tests.samples.approvals import STUDY, UNTIL
-
-
-@pytest.fixture(scope="module")
-def bundle() -> bytes:
-    """This release's own app, which the site has approved."""
-    return build_fab_from_disk(REPOSITORY)
 
 
 class Node:
@@ -131,8 +124,8 @@ def _end(problem: AuditError) -> NoReturn:
 
 
 @pytest.fixture
-def node(tmp_path: Path, bundle: bytes) -> Node:
-    return Node(tmp_path, bundle)
+def node(tmp_path: Path, app_bundle: bytes) -> Node:
+    return Node(tmp_path, app_bundle)
 
 
 def join_request(run: int, content: RecordDict | None = None, **other: Any) -> Message:

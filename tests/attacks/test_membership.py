@@ -53,7 +53,7 @@ def test_one_patient_less_moves_an_answer_by_one_clip_norm_and_nothing_else(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("claimed", [0.5, 1.0, 3.0, 8.0])
+@pytest.mark.parametrize("claimed", [1.0, 3.0, 8.0])
 def test_epsilon_as_measured_is_never_above_epsilon_as_claimed(
     tiny_bolt: Path, folder: Path, claimed: float
 ) -> None:
@@ -88,15 +88,15 @@ def test_the_attack_is_a_strong_one(tiny_bolt: Path, folder: Path) -> None:
 def test_the_command_prints_what_was_claimed_beside_what_was_measured(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    arguments = ["attack", "membership", "--epsilons", "1,8", "--trials", "20", "--patients", "4"]
+    arguments = ["attack", "membership", "--epsilons", "8", "--trials", "20", "--patients", "4"]
     assert run(app, arguments) == 0
     text = capsys.readouterr().out
     assert "no noise" in text
     assert "10 trials of each table are judged" in text
     assert run(app, [*arguments, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [one["claimed"] for one in found["attacks"]] == [1.0, 8.0, None]
-    assert found["attacks"][2]["noise_multiplier"] == 0.0
+    assert [one["claimed"] for one in found["attacks"]] == [8.0, None]
+    assert found["attacks"][1]["noise_multiplier"] == 0.0
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from simulation.cli import app as simulation
 from simulation.cohorts.synthetic import write_synthetic_mimic
 from tests.client.ingest.example_tables import write_long, write_sql
 from tests.docs.documents import REPOSITORY
-from tests.integration.setup.deployed import provision, script
+from tests.integration.setup.deployed import copy_app, provision, script
 from tests.integration.setup.gate_setting import make_node_key
 from tests.samples.ports import free_port
 from tests.simulation.cohorts.physionet_challenge.test_archive import pack
@@ -157,8 +157,15 @@ class Materials:
     def bundle(self) -> Path:
         """The app as sites get it."""
         file = self.folder / "fedvitals.fab"
-        assert run(server, ["bundle", "--app", str(REPOSITORY), "--out", str(file)]) == 0
+        assert run(server, ["bundle", "--app", str(self.app), "--out", str(file)]) == 0
         return file
+
+    @cached_property
+    def app(self) -> Path:
+        """The files of the app alone: Flower looks at all that is below its folder."""
+        folder = self.folder / "app"
+        copy_app(folder)
+        return folder
 
     @cached_property
     def run(self) -> Path:

@@ -46,8 +46,9 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"^(python -m simulation prepare synthetic .*?) --stays \d+", r"\1"),
     (r"(prepare synthetic)", r"\1 --stays 70"),
     (r"^(python -m simulation pretrain .*)", r"\1 --steps 2"),
-    (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 chronos-bolt-nano"),
-    (r"^(python -m server bundle) .*--app .*", r"\1 --out fedvitals.fab"),
+    (r"^(python benchmarks/families\.py .*)", r"\1 --rounds 1 {backbone}"),
+    (r"^(python -m server bundle) .*--app \S+.*", r"\1 --out fedvitals.fab"),
+    (r"^(python -m server bundle .*)", r"\1 --app {app}"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
     # The tests of tests/attacks run by themselves.
     (r"^(python benchmarks/attacks\.py)", r"\1 --no-tests"),

@@ -82,7 +82,7 @@ class Reader:
         """Return a command as it is run here."""
         text = self._here(text)
         for pattern, instead in SMALLER:
-            filled = instead.format(backbone=self.materials.backbone)
+            filled = instead.format(backbone=self.materials.backbone, app=self.materials.app)
             text = re.sub(pattern, filled, text)
         for placeholder, printed in SAID.items():
             if re.search(placeholder, text):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.integration.setup.deployed import (
     Coordinator,
     Site,
     admit,
+    approve,
     assert_as_simulated,
     make_site,
     usable,
@@ -78,27 +80,31 @@ def test_a_run_that_was_stopped_is_resumed_to_the_same_bytes(
     assert_as_simulated(longer, deployed_cohort, tmp_path / "simulated")
 
 
-def test_a_round_goes_on_without_a_site_whose_policy_refuses(
+def test_a_run_goes_on_without_a_site_whose_policy_refuses_and_without_an_impostor(
     coordinator: Coordinator,
     sites: dict[str, Site],
     deployed_run: RunConfig,
     tiny_cohort: Path,
     tiny_bolt: Path,
 ) -> None:
+    """One site withholds its reply; another node has a registered key and a hospital's name."""
+    folder = Path(deployed_run.out)
     table = tiny_cohort / "sites" / "sicu.parquet"
     strict = make_site(coordinator, "strict", table, tiny_bolt)
     admit(coordinator, strict)
     text = strict.policy.read_text()
     assert "loss = 4\n" in text
     strict.policy.write_text(text.replace("loss = 4\n", ""))
-    with strict.started():
-        wait_for("it is there", lambda: coordinator.status()["sites"]["strict"] == "online")
+    impostor = make_impostor(coordinator, SITES[0], tiny_cohort, tiny_bolt)
+    with strict.started(), impostor.started():
+        wait_for("all are there", lambda: set(coordinator.status()["sites"].values()) == {"online"})
         code, said = finish(coordinator.start_run(deployed_run))
+        coordinator.call("sites", "remove", "impostor")
         coordinator.call("sites", "remove", "strict")
         log = strict.keys / "node.log"
         wait_for("it is turned away", lambda: "its key is not registered" in log.read_text())
     assert code == 0, said
-    assert usable(Path(deployed_run.out)) == [set(SITES)] * 4
+    assert usable(folder) == [set(SITES)] * 4
     audit = list(read_entries(strict.policy.parent / "state" / "audit.jsonl"))
     joined, begun, *rounds = [
         (entry["kind"], entry["decision"], entry["reason"]) for entry in audit
@@ -106,6 +112,25 @@ def test_a_round_goes_on_without_a_site_whose_policy_refuses(
     assert joined[:2] == ("query", "sent")
     assert begun == ("train", "reserved", "budget")  # as a run without privacy, once
     assert set(rounds[:3]) == {("train", "refused", "metric")}
+
+    record = json.loads((folder / "config.json").read_text())
+    assert list(record["sites"]) == sorted([*SITES, "strict"])
+    assert "its key is registered as 'impostor'" in record["sites_refused"]["impostor"]
+    # The run's own record names who started it, and so did the command.
+    (operator,) = record["operators"]
+    assert f"started by {operator}" in said
+    assert operator == (coordinator.folder / "home" / "operator").read_text().split(".")[0]
+
+
+def make_impostor(coordinator: Coordinator, name: str, cohort: Path, backbone: Path) -> Site:
+    """Return a site whose node has a registered key, and that reports another site's name."""
+    site = make_site(coordinator, "impostor", cohort / "sites" / f"{name}.parquet", backbone)
+    public_key = str(coordinator.authority / "issued" / "impostor" / "node.pub")
+    coordinator.call("sites", "add", "impostor", public_key)
+    site.name = name
+    site.configure(backbone)
+    approve(coordinator, site)
+    return site
 
 
 def test_a_run_that_fails_fails_here_too(coordinator: Coordinator, deployed_run: RunConfig) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Context, RecordDict
-from flwr.cli.build import build_fab_from_disk
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
 from client.app.client_app import app
@@ -48,17 +47,11 @@ def make(tmp_path: Path, tiny_bolt: Path, tiny_cohort: Path) -> Make:
     return hospital
 
 
-@pytest.fixture(scope="module")
-def bundle() -> bytes:
-    """This release's own app, as a run ships it."""
-    return build_fab_from_disk(REPOSITORY)
-
-
 @pytest.fixture
-def answered(make: Make, bundle: bytes) -> Hospital:
+def answered(make: Make, app_bundle: bytes) -> Hospital:
     """A hospital after a dry run of this release's own app."""
     hospital = make()
-    hospital.approve(bundle)
+    hospital.approve(app_bundle)
     assert hospital.call() == 0
     return hospital
 
@@ -107,10 +100,10 @@ def test_it_decides_and_writes_what_the_live_gate_does(answered: Hospital) -> No
 
 
 @pytest.mark.slow
-def test_neither_ledger_nor_audit_log_is_touched(make: Make, bundle: bytes) -> None:
+def test_neither_ledger_nor_audit_log_is_touched(make: Make, app_bundle: bytes) -> None:
     private = {"privacy.noise-multiplier": 3.0, "privacy.sample-rate": 0.5}
     hospital = make({"max-delta = 1e-5": "max-delta = 1e-4"}, **private)
-    hospital.approve(bundle)
+    hospital.approve(app_bundle)
     state = hospital.config.site.state
     Ledger(state).begin("ab12", "micu", "d1", Plan(0.5, 3.0, 10, 1e-5, 0.05))
     AuditLog(hospital.config.audit_log).append({"kind": "train", "decision": "sent"})
@@ -173,10 +166,10 @@ def test_the_code_that_runs_is_the_bundles(
 
 @pytest.mark.slow
 def test_a_metric_that_the_policy_does_not_name_keeps_the_round(
-    make: Make, bundle: bytes, capsys: pytest.CaptureFixture[str]
+    make: Make, app_bundle: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hospital = make({"loss = 4\n": ""})
-    hospital.approve(bundle)
+    hospital.approve(app_bundle)
     assert hospital.call() == 20
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "round would stay at the site: 'loss' is not among the policy's metrics" in error

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, cast
 import pytest
 from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.app.message import remove_content_from_message
-from flwr.cli.build import build_fab_from_disk
 from flwr.cli.config_utils import get_fab_metadata
 from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
@@ -35,7 +34,7 @@ from client.policy.app_bundle import read_bundle
 from client.policy.approval_editor import Grant, approve_bundle
 from client.policy.policy import PolicyFile
 from common.errors import AuditError
-from tests.integration.setup.deployed import REPOSITORY, WITHOUT_PRIVACY, replaced
+from tests.integration.setup.deployed import WITHOUT_PRIVACY, replaced
 from tests.samples.approvals import STUDY, UNTIL
 
 RUN = 7
@@ -115,15 +114,9 @@ def end(problem: AuditError) -> NoReturn:
     raise Ended(str(problem))
 
 
-@pytest.fixture(scope="module")
-def bundle() -> bytes:
-    """This release's own app, as a run ships it."""
-    return build_fab_from_disk(REPOSITORY)
-
-
 @pytest.fixture
-def coordinator(bundle: bytes) -> Coordinator:
-    return Coordinator(bundle)
+def coordinator(app_bundle: bytes) -> Coordinator:
+    return Coordinator(app_bundle)
 
 
 @pytest.fixture
@@ -132,11 +125,11 @@ def deadline() -> ReplyDeadline:
 
 
 @pytest.fixture
-def policy(tmp_path: Path, bundle: bytes) -> Path:
+def policy(tmp_path: Path, app_bundle: bytes) -> Path:
     """The shipped policy without privacy, and the app approved."""
     path = tmp_path / "policy.toml"
     path.write_text(replaced("policy.toml", WITHOUT_PRIVACY))
-    (tmp_path / "app.fab").write_bytes(bundle)
+    (tmp_path / "app.fab").write_bytes(app_bundle)
     grant = Grant("A. Meyer", STUDY, UNTIL)
     approve_bundle(path, read_bundle(tmp_path / "app.fab"), grant, datetime.now(UTC))
     return path
@@ -174,13 +167,13 @@ def test_an_app_whose_approval_was_withdrawn_gets_no_more_messages(
 
 
 def test_flower_is_given_what_was_judged_and_nothing_that_is_fetched_anew(
-    connection: FlowerConnection, coordinator: Coordinator, bundle: bytes
+    connection: FlowerConnection, coordinator: Coordinator, app_bundle: bytes
 ) -> None:
     assert connection.receive() is not None
     coordinator.settings = {"windows.stride": 1}
     coordinator.content = b"another"
     assert connection.get_run(RUN).override_config == {}
-    assert connection.get_fab("any", RUN).content == bundle
+    assert connection.get_fab("any", RUN).content == app_bundle
     assert coordinator.asked == ["run", "fab"]
 
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from flwr.cli.build import build_fab_from_disk
 from flwr.cli.config_utils import get_fab_metadata
 from flwr.supercore.fab import Fab
 from flwr.supercore.run import Run
@@ -11,12 +10,6 @@ from flwr.supercore.run import Run
 from client.node import run_cache
 from client.node.run_cache import RunCache
 from client.policy.refusal import RefusedError
-from tests.integration.setup.deployed import REPOSITORY
-
-
-@pytest.fixture(scope="module")
-def bundle() -> bytes:
-    return build_fab_from_disk(REPOSITORY)
 
 
 class Coordinator:
@@ -41,8 +34,8 @@ class Coordinator:
         )
 
 
-def test_a_run_is_what_it_was_with_its_first_message(bundle: bytes) -> None:
-    coordinator = Coordinator(bundle)
+def test_a_run_is_what_it_was_with_its_first_message(app_bundle: bytes) -> None:
+    coordinator = Coordinator(app_bundle)
     cache = coordinator.cache()
     first = cache.load(7)
     coordinator.stride = 24
@@ -51,11 +44,11 @@ def test_a_run_is_what_it_was_with_its_first_message(bundle: bytes) -> None:
     assert first.run.series_id == 7, "a series of its own"
     assert first.submitted.settings is not None
     assert first.submitted.settings.config.windows.stride == 6
-    assert (cache.run(7), cache.bundle(7).content) == (first.run, bundle)
+    assert (cache.run(7), cache.bundle(7).content) == (first.run, app_bundle)
 
 
-def test_a_run_that_is_not_admitted_is_not_kept(bundle: bytes) -> None:
-    coordinator = Coordinator(bundle)
+def test_a_run_that_is_not_admitted_is_not_kept(app_bundle: bytes) -> None:
+    coordinator = Coordinator(app_bundle)
     unapproved = coordinator.cache(approved=False)
     assert unapproved.load(7).submitted.settings is None
     unapproved.load(7)
@@ -64,9 +57,9 @@ def test_a_run_that_is_not_admitted_is_not_kept(bundle: bytes) -> None:
         unapproved.run(7)
 
 
-def test_only_so_many_runs_are_kept(bundle: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_so_many_runs_are_kept(app_bundle: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_cache, "MAX_RUNS", 1)
-    cache = Coordinator(bundle).cache()
+    cache = Coordinator(app_bundle).cache()
     cache.load(7)
     cache.load(7)
     with pytest.raises(RefusedError, match="1 runs since the node was started"):

@@ -131,7 +131,7 @@ def test_the_attack_is_within_the_guarantee_and_succeeds_without_noise() -> None
 @pytest.mark.slow
 def test_the_same_holds_from_the_table_to_the_encoded_adapter(tiny_bolt: Path) -> None:
     """The whole path with sampling, over a table and the same table without one patient."""
-    runs, patients = 160, 3
+    runs, patients = 100, 3
     settings = {
         **ATTACK_SETTINGS,
         "backbone": str(tiny_bolt),

@@ -7,7 +7,7 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.data.site_table import VITAL_NAMES, VITALS
@@ -47,6 +47,7 @@ def loop_means(entries: list[Entry], step_minutes: int) -> dict[tuple[int, int, 
     return {key: fmean(values) for key, values in steps.items()}
 
 
+@settings(max_examples=30)
 @given(entries, st.sampled_from([1, 30, 60, 90]))
 def test_step_means_equal_a_plain_loop(entries: list[Entry], step_minutes: int) -> None:
     kept, _ = clean(measured(entries))
@@ -59,6 +60,7 @@ def test_step_means_equal_a_plain_loop(entries: list[Entry], step_minutes: int) 
     assert got == pytest.approx(loop_means(entries, step_minutes), rel=1e-6)
 
 
+@settings(max_examples=30)
 @given(entries, st.randoms(use_true_random=False))
 def test_the_order_of_the_source_means_nothing(entries: list[Entry], random: Random) -> None:
     shuffled = entries.copy()
@@ -71,6 +73,7 @@ def test_the_order_of_the_source_means_nothing(entries: list[Entry], random: Ran
     assert dropped_one == dropped_two
 
 
+@settings(max_examples=30)
 @given(entries)
 def test_every_measurement_is_kept_or_counted(entries: list[Entry]) -> None:
     kept, dropped = clean(measured(entries))

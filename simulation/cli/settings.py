@@ -55,12 +55,13 @@ def _lines() -> Iterator[str]:
         yield f"| `{key}` | {types[key].__name__} | {_shown(value)} | {meaning} |"
 
 
-def _heading(section: str) -> str:
-    if not section:
-        return "\n## The run\n"
-    # "`lora.*`: the adapter (...)." is the section's class's own description.
-    about = (type(getattr(RunConfig(), section)).__doc__ or "").splitlines()[0]
-    return f"\n## {section}\n\n{about}\n"
+def _heading(section: str) -> Iterator[str]:
+    yield from ("", f"## {section or 'The run'}", "")
+    if section:
+        # "`lora.*`: the adapter (...)." is the section's class's own description.
+        yield (type(getattr(RunConfig(), section)).__doc__ or "").splitlines()[0]
+        yield ""
+    yield from ("| key | kind | default | meaning |", "|---|---|---|---|")
 
 
 def _shown(value: Value) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -44,10 +44,14 @@ class OneOf:
 
     names: tuple[str, ...]
 
-    def __get_pydantic_core_schema__(self, _: Any, __: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(
-            self._check, core_schema.str_schema(strict=True)
-        )
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        # The handler keeps the validators annotated before this one. A Literal's own check would
+        # come first, and its error does not name the nearest name.
+        literal = get_origin(source) is Literal
+        text = core_schema.str_schema(strict=True) if literal else handler(source)
+        return core_schema.no_info_after_validator_function(self._check, text)
 
     def _check(self, text: str) -> str:
         if text not in self.names:

@@ -49,6 +49,12 @@ def test_what_is_left_out_has_a_safe_default(tmp_path: Path) -> None:
     assert config.audit_log == tmp_path / "state" / "audit.jsonl"
 
 
+@pytest.mark.parametrize("level", ["debug", "INFO", "Warning"])
+def test_the_level_of_the_log_is_read_in_either_case(tmp_path: Path, level: str) -> None:
+    text = LEAST.replace("[node]", f'[log]\nlevel = "{level}"\n[node]')
+    assert load_site_config(write(tmp_path, text)).log.level == level.lower()
+
+
 def test_the_node_configuration_is_one_that_the_app_reads(tmp_path: Path) -> None:
     limit = "epsilon-limit = 8\nepsilon-limit-delta = 1e-6\n"
     optional = f'lora-rank = 4\n{limit}allow = ["a", "b"]\n'

@@ -66,7 +66,7 @@ def test_noise_leaves_no_trace_in_sites(tmp_path: Path, monkeypatch: pytest.Monk
         return vitals
 
     write_synthetic_mimic(tmp_path / "dirty", stays=120)
-    monkeypatch.setattr(synthetic, "add_noise", keep_clean)
+    monkeypatch.setattr(synthetic, "add_chart_errors", keep_clean)
     write_synthetic_mimic(tmp_path / "clean", stays=120)
 
     dirty, clean = (

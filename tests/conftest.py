@@ -1,4 +1,4 @@
-"""What all tests share: one thread, no network, the open data where it is present."""
+"""Fixtures of all tests: one thread, no network, the open data where it is present."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Materials:
 
     @cached_property
     def health(self) -> Address:
-        """Where a connected node's health is asked for; it answers until the process ends."""
+        """Health address of a connected node; it answers until the process ends."""
         address = Address("127.0.0.1", free_port())
         self.servers.append(serve_health(address, Beating()))
         return address
@@ -292,4 +292,4 @@ GIVEN: Mapping[str, Maker] = {
     "GLOBAL": copied("release"),
     "node.pub": copied("public_key"),
 }
-"""What a command finds under a name that no command before it has made."""
+"""Inputs by name, for names that no command before has made."""

@@ -55,7 +55,7 @@ def coordinator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Coordinato
 
 @pytest.fixture(scope="module")
 def address() -> str:
-    """Where the sites' nodes find the coordinator; empty is the SuperLink itself."""
+    """Address of the coordinator for the sites' nodes; empty = the SuperLink itself."""
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong between the processes and costs no round: the bytes are the same."""
+"""Network faults between the processes that cost no round: the bytes are the same."""
 
 from __future__ import annotations
 

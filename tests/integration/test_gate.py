@@ -70,7 +70,7 @@ max-delta = 1e-5
 
 @dataclass
 class Setting:
-    """What the cases share: a coordinator, a site whose node runs, and what was heard of it."""
+    """Setup of the cases: a coordinator, a site whose node runs, and the replies received."""
 
     folder: Path
     proxy: TlsProxy

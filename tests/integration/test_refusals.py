@@ -1,4 +1,4 @@
-"""Who may not join is told why in one line, and ends with an error of its own."""
+"""Sites that may not join: each ends with one line that says why, and its own exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the families share: windows of vital signs, and damaged folders of weights."""
+"""Windows of vital signs and damaged folders of weights, for the tests of the families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of whole runs share: a tiny run, and ways to change what its sites reply."""
+"""A tiny run, and ways to change its sites' replies, for the tests of whole runs."""
 
 from __future__ import annotations
 

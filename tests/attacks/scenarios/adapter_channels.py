@@ -276,4 +276,4 @@ CHANNELS: Mapping[str, Channel] = {
     "payloads of NaN": _by_bits_of_zeros("float32", 22, _nan),
 }
 REFUSED_BEFORE = frozenset({"spaces in the header", "payloads of NaN"})
-"""What the gate refused before, too; of every other channel all bits got through."""
+"""Channels that the gate already refused before; all bits of every other one got through."""

@@ -112,7 +112,7 @@ OPEN = POLICY.replace("required = true", "required = false").replace("budget-eps
 
 PRIVATE: Mapping[str, Any] = {"privacy.noise-multiplier": 3.0, "privacy.sample-rate": 0.5}
 PATIENTS = 10
-"""What the site declares; its table has a few more."""
+"""Declared number of patients; the table has a few more."""
 
 
 @dataclass

@@ -89,7 +89,7 @@ class Hospital:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the dry run wrote as JSON."""
+        """The dry run's report, from its JSON."""
         read: dict[str, Any] = json.loads((self.folder / "out/what-would-leave.json").read_text())
         return read
 

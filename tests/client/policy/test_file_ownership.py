@@ -1,4 +1,4 @@
-"""Who could change or exchange a file that decides what leaves."""
+"""Files that decide what leaves: every way in which another user could change or replace one."""
 
 from __future__ import annotations
 

@@ -272,7 +272,7 @@ def test_an_empty_draw_is_a_step_of_noise_alone(windows: Windows, rate: float) -
 
 
 def test_one_declared_number_divides_the_steps_of_neighbouring_tables() -> None:
-    """What a patient adds is not spread over the others: theirs stays what it was."""
+    """A patient's part is not spread over the others: theirs stay unchanged."""
     windows = ordered_windows()
     keep = windows.patient != 5
     fewer = replace(windows.take(keep), patient_ids=windows.patient_ids[:5])

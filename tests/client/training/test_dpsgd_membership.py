@@ -42,7 +42,7 @@ def windows_with(canary: bool) -> Windows:
 
 
 def updates(canary: bool, noise: float, seed: int) -> Array:
-    """How far each run's update goes against the canary's gradient."""
+    """Return the length of each run's update against the canary's gradient."""
     windows, model = windows_with(canary), linear_model()
     named = lora_parameters(model)
     start = [weight.detach().clone() for _, weight in named]

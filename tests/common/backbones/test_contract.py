@@ -1,4 +1,4 @@
-"""What every family promises, on its packaged checkpoint: the federation knows no family."""
+"""The contract of every family, on its packaged checkpoint: the federation knows no family."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class TlsProxy:
 
     @property
     def failed(self) -> bool:
-        """Whether the fault that `fail_once` asked for has been made."""
+        """True once the fault requested by `fail_once` has occurred."""
         return self._failing is None
 
     def cut(self) -> None:

@@ -273,7 +273,7 @@ def test_a_small_adapter_costs_little_more_than_its_numbers() -> None:
 
 
 def flower_bytes(adapter: Adapter, dtype: WireDtype) -> int:
-    """What Flower stores and sends for a record of its own with the adapter in it."""
+    """Return the bytes that Flower sends for a record of its own with the adapter in it."""
     content = RecordDict({"adapter": to_record(adapter, dtype)})
     return sum(len(part.deflate()) for part in get_all_nested_objects(content).values())
 

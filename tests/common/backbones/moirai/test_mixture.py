@@ -1,4 +1,4 @@
-"""What needs scipy and torch, but not the extra `moirai`."""
+"""Tests of the mixture that need scipy and torch, but not the extra `moirai`."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def network(seed: int = 0) -> LagLlamaNetwork:
 
 
 def content(seed: int = 0) -> dict[str, Any]:
-    """What Lightning puts into a checkpoint of the original module."""
+    """Return the entries that Lightning puts into a checkpoint of the original module."""
     state = OrderedDict(
         (f"model.{key}", value) for key, value in network(seed).state_dict().items()
     )

@@ -1,4 +1,4 @@
-"""Who is named in a warning, by numbers worked out by hand."""
+"""Sites and groups named in warnings, by numbers worked out by hand."""
 
 from __future__ import annotations
 

@@ -2,15 +2,21 @@
 
 `flwr run --stream` exits with 0 even if the run failed, and other commands print lines before the
 requested JSON. Here the final status is queried, and unreadable output raises FederationError.
+Statuses come from the control API itself, without a process.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +25,7 @@ from common.errors import FederationError
 from common.files.paths import home
 from common.flower.environment import executable, flower_environment
 from server.deployment import operators
+from server.deployment.control_api import ControlApi
 
 CREDENTIAL_VARIABLE = "FEDVITALS_CREDENTIAL"
 """Environment variable that passes the credential to `server.deployment.flwr_cli`."""
@@ -27,9 +34,7 @@ FINISHED = "finished:completed"
 CALL_TIMEOUT_S = 120.0
 """Timeout of a call, for a SuperLink that hangs."""
 _POLL_S = 2.0
-_MOST_S = 10.0
-"""Longest interval between two queries of a run's status. A query starts a process and takes 0.7 s
-of processor time, so the interval grows with the run's duration."""
+_ERROR_BOX = re.compile(r"╭─ Error ─*╮\n((?:│.*│\n)+)╰─*╯")
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,14 @@ class Flower:
 
     Attributes:
         folder: FLWR_HOME, with the connection in its config.toml.
+        control: queries the status of runs and nodes.
         environment: environment of each process of Flower that belongs to this SuperLink.
         credential: the operator's credential; empty for a SuperLink without operators, in a
             simulation.
     """
 
     folder: Path
+    control: ControlApi
     environment: Mapping[str, str]
     credential: str = field(default="", repr=False)
 
@@ -63,10 +70,11 @@ class Flower:
         Raises:
             FederationError: Flower does not start it.
         """
-        arguments = ["run", str(app), CONNECTION, "--run-config", pairs(settings)]
-        if federation:
-            arguments += ["--federation-config", pairs(federation)]
-        answer = self._query(arguments, "Flower did not start the run")
+        with _shipped_files(app) as shipped:
+            arguments = ["run", str(shipped), CONNECTION, "--run-config", pairs(settings)]
+            if federation:
+                arguments += ["--federation-config", pairs(federation)]
+            answer = self._query(arguments, "Flower did not start the run")
         if "run-id" not in answer:
             raise FederationError(f"Flower did not start the run: {answer}")
         return str(answer["run-id"])
@@ -87,19 +95,16 @@ class Flower:
         Raises:
             FederationError: Flower does not report the status.
         """
-        began = due = time.monotonic()
         gone: float | None = None
         status = "unknown"
         while True:
-            now = time.monotonic()
-            if now >= due:
-                try:
-                    status = self.status(run)
-                    gone, due = None, now + min(_MOST_S, (now - began) / 4)
-                except FederationError:
-                    gone = now if gone is None else gone
-                    if now - gone >= patience_s:
-                        raise
+            try:
+                status, gone = self.status(run), None
+            except FederationError:
+                now = time.monotonic()
+                gone = now if gone is None else gone
+                if now - gone >= patience_s:
+                    raise
             if on_poll is not None:
                 on_poll()
             if status.startswith("finished"):
@@ -117,16 +122,11 @@ class Flower:
 
     def status(self, run: str) -> str:
         """Return a run's status, e.g. ``running`` or ``finished:failed``."""
-        problem = "Flower does not report the run's status"
-        found = self._query(["ls", CONNECTION, "--run-id", run], problem).get("runs", [])
-        if not found:
-            raise FederationError(f"the SuperLink knows no run {run}")
-        return str(found[0]["status"])
+        return self.control.runs(run)[run]
 
     def runs(self) -> dict[str, str]:
-        """Return the status of every run by id, in the order that Flower gives."""
-        answer = self._query(["ls", CONNECTION], "Flower does not list its runs")
-        return {str(run["run-id"]): str(run["status"]) for run in answer.get("runs", [])}
+        """Return the status of every run by id; the newest run is first."""
+        return self.control.runs()
 
     def stop_run(self, run: str) -> None:
         """Stop a run: its ServerApp ends within seconds; a site's training continues to its end."""
@@ -138,7 +138,8 @@ class Flower:
 
     def build(self, app: Path, folder: Path) -> Path:
         """Write the app's bundle, the bytes that `start_run` ships, into an empty folder."""
-        result = self._call(["build", "--app", str(app)], folder)
+        with _shipped_files(app) as shipped:
+            result = self._call(["build", "--app", str(shipped)], folder)
         bundles = list(folder.glob("*.fab"))
         if len(bundles) != 1:
             raise FederationError(f"Flower built no bundle: {last_error(result.stdout)}")
@@ -156,9 +157,7 @@ class Flower:
 
     def nodes(self) -> dict[str, str]:
         """Return the status of every node by id: registered, online, offline or unregistered."""
-        arguments = ["supernode", "list", CONNECTION, "--verbose"]
-        answer = self._query(arguments, "Flower does not list its nodes")
-        return {str(node["node-id"]): str(node["status"]) for node in answer.get("nodes", [])}
+        return self.control.nodes()
 
     def _query(self, arguments: list[str], problem: str) -> dict[str, Any]:
         """Call `flwr` and return the JSON object in its output."""
@@ -221,7 +220,36 @@ def connect(folder: Path, address: str, ca: Path | None = None, credential: str 
     environment = {**flower_environment(), "FLWR_HOME": str(folder), "FEDVITALS_HOME": str(home())}
     # The services and the apps that they start do not need it.
     environment.pop(operators.OPERATOR_VARIABLE, None)
-    return Flower(folder, environment, credential)
+    return Flower(folder, ControlApi(address, ca, credential), environment, credential)
+
+
+@contextmanager
+def _shipped_files(app: Path) -> Iterator[Path]:
+    """Copy the files of an app that its `fab-include` names; yield the copy's folder.
+
+    Flower looks at every file below the app's folder, which takes seconds where a .venv is in it.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedvitals-app-") as name:
+        folder = Path(name, "app")
+        patterns = _fab_include(app / "pyproject.toml")
+        if not patterns:
+            yield app  # Flower reports what is wrong with it
+            return
+        for pattern in ("pyproject.toml", ".gitignore", *patterns):
+            for source in app.glob(pattern):
+                if source.is_file():
+                    copy = folder / source.relative_to(app)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, copy)
+        yield folder
+
+
+def _fab_include(file: Path) -> Sequence[str]:
+    try:
+        patterns = tomllib.loads(file.read_text())["tool"]["flwr"]["app"]["fab-include"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return [pattern for pattern in patterns if isinstance(pattern, str)]
 
 
 def pairs(values: Mapping[str, Any]) -> str:
@@ -230,7 +258,13 @@ def pairs(values: Mapping[str, Any]) -> str:
 
 
 def last_error(text: str) -> str:
-    """Return the last line of a log with the word "error", or its last line."""
+    """Return the content of an error box of `flwr`, else the last line with "error", else the last.
+
+    Args:
+        text: a log, or what a command of Flower's printed.
+    """
+    if box := _ERROR_BOX.search(text):
+        return " ".join(line.strip(" │") for line in box[1].splitlines())[:500]
     lines = [line.strip(" │") for line in text.splitlines() if line.strip(" │╭╮╰╯─")]
     errors = [line for line in lines if "Error" in line or "error" in line]
     return (errors or lines or ["no output"])[-1][:500]

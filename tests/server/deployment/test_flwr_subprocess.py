@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +11,9 @@ import pytest
 from common.errors import FederationError
 from server.deployment import flwr_subprocess as module
 from server.deployment.flwr_subprocess import FINISHED, Flower, connect, last_error, pairs
+from tests.integration.setup.deployed import copy_app
+
+GONE = "connection refused"
 
 
 class Command:
@@ -30,7 +32,6 @@ class Command:
 def command(monkeypatch: pytest.MonkeyPatch) -> Command:
     fake = Command()
     monkeypatch.setattr(subprocess, "run", fake)
-    monkeypatch.setattr(module, "_POLL_S", 0.0)
     return fake
 
 
@@ -39,60 +40,52 @@ def flower(tmp_path: Path) -> Flower:
     return connect(tmp_path / "flower", "127.0.0.1:8000", tmp_path / "ca.crt")
 
 
-def listed(status: str) -> str:
-    return json.dumps({"success": True, "runs": [{"run-id": "7", "status": status}]})
-
-
-def test_the_json_is_found_behind_other_lines(flower: Flower, command: Command) -> None:
-    command.outputs = [f"Loading {{ ... }}\n{listed('running')}\n"]
-    assert flower.status("7") == "running"
-
-
-def test_a_run_is_followed_to_its_true_end(flower: Flower, command: Command) -> None:
-    command.outputs = [listed("pending"), listed("running"), listed(FINISHED)]
-    polls: list[int] = []
-    assert flower.finish("7", lambda: polls.append(1)) == FINISHED
-    assert len(polls) >= 3
-
-
-def test_a_long_run_is_asked_about_less_often_than_it_is_looked_at(
-    flower: Flower, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [0.0]
-
-    def sleep(_seconds: float) -> None:
-        clock[0] += 2.0
-
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=sleep))
-    looks: list[float] = []
-    asked: list[float] = []
+@pytest.fixture
+def statuses(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Statuses of a run, one a query; one that is no status is an error."""
+    left: list[str] = []
 
     def status(*_: Any) -> str:
-        asked.append(clock[0])
-        return FINISHED if clock[0] >= 100.0 else "running"
+        answer = left.pop(0)
+        if answer == GONE:
+            raise FederationError(answer)
+        return answer
 
+    monkeypatch.setattr(module, "_POLL_S", 0.0)
     monkeypatch.setattr(Flower, "status", status)
-    flower.wait("7", lambda: looks.append(clock[0]))
-    assert looks == [2.0 * look for look in range(len(looks))]
-    assert asked[:4] == [0.0, 2.0, 4.0, 6.0]
-    assert {later - earlier for earlier, later in pairwise(asked)} == {2.0, 4.0, 6.0, 8.0, 10.0}
-    assert 100.0 <= asked[-1] <= 110.0, "its end is noticed ten seconds late at most"
+    return left
 
 
-def test_a_run_that_failed_is_an_error_with_its_reason(flower: Flower, command: Command) -> None:
-    command.outputs = [listed("finished:failed"), "INFO: a\nERROR: ValueError: too short\nINFO: b"]
+def test_the_json_is_found_behind_other_lines(
+    flower: Flower, command: Command, tmp_path: Path
+) -> None:
+    command.outputs = ['Loading { ... }\n{"success": true, "run-id": "7"}\n']
+    assert flower.start_run(tmp_path, {}) == "7"
+
+
+def test_a_run_is_followed_to_its_true_end(flower: Flower, statuses: list[str]) -> None:
+    statuses += ["pending", "running", FINISHED]
+    polls: list[int] = []
+    assert flower.finish("7", lambda: polls.append(1)) == FINISHED
+    assert len(polls) == 3
+
+
+def test_a_run_that_failed_is_an_error_with_its_reason(
+    flower: Flower, command: Command, statuses: list[str]
+) -> None:
+    statuses += ["finished:failed"]
+    command.outputs = ["INFO: a\nERROR: ValueError: too short\nINFO: b"]
     with pytest.raises(FederationError, match="ended as finished:failed: ERROR: ValueError"):
         flower.finish("7")
 
 
 def test_a_superlink_that_comes_back_in_time_is_waited_for(
-    flower: Flower, command: Command
+    flower: Flower, statuses: list[str]
 ) -> None:
-    gone = "Error: connection refused"
-    command.outputs = [listed("running"), gone, gone, listed(FINISHED)]
+    statuses += ["running", GONE, GONE, FINISHED]
     assert flower.finish("7", patience_s=60.0) == FINISHED
-    command.outputs = [listed("running"), gone]
-    with pytest.raises(FederationError, match="connection refused"):
+    statuses += ["running", GONE]
+    with pytest.raises(FederationError, match=GONE):
         flower.finish("7")
 
 
@@ -152,8 +145,8 @@ def test_a_superlink_that_hangs_is_not_waited_for(
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(subprocess, "run", hang)
-    with pytest.raises(FederationError, match="did not respond to `flwr ls` within 120 s"):
-        flower.status("7")
+    with pytest.raises(FederationError, match="did not respond to `flwr stop` within 120 s"):
+        flower.stop_run("7")
 
 
 def test_a_credential_goes_by_the_environment_alone(
@@ -164,14 +157,31 @@ def test_a_credential_goes_by_the_environment_alone(
 
     def run(command: list[str], **settings: Any) -> subprocess.CompletedProcess[str]:
         seen.append((command, settings["env"]))
-        return subprocess.CompletedProcess(command, 0, stdout=listed("running"))
+        return subprocess.CompletedProcess(command, 0, stdout='{"success": true}')
 
     monkeypatch.setattr(subprocess, "run", run)
     asked = connect(tmp_path / "flower", "127.0.0.1:8000", tmp_path / "ca.crt", "a.meyer.secret")
-    assert asked.status("7") == "running"
+    asked.stop_run("7")
     ((command, environment),) = seen
     assert "secret" not in " ".join(command)
     assert environment["FEDVITALS_CREDENTIAL"] == "a.meyer.secret"
     # The services and their children get neither the credential nor its path.
     assert not {"FEDVITALS_CREDENTIAL", "FEDVITALS_OPERATOR"} & set(asked.environment)
     assert "secret" not in repr(asked)
+
+
+def test_the_bundle_is_flowers_own(flower: Flower, app_bundle: bytes, tmp_path: Path) -> None:
+    """Whatever else is beside the files that are shipped."""
+    app = tmp_path / "app"
+    copy_app(app)
+    (app / ".venv").mkdir()
+    (app / ".venv" / "module.py").write_text("")
+    (app / "client" / "notes.txt").write_text("")
+    (tmp_path / "out").mkdir()
+    assert flower.build(app, tmp_path / "out").read_bytes() == app_bundle
+
+
+def test_a_folder_that_is_no_app_is_flowers_to_refuse(flower: Flower, tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    with pytest.raises(FederationError, match=r"no bundle: Failed to load .* or invalid\.$"):
+        flower.build(tmp_path / "app", tmp_path)

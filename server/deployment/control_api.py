@@ -1,0 +1,113 @@
+"""Status of a SuperLink's runs and nodes, queried at its control API.
+
+Flower's commands `flwr ls` and `flwr supernode list` query the same, but each is a process that
+takes a second of processor time to start, and a run's status is polled as long as the run lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import FlowerError
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+from google.protobuf.message import Message
+
+from common.errors import FederationError
+
+T = TypeVar("T", bound=Message)
+
+
+class ControlApi:
+    """Client of a SuperLink's control API.
+
+    Args:
+        address: HOST:PORT of the SuperLink.
+        ca: CA of its certificate; None for a SuperLink without TLS, in a simulation.
+        credential: the operator's credential; empty for a SuperLink without operators.
+    """
+
+    def __init__(self, address: str, ca: Path | None = None, credential: str = "") -> None:
+        self._address = address
+        self._ca = ca
+        self._credential = credential
+
+    def runs(self, run: str = "") -> dict[str, str]:
+        """Return the status of every run by id, e.g. ``finished:failed``; the newest run is first.
+
+        Args:
+            run: id of the only run to return; empty = all.
+
+        Raises:
+            FederationError: the SuperLink does not list them, or knows no such run.
+        """
+        if run and not (run.isdecimal() and int(run) < 1 << 64):
+            raise FederationError(f"the SuperLink knows no run {run}; a run's id is a number")
+        request = ListRunsRequest(run_id=int(run)) if run else ListRunsRequest()
+        problem = "Flower does not report the run's status" if run else "Flower does not list runs"
+        answer = self._call(lambda client: client.ListRuns(request), problem)
+        found = sorted(answer.run_dict.values(), key=lambda one: one.pending_at, reverse=True)
+        if run and not found:
+            raise FederationError(f"the SuperLink knows no run {run}")
+        return {
+            str(one.run_id): ":".join(filter(None, (one.status.status, one.status.sub_status)))
+            for one in found
+        }
+
+    def nodes(self) -> dict[str, str]:
+        """Return the status of every node by id: registered, online, offline or unregistered.
+
+        Raises:
+            FederationError: the SuperLink does not list them.
+        """
+        answer = self._call(
+            lambda client: client.ListNodes(ListNodesRequest()), "Flower does not list its nodes"
+        )
+        return {str(node.node_id): str(node.status) for node in answer.nodes_info}
+
+    def _call(self, call: Callable[[ControlHttpClient], T], problem: str) -> T:
+        try:
+            client = ControlHttpClient.from_server_address(
+                self._address,
+                insecure=self._ca is None,
+                root_certificates=self._ca.read_bytes() if self._ca else None,
+                interceptors=[
+                    RuntimeVersionHttpInterceptor(component_name="flwr CLI"),
+                    _Credential(self._credential),
+                ],
+            )
+            return call(client)
+        except httpx.HTTPStatusError as error:
+            raise FederationError(f"{problem}: {_reason(error.response)}") from None
+        except (httpx.HTTPError, OSError, ValueError) as error:
+            raise FederationError(
+                f"{problem}: the SuperLink at {self._address} does not answer: {error}"
+            ) from None
+
+
+class _Credential:
+    """Interceptor that sends an operator's credential as a bearer token."""
+
+    def __init__(self, credential: str) -> None:
+        self._credential = credential
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        if self._credential:
+            context.request.headers["Authorization"] = f"Bearer {self._credential}"
+        return call_next(context)
+
+
+def _reason(response: httpx.Response) -> str:
+    """Return the reason in an error response: Flower's own, the guard's, or the status."""
+    if error := FlowerError.from_json(response.text):
+        return " ".join(filter(None, (str(error.message), error.public_details)))[:500]
+    try:
+        detail = response.json()["detail"]
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {response.status_code}"
+    return str(detail)[:500]

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListNodesResponse,
+    ListRunsRequest,
+    ListRunsResponse,
+)
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.proto.run_pb2 import Run, RunStatus
+
+from common.errors import FederationError
+from server.deployment.control_api import ControlApi
+from tests.samples.ports import free_port
+
+RUNS = {
+    7: Run(run_id=7, pending_at="2026-01-01", status=RunStatus(status="running")),
+    9: Run(
+        run_id=9,
+        pending_at="2026-01-02",
+        status=RunStatus(status="finished", sub_status="failed"),
+    ),
+}
+
+
+class SuperLink(BaseHTTPRequestHandler):
+    """The two calls, as Flower's SuperLink answers them; the integration tests have the real."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("authorization") != "Bearer a.meyer.secret":
+            return self._answer(401, json.dumps({"code": 401, "detail": "no operator"}).encode())
+        if self.path == "/v1/control/list-nodes":
+            ListNodesRequest.FromString(body)
+            nodes = [NodeInfo(node_id=2**63 + 5, status="online")]
+            return self._answer(200, ListNodesResponse(nodes_info=nodes).SerializeToString())
+        request = ListRunsRequest.FromString(body)
+        runs = {request.run_id: RUNS[request.run_id]} if request.HasField("run_id") else RUNS
+        return self._answer(200, ListRunsResponse(run_dict=runs).SerializeToString())
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), SuperLink)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_runs_and_nodes_have_their_status(address: str) -> None:
+    control = ControlApi(address, credential="a.meyer.secret")
+    assert list(control.runs().items()) == [("9", "finished:failed"), ("7", "running")]
+    assert control.runs("7") == {"7": "running"}
+    assert control.nodes() == {str(2**63 + 5): "online"}
+
+
+def test_a_refusal_has_the_superlinks_reason(address: str) -> None:
+    with pytest.raises(FederationError, match=r"does not list its nodes: no operator$"):
+        ControlApi(address).nodes()
+
+
+@pytest.mark.parametrize("run", ["", "7"])
+def test_a_superlink_that_is_gone_is_an_error(run: str) -> None:
+    with pytest.raises(FederationError, match=r"does not answer: .*refused"):
+        ControlApi(f"127.0.0.1:{free_port()}").runs(run)
+
+
+def test_the_id_of_a_run_is_a_number(address: str) -> None:
+    with pytest.raises(FederationError, match=r"knows no run x7; a run's id is a number"):
+        ControlApi(address).runs("x7")

@@ -24,6 +24,7 @@ FLOWER_FILES = {
     "client/node",
     "client/policy",
     "common/adapter/serialization/message.py",
+    "server/deployment/control_api.py",
     "server/deployment/flwr_cli.py",
     "server/rounds",
     "server/server_app.py",

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-import httpx
-from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest
-from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.error import FlowerError
-from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
-from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
-from google.protobuf.message import Message
+from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import FederationError
 
-T = TypeVar("T", bound=Message)
+if TYPE_CHECKING:
+    import httpx
+    from flwr.supercore.control import ControlHttpClient
+    from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
+
+T = TypeVar("T")
 
 
 class ControlApi:
@@ -46,6 +43,9 @@ class ControlApi:
         Raises:
             FederationError: the SuperLink does not list them, or knows no such run.
         """
+        # Flower is imported with the first query: most commands make none.
+        from flwr.proto.control_pb2 import ListRunsRequest
+
         if run and not (run.isdecimal() and int(run) < 1 << 64):
             raise FederationError(f"the SuperLink knows no run {run}; a run's id is a number")
         request = ListRunsRequest(run_id=int(run)) if run else ListRunsRequest()
@@ -65,12 +65,18 @@ class ControlApi:
         Raises:
             FederationError: the SuperLink does not list them.
         """
+        from flwr.proto.control_pb2 import ListNodesRequest
+
         answer = self._call(
             lambda client: client.ListNodes(ListNodesRequest()), "Flower does not list its nodes"
         )
         return {str(node.node_id): str(node.status) for node in answer.nodes_info}
 
     def _call(self, call: Callable[[ControlHttpClient], T], problem: str) -> T:
+        import httpx
+        from flwr.supercore.control import ControlHttpClient
+        from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
         try:
             client = ControlHttpClient.from_server_address(
                 self._address,
@@ -104,6 +110,8 @@ class _Credential:
 
 def _reason(response: httpx.Response) -> str:
     """Return the reason in an error response: Flower's own, the guard's, or the status."""
+    from flwr.supercore.error import FlowerError
+
     if error := FlowerError.from_json(response.text):
         return " ".join(filter(None, (str(error.message), error.public_details)))[:500]
     try:

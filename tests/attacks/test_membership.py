@@ -53,7 +53,7 @@ def test_one_patient_less_moves_an_answer_by_one_clip_norm_and_nothing_else(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("claimed", [1.0, 3.0, 8.0])
+@pytest.mark.parametrize("claimed", [1.0, 8.0])
 def test_epsilon_as_measured_is_never_above_epsilon_as_claimed(
     tiny_bolt: Path, folder: Path, claimed: float
 ) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +96,7 @@ class Reader:
     def types(self, text: str) -> int:
         """Run a command and return its exit code."""
         if text.startswith("#!python"):
-            return self._process([sys.executable, "-c", text])
+            return self._in_this_process(lambda: exec(text, {"__name__": "__main__"}))
         words = shlex.split(text)
         self._find(words)
         if words[0] == "cd":
@@ -103,8 +105,11 @@ class Reader:
         if all(re.match(r"[a-z_]+=", word) for word in words):
             self.variables |= dict(word.split("=", 1) for word in words)
             return 0
-        if words[:2] == ["python", "-m"] and not SHELL_SIGNS & set(text):
-            return self._ours(PROGRAMS[words[2]], words[3:])
+        if words[0] == "python" and not SHELL_SIGNS & set(text):
+            if words[1] == "-m":
+                program = PROGRAMS[words[2]]
+                return self._in_this_process(lambda: run(program, words[3:]))
+            return self._in_this_process(lambda: self._script(words[1:]))
         return self._process(["bash", "-euc", text])
 
     def _find(self, words: list[str]) -> None:
@@ -117,13 +122,24 @@ class Reader:
                 with redirect_stdout(io.StringIO()):
                     maker(self.materials, place)
 
-    def _ours(self, program: typer.Typer, arguments: list[str]) -> int:
-        """Run one of our commands in this process, where torch is loaded once."""
+    def _in_this_process(self, call: Callable[[], int | None]) -> int:
+        """Run our own code here, where torch is loaded once."""
         printed = io.StringIO()
         with chdir(self.where), redirect_stdout(printed), redirect_stderr(printed):
-            code = run(program, arguments)
+            code = call()
         self.said += printed.getvalue()
-        return code
+        return code or 0
+
+    def _script(self, words: list[str]) -> int:
+        """Run a script with its arguments; return its exit code."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", words)
+            patch.syspath_prepend(str(Path(words[0]).parent.resolve()))
+            try:
+                runpy.run_path(words[0], run_name="__main__")
+            except SystemExit as ended:
+                return int(ended.code or 0)
+        return 0
 
     def _process(self, command: list[str]) -> int:
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])

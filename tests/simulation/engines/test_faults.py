@@ -188,8 +188,18 @@ def ended(config: RunConfig) -> str:
     return state.adapter.digest()
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("fault", "number"),
+    [
+        *((fault, 2) for fault in FAULTS),
+        # No earlier adapter to repeat, no earlier round to name; and none after it.
+        ("site vanishes", 1),
+        ("nan", 1),
+        ("stale round", 1),
+        ("site raises", 3),
+        ("huge norm", 3),
+    ],
+)
 def test_the_run_ends_as_without_the_site_in_that_round(
     config: RunConfig, fault: str, number: int
 ) -> None:

@@ -10,7 +10,7 @@ BENCHMARKS := extract federation private_step
 DEMO_DIR ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast lint lock format bench clean
+.PHONY: help setup demo test test-fast lint lock format docs bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -54,6 +54,10 @@ lock: setup ## lock the images' packages with hashes and write the SBOM; needs t
 format: setup ## format and fix with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## build the documents as a site, build/site, that opens offline
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open build/site/index.html"
 
 bench: setup ## run the benchmarks; each prints ratios measured in one run
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py || exit 1; done

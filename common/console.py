@@ -6,11 +6,13 @@ standard error and the error's exit code. `--debug`, anywhere on the line, shows
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
@@ -29,12 +31,14 @@ from typer.core import TyperGroup, TyperOption
 from typer.models import ArgumentInfo
 
 from common.errors import FedvitalsError
+from common.files.system_errors import causes, is_interrupt, system_error
+from common.startup import INTERRUPTED
 
 if TYPE_CHECKING:
     from click import Command
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells report a process ended by SIGINT."""
+BROKEN_PIPE = 141
+"""Exit code where the reader of the output has gone (`| head`), as shells report SIGPIPE."""
 
 
 def application(summary: str, *, completion: bool = False, **options: Any) -> typer.Typer:
@@ -74,16 +78,29 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None, program: str | None
     try:
         result: Any = click_command(app).main(arguments, program, standalone_mode=True)
     except SystemExit as stop:
-        return _exit_code(stop.code)
+        code = _exit_code(stop.code)
+        if code == INTERRUPTED:  # Click has caught Ctrl-C
+            _print_interrupted(stop)
+        return code
     except FedvitalsError as error:
-        _print_error(error)
-        if debug:
-            traceback.print_exc()
-        return error.exit_code
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted", style="red")
-        return INTERRUPTED
-    return result if isinstance(result, int) else 0
+        shown: FedvitalsError | None = error
+        failure: BaseException = error
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    except (Exception, KeyboardInterrupt) as error:
+        if is_interrupt(error):
+            _print_interrupted(error)
+            return INTERRUPTED
+        shown, failure = system_error(error), error
+    else:
+        return result if isinstance(result, int) else 0
+    if shown is None:
+        raise failure
+    _print_error(shown)
+    if debug:
+        traceback.print_exception(failure)
+    return shown.exit_code
 
 
 @dataclass(frozen=True)
@@ -128,6 +145,20 @@ def _hidden_option(parameter: Any, name: str) -> TyperOption:
         expose_value=False,
         hidden=True,
     )
+
+
+def _print_interrupted(stop: BaseException) -> None:
+    """Print one line, with what the command has noted on the exception: how to continue."""
+    notes = [note for one in causes(stop) for note in getattr(one, "__notes__", ())]
+    Console(stderr=True, soft_wrap=True, highlight=False).print(
+        "; ".join(["interrupted", *notes]), style="red", markup=False
+    )
+
+
+def _discard_output() -> None:
+    """Leave nothing that Python would try to write to the broken pipe when it ends."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _exit_code(code: object) -> int:

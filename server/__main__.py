@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from common.console import run
-from server.cli import app
+from common.startup import start
 
 if __name__ == "__main__":
-    sys.exit(run(app))
+    sys.exit(start("server.cli"))

@@ -6,8 +6,6 @@ runs where the extra `simulation` is not installed.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from common.console import application, click_command, run
+from common.console import application, click_command
 
 if TYPE_CHECKING:
     from click import Context
@@ -32,11 +30,6 @@ PROGRAMS = {
     ),
 }
 """Package of the commands and summary, by sub-command."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the script `fedvitals` and return its exit code."""
-    return run(app, argv, "fedvitals")
 
 
 class _LazyProgram(TyperGroup):
@@ -78,7 +71,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def fedvitals(
+def _options(
     version: Annotated[
         bool,
         typer.Option(
@@ -87,7 +80,3 @@ def fedvitals(
     ] = False,
 ) -> None:
     """Options before the sub-command."""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

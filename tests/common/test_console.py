@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from typing import Annotated
 
 import pytest
@@ -7,6 +8,7 @@ import typer
 
 from common import console
 from common.errors import SourceError
+from common.startup import INTERRUPTED
 
 
 def make_app() -> typer.Typer:
@@ -48,8 +50,35 @@ def test_unknown_option_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None
     assert "nonsense" in capsys.readouterr().err
 
 
-def test_interrupt_ends_as_a_shell_expects() -> None:
-    assert console.run(make_app(), ["--interrupt"]) == console.INTERRUPTED
+def test_interrupt_ends_as_a_shell_expects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.run(make_app(), ["--interrupt"]) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interrupt_shows_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> None:
+        stop = KeyboardInterrupt()
+        stop.add_note("resume with --resume run")
+        raise stop
+
+    assert console.run(app, []) == INTERRUPTED
+    assert capsys.readouterr().err == "interrupted; resume with --resume run\n"
+
+
+def test_an_error_of_the_system_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/a.parquet")
+
+    assert console.run(app, []) == 12
+    problem = "error: out/a.parquet: No space left on device"
+    remedy = "make room on that disk, or write to another"
+    assert capsys.readouterr().err == f"{problem}; {remedy}\n"
 
 
 def test_the_help_shows_defaults_in_brackets_and_what_arguments_are(

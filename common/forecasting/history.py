@@ -59,7 +59,7 @@ def read_history(frame: pd.DataFrame, context_steps: int) -> History:
     for name in names:
         if frame[name].isna().any():
             raise UsageError(f"{name} is absent in row {int(frame[name].isna().argmax())}")
-    stay = frame.groupby(names, sort=False).ngroup().to_numpy()
+    stay = frame.groupby(names, sort=False).ngroup().to_numpy().astype(np.int64)
     keys = frame[names].iloc[np.unique(stay, return_index=True)[1]].reset_index(drop=True)
     last = np.full(len(keys), np.iinfo(np.int64).min)
     np.maximum.at(last, stay, step)
@@ -81,8 +81,8 @@ def _check_columns(frame: pd.DataFrame) -> tuple[str, ...]:
     for name in ("patient_id", "step"):
         if name not in frame:
             raise UsageError(f"the table has no column {name}; it has {', '.join(map(str, frame))}")
-    for name in frame:
-        check_name("column", str(name), _COLUMNS)
+    for column in frame:
+        check_name("column", str(column), _COLUMNS)
     vitals = tuple(name for name in VITAL_NAMES if name in frame)
     if not vitals:
         raise UsageError(f"the table has no vital sign; known are: {', '.join(VITAL_NAMES)}")

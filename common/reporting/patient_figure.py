@@ -22,6 +22,7 @@ from common.forecasting.forecast_table import Forecasts
 from common.reporting.forecast_figure import ForecastColours, ForecastCurves, draw_forecast
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.typing import RcKeyType
@@ -104,9 +105,17 @@ def plot_patient(
         panels[-1].set_xlabel("hours from the last row of the history")
         stay = f", stay {keys['stay_id']}" if "stay_id" in keys else ""
         heading = textwrap.fill(f"Patient {keys['patient_id']}{stay}", _HEADING_COLUMNS)
-        legend = figure.legend(*_legend(known), loc="outside upper left", ncols=2, fontsize=8)
-        legend.set_title(heading, {"size": 10.5, "weight": "bold"})
-        legend.set_alignment("left")
+        handles, labels = _legend(known)
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper left",
+            ncols=2,
+            fontsize=8,
+            title=heading,
+            title_fontproperties={"size": 10.5, "weight": "bold"},
+            alignment="left",
+        )
     return figure
 
 
@@ -187,14 +196,14 @@ def _draw_panel(
     )
 
 
-def _legend(known: bool) -> tuple[list[object], list[str]]:
+def _legend(known: bool) -> tuple[list[Artist], list[str]]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     # A narrow band lies on the wider one.
     inner = 1 - (1 - _OPACITY) ** 2
     widths = [LEVELS[-1 - low] - LEVELS[low] for low in (0, len(LEVELS) // 2 // _BANDS)]
-    handles: list[object] = [
+    handles: list[Artist] = [
         Line2D([], [], color=_COLOURS.history, marker=".", linewidth=1, markersize=4),
         Line2D([], [], color=_COLOURS.forecast, linewidth=2),
         Patch(facecolor=_COLOURS.forecast, alpha=_OPACITY),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -27,9 +28,7 @@ FORECASTER = PatientForecaster(TypicalValues())
 Change = Callable[[pd.DataFrame], object]
 
 
-def changed(
-    vital: str, change: Callable[[pd.Series], object], patient: str | None = "p1"
-) -> Change:
+def changed(vital: str, change: Callable[[pd.Series], Any], patient: str | None = "p1") -> Change:
     """Return a change of one vital sign of one patient, or of all."""
 
     def apply(rows: pd.DataFrame) -> None:
@@ -46,7 +45,7 @@ def set_last(vital: str, value: float) -> Change:
     return apply
 
 
-def only(steps: range) -> Callable[[pd.Series], object]:
+def only(steps: range) -> Callable[[pd.Series], Any]:
     """Keep the values of these steps of one patient."""
     return lambda values: values.where(np.isin(np.arange(len(values)), steps))
 
@@ -262,7 +261,7 @@ def test_the_minimum_is_a_parameter() -> None:
     assert FORECASTER.forecast_contexts(context, "heart_rate").reasons != ("",)
     for wrong in ({"values": 0}, {"recent_hours": 0}, {"recent_hours": float("nan")}):
         with pytest.raises(UsageError):
-            EnoughObserved(**wrong)  # type: ignore[arg-type]
+            EnoughObserved(**wrong)
 
 
 def test_a_vital_that_the_adapter_does_not_know_is_refused() -> None:

@@ -12,6 +12,7 @@ from client.cli import (
     audit,
     check,
     convert,
+    forecast,
     health,
     ingest,
     ledger,
@@ -35,3 +36,4 @@ app.command(name="health")(health.health)
 app.add_typer(audit.app, name="audit")
 app.command(name="ledger")(ledger.ledger)
 app.command(name="personalise")(personalise.personalise)
+app.command(name="forecast")(forecast.forecast)

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from common.config.run_config import split_pairs
 from common.console import narrow_table, output_console, print_line
-from common.errors import UsageError
 
 _AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="The released PEFT folder.")
@@ -59,11 +58,12 @@ def personalise(
             run_personalization,
             write_personalised,
         )
+        from common.data.cohort_folder import single_site_table
         from common.data.site_table import read_site_table
 
         check_empty(out)
         release, config, step_minutes = read_release(adapter, overrides, backbone)
-        table = read_site_table(_table_path(data))
+        table = read_site_table(single_site_table(data))
         check_steps(table, step_minutes)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
@@ -74,17 +74,6 @@ def personalise(
     output_console().print(_comparison_table(made.record))
     print_line(_verdict(made.record))
     print_line(f"Written: {out}")
-
-
-def _table_path(data: Path) -> Path:
-    from common.data.cohort_folder import site_table_paths
-
-    if data.is_file():
-        return data
-    paths = site_table_paths(data)
-    if len(paths) > 1:
-        raise UsageError(f"{data} has {len(paths)} sites; give the table of one, in its sites/")
-    return next(iter(paths.values()))
 
 
 def _comparison_table(record: Mapping[str, Any]) -> Table:

@@ -93,7 +93,12 @@ class Backbone(Network, Protocol):
 
 @dataclass(frozen=True)
 class ModelForecaster:
-    """A model, with or without an adapter, as a forecaster for `common.evaluation.evaluate`."""
+    """A model, with or without an adapter, as a forecaster for `common.evaluation.evaluate`.
+
+    It takes windows of valid site tables, checks nothing and bounds nothing: it forecasts a context
+    without a value, too. To forecast patients use
+    `common.forecasting.patient_forecaster.load_forecaster`.
+    """
 
     backbone: Network
     model: torch.nn.Module

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from common.errors import CohortError
+from common.errors import CohortError, UsageError
 from common.files.atomic_io import atomic_file
 
 COHORT_FILE = "cohort.json"
@@ -44,6 +44,21 @@ def site_table_paths(folder: Path) -> dict[str, Path]:
     if not paths:
         raise _no_cohort(folder)
     return {path.stem: path for path in paths}
+
+
+def single_site_table(data: Path) -> Path:
+    """Return the site table of a folder of one site; a path of a file is returned as it is.
+
+    Raises:
+        CohortError: the folder has no site table.
+        UsageError: the folder has several.
+    """
+    if data.is_file():
+        return data
+    paths = site_table_paths(data)
+    if len(paths) > 1:
+        raise UsageError(f"{data} has {len(paths)} sites; give the table of one, in its sites/")
+    return next(iter(paths.values()))
 
 
 def read_cohort_record(folder: Path, name: str = COHORT_FILE) -> dict[str, Any]:

@@ -78,7 +78,8 @@ VITALS: tuple[Vital, ...] = (
 )
 """All vital signs in the order of the site table's columns; a vital's index is its position.
 
-A new one also needs its units (`client.ingest.units.UNITS`), its plausible values
+A new one also needs its units (`client.ingest.units.UNITS`) and the values that reveal a wrong one
+(`common.forecasting.unit_checks.OTHER_UNITS`), its plausible values
 (`client.data_quality.reference_ranges.EXPECTED`), its unit in words
 (`server.report.clinical_text.UNIT_WORDS`), its items in each source of `simulation.cohorts`, and a
 new `SITE_TABLE_SCHEMA_VERSION`.

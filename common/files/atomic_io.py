@@ -68,6 +68,13 @@ def write_text(target: Path, text: str) -> None:
         partial.write_bytes(text.encode())
 
 
+def write_private(target: Path, content: str | bytes) -> None:
+    """Write a file atomically, readable only by its owner from its first byte on."""
+    with atomic_file(target) as partial:
+        partial.touch(0o600, exist_ok=False)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
 def _partial_name(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import UsageError
-from common.files.atomic_io import atomic_file
+from common.files.atomic_io import write_private
 from common.files.paths import home
 from common.names import NAME_PATTERN, check_name
 
@@ -246,13 +246,6 @@ def add_first_operator(state: Path, report: Callable[[str], None]) -> None:
             operators.file.unlink()
             raise
     report(f"{name} may operate this coordinator, with the credential in {file}")
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file atomically, readable only by its owner from its first byte on."""
-    with atomic_file(file) as partial:
-        partial.touch(mode=0o600)
-        partial.write_text(text, encoding="utf-8")
 
 
 def _user() -> str:

@@ -8,15 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from common.adapter.adapter import Adapter
-from common.adapter.peft_io import (
-    ORIGIN_FILE,
-    PEFT_CONFIG_FILE,
-    load_peft_folder,
-    read_settings,
-)
-from common.backbones.loading import LoadedBackbone, load_backbone
+from common.adapter.peft_io import PEFT_CONFIG_FILE, read_settings
+from common.backbones.loading import LoadedBackbone
 from common.config.run_config import RunConfig
-from common.errors import AdapterError, UsageError
+from common.errors import UsageError
+from common.forecasting.release import load_adapter_and_backbone
 from server.runs.run_folder import ADAPTER_FOLDER, RUN_CONFIG_FILE, read_run_config
 
 
@@ -65,11 +61,9 @@ def load_adapter(
     recorded_step = settings.pop("step_minutes", None)
     config = RunConfig.parse({**settings, **overrides})
     # The adapter records only the last part of the path of a local weights folder.
-    adapter, loaded = _load(peft_folder, backbone or (config.backbone if run else None))
-    if (name := adapter.first_nonfinite()) is not None:
-        raise AdapterError(
-            f"{peft_folder} holds NaN or infinity in {name}; take an adapter of an earlier round"
-        )
+    adapter, loaded = load_adapter_and_backbone(
+        peft_folder, backbone or (config.backbone if run else None)
+    )
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
     return LoadedAdapter(adapter, loaded, config, run, min(steps, default=recorded_step))
 
@@ -91,23 +85,3 @@ def _locate(folder: Path) -> tuple[Path | None, Path]:
         f"{folder} is neither a run folder ({RUN_CONFIG_FILE}) nor a PEFT folder "
         f"({PEFT_CONFIG_FILE})"
     )
-
-
-def _load(folder: Path, backbone: str | None) -> tuple[Adapter, LoadedBackbone]:
-    if not (folder / ORIGIN_FILE).is_file():
-        if backbone is None:
-            raise UsageError(
-                f"{folder} does not record which weights it was trained on; name them with "
-                "--backbone"
-            )
-        loaded = load_backbone(backbone)
-        return load_peft_folder(folder, backbone=backbone, backbone_digest=loaded.digest), loaded
-    adapter = load_peft_folder(folder)
-    loaded = load_backbone(backbone or adapter.backbone)
-    if adapter.backbone_digest != loaded.digest:
-        raise AdapterError(
-            f"{folder} was trained on {adapter.backbone} ({adapter.backbone_digest[:12]}), but the "
-            f"weights of {loaded.name} are {loaded.digest[:12]}; give the weights it was trained "
-            "on with --backbone"
-        )
-    return adapter, loaded

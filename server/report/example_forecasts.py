@@ -17,7 +17,9 @@ from common.data.site_table import VITALS
 from common.data.windows import FloatArray, Windows, pool_windows
 from common.evaluation.evaluate import LEVELS, Forecaster
 from common.evaluation.metrics import METRICS, window_totals
+from common.forecasting.bounds import bound_forecast
 from common.reporting.components import Figure, LegendEntry, Part, Section, raw_html
+from common.reporting.forecast_figure import ForecastColours, ForecastCurves, draw_forecast
 from common.reporting.svg import ACCENT, INK, MUTED, as_svg, blank_figure
 
 SYNTHETIC = "synthetic"
@@ -42,8 +44,9 @@ class Example:
         kind: a key of `EXAMPLE_QUANTILES`.
         context: ``[C]`` in the vital's unit, NaN = not measured.
         target: ``[H]``, likewise.
-        quantiles: ``[H, Q]``, the adapter's forecast at `common.evaluation.evaluate.LEVELS`.
-        zero_shot: ``[H]``, the frozen backbone's median forecast.
+        quantiles: ``[H, Q]``, the adapter's forecast at `common.evaluation.evaluate.LEVELS`, within
+            the vital's valid range.
+        zero_shot: ``[H]``, the frozen backbone's median forecast, likewise.
     """
 
     vital: int
@@ -104,8 +107,8 @@ def _of_vital(
                 kind=kind,
                 context=alone.context[0],
                 target=alone.target[0],
-                quantiles=forecast[place],
-                zero_shot=reference[0, :, median],
+                quantiles=bound_forecast(forecast[place : place + 1], alone.vital)[0],
+                zero_shot=bound_forecast(reference, alone.vital)[0, :, median],
             )
         )
     return examples
@@ -185,22 +188,17 @@ def example_figure(example: Example, step_minutes: int) -> str:
     horizon = len(example.target)
     # Only the end of the context is drawn: all of it would leave little room for the forecast.
     context = example.context[-4 * horizon :]
-    past = hours * np.arange(-len(context), 0)
-    ahead = hours * np.arange(horizon)
+    curves = ForecastCurves(
+        past=hours * np.arange(-len(context), 0),
+        context=context,
+        ahead=hours * np.arange(horizon),
+        quantiles=example.quantiles,
+        target=example.target,
+        reference=example.zero_shot,
+    )
+    colours = ForecastColours(history=MUTED, forecast=ACCENT, later=INK)
     with blank_figure(3.6, 2.3) as (figure, axes):
-        bands = example.quantiles.T  # [Q, H]
-        for low in range(len(LEVELS) // 2):
-            axes.fill_between(
-                ahead, bands[low], bands[-1 - low], color=ACCENT, alpha=0.14, linewidth=0
-            )
-        axes.axvline(-hours / 2, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-        measured = ~np.isnan(context)
-        axes.plot(past[measured], context[measured], ".-", color=MUTED, linewidth=1, markersize=4)
-        axes.plot(ahead, bands[LEVELS.index(0.5)], color=ACCENT, linewidth=2)
-        axes.plot(ahead, example.zero_shot, color=INK, linewidth=1.2, linestyle=(0, (3, 2)))
-        axes.plot(ahead, example.target, "o", color=INK, markersize=4)
-        axes.set_xlim(past[0] - hours / 2, ahead[-1] + hours / 2)
-        axes.grid(axis="y")
+        draw_forecast(axes, curves, colours, bands=len(LEVELS) // 2, opacity=0.14)
         axes.set_xlabel("hours from the start of the forecast")
         return as_svg(
             figure,

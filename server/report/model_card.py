@@ -61,15 +61,17 @@ metadata; until then it is `other`: all rights reserved. The data-use agreements
 the licence of the backbone may restrict that choice."""
 
 _WITH_FEDVITALS = """\
-With fedvitals, exactly as evaluated (it sets a minimum scale for temperatures and other nearly
-constant series):
+With fedvitals, the model is as evaluated. Units and ranges are checked, quantiles stay within the
+vital sign's valid range, and where too little is observed there is a reason in place of a number:
 
 ```python
-from common.backbones.loading import load_backbone
-from peft import PeftModel
+import pandas as pd
 
-loaded = load_backbone({backbone})
-model = PeftModel.from_pretrained(loaded.model, "adapter").eval()  # this folder
+from common.forecasting.patient_forecaster import load_forecaster
+
+forecaster = load_forecaster({arguments})  # this folder
+history = pd.read_csv("vitals.csv")  # patient_id, step, and heart_rate, sbp ... as in the table
+print(forecaster.forecast(history).table)
 ```"""
 
 
@@ -240,7 +242,8 @@ def _difference(interval: dict[str, Any]) -> str:
 def _snippets(record: RunRecord) -> list[str]:
     name = record.backbone_name
     known, folder = CATALOG.get(name), f"path/to/{name}"
-    with_fedvitals = _WITH_FEDVITALS.format(backbone=json.dumps(name if known else folder))
+    arguments = '"adapter"' if known else f'"adapter", backbone={json.dumps(folder)}'
+    with_fedvitals = _WITH_FEDVITALS.format(arguments=arguments)
     family = FAMILIES.get(str(record.backbone.get("family")))
     if family is None or not family.usage:
         return [with_fedvitals]

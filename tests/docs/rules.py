@@ -41,7 +41,7 @@ SMALLER: tuple[tuple[str, str], ...] = (
         r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"
         r" -c windows.vitals=heart_rate,mbp",
     ),
-    (r'(?<=load_backbone\()"chronos-bolt-nano"', '"{backbone}"'),
+    (r'(?<=load_forecaster\("run")', ', backbone="{backbone}"'),
     (r"^(python -m server evaluate .*)", r"\1 --backbone {backbone}"),
     (r"^(python -m simulation prepare synthetic .*?) --stays \d+", r"\1"),
     (r"(prepare synthetic)", r"\1 --stays 70"),
@@ -50,6 +50,11 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"^(python -m server bundle) .*--app \S+.*", r"\1 --out fedvitals.fab"),
     (r"^(python -m server bundle .*)", r"\1 --app {app}"),
     (r"^(python -m client personalise .*)", r"\1 --backbone {backbone} --passes 1"),
+    # The id of a patient is a hash, other in each site table.
+    (
+        r"^(python -m client forecast .*?)( --patient \S+)?( --at \S+)?( --plot \S+)?$",
+        r"\1 --backbone {backbone}",
+    ),
     # The tests of tests/attacks run by themselves.
     (r"^(python benchmarks/attacks\.py)", r"\1 --no-tests"),
     # 32 processor seconds in place of an hour; the least number of trials that it takes.

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from common.files.atomic_io import PARTIAL_SUFFIX, atomic_file, atomic_folder, write_text
+from common.files.atomic_io import (
+    PARTIAL_SUFFIX,
+    atomic_file,
+    atomic_folder,
+    write_private,
+    write_text,
+)
 
 
 def test_file_appears_whole(tmp_path: Path) -> None:
@@ -16,6 +22,16 @@ def test_file_appears_whole(tmp_path: Path) -> None:
     write_text(target, "new\n")
     assert target.read_bytes() == b"new\n"
     assert [path.name for path in target.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("content", ["new", b"new"])
+def test_a_private_file_is_its_owners_alone(content: str | bytes, tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    target.chmod(0o644)
+    write_private(target, content)
+    assert target.read_bytes() == b"new"
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_failed_file_leaves_the_old_one(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.data.site_table import VITAL_NAMES
 from common.data.windows import FloatArray, IntArray, Windows
 from common.evaluation.evaluate import LEVELS
 from server.report.example_forecasts import EXAMPLE_QUANTILES, MOST_CANDIDATES, choose_examples
@@ -34,6 +35,23 @@ def test_examples_are_taken_at_their_quantile_of_the_loss() -> None:
         "poor": 190.0,
     }
     assert all(example.vital == 0 for example in examples)
+
+
+def test_the_forecasts_of_examples_are_within_the_range_of_the_vital() -> None:
+    windows = above_a_hundred(5)
+    windows.vital[:] = VITAL_NAMES.index("spo2")
+    windows.target[:] = 99.0
+
+    class Beyond(Hundred):
+        def forecast(self, context: FloatArray, vital: IntArray, horizon_steps: int) -> FloatArray:
+            return super().forecast(context, vital, horizon_steps) + np.linspace(
+                -1, 1, len(LEVELS), dtype=np.float32
+            )
+
+    for example in choose_examples({"a": windows}, Beyond(), Beyond()):
+        assert example.quantiles.max() == 100.0
+        assert example.quantiles.min() == 99.0
+        assert example.zero_shot.max() == 100.0
 
 
 def test_examples_are_chosen_among_a_bounded_number_of_measured_targets() -> None:

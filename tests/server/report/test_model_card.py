@@ -12,9 +12,12 @@ import torch
 from huggingface_hub import ModelCard
 
 from common.adapter.adapter import Adapter
+from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import merged_model
+from common.forecasting.bounds import bound_forecast
 from server.report.model_card import escape_markdown
+from tests.common.forecasting.wards import ward
 
 MakeRun = Callable[..., Path]
 
@@ -60,15 +63,25 @@ def test_the_card_names_no_path_of_the_coordinator(make_run: MakeRun, tiny_bolt:
 
 @pytest.mark.slow
 def test_the_card_s_code_loads_the_adapter(
-    make_run: MakeRun, tiny_bolt: Path, trained_adapter: Adapter
+    make_run: MakeRun,
+    tiny_bolt: Path,
+    trained_adapter: Adapter,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = make_run()
+    monkeypatch.chdir(tmp_path)
+    ward(1).to_csv("vitals.csv", index=False)
     merged = merged_model(load_backbone(str(tiny_bolt)), trained_adapter)
     with_fedvitals, with_chronos = (_run(text) for text in snippets(run, tiny_bolt))
+    forecasts = with_fedvitals["forecaster"].forecast(with_fedvitals["history"])
+    assert not any(forecasts.reasons)
+    raw = ModelForecaster(load_backbone(str(tiny_bolt)).backbone, merged).forecast(
+        forecasts.context, forecasts.vital, 4
+    )
+    np.testing.assert_allclose(forecasts.quantiles, bound_forecast(raw, forecasts.vital), rtol=1e-5)
     context = torch.linspace(60.0, 90.0, 24)[None]
     expected = merged(context=context).quantile_preds
-    unmerged = with_fedvitals["model"](context=context).quantile_preds
-    torch.testing.assert_close(unmerged, expected, atol=1e-3, rtol=1e-5)
     torch.testing.assert_close(with_chronos["model"](context=context).quantile_preds, expected)
     assert with_chronos["quantiles"].shape == (1, 4, 3)
     assert np.isfinite(with_chronos["quantiles"].numpy()).all()

@@ -16,8 +16,8 @@ from common.adapter.adapter import Adapter
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.files.paths import home
-from common.seeds import derive_seed
 from server.deployment.control_log import started_by
 from server.release.release import write_release
 from server.rounds.checkpoint import Checkpoint, check_same_settings, load_checkpoint

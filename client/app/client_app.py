@@ -39,8 +39,8 @@ from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import from_record, record_of
 from common.backbones.lora import AdaptedBackbone
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.errors import FedvitalsError, PrivacyError
-from common.seeds import derive_seed
 
 CLIENT_FAILED = 1001
 """Error code of the reply of a failed site; its reason is the exception's type alone."""

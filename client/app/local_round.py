@@ -20,9 +20,9 @@ from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.backbones.residual_hook import residual_added
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.errors import ForecastError
 from common.evaluation.evaluate import evaluate
-from common.seeds import derive_seed
 
 VALIDATION_METRICS: tuple[str, ...] = ("mae", "wql")
 """Metrics of the validation split, reported per vital and, for WQL, as the mean."""

@@ -23,6 +23,7 @@ from common.adapter.peft_io import load_into, load_peft_folder, read_settings, s
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.data.cohort_folder import unwritable
 from common.data.site_table import SiteTable
 from common.data.windows import Windows, make_windows
@@ -30,7 +31,6 @@ from common.errors import AdapterError, TrainingError, UsageError
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.paired_difference import compare
 from common.files.atomic_io import atomic_folder
-from common.seeds import derive_seed
 
 GLOBAL, PERSONAL = "global", "personal"
 

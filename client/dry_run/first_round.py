@@ -17,8 +17,8 @@ from common.adapter.adapter import Adapter, tensor_name
 from common.adapter.serialization.message import encode, record_of
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.errors import UsageError
-from common.seeds import derive_seed
 
 DRY_RUN_ID, NODE_ID, COORDINATOR = 1, 2, 1
 """Flower's numbers of the run, the site and the coordinator, which in a real run are random."""

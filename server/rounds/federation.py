@@ -21,8 +21,8 @@ from common.adapter.adapter import Adapter
 from common.adapter.residual import fold_residual
 from common.adapter.serialization.message import decode
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.errors import FederationError
-from common.seeds import derive_seed
 from server.aggregation.rules import Aggregate, aggregate
 from server.aggregation.server_optimizers import ServerOptimizer
 from server.rounds.checkpoint import Checkpoint, save_checkpoint

@@ -26,9 +26,9 @@ from client.privacy.budget_session import open_session
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import decode
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.splits import split_of
-from common.seeds import derive_seed
 
 Array = npt.NDArray[np.float64]
 

@@ -18,9 +18,9 @@ from common.backbones.base import ModelForecaster, Network, plain_model
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.errors import UsageError
 from common.evaluation.evaluate import Forecaster
-from common.seeds import derive_seed
 from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
 from simulation.experiments.models.neural import NeuralForecast, build_network
 from simulation.experiments.models.scoring import (

@@ -19,8 +19,8 @@ from client.training.adapter_training import train_adapter
 from common.backbones.base import ModelForecaster, Network
 from common.backbones.lora import lora_parameters
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.evaluation.evaluate import evaluate
-from common.seeds import derive_seed
 from simulation.experiments.models.scoring import SiteWindows
 
 NamedTensors = dict[str, torch.Tensor]

@@ -18,9 +18,9 @@ from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import bytes_of, decode, encode, record_of
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.splits import split_of
-from common.seeds import derive_seed
 from simulation.engines.inprocess import RUN_ID, InProcessGrid
 
 PRIVATE = {

@@ -28,7 +28,7 @@ from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import to_record
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
-from common.seeds import derive_seed
+from common.config.seeds import derive_seed
 from tests.samples.approvals import approved
 from tests.samples.federation import tiny_run, with_settings
 

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import resource
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from common.files.system_errors import OperatingSystemError, is_interrupt, system_error
-
-FULL = Path("/dev/full")
-"""A device on which every write finds a full disk. Libraries that replace a file would replace it."""
 
 
 def failure(work: Callable[[], object]) -> BaseException:
@@ -22,17 +22,37 @@ def failure(work: Callable[[], object]) -> BaseException:
     return caught.value
 
 
-@pytest.mark.skipif(not FULL.is_char_device(), reason="no /dev/full here")
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """Limit the size of files, as a full disk does: the system's number is another."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def copy_in_duckdb(target: Path) -> None:
+    with duckdb.connect() as connection:
+        connection.execute(f"copy (select range from range(100000)) to '{target}'")
+
+
+@pytest.mark.usefixtures("no_room")
 @pytest.mark.parametrize(
-    "work",
+    "write",
     [
-        lambda: FULL.write_bytes(b"x" * 100_000),
-        lambda: pq.write_table(pa.table({"a": list(range(10_000))}), FULL),
+        lambda target: target.write_bytes(b"x" * 100_000),
+        lambda target: pq.write_table(pa.table({"a": list(range(10_000))}), target),
+        lambda target: save_file({"a": np.zeros(10_000)}, target),
+        copy_in_duckdb,
     ],
-    ids=["a file", "parquet"],
+    ids=["a file", "parquet", "safetensors", "duckdb"],
 )
-def test_a_full_disk_is_known_from_every_library(work: Callable[[], object]) -> None:
-    check_full(failure(work))
+def test_a_file_that_cannot_grow_is_known_from_every_library(
+    write: Callable[[Path], object], tmp_path: Path
+) -> None:
+    shown = system_error(failure(lambda: write(tmp_path / "file")))
+    assert "ile too large" in str(shown)
+    assert "allow larger files" in str(shown)
 
 
 def test_a_full_disk_is_known_from_the_text_of_an_exception() -> None:

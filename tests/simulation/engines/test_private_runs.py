@@ -15,8 +15,8 @@ from client.privacy.budget_ledger import Ledger
 from common.adapter.serialization.message import bytes_of, inspect
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
+from common.config.seeds import derive_seed
 from common.errors import FederationError
-from common.seeds import derive_seed
 from server.rounds.checkpoint import load_checkpoint
 from server.rounds.report_validation import PRIVACY_KEYS
 from server.runs.run_folder import read_run_config

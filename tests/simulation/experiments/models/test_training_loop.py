@@ -14,7 +14,7 @@ from common.adapter.peft_io import load_peft_folder
 from common.backbones.loading import load_backbone
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
-from common.seeds import derive_seed
+from common.config.seeds import derive_seed
 from simulation.experiments.cell_cache import Cell
 from simulation.experiments.models.fine_tuned import fresh_network
 from simulation.experiments.models.registry import METHODS

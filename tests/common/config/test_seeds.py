@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from common.seeds import derive_seed
+from common.config.seeds import derive_seed
 
 
 def test_parts_and_their_order_matter() -> None:

@@ -175,9 +175,14 @@ def _prepare(
 ) -> None:
     """Build a cohort, write it, make it the current one and print its summary."""
     from common.backbones.weights_store import install_packaged
+    from common.data.cohort_folder import TABLE1_CSV, TABLE1_MARKDOWN
     from common.data.cohort_writer import check_free, write_cohort
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
+    from common.reporting.characteristics import (
+        characteristics_notes,
+        characteristics_on_console,
+    )
 
     folder = default_cohort_folder(source) if out is None else out
     check_free(folder, source, parameters, overwrite)
@@ -192,6 +197,11 @@ def _prepare(
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
         console.print(f"Measurements dropped: {dropped}")
     console.print(sites_table(folder))
+    for block in characteristics_on_console(record["characteristics"], console.width):
+        console.print(block)
+    for note in characteristics_notes(record["characteristics"]):
+        console.print(note, style="dim", highlight=False, markup=False)
+    print_line(f"Table 1: {folder / TABLE1_MARKDOWN}, {folder / TABLE1_CSV}")
     print_line(f"Cohort: {folder}")
 
 

@@ -154,9 +154,7 @@ def _write_patients(
     return {"sha256": file_sha256(path)}
 
 
-def _write_table1(
-    cohort: Cohort, tables: Mapping[str, SiteTable], folder: Path
-) -> dict[str, Any]:
+def _write_table1(cohort: Cohort, tables: Mapping[str, SiteTable], folder: Path) -> dict[str, Any]:
     """Write table 1 as Markdown and CSV; return its numbers for the record."""
     found = characterise(tables, cohort.stays, windows=WindowSettings(), sepsis=cohort.sepsis)
     for name, text in (

@@ -169,9 +169,7 @@ def count_windows(
     stays = _Stays.of_split(table, split)
     origins = _Origins.of_stays(stays, settings)
     names = [VITAL_NAMES[index] for index in _vital_indices(vitals)]
-    return sum(
-        len(origins.kept(stays.padded(table, name, settings), settings)) for name in names
-    )
+    return sum(len(origins.kept(stays.padded(table, name, settings), settings)) for name in names)
 
 
 def pool_windows(sites: Mapping[str, Windows]) -> Windows:

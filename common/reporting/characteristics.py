@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
 from rich.table import Table as ConsoleTable
 from rich.text import Text
 
 from common.console import narrow_table
 from common.data.site_table import VITALS
-from common.reporting.components import Row, Table
+from common.reporting.components import Row, Table, raw_html
 from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import NOTHING, clean_line
 from common.reporting.small_cells import LEAST_COUNT, SUPPRESSED
@@ -39,7 +40,7 @@ def characteristics_table(characteristics: Mapping[str, Any]) -> Table:
     rows = [
         Row(
             label.removeprefix(_INDENT),
-            [cell(group) for group in groups.values()],
+            [_marked_up(cell(group)) for group in groups.values()],
             unit=unit,
             indent=label.startswith(_INDENT),
         )
@@ -74,10 +75,12 @@ def characteristics_in_markdown(characteristics: Mapping[str, Any]) -> str:
     """Return the table and its notes as a Markdown document."""
     table = characteristics_table(characteristics)
     # Markdown would strip plain spaces.
-    rows = [[_with_unit(row).replace(_INDENT, "\u2003"), *row.cells] for row in table.rows]
+    rows = [[_with_unit(row).replace(_INDENT, "\u2003"), *_plain(row.cells)] for row in table.rows]
     columns = len(table.header) - 1
     body = table_in_markdown(table.header, rows, right_aligned=columns)
-    notes = "\n\n".join(characteristics_notes(characteristics)).replace(SUPPRESSED, f"\\{SUPPRESSED}")
+    notes = "\n\n".join(characteristics_notes(characteristics)).replace(
+        SUPPRESSED, f"\\{SUPPRESSED}"
+    )
     return f"**{TITLE}**\n\n{body}\n\n{notes}\n"
 
 
@@ -87,7 +90,7 @@ def characteristics_in_csv(characteristics: Mapping[str, Any]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.header)
-    writer.writerows([_with_unit(row), *row.cells] for row in table.rows)
+    writer.writerows([_with_unit(row), *_plain(row.cells)] for row in table.rows)
     return text.getvalue()
 
 
@@ -103,12 +106,12 @@ def characteristics_on_console(
     """
     table = characteristics_table(characteristics)
     labels = [_with_unit(row) for row in table.rows]
+    cells = [_plain(row.cells) for row in table.rows]
     names = list(table.header[1:])
     if len(names) > 1 + MOST_CONSOLE_SITES:
         names = names[:1]
     widths = [
-        1 + max(len(name), *(len(row.cells[place]) for row in table.rows))
-        for place, name in enumerate(names)
+        1 + max(len(name), *(len(row[place]) for row in cells)) for place, name in enumerate(names)
     ]
     room = width - 2 - max(map(len, labels))
     start = 0
@@ -117,9 +120,9 @@ def characteristics_on_console(
         while end < len(names) and sum(widths[start : end + 1]) <= room:
             end += 1
         block = narrow_table(TITLE if not start else "", ["characteristic"], names[start:end])
-        for label, row in zip(labels, table.rows, strict=True):
+        for label, row in zip(labels, cells, strict=True):
             # Text, not markup: rich would read [brackets] as a style.
-            block.add_row(*map(Text, (label, *row.cells[start:end])))
+            block.add_row(*map(Text, (label, *row[start:end])))
         yield block
         start = end
 
@@ -148,13 +151,17 @@ def _patient_rows(characteristics: Mapping[str, Any]) -> Iterator[_Line]:
     yield "Age", "years", lambda group: _quartiles(group["age"])
     yield from _missing_row(characteristics, "age", "patients")
     if _any(characteristics, lambda group: group["over_89"]):
-        yield f"{_INDENT}over 89, n (%)", "", lambda group: _share_of(
-            group["over_89"], (group["age"] or {}).get("known")
+        yield (
+            f"{_INDENT}over 89, n (%)",
+            "",
+            lambda group: _share_of(group["over_89"], (group["age"] or {}).get("known")),
         )
     yield "Female sex, n (%)", "", lambda group: _sex(group)
     if _any(characteristics, lambda group: (group["sex"] or {}).get("unknown")):
-        yield f"{_INDENT}{NOT_RECORDED}, n (%)", "", lambda group: _share_of(
-            (group["sex"] or {}).get("unknown"), group["patients"]
+        yield (
+            f"{_INDENT}{NOT_RECORDED}, n (%)",
+            "",
+            lambda group: _share_of((group["sex"] or {}).get("unknown"), group["patients"]),
         )
     yield "Died in hospital, n (%)", "", lambda group: _flag(group["died"])
     yield from _missing_row(characteristics, "died", "patients")
@@ -164,8 +171,10 @@ def _stay_rows(characteristics: Mapping[str, Any]) -> Iterator[_Line]:
     units = characteristics["overall"]["unit"]
     yield "Care unit, n (%)", "", lambda group: "" if units else NOT_RECORDED
     for unit in units or ():
-        yield f"{_INDENT}{clean_line(unit)}", "", lambda group, unit=unit: _share_of(
-            (group["unit"] or {}).get(unit, 0), group["stays"]
+        yield (
+            f"{_INDENT}{clean_line(unit)}",
+            "",
+            lambda group, unit=unit: _share_of((group["unit"] or {}).get(unit, 0), group["stays"]),
         )
     rule = clean_line(characteristics["sepsis"])
     label = f"Sepsis ({rule}), n (%)" if rule else "Sepsis, n (%)"
@@ -179,13 +188,21 @@ def _stay_rows(characteristics: Mapping[str, Any]) -> Iterator[_Line]:
 def _vital_rows() -> Iterator[_Line]:
     yield "Vital signs", "", lambda group: ""
     for vital in VITALS:
-        yield f"{_INDENT}{vital.label}", vital.unit, lambda group, name=vital.name: _quartiles(
-            group["vitals"][name], _DECIMALS.get(name, 0), ""
+        yield (
+            f"{_INDENT}{vital.label}",
+            vital.unit,
+            lambda group, name=vital.name: _quartiles(
+                group["vitals"][name], _DECIMALS.get(name, 0), ""
+            ),
         )
     yield "Time steps without a value, n (%)", "", lambda group: ""
     for vital in VITALS:
-        yield f"{_INDENT}{vital.label}", "", lambda group, name=vital.name: _share_of(
-            group["vitals"][name]["missing"], group["steps"]
+        yield (
+            f"{_INDENT}{vital.label}",
+            "",
+            lambda group, name=vital.name: _share_of(
+                group["vitals"][name]["missing"], group["steps"]
+            ),
         )
 
 
@@ -200,8 +217,10 @@ def _missing_row(characteristics: Mapping[str, Any], name: str, total: str) -> I
 
     recorded = characteristics["overall"][name] is not None
     if recorded and _any(characteristics, missing):
-        yield f"{_INDENT}{NOT_RECORDED}, n (%)", "", lambda group: _share_of(
-            missing(group), group[total]
+        yield (
+            f"{_INDENT}{NOT_RECORDED}, n (%)",
+            "",
+            lambda group: _share_of(missing(group), group[total]),
         )
 
 
@@ -244,6 +263,18 @@ def _sex(group: Group) -> str:
     if SUPPRESSED in counts:
         return SUPPRESSED
     return _share_of(counts[0], sum(counts))
+
+
+def _marked_up(text: str) -> str:
+    """Return a cell for the page: the quartiles may go below the median in a narrow column."""
+    median, bracket, ends = text.partition(" [")
+    if not bracket:
+        return text
+    return raw_html('{} <span class="interval">{}</span>', median, bracket.strip() + ends)
+
+
+def _plain(cells: Sequence[str]) -> list[str]:
+    return [cell.striptags() if isinstance(cell, Markup) else cell for cell in cells]
 
 
 def _with_unit(row: Row) -> str:

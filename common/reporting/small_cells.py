@@ -8,7 +8,7 @@ suppressed, since the total would give it away. Quartiles of so few are left out
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 LEAST_COUNT = 10
@@ -78,9 +78,19 @@ def _to_suppress(counts: Mapping[Cell, int]) -> set[Cell]:
                 continue
             open_cells = [cell for cell in line if cell not in hidden and counts[cell]]
             if open_cells:
-                hidden.add(min(open_cells, key=lambda cell: (counts[cell], cell)))
+                hidden.add(min(open_cells, key=lambda cell: _cost(cell, line, counts, hidden)))
                 changed = True
     return hidden
+
+
+def _cost(
+    cell: Cell, line: Sequence[Cell], counts: Mapping[Cell, int], hidden: set[Cell]
+) -> tuple[bool, int, Cell]:
+    """Return the order of suppression: a cell first whose other line has a suppressed one too."""
+    crossing = any(
+        other not in line and (other[0] == cell[0] or other[1] == cell[1]) for other in hidden
+    )
+    return not crossing, counts[cell], cell
 
 
 def _lines(counts: Mapping[Cell, int]) -> Iterator[list[Cell]]:
@@ -108,9 +118,10 @@ def _suppress(group: dict[str, Any], name: str, category: str) -> None:
 def _suppress_quartiles(group: dict[str, Any]) -> None:
     few_patients = group["patients"] < LEAST_COUNT
     for quartiles in _quartile_sets(group):
-        if few_patients or quartiles["known"] < LEAST_COUNT:
+        known = quartiles["known"]
+        if few_patients or (known != SUPPRESSED and known < LEAST_COUNT):
             quartiles.update({key: None for key in ("q1", "median", "q3")})
-            quartiles["known"] = SUPPRESSED if quartiles["known"] else 0
+            quartiles["known"] = SUPPRESSED if known else 0
     days = group["icu_days"]
     if days and days["known"] != SUPPRESSED and 0 < group["stays"] - days["known"] < LEAST_COUNT:
         days["known"] = SUPPRESSED

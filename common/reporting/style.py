@@ -88,6 +88,8 @@ table.text { min-width: min(100%, 44rem); }
 table.many td:last-child { min-width: 14rem; }
 .unit, .interval { color: var(--muted); font-weight: 400; font-size: .875em; }
 .interval { display: inline-block; min-width: 8.2em; padding-left: .35em; }
+table.wide { font-size: .875rem; }
+.wide td, .wide th:not(:first-child) { padding-left: .5rem; padding-right: .5rem; }
 .wide .interval { display: block; min-width: 0; padding-left: 0; }
 .lower { color: var(--good); } .higher { color: var(--bad); }
 
@@ -125,7 +127,8 @@ footer { padding-top: 1.5rem; padding-bottom: 4rem; }
   section { padding-top: 2rem; }
   th, td { padding: .45rem .5rem; }
   /* Narrow, so that the first columns of numbers are seen beside it. */
-  tbody th { white-space: normal; min-width: 6.5rem; max-width: 8rem; }
+  tbody th { white-space: normal; min-width: 6.5rem; max-width: 8rem; overflow-wrap: anywhere; }
+  .text td, .text th, .text td:last-child, .many td:last-child { min-width: 6.5rem; }
   thead th { min-width: 4.5rem; }
   .interval { display: block; min-width: 0; padding-left: 0; }
 }

@@ -52,7 +52,9 @@ def _patients(cohort: Mapping[str, Any]) -> Part:
     if not characteristics:
         return Part("Who the patients are", [_NO_TABLE1])
     table = characteristics_table(characteristics)
-    return Part("Who the patients are", tables=[table], notes=characteristics_notes(characteristics))
+    return Part(
+        "Who the patients are", tables=[table], notes=characteristics_notes(characteristics)
+    )
 
 
 def _stage(step: Mapping[str, Any]) -> Stage:

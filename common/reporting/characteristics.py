@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
+from rich.console import RenderableType
 from rich.table import Table as ConsoleTable
 from rich.text import Text
 
@@ -18,7 +19,7 @@ from common.console import narrow_table
 from common.data.site_table import VITALS
 from common.reporting.components import Row, Table, raw_html
 from common.reporting.markdown import table_in_markdown
-from common.reporting.phrasing import NOTHING, clean_line
+from common.reporting.phrasing import NOTHING, clean_line, count_or_dash
 from common.reporting.small_cells import LEAST_COUNT, SUPPRESSED
 
 TITLE = "Table 1. Characteristics of the patients"
@@ -127,83 +128,68 @@ def characteristics_on_console(
         start = end
 
 
+def characteristics_page(
+    characteristics: Mapping[str, Any], width: int
+) -> Iterator[RenderableType]:
+    """Yield the table for a console of a width, and its notes."""
+    yield from characteristics_on_console(characteristics, width)
+    for note in characteristics_notes(characteristics):
+        yield Text(note, style="dim")
+
+
 def _groups(characteristics: Mapping[str, Any]) -> dict[str, Group]:
     sites = {clean_line(site): group for site, group in characteristics["sites"].items()}
     # Of a single site, the overall column says the same.
     return sites if len(sites) == 1 else {"Overall": characteristics["overall"], **sites}
 
 
-_Line = tuple[str, str, Callable[[Group], str]]
+_Cell = Callable[[Group], str]
+_Line = tuple[str, str, _Cell]
 """Label, unit and the text of a group's cell."""
 
 
 def _rows(characteristics: Mapping[str, Any]) -> Iterator[_Line]:
-    yield "Patients, n", "", lambda group: _count(group["patients"])
-    yield "ICU stays, n", "", lambda group: _count(group["stays"])
+    yield "Patients, n", "", _count_of("patients")
+    yield "ICU stays, n", "", _count_of("stays")
     if characteristics["windows"]:
-        yield "Windows, n", "", lambda group: _count(group["windows"])
+        yield "Windows, n", "", _count_of("windows")
     yield from _patient_rows(characteristics)
     yield from _stay_rows(characteristics)
     yield from _vital_rows()
 
 
 def _patient_rows(characteristics: Mapping[str, Any]) -> Iterator[_Line]:
-    yield "Age", "years", lambda group: _quartiles(group["age"])
+    yield "Age", "years", _quartiles_of("age")
     yield from _missing_row(characteristics, "age", "patients")
     if _any(characteristics, lambda group: group["over_89"]):
-        yield (
-            f"{_INDENT}over 89, n (%)",
-            "",
-            lambda group: _share_of(group["over_89"], (group["age"] or {}).get("known")),
-        )
-    yield "Female sex, n (%)", "", lambda group: _sex(group)
+        yield f"{_INDENT}over 89, n (%)", "", _over_89
+    yield "Female sex, n (%)", "", _female
     if _any(characteristics, lambda group: (group["sex"] or {}).get("unknown")):
-        yield (
-            f"{_INDENT}{NOT_RECORDED}, n (%)",
-            "",
-            lambda group: _share_of((group["sex"] or {}).get("unknown"), group["patients"]),
-        )
-    yield "Died in hospital, n (%)", "", lambda group: _flag(group["died"])
+        yield f"{_INDENT}{NOT_RECORDED}, n (%)", "", _unknown_sex
+    yield "Died in hospital, n (%)", "", _flag_of("died")
     yield from _missing_row(characteristics, "died", "patients")
 
 
 def _stay_rows(characteristics: Mapping[str, Any]) -> Iterator[_Line]:
-    units = characteristics["overall"]["unit"]
-    yield "Care unit, n (%)", "", lambda group: "" if units else NOT_RECORDED
-    for unit in units or ():
-        yield (
-            f"{_INDENT}{clean_line(unit)}",
-            "",
-            lambda group, unit=unit: _share_of((group["unit"] or {}).get(unit, 0), group["stays"]),
-        )
+    units = characteristics["overall"]["unit"] or {}
+    yield "Care unit, n (%)", "", _text("" if units else NOT_RECORDED)
+    for unit in units:
+        yield f"{_INDENT}{clean_line(unit)}", "", _unit_of(unit)
     rule = clean_line(characteristics["sepsis"])
-    label = f"Sepsis ({rule}), n (%)" if rule else "Sepsis, n (%)"
-    yield label, "", lambda group: _flag(group["septic"])
+    yield f"Sepsis ({rule}), n (%)" if rule else "Sepsis, n (%)", "", _flag_of("septic")
     yield from _missing_row(characteristics, "septic", "stays")
-    yield "ICU length of stay", "days", lambda group: _quartiles(group["icu_days"], 1)
+    yield "ICU length of stay", "days", _quartiles_of("icu_days", 1)
     yield from _missing_row(characteristics, "icu_days", "stays")
-    yield "Time with vital signs", "hours", lambda group: _quartiles(group["observed_hours"])
+    yield "Time with vital signs", "hours", _quartiles_of("observed_hours")
 
 
 def _vital_rows() -> Iterator[_Line]:
-    yield "Vital signs", "", lambda group: ""
+    yield "Vital signs", "", _text("")
     for vital in VITALS:
-        yield (
-            f"{_INDENT}{vital.label}",
-            vital.unit,
-            lambda group, name=vital.name: _quartiles(
-                group["vitals"][name], _DECIMALS.get(name, 0), ""
-            ),
-        )
-    yield "Time steps without a value, n (%)", "", lambda group: ""
+        yield f"{_INDENT}{vital.label}", vital.unit, _values_of(vital.name)
+    yield "Time steps without a value, n (%)", "", _text("")
     for vital in VITALS:
-        yield (
-            f"{_INDENT}{vital.label}",
-            "",
-            lambda group, name=vital.name: _share_of(
-                group["vitals"][name]["missing"], group["steps"]
-            ),
-        )
+        yield f"{_INDENT}{vital.label}", "", _missing_of(vital.name)
 
 
 def _missing_row(characteristics: Mapping[str, Any], name: str, total: str) -> Iterator[_Line]:
@@ -215,21 +201,64 @@ def _missing_row(characteristics: Mapping[str, Any], name: str, total: str) -> I
         known = group[name]["known"]
         return SUPPRESSED if known == SUPPRESSED else group[total] - known
 
+    def cell(group: Group) -> str:
+        return _share_of(missing(group), group[total])
+
     recorded = characteristics["overall"][name] is not None
     if recorded and _any(characteristics, missing):
-        yield (
-            f"{_INDENT}{NOT_RECORDED}, n (%)",
-            "",
-            lambda group: _share_of(missing(group), group[total]),
-        )
+        yield f"{_INDENT}{NOT_RECORDED}, n (%)", "", cell
+
+
+def _text(text: str) -> _Cell:
+    return lambda _: text
+
+
+def _count_of(name: str) -> _Cell:
+    return lambda group: count_or_dash(group[name])
+
+
+def _quartiles_of(name: str, decimals: int = 0) -> _Cell:
+    return lambda group: _quartiles(group[name], decimals)
+
+
+def _values_of(vital: str) -> _Cell:
+    return lambda group: _quartiles(group["vitals"][vital], _DECIMALS.get(vital, 0))
+
+
+def _missing_of(vital: str) -> _Cell:
+    return lambda group: _share_of(group["vitals"][vital]["missing"], group["steps"])
+
+
+def _unit_of(unit: str) -> _Cell:
+    return lambda group: _share_of((group["unit"] or {}).get(unit, 0), group["stays"])
+
+
+def _flag_of(name: str) -> _Cell:
+    def cell(group: Group) -> str:
+        flag = group[name]
+        return NOT_RECORDED if flag is None else _share_of(flag["yes"], flag["known"])
+
+    return cell
+
+
+def _over_89(group: Group) -> str:
+    return _share_of(group["over_89"], (group["age"] or {}).get("known"))
+
+
+def _unknown_sex(group: Group) -> str:
+    return _share_of((group["sex"] or {}).get("unknown"), group["patients"])
+
+
+def _female(group: Group) -> str:
+    sex = group["sex"]
+    if sex is None:
+        return NOT_RECORDED
+    counts = (sex["female"], sex["male"])
+    return SUPPRESSED if SUPPRESSED in counts else _share_of(counts[0], sum(counts))
 
 
 def _any(characteristics: Mapping[str, Any], value: Callable[[Group], Any]) -> bool:
     return any(value(group) for group in _groups(characteristics).values())
-
-
-def _count(value: int | None) -> str:
-    return NOTHING if value is None else f"{value:,}"
 
 
 def _share_of(count: Any, total: Any) -> str:
@@ -241,28 +270,14 @@ def _share_of(count: Any, total: Any) -> str:
     return f"{count:,} ({100 * count / total:.1f})" if total else NOTHING
 
 
-def _quartiles(of: Group | None, decimals: int = 0, absent: str = NOT_RECORDED) -> str:
+def _quartiles(of: Group | None, decimals: int) -> str:
     """Return a median with its quartiles, e.g. ``64 [52, 77]``."""
     if of is None:
-        return absent
+        return NOT_RECORDED
     if of["median"] is None:
         return SUPPRESSED if of["known"] == SUPPRESSED else NOTHING
     q1, median, q3 = (f"{of[key]:.{decimals}f}" for key in ("q1", "median", "q3"))
     return f"{median} [{q1}, {q3}]"
-
-
-def _flag(of: Group | None) -> str:
-    return NOT_RECORDED if of is None else _share_of(of["yes"], of["known"])
-
-
-def _sex(group: Group) -> str:
-    sex = group["sex"]
-    if sex is None:
-        return NOT_RECORDED
-    counts = (sex["female"], sex["male"])
-    if SUPPRESSED in counts:
-        return SUPPRESSED
-    return _share_of(counts[0], sum(counts))
 
 
 def _marked_up(text: str) -> str:

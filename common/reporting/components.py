@@ -29,7 +29,7 @@ from common.reporting.template import MACROS, PAGE
 
 @dataclass(frozen=True)
 class Row:
-    """Table row: its header with a unit, and its cells; `mean` highlights it, `indent` sets it in."""
+    """Table row: its header with a unit, and its cells; `mean` highlights, `indent` sets it in."""
 
     label: str
     cells: Sequence[str]

@@ -120,7 +120,7 @@ def _suppress_quartiles(group: dict[str, Any]) -> None:
     for quartiles in _quartile_sets(group):
         known = quartiles["known"]
         if few_patients or (known != SUPPRESSED and known < LEAST_COUNT):
-            quartiles.update({key: None for key in ("q1", "median", "q3")})
+            quartiles.update(dict.fromkeys(("q1", "median", "q3")))
             quartiles["known"] = SUPPRESSED if known else 0
     days = group["icu_days"]
     if days and days["known"] != SUPPRESSED and 0 < group["stays"] - days["known"] < LEAST_COUNT:

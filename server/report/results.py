@@ -33,7 +33,7 @@ from common.reporting.svg import differences_figure
 HEADLINE_METRICS: tuple[str, ...] = ("mae", "wql")
 
 _ORDER: tuple[str, ...] = ("adapter", "zero_shot", "ewm", "last_value")
-"""Models in the order of a table's columns: on a phone the first ones are seen without scrolling."""
+"""Models in the order of a table's columns: a phone shows the first ones without scrolling."""
 
 _DIGITS = {"wql": 4, "coverage_80": 3, "mse": 2, "mape": 2}
 

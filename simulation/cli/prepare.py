@@ -179,10 +179,7 @@ def _prepare(
     from common.data.cohort_writer import check_free, write_cohort
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
-    from common.reporting.characteristics import (
-        characteristics_notes,
-        characteristics_on_console,
-    )
+    from common.reporting.characteristics import characteristics_page
 
     folder = default_cohort_folder(source) if out is None else out
     check_free(folder, source, parameters, overwrite)
@@ -197,10 +194,8 @@ def _prepare(
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
         console.print(f"Measurements dropped: {dropped}")
     console.print(sites_table(folder))
-    for block in characteristics_on_console(record["characteristics"], console.width):
-        console.print(block)
-    for note in characteristics_notes(record["characteristics"]):
-        console.print(note, style="dim", highlight=False, markup=False)
+    for part in characteristics_page(record["characteristics"], console.width):
+        console.print(part)
     print_line(f"Table 1: {folder / TABLE1_MARKDOWN}, {folder / TABLE1_CSV}")
     print_line(f"Cohort: {folder}")
 

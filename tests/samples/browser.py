@@ -62,7 +62,8 @@ document.getElementById("frame").addEventListener("load", async (event) => {{
     return {{
       caption: box.getAttribute("aria-label"),
       hidden: box.scrollWidth - box.clientWidth,
-      hint: hint !== null && hint.getClientRects().length > 0 && hint.getBoundingClientRect().right <= edge + 1,
+      hint: hint !== null && hint.getClientRects().length > 0
+        && hint.getBoundingClientRect().right <= edge + 1,
       first: Math.max(...ends),
     }};
   }});

@@ -18,7 +18,6 @@ from common.reporting.svg import (
     signed_per_cent,
 )
 
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 

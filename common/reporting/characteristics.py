@@ -17,7 +17,7 @@ from rich.text import Text
 
 from common.console import narrow_table
 from common.data.site_table import VITALS
-from common.reporting.components import Row, Table, raw_html
+from common.reporting.components import Row, Table, with_interval
 from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import NOTHING, clean_line, count_or_dash
 from common.reporting.small_cells import LEAST_COUNT, SUPPRESSED
@@ -285,7 +285,7 @@ def _marked_up(text: str) -> str:
     median, bracket, ends = text.partition(" [")
     if not bracket:
         return text
-    return raw_html('{} <span class="interval">{}</span>', median, bracket.strip() + ends)
+    return with_interval(median, bracket.strip() + ends)
 
 
 def _plain(cells: Sequence[str]) -> list[str]:

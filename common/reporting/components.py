@@ -152,6 +152,11 @@ def raw_html(text: str, *values: object) -> Markup:
     return markup.format(*values) if values else markup
 
 
+def with_interval(text: str, ends: str) -> Markup:
+    """Return a value with its interval, which goes on a line of its own in a narrow column."""
+    return raw_html('{} <span class="interval">{}</span>', text, ends)
+
+
 def difference(interval: IntervalJson) -> Markup:
     """Return a relative difference with its interval, coloured if the interval excludes zero."""
     return _coloured(interval, percent(interval.get("estimate")), bounds(interval))
@@ -175,7 +180,4 @@ def unit_difference(interval: IntervalJson, digits: int) -> Markup:
 def _coloured(interval: IntervalJson, text: str, ends: str) -> Markup:
     kind = verdict(interval)
     colour = kind if kind in (BETTER, WORSE) else ""
-    # The space is a place to break the line in a narrow column.
-    return raw_html(
-        '<span class="{}">{}</span> <span class="interval">{}</span>', colour, text, ends
-    )
+    return with_interval(raw_html('<span class="{}">{}</span>', colour, text), ends)

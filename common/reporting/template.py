@@ -11,7 +11,7 @@ MACROS = """\
 {% if data.text %}
 <table class="text{{ " many" if columns > 2 }}">
 {% else %}
-<table{{ ' class="wide"'|safe if columns > 6 }}>
+<table{{ ' class="wide"'|safe if columns > 5 }}>
 {% endif %}
 <caption>{{ data.caption }}<span class="hint" aria-hidden="true"> Scroll for more →</span></caption>
 <thead><tr>
@@ -76,11 +76,13 @@ PAGE = """\
 <p class="kicker">fedvitals · {{ kicker }}</p>
 <h1>{{ title }}</h1>
 <p class="lead">{{ headline }}</p>
+{% if tiles %}
 <dl class="tiles">
 {% for tile in tiles %}
 <div><dt>{{ tile.label }}</dt><dd>{{ tile.value }}</dd><dd>{{ tile.note }}</dd></div>
 {% endfor %}
 </dl>
+{% endif %}
 <nav aria-label="Sections"><ul>
 {% for section in sections %}
 <li><a href="#{{ section.id }}">{{ section.title }}</a></li>

@@ -21,6 +21,7 @@ from common.reporting.components import (
     difference,
     raw_html,
     render_page,
+    with_interval,
 )
 from common.reporting.phrasing import VITAL_LABELS, clean_line, number, sources_in_words
 from common.reporting.svg import differences_figure
@@ -196,7 +197,8 @@ def _value(interval: Interval, digits: int) -> str:
     text = number(known["estimate"], digits)
     if known["low"] is None:
         return text
-    return f"{text} [{number(known['low'], digits)}, {number(known['high'], digits)}]"
+    ends = f"[{number(known['low'], digits)}, {number(known['high'], digits)}]"
+    return with_interval(text, ends)
 
 
 def _how_section(experiment: Experiment, analysis: Analysis, command: str) -> Section:

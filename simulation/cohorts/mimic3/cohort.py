@@ -27,6 +27,7 @@ from simulation.cohorts.mimic3.sofa.score import SOFA_ITEMS
 from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
+_DAY_S = 24 * 60 * 60
 ERAS: tuple[str, ...] = ("all", "metavision")
 
 
@@ -187,7 +188,7 @@ def _facts(
     DIAGNOSES_ICD is there. Neither table is required.
     """
     rows = stays.assign(stay_id=stays["icustay_id"].astype(str))
-    rows["icu_days"] = (rows["outtime"] - rows["intime"]) / pd.Timedelta(days=1)
+    rows["icu_days"] = (rows["outtime"] - rows["intime"]).dt.total_seconds() / _DAY_S
     if tables.has("ADMISSIONS"):
         admissions = tables.load("ADMISSIONS", "deaths in hospital")
         deaths = tables.connection.sql(

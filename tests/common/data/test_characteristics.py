@@ -65,7 +65,7 @@ def quartiles(values: list[float]) -> dict[str, Any]:
 
 def slow_group(tables: dict[str, SiteTable], facts: pd.DataFrame) -> dict[str, Any]:
     """The characteristics of some sites, one row at a time."""
-    by_stay = {str(row["stay_id"]): row for row in facts.to_dict("records")}
+    by_stay: dict[str, Any] = {str(row["stay_id"]): row for row in facts.to_dict("records")}
     order = list(by_stay)
     stays: dict[str, tuple[str, str]] = {}
     lengths: dict[str, int] = {}

@@ -82,11 +82,10 @@ def test_table_1_is_that_of_the_tables_read_by_themselves(
         assert group["septic"] == {"yes": coded, "known": len(kept)}
         days = (kept["OUTTIME"] - kept["INTIME"]).dt.total_seconds() / 86400
         assert group["icu_days"]["median"] == pytest.approx(days.median(), abs=1e-3)
+        born = firsts["SUBJECT_ID"].map(patients["DOB"]).astype(str)
         years = [
-            int(str(stay.INTIME)[:4])
-            - int(patients.loc[stay.SUBJECT_ID, "DOB"][:4])
-            - (str(stay.INTIME)[5:] < patients.loc[stay.SUBJECT_ID, "DOB"][5:])
-            for stay in firsts.itertuples()
+            int(at[:4]) - int(birth[:4]) - (at[5:] < birth[5:])
+            for at, birth in zip(firsts["INTIME"].astype(str), born, strict=True)
         ]
         assert group["over_89"] == sum(age > 89 for age in years)
         assert group["age"]["median"] == pd.Series(years).clip(upper=90).median()

@@ -19,8 +19,8 @@ SITES = ("ccu", "csru", "micu", "sicu", "tsicu")
 def five_sites() -> Analysis:
     """Four arms at five sites, all vital signs, patients that differ."""
     random = np.random.default_rng(0)
-    arms = ("zero_shot", "local", "federated", "centralised")
-    made = analysis(**{arm: {site: [[1.0] * 8] for site in SITES} for arm in arms})
+    alike = {site: [[1.0] * 8] for site in SITES}
+    made = analysis(zero_shot=alike, local=alike, federated=alike, centralised=alike)
     for place, arm in enumerate(made.arms.values()):
         for result in arm.results.values():
             for site in SITES:

@@ -91,10 +91,12 @@ def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
     import pandas as pd
 
+    from common.data.characteristics import characterise
     from common.data.site_table import VITALS, SiteTableInfo, make_site_table, write_site_table
 
     folder = tmp_path_factory.mktemp("tiny-cohort")
     random = np.random.default_rng(0)
+    tables = {}
     for number, (site, patients) in enumerate((("ccu", 12), ("micu", 24), ("sicu", 16))):
         rows = pd.DataFrame({"patient_id": np.repeat(np.arange(patients) + 1000 * number, 36)})
         rows["stay_id"] = rows["patient_id"] * 10
@@ -105,7 +107,12 @@ def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             values[random.random(len(values)) < 0.1] = np.nan
             rows[vital.name] = np.where(vital.valid(values), values, np.nan)
         info = SiteTableInfo(site, "synthetic", "random walks", 60)
-        write_site_table(make_site_table(rows, info), folder / "sites" / f"{site}.parquet")
+        tables[site] = make_site_table(rows, info)
+        write_site_table(tables[site], folder / "sites" / f"{site}.parquet")
+    stay_ids = np.concatenate([table.frame["stay_id"].unique() for table in tables.values()])
+    facts = pd.DataFrame({"stay_id": stay_ids, "unit": "icu", "icu_days": 1.5, "septic": True})
+    facts["age"] = 30.0 + np.arange(len(facts))
+    facts["sex"] = np.where(np.arange(len(facts)) % 3, "male", "female")
     units = {"ccu": 12, "micu": 24, "sicu": 16}
     record = {
         "schema_version": 1,
@@ -130,6 +137,7 @@ def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
             },
         ],
         "sites": {site: {} for site in units},
+        "characteristics": characterise(tables, facts),
     }
     (folder / "cohort.json").write_text(json.dumps(record))
     return folder

@@ -26,6 +26,7 @@ def check(folder: _Folder, as_json: _AsJson = False) -> None:
         print(json.dumps([report.to_json() for report in reports], indent=2, ensure_ascii=False))
     else:
         for report in reports:
-            output_console().print(render_check(report))
+            console = output_console()
+            console.print(render_check(report, console.width))
     if not all(report.can_train for report in reports):
         raise typer.Exit(TrainingError.exit_code)

@@ -52,6 +52,7 @@ def ingest(
     from client.ingest.pseudonyms import default_secret
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
+    from common.reporting.characteristics import characteristics_page
 
     settings = read_mapping(mapping)
     with byte_progress("reading the table") as progress:
@@ -74,6 +75,8 @@ def ingest(
             what = column.removesuffix("_id")
             console.print(f"{count:,} ids of the list are no {what} of this table", style="yellow")
     console.print(sites_table(out))
+    for part in characteristics_page(record["characteristics"], console.width):
+        console.print(part)
     print_line(f"Written: {out}")
     print_line(f"Check it with: python -m client check {out}")
 

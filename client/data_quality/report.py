@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from client.data_quality.checks import QualityFinding, find_all
 from client.data_quality.reference_ranges import EXPECTED
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
+from common.data.characteristics import characterise
 from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
 from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, read_site_table
 from common.data.splits import SPLITS
-from common.data.windows import make_windows
+from common.data.windows import WindowSettings, make_windows
 from common.files.hashing import file_sha256
+from common.reporting.characteristics import characteristics_page
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
@@ -62,6 +64,7 @@ class CheckReport:
         splits: sizes by split.
         vitals: distributions by vital sign.
         findings: problems found, the worst first.
+        characteristics: table 1, see `common.data.characteristics`.
     """
 
     site: str
@@ -74,6 +77,7 @@ class CheckReport:
     splits: dict[str, SplitNumbers]
     vitals: dict[str, VitalNumbers]
     findings: tuple[QualityFinding, ...]
+    characteristics: dict[str, Any] = field(default_factory=dict)
 
     @property
     def can_train(self) -> bool:
@@ -129,7 +133,16 @@ def _check_table(path: Path, record: dict[str, Any] | None, leftovers: list[Path
         splits=splits,
         vitals=vitals,
         findings=tuple(findings),
+        characteristics=_characteristics(table, record),
     )
+
+
+def _characteristics(table: SiteTable, record: dict[str, Any] | None) -> dict[str, Any]:
+    """Return table 1: the ingest's, which knows age and sex, or what the table itself tells."""
+    if record is not None and record["is_same_table"] and "characteristics" in record:
+        found: dict[str, Any] = record["characteristics"]
+        return found
+    return characterise({table.info.site: table}, windows=WindowSettings())
 
 
 def _split(table: SiteTable, split: str) -> SplitNumbers:
@@ -148,12 +161,12 @@ def _vital(values: np.ndarray[Any, np.dtype[np.float32]]) -> VitalNumbers:
     return VitalNumbers(round(len(observed) / len(values), 4), median, low, high)
 
 
-def render_check(report: CheckReport) -> RenderableType:
-    """Return a report as one page for the console."""
-    return Group(*_parts(report))
+def render_check(report: CheckReport, width: int = 80) -> RenderableType:
+    """Return a report as one page for a console of a width."""
+    return Group(*_parts(report, width))
 
 
-def _parts(report: CheckReport) -> Iterator[RenderableType]:
+def _parts(report: CheckReport, width: int) -> Iterator[RenderableType]:
     yield Text(f"{report.site} (source: {report.source})", style="bold")
     yield Text(f"Rule: {report.rule}")
     yield Text(
@@ -162,6 +175,8 @@ def _parts(report: CheckReport) -> Iterator[RenderableType]:
     )
     yield _vitals_table(report)
     yield _splits_table(report)
+    yield from characteristics_page(report.characteristics, width)
+    yield Text()
     if not report.findings:
         yield Text("No problem found.", style="green")
     for finding in report.findings:

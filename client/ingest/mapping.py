@@ -17,6 +17,7 @@ from client.ingest.mapping_sections import (
     DropRule,
     FileFormat,
     IdSettings,
+    PatientColumns,
     SqlSource,
     StayRule,
     TableSettings,
@@ -62,7 +63,8 @@ class SiteMapping(StrictModel):
     Attributes:
         site: the site's name.
         shape: ``long``, a row a measurement, or ``wide``, a row a time with a column a vital sign.
-        file, source, columns, time, stay, cohort, table, ids: the sections of the same names.
+        file, source, columns, time, stay, cohort, patients, table, ids: the sections of the same
+            names.
         drop: the rows to leave out.
     """
 
@@ -74,6 +76,7 @@ class SiteMapping(StrictModel):
     time: Clock
     stay: StayRule
     cohort: CohortRule
+    patients: PatientColumns = Field(default_factory=PatientColumns)
     table: TableSettings = Field(default_factory=TableSettings)
     ids: IdSettings = Field(default_factory=IdSettings)
     drop: Annotated[tuple[DropRule, ...], PlainValidator(_drop_rules)] = ()
@@ -115,6 +118,8 @@ class SiteMapping(StrictModel):
             raise invalid("and source.stays-query are both given; give one", "stay.table")
         if stay.patient and not self.has_stay_table:
             raise invalid("names a column of a table of stays; give table too", "stay.patient")
+        if self.patients.columns and not self.has_stay_table:
+            raise invalid("names columns of a table of stays; give stay.table too", "patients")
         if self.has_stay_table and not stay.start:
             raise invalid("is missing, which a table of stays needs", "stay.start")
 

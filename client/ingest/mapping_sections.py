@@ -204,6 +204,36 @@ class StayRule(StrictModel):
         return self.gap_hours > 0
 
 
+class PatientColumns(StrictModel):
+    """`[patients]`: columns of the table of stays for table 1, which stays at the hospital.
+
+    Attributes:
+        age: column of the age at admission, in years.
+        sex: column of the sex; texts other than `female` and `male` count as not recorded.
+        unit: column of the care unit.
+        septic: column that says whether the stay was septic; empty cells count as not recorded.
+        died: column that says whether the patient died in hospital, likewise.
+        female: texts of the column `sex`, in lower case.
+        male: texts of the column `sex`, in lower case.
+        yes: texts of `septic` and `died` that mean yes, in lower case.
+    """
+
+    age: str = ""
+    sex: str = ""
+    unit: str = ""
+    septic: str = ""
+    died: str = ""
+    female: TextList = ("f", "female", "w")
+    male: TextList = ("m", "male")
+    yes: TextList = ("1", "true", "t", "yes", "y")
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns given, by what they hold."""
+        named = {name: getattr(self, name) for name in ("age", "sex", "unit", "septic", "died")}
+        return {name: column for name, column in named.items() if column}
+
+
 class CohortRule(StrictModel):
     """`[cohort]`: the stays that the hospital has chosen, and its rule in words.
 

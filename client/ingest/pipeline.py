@@ -25,10 +25,11 @@ from client.ingest.mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.query_source import open_query
 from client.ingest.reshape import stage
-from client.ingest.selection import choose_stays, keep_stays, stay_frame
+from client.ingest.selection import choose_stays, keep_stays, stay_facts, stay_frame
 from client.ingest.sources import Source, open_file
 from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
+from common.data.characteristics import characterise
 from common.data.cohort_folder import (
     INGEST_FILE,
     RECORD_SCHEMA_VERSION,
@@ -43,6 +44,7 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
 from common.data.step_means import step_means
 from common.data.summary import summarise
+from common.data.windows import WindowSettings
 from common.errors import CohortError, SourceError, UsageError
 from common.files.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.files.hashing import ReadProgress, file_sha256
@@ -59,10 +61,12 @@ class Ingested:
 
     Attributes:
         steps: `patient_id`, `stay_id`, `step` and the vitals, a row per stay and step.
+        stays: frame of `client.ingest.selection.stay_facts`.
         record: content of `ingest.json` except the site table's own counts.
     """
 
     steps: pd.DataFrame
+    stays: pd.DataFrame
     record: dict[str, Any] = field(default_factory=dict)
 
 
@@ -118,6 +122,7 @@ def ingest_tables(
             texts = made.steps[column].unique()
             hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
             made.steps[column] = made.steps[column].map(hashes)
+            made.stays[column] = made.stays[column].map(hashes)
     return _write(made, mapping, out, overwrite)
 
 
@@ -173,7 +178,8 @@ def _read(
         "ids_not_found": missing,
         "signs": read_signs(connection, mapping),
     }
-    return Ingested(steps.drop(columns="stay"), record)
+    facts = stay_facts(connection, mapping, kept)
+    return Ingested(steps.drop(columns="stay"), facts, record)
 
 
 def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> dict[str, Any]:
@@ -194,6 +200,12 @@ def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> 
                 "ids": "hashed" if mapping.ids.hash else "as in the source",
                 **made.record,
                 "table": {"sha256": file_sha256(path), **summarise(table)},
+                "characteristics": characterise(
+                    {mapping.site: table},
+                    made.stays,
+                    windows=WindowSettings(),
+                    sepsis=mapping.patients.septic and f"column {mapping.patients.septic}",
+                ),
                 "versions": record_versions(),
             }
             write_cohort_record(partial, out, INGEST_FILE, record, overwrite)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from client.ingest.mapping import SiteMapping
+from common.data.characteristics import STAY_FACTS
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.step_means import MINUTE_US
 from common.errors import SourceError
@@ -97,6 +98,42 @@ def _read_ids(path: Path) -> set[str]:
         raise SourceError(f"the list of ids {path} cannot be read: {reason}") from error
     ids = {line.strip() for line in lines}
     return {id_ for id_ in ids if id_ and not id_.startswith(_COMMENT)}
+
+
+def stay_facts(
+    connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, kept: pd.DataFrame
+) -> pd.DataFrame:
+    """Return what the hospital's table of stays says of the stays kept, for table 1.
+
+    Args:
+        connection: has `stay_keys`, and `stay_texts` if the mapping has `[patients]`.
+        mapping: has the columns and the meaning of their texts.
+        kept: the stays kept, see `stay_frame`.
+
+    Returns:
+        One row per stay, a patient's first one first: `patient_id`, `stay_id`, and the columns of
+        `common.data.characteristics.STAY_FACTS` that are known.
+    """
+    columns, patients = mapping.patients.columns, mapping.patients
+    texts = "".join(f", t.{name}" for name in columns)
+    join = "LEFT JOIN stay_texts t ON k.patient = t.patient AND k.key = t.key" if columns else ""
+    rows = connection.execute(
+        f"SELECT k.stay, k.start_us, k.end_us{texts} FROM stay_keys k {join}"
+    ).df()
+    facts = kept[["stay", "patient_id", "stay_id"]].merge(rows, on="stay", how="left")
+    facts["icu_days"] = (facts["end_us"] - facts["start_us"]).astype(float) / _DAY_US
+    lower = {name: facts[name].str.lower() for name in ("sex", "septic", "died") if name in columns}
+    if "age" in columns:
+        decimal = facts["age"].str.replace(mapping.file.decimal, ".", regex=False)
+        facts["age"] = pd.to_numeric(decimal, errors="coerce")
+    if "sex" in columns:
+        names = dict.fromkeys(patients.female, "female") | dict.fromkeys(patients.male, "male")
+        facts["sex"] = lower["sex"].map(names).fillna("")
+    for name in ("septic", "died"):
+        if name in columns:
+            facts[name] = lower[name].isin(patients.yes).astype(float).where(lower[name].notna())
+    facts = facts.sort_values(["patient_id", "start_us"], kind="stable")
+    return facts[["patient_id", "stay_id", *(name for name in STAY_FACTS if name in facts)]]
 
 
 def keep_stays(connection: duckdb.DuckDBPyConnection, kept: pd.DataFrame) -> None:

@@ -4,6 +4,8 @@ From `staged` (see reshape.py) to two tables:
 
     stays      stay, patient, id, start_us, before_us, chosen, is_single: a stay has the times from
                `start_us` up to `before_us`; it is not single if two patients have its id
+    stay_keys  stay, patient, key, start_us, end_us; none where stays are cut by gaps
+    stay_texts patient, key, and the columns of `[patients]` as text, if the mapping has any
     measured   stay, since_us (since its start), code, scaled, copies, reason: each distinct
                measurement once, with the number of its copies
 """
@@ -107,20 +109,29 @@ def _load_stays(
 ) -> None:
     stay = mapping.stay
     patient = stay.patient or mapping.columns.patient
-    names = [patient, stay.id, stay.start, stay.end, mapping.cohort.flag]
+    facts = mapping.patients.columns
+    names = [patient, stay.id, stay.start, stay.end, mapping.cohort.flag, *facts.values()]
     columns = list(dict.fromkeys(check_column(source, name) for name in names if name))
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
     connection.execute(
         "CREATE TABLE stay_source (patient VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, "
-        "end_at BIGINT, end_is_utc BOOLEAN, stay VARCHAR, chosen BOOLEAN)"
+        "end_at BIGINT, end_is_utc BOOLEAN, stay VARCHAR, chosen BOOLEAN"
+        f"{''.join(f', {name} VARCHAR' for name in facts)})"
     )
     source.load(
         connection,
         columns,
         f"INSERT INTO stay_source SELECT {text_of(patient)}, {bounds_of(source, mapping)}, {key}, "
-        f"{flag_of(source, mapping)} FROM {ROWS}",
+        f"{flag_of(source, mapping)}{''.join(f', {text_of(name)}' for name in facts.values())} "
+        f"FROM {ROWS}",
     )
     connection.execute("DELETE FROM stay_source WHERE patient IS NULL OR stay IS NULL")
+    if facts:
+        texts = ", ".join(f"min({name}) AS {name}" for name in facts)
+        connection.execute(
+            f"CREATE TABLE stay_texts AS SELECT patient, stay AS key, {texts} FROM stay_source "
+            "GROUP BY ALL"
+        )
 
 
 def _refuse_twice(connection: duckdb.DuckDBPyConnection, source: Source) -> None:

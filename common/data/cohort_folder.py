@@ -4,6 +4,7 @@
     DIR/ingest.json            record of one hospital's table made by `client ingest`
     DIR/sites/<site>.parquet   site tables
     DIR/patients.parquet       age band and sex, beside cohort.json where the source has them
+    DIR/table1.md, table1.csv  characteristics of the patients, beside cohort.json
 
 A folder is written whole or not at all, and never replaces files that are not its own.
 """
@@ -25,6 +26,7 @@ COHORT_FILE = "cohort.json"
 INGEST_FILE = "ingest.json"
 SITES_FOLDER = "sites"
 PATIENTS_FILE = "patients.parquet"
+TABLE1_MARKDOWN, TABLE1_CSV = "table1.md", "table1.csv"
 
 RECORD_SCHEMA_VERSION = 1
 """Version of the keys of cohort.json and ingest.json."""
@@ -119,6 +121,27 @@ def read_provenance(data: Path) -> dict[str, Any] | None:
             f"{path} cannot be read: {error!r}; prepare the cohort again, or give one of its "
             "sites/*.parquet alone"
         ) from error
+
+
+def read_characteristics(data: Path) -> dict[str, Any] | None:
+    """Read the characteristics of a prepared cohort's patients.
+
+    Those of a hospital's own table are not read: they stay at the site.
+
+    Args:
+        data: a cohort folder, or a single site table, which has no record.
+
+    Returns:
+        `common.data.characteristics.characterise` of the cohort; None without a record of
+        `simulation prepare`, or if an earlier release made it.
+
+    Raises:
+        CohortError: the record cannot be read.
+    """
+    if not (data / COHORT_FILE).is_file():
+        return None
+    found: dict[str, Any] | None = read_cohort_record(data).get("characteristics")
+    return found
 
 
 def check_output_folder(out: Path, record_file: str) -> bool:
@@ -219,11 +242,14 @@ def _flow_step(step: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_files(record: Path) -> set[str]:
-    """Names that a cohort folder may have; the table of patients only if its record says so."""
+    """Names that a cohort folder may have; some of them only if its record says so."""
     names = {record.name, SITES_FOLDER}
     with suppress(OSError, ValueError, AttributeError):
-        if json.loads(record.read_text(encoding="utf-8")).get("patients"):
+        content = json.loads(record.read_text(encoding="utf-8"))
+        if content.get("patients"):
             names.add(PATIENTS_FILE)
+        if content.get("characteristics"):
+            names |= {TABLE1_MARKDOWN, TABLE1_CSV}
     return names
 
 

@@ -3,6 +3,7 @@
 OUT/cohort.json            parameters, digests of the inputs, versions, flow of exclusions
 OUT/sites/<site>.parquet   site tables
 OUT/patients.parquet       age band and sex, where the source has them
+OUT/table1.md, table1.csv  characteristics of the patients, overall and by site
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from typing import Any
 
 import pandas as pd
 
+from common.data.characteristics import characterise
 from common.data.cohort_folder import (
     COHORT_FILE,
     PATIENTS_FILE,
     RECORD_SCHEMA_VERSION,
     SITES_FOLDER,
+    TABLE1_CSV,
+    TABLE1_MARKDOWN,
     check_output_folder,
     read_cohort_record,
     record_versions,
@@ -28,11 +32,13 @@ from common.data.cohort_folder import (
 )
 from common.data.demographics import write_patients
 from common.data.exclusion_flow import ExclusionFlow
-from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.site_table import SiteTable, SiteTableInfo, make_site_table, write_site_table
 from common.data.summary import summarise
+from common.data.windows import WindowSettings
 from common.errors import CohortError
 from common.files.atomic_io import atomic_folder
 from common.files.hashing import file_sha256
+from common.reporting.characteristics import characteristics_in_csv, characteristics_in_markdown
 
 
 @dataclass
@@ -50,6 +56,9 @@ class Cohort:
         sites: per-step means by site: `patient_id`, `stay_id`, `step` and vitals.
         patients: frame of `common.data.demographics.describe_patients`, of these patients or more;
             None where the source has neither age nor sex.
+        stays: facts of these stays or of more, see `common.data.characteristics.characterise`;
+            None where the source has none. No model sees them.
+        sepsis: the rule by which a stay is septic, in words.
     """
 
     source: str
@@ -61,6 +70,8 @@ class Cohort:
     sites: dict[str, pd.DataFrame]
     dropped: dict[str, int] = field(default_factory=dict)
     patients: pd.DataFrame | None = None
+    stays: pd.DataFrame | None = None
+    sepsis: str = ""
 
 
 def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite: bool) -> None:
@@ -108,21 +119,26 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
         )
     try:
         with atomic_folder(out) as partial:
+            tables = {site: _table(cohort, site, rows) for site, rows in kept.items()}
             summaries = {
-                site: _write_site(cohort, site, rows, partial / SITES_FOLDER / f"{site}.parquet")
-                for site, rows in kept.items()
+                site: _write_site(table, partial / SITES_FOLDER / f"{site}.parquet")
+                for site, table in tables.items()
             }
             patients = _write_patients(cohort, kept, partial / PATIENTS_FILE)
             record = _record(cohort, summaries, patients)
+            record["characteristics"] = _write_table1(cohort, tables, partial)
             write_cohort_record(partial, out, COHORT_FILE, record, overwrite)
     except OSError as error:
         raise unwritable(out, error) from error
     return record
 
 
-def _write_site(cohort: Cohort, site: str, rows: pd.DataFrame, path: Path) -> dict[str, Any]:
+def _table(cohort: Cohort, site: str, rows: pd.DataFrame) -> SiteTable:
     info = SiteTableInfo(site, cohort.source, cohort.rule, cohort.step_minutes)
-    table = make_site_table(rows, info)
+    return make_site_table(rows, info)
+
+
+def _write_site(table: SiteTable, path: Path) -> dict[str, Any]:
     write_site_table(table, path)
     return {"sha256": file_sha256(path), **summarise(table)}
 
@@ -136,6 +152,17 @@ def _write_patients(
     left = {str(patient) for rows in kept.values() for patient in rows["patient_id"].unique()}
     write_patients(cohort.patients[cohort.patients["patient_id"].isin(left)], path)
     return {"sha256": file_sha256(path)}
+
+
+def _write_table1(cohort: Cohort, tables: Mapping[str, SiteTable], folder: Path) -> dict[str, Any]:
+    """Write table 1 as Markdown and CSV; return its numbers for the record."""
+    found = characterise(tables, cohort.stays, windows=WindowSettings(), sepsis=cohort.sepsis)
+    for name, text in (
+        (TABLE1_MARKDOWN, characteristics_in_markdown(found)),
+        (TABLE1_CSV, characteristics_in_csv(found)),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+    return found
 
 
 def _record(

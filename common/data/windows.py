@@ -158,6 +158,20 @@ def make_windows(
     )
 
 
+def count_windows(
+    table: SiteTable,
+    split: str,
+    settings: WindowSettings,
+    vitals: Sequence[str] = VITAL_NAMES,
+) -> int:
+    """Return the number of windows that `make_windows` cuts, without cutting them."""
+    check_name("split", split, SPLITS)
+    stays = _Stays.of_split(table, split)
+    origins = _Origins.of_stays(stays, settings)
+    names = [VITAL_NAMES[index] for index in _vital_indices(vitals)]
+    return sum(len(origins.kept(stays.padded(table, name, settings), settings)) for name in names)
+
+
 def pool_windows(sites: Mapping[str, Windows]) -> Windows:
     """Concatenate the windows of several sites, as for centralised training.
 

@@ -12,19 +12,30 @@ from dataclasses import dataclass
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from common.reporting.phrasing import BETTER, WORSE, IntervalJson, bounds, percent, verdict
+from common.reporting.phrasing import (
+    BETTER,
+    UNKNOWN,
+    WORSE,
+    IntervalJson,
+    bounds,
+    decimals_for,
+    percent,
+    signed_number,
+    verdict,
+)
 from common.reporting.style import STYLE
 from common.reporting.template import MACROS, PAGE
 
 
 @dataclass(frozen=True)
 class Row:
-    """Table row: its header with a unit, and its cells; `mean` highlights it."""
+    """Table row: its header with a unit, and its cells; `mean` highlights, `indent` sets it in."""
 
     label: str
     cells: Sequence[str]
     unit: str = ""
     mean: bool = False
+    indent: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,13 +152,32 @@ def raw_html(text: str, *values: object) -> Markup:
     return markup.format(*values) if values else markup
 
 
+def with_interval(text: str, ends: str) -> Markup:
+    """Return a value with its interval, which goes on a line of its own in a narrow column."""
+    return raw_html('{} <span class="interval">{}</span>', text, ends)
+
+
 def difference(interval: IntervalJson) -> Markup:
     """Return a relative difference with its interval, coloured if the interval excludes zero."""
+    return _coloured(interval, percent(interval.get("estimate")), bounds(interval))
+
+
+def unit_difference(interval: IntervalJson, digits: int) -> Markup:
+    """Return a difference in a vital's unit with its interval, coloured as `difference`.
+
+    Args:
+        interval: the difference, in the unit.
+        digits: decimals; more are shown where an end of the interval would read as zero.
+    """
+    digits = decimals_for(interval, digits)
+    text = signed_number(interval.get("estimate"), digits)
+    if verdict(interval) == UNKNOWN:
+        return _coloured(interval, text, "")
+    low, high = (signed_number(interval[end], digits) for end in ("low", "high"))
+    return _coloured(interval, text, f"[{low}, {high}]")
+
+
+def _coloured(interval: IntervalJson, text: str, ends: str) -> Markup:
     kind = verdict(interval)
     colour = kind if kind in (BETTER, WORSE) else ""
-    return raw_html(
-        '<span class="{}">{}</span><span class="interval">{}</span>',
-        colour,
-        percent(interval.get("estimate")),
-        bounds(interval),
-    )
+    return with_interval(raw_html('<span class="{}">{}</span>', colour, text), ends)

@@ -6,6 +6,7 @@ sentence is stronger than its interval.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,6 +37,15 @@ SPLIT_WORDS = {
 }
 """Patients of each split, as named in a sentence after their number."""
 
+SOURCE_LABELS = {
+    "synthetic": "synthetic patients",
+    "own-export": "the hospitals' own data",
+    "mimic3": "MIMIC-III",
+    "challenge-2012": "PhysioNet Challenge 2012",
+    "challenge-2019": "PhysioNet Challenge 2019",
+}
+"""Names of the sources of site tables; any other source is shown as the site states it."""
+
 VITAL_LABELS = {vital.name: vital.label for vital in VITALS}
 VITAL_UNITS = {vital.name: vital.unit for vital in VITALS}
 
@@ -59,6 +69,22 @@ def verdict(interval: IntervalJson) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """Return a value with a fixed number of decimals and a typographic minus sign."""
     return NOTHING if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed_number(value: float | None, digits: int) -> str:
+    """Return a difference with its sign, e.g. ``+0.30``."""
+    sign = "+" if value is not None and value > 0 else ""
+    return f"{sign}{number(value, digits)}"
+
+
+_MOST_DECIMALS = 5
+
+
+def decimals_for(difference: IntervalJson, least: int = 2) -> int:
+    """Return enough decimals for no end of an interval to be shown as zero."""
+    ends = [abs(value) for value in (difference.get("low"), difference.get("high")) if value]
+    needed = [math.ceil(-math.log10(end)) for end in ends]
+    return min(max([least, *needed]), _MOST_DECIMALS)
 
 
 def count_or_dash(value: Any) -> str:
@@ -125,6 +151,16 @@ def clean_line(text: object, longest: int = LONGEST_TEXT) -> str:
     """Return text from a site as one printable line of at most `longest` characters."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def sources_in_words(sources: Iterable[object]) -> str:
+    """Return the names of data sources as a list in a sentence, each once; empty if there are none.
+
+    Args:
+        sources: as the site tables state them; text from a site.
+    """
+    names = [SOURCE_LABELS.get(str(source), clean_line(source, 60)) for source in sources]
+    return listed(sorted(filter(None, set(names)), key=str.lower)) if any(names) else ""
 
 
 def difference_in_words(metric: str, interval: IntervalJson, reference: str) -> str:

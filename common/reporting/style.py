@@ -4,14 +4,14 @@ STYLE = """\
 :root {
   color-scheme: light dark;
   --paper: #fdfdfc; --panel: #f5f5f2; --ink: #1c2126; --muted: #59626c; --rule: #dcdedb;
-  --accent: #0b5f91; --good: #00694d; --bad: #a3370f;
+  --accent: #0b5f91; --good: #00694d; --bad: #a3370f; --shade: #1c212630;
   --series-1: #0072b2; --series-2: #c8501b; --series-3: #00805f; --series-4: #a8447f;
   --series-5: #8f6b00; --series-6: #3585bb; --series-7: #6b4fa0; --series-8: #5f6b76;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #15181b; --panel: #1d2125; --ink: #e8eaec; --muted: #a2abb4; --rule: #363c42;
-    --accent: #6db8ea; --good: #5fd0a8; --bad: #f29a73;
+    --accent: #6db8ea; --good: #5fd0a8; --bad: #f29a73; --shade: #000000c0;
     --series-1: #5db1e8; --series-2: #f0875a; --series-3: #3fc49b; --series-4: #e08abc;
     --series-5: #d9b23a; --series-6: #9ad0f0; --series-7: #b8a6ec; --series-8: #a7b2bc;
   }
@@ -44,7 +44,7 @@ nav a { display: inline-block; padding: .3rem 0; }
 code { font: .875em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 td code { font-size: .8125em; color: var(--muted); }
 pre { overflow-x: auto; padding: .875rem 1rem; background: var(--panel); border-radius: 6px; }
-pre code { overflow-wrap: normal; }
+pre code { white-space: pre-wrap; overflow-wrap: anywhere; }
 
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: 1px;
   margin: 2rem 0 1.5rem; padding: 0; background: var(--rule); border: 1px solid var(--rule);
@@ -56,7 +56,15 @@ pre code { overflow-wrap: normal; }
 .tiles dd + dd { margin-top: .25rem; color: var(--muted); font-size: .875rem; font-weight: 400;
   letter-spacing: 0; }
 
-.scroll { overflow-x: auto; margin: 0 0 1.5rem; }
+/* Where a table is wider than the page: a shadow on the side that hides columns, in every browser,
+   and words, in those that can tell whether a box scrolls. */
+.scroll { overflow-x: auto; margin: 0 0 1.5rem; container-type: scroll-state;
+  background:
+    linear-gradient(to left, var(--paper) 1.5rem, transparent 3rem) right / 3rem 100% no-repeat
+      local,
+    linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll; }
+.hint { display: none; color: var(--accent); font-weight: 600; white-space: nowrap; }
+@container scroll-state(scrollable: right) { .hint { display: inline; } }
 .scroll:focus-visible, a:focus-visible, summary:focus-visible {
   outline: 2px solid var(--accent); outline-offset: 2px; border-radius: 2px; }
 table { border-collapse: collapse; min-width: 100%; font-size: .9375rem; line-height: 1.4;
@@ -71,6 +79,7 @@ tbody th { text-align: left; font-weight: 500; }
 tbody tr.mean > * { border-top: 1px solid var(--muted); font-weight: 600; }
 th:first-child { position: sticky; left: 0; background: var(--paper); text-align: left;
   padding-left: 0; }
+tbody tr.indent > th { padding-left: 1rem; font-weight: 400; }
 td:last-child, th:last-child { padding-right: .25rem; }
 .text td, .text th { text-align: left; white-space: normal; min-width: 6rem; max-width: 36rem; }
 .text td { overflow-wrap: anywhere; }
@@ -79,6 +88,9 @@ table.text { min-width: min(100%, 44rem); }
 table.many td:last-child { min-width: 14rem; }
 .unit, .interval { color: var(--muted); font-weight: 400; font-size: .875em; }
 .interval { display: inline-block; min-width: 8.2em; padding-left: .35em; }
+table.wide { font-size: .875rem; }
+.wide td, .wide th:not(:first-child) { padding-left: .5rem; padding-right: .5rem; }
+.wide .interval { display: block; min-width: 0; padding-left: 0; }
 .lower { color: var(--good); } .higher { color: var(--bad); }
 
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr));
@@ -113,12 +125,18 @@ footer { padding-top: 1.5rem; padding-bottom: 4rem; }
 @media (max-width: 40rem) {
   header { padding-top: 2rem; }
   section { padding-top: 2rem; }
-  th, td { padding: .45rem .6rem; }
+  th, td { padding: .45rem .5rem; }
+  /* Narrow, so that the first columns of numbers are seen beside it. */
+  tbody th { white-space: normal; min-width: 6.5rem; max-width: 8rem; overflow-wrap: anywhere; }
+  .text td, .text th, .text td:last-child, .many td:last-child { min-width: 6.5rem; }
+  thead th { min-width: 4.5rem; }
+  .interval { display: block; min-width: 0; padding-left: 0; }
 }
 @media print {
   :root { --paper: #fff; }
   nav { display: none; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
+  .hint { display: none; }
   figure, tr, .tiles { break-inside: avoid; }
 }
 """

@@ -7,14 +7,19 @@ Python and settings, and the report is rendered from it.
 MACROS = """\
 {% macro table(data) %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ data.caption }}">
-<table{% if data.text %} class="text{{ " many" if data.header|length > 2 }}"{% endif %}>
-<caption>{{ data.caption }}</caption>
+{% set columns = data.header|length %}
+{% if data.text %}
+<table class="text{{ " many" if columns > 2 }}">
+{% else %}
+<table{{ ' class="wide"'|safe if columns > 5 }}>
+{% endif %}
+<caption>{{ data.caption }}<span class="hint" aria-hidden="true"> Scroll for more →</span></caption>
 <thead><tr>
 {% for name in data.header %}<th scope="col">{{ name }}</th>{% endfor %}
 </tr></thead>
 <tbody>
 {% for row in data.rows %}
-<tr{% if row.mean %} class="mean"{% endif %}>
+<tr{% if row.mean %} class="mean"{% elif row.indent %} class="indent"{% endif %}>
 <th scope="row">{{ row.label }}
 {% if row.unit %}<span class="unit">{{ row.unit }}</span>{% endif %}</th>
 {% for cell in row.cells %}<td>{{ cell }}</td>{% endfor %}
@@ -71,11 +76,13 @@ PAGE = """\
 <p class="kicker">fedvitals · {{ kicker }}</p>
 <h1>{{ title }}</h1>
 <p class="lead">{{ headline }}</p>
+{% if tiles %}
 <dl class="tiles">
 {% for tile in tiles %}
 <div><dt>{{ tile.label }}</dt><dd>{{ tile.value }}</dd><dd>{{ tile.note }}</dd></div>
 {% endfor %}
 </dl>
+{% endif %}
 <nav aria-label="Sections"><ul>
 {% for section in sections %}
 <li><a href="#{{ section.id }}">{{ section.title }}</a></li>

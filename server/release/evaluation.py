@@ -19,7 +19,7 @@ import torch
 
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
-from common.data.cohort_folder import read_provenance
+from common.data.cohort_folder import read_characteristics, read_provenance
 from common.data.splits import SPLITS
 from common.errors import CohortError, FederationError, UsageError
 from common.evaluation.baselines import ExponentiallyWeightedMean, LastValue
@@ -31,6 +31,7 @@ from common.evaluation.paired_difference import compare
 from common.files.atomic_io import write_text
 from common.names import check_name
 from common.reporting.phrasing import MODELS, REFERENCES
+from common.reporting.small_cells import without_small_cells
 from server.release.adapter_source import LoadedAdapter, load_adapter
 from server.release.evaluation_data import EvaluationSite, read_evaluation_sites
 from server.release.release import update_release
@@ -129,7 +130,7 @@ def evaluate_adapter(
     models = _models(loaded)
     scores = _score(sites, models, report_step)
     report_step("resampling patients")
-    result = _result(loaded, split, all_sites, scores) | {"cohort": read_provenance(data)}
+    result = _result(loaded, split, all_sites, scores) | {"cohort": _describe_cohort(data)}
     chosen: list[Example] = []
     if _shows_examples(examples, sites):
         report_step("choosing examples")
@@ -202,6 +203,21 @@ def _result(
         },
         "versions": library_versions(frozen.backbone.family),
     }
+
+
+def _describe_cohort(data: Path) -> dict[str, Any] | None:
+    """Return how the cohort was made and, of a prepared one, its patients without small cells."""
+    cohort = read_provenance(data)
+    characteristics = read_characteristics(data)
+    if cohort is None or characteristics is None:
+        return cohort
+    try:
+        return cohort | {"characteristics": without_small_cells(characteristics)}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CohortError(
+            f"{data} has characteristics that cannot be read ({error!r}); prepare the cohort again "
+            "with --overwrite"
+        ) from error
 
 
 def _describe(site: EvaluationSite) -> dict[str, Any]:

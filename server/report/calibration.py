@@ -14,6 +14,7 @@ from common.reporting.components import (
     Section,
     Table,
     raw_html,
+    with_interval,
 )
 from common.reporting.phrasing import NOTHING, VITAL_LABELS, IntervalJson, number
 from common.reporting.svg import ACCENT, INK, MUTED, as_svg, blank_figure, signed_tick
@@ -261,8 +262,4 @@ def _share(interval: IntervalJson) -> str:
     value, low, high = (
         NOTHING if interval.get(end) is None else number(100 * interval[end], 1) for end in ends
     )
-    return (
-        value
-        if NOTHING in (low, high)
-        else raw_html('{}<span class="interval">[{}, {}]</span>', value, low, high)
-    )
+    return value if NOTHING in (low, high) else with_interval(value, f"[{low}, {high}]")

@@ -5,7 +5,6 @@ They are written for clinicians. No sentence is stronger than its interval.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +18,12 @@ from common.reporting.phrasing import (
     VITAL_LABELS,
     WORSE,
     IntervalJson,
+    decimals_for,
     difference_in_words,
     listed,
     number,
+    percent,
+    signed_number,
     verdict,
 )
 
@@ -39,7 +41,6 @@ UNIT_WORDS = {
 RANGE_ANNOUNCED = "Each forecast has a range that should contain 80 of 100 measurements."
 
 _RANGE = METRICS["coverage_80"].ideal
-_MOST_DECIMALS = 5
 
 
 def mean_difference(
@@ -56,13 +57,23 @@ def vital_errors(evaluation: Mapping[str, Any]) -> list[str]:
     ours, reference = (pooled["models"][model]["vitals"] for model in ("adapter", "zero_shot"))
     differences = pooled["differences"]["zero_shot"]["vitals"]
     return [
-        error_in_words(vital, ours[vital]["mae"], reference[vital]["mae"], row["mae"]["absolute"])
+        error_in_words(
+            vital,
+            ours[vital]["mae"],
+            reference[vital]["mae"],
+            row["mae"]["absolute"],
+            row["mae"]["relative"],
+        )
         for vital, row in differences.items()
     ]
 
 
 def error_in_words(
-    vital: str, ours: float | None, reference: float | None, difference: IntervalJson
+    vital: str,
+    ours: float | None,
+    reference: float | None,
+    difference: IntervalJson,
+    relative: IntervalJson | None = None,
 ) -> str:
     """Return one vital's error as a sentence.
 
@@ -70,9 +81,10 @@ def error_in_words(
         vital: its name.
         ours: mean absolute error with the adapter, in the vital's unit.
         reference: the same without the adapter.
-        difference: ours - reference with its interval.
+        difference: ours - reference with its interval, in the vital's unit.
+        relative: the same as a share of the reference; None = not given in per cent.
     """
-    decimals = _decimals(difference)
+    decimals = decimals_for(difference)
     errors = (
         f"{VITAL_LABELS[vital]}: off by {number(ours, decimals)} {UNIT_WORDS[vital]} on average, "
         f"against {number(reference, decimals)} without the adapter"
@@ -84,25 +96,28 @@ def error_in_words(
     if kind == UNCLEAR:
         return (
             f"{errors}; the two cannot be told apart (the 95{NO_BREAK}% interval of the difference "
-            f"is {_signed(low, decimals)} to {_signed(high, decimals)})."
+            f"is {signed_number(low, decimals)} to {signed_number(high, decimals)} "
+            f"{UNIT_WORDS[vital]}{_in_per_cent(relative, kind)})."
         )
     near, far = sorted((abs(low), abs(high)))
     word = "less" if kind == BETTER else "more"
     return (
         f"{errors}: {number(abs(estimate), decimals)} {word} (95{NO_BREAK}% interval "
-        f"{number(near, decimals)} to {number(far, decimals)} {word})."
+        f"{number(near, decimals)} to {number(far, decimals)} {word})"
+        f"{_in_per_cent(relative, kind)}."
     )
 
 
-def _decimals(difference: IntervalJson) -> int:
-    """Return enough decimals for no end of an interval to be shown as zero."""
-    ends = [abs(value) for value in (difference.get("low"), difference.get("high")) if value]
-    needed = [math.ceil(-math.log10(end)) for end in ends]
-    return min(max([2, *needed]), _MOST_DECIMALS)
-
-
-def _signed(value: float, decimals: int) -> str:
-    return number(value, decimals) if value < 0 else f"+{number(value, decimals)}"
+def _in_per_cent(relative: IntervalJson | None, kind: str) -> str:
+    """Return a relative difference and its interval, to be put behind those in the unit."""
+    if relative is None or verdict(relative) == UNKNOWN:
+        return ""
+    ends = [relative["low"], relative["high"]]
+    if kind == UNCLEAR:
+        low, high = (percent(end) for end in ends)
+        return f", or {low} to {high}"
+    near, far = (percent(end, signed=False) for end in sorted(ends, key=abs))
+    return f", or {percent(relative['estimate'], signed=False)} ({near} to {far})"
 
 
 def range_in_words(calibration: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Cohort section: exclusions from the source's stays to the evaluated patients, and the splits."""
+"""Cohort section: the patients' characteristics, exclusions from the source, and the splits."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.data.exclusion_flow import units_of
+from common.reporting.characteristics import characteristics_notes, characteristics_table
 from common.reporting.components import Part, Row, Section, Stage, Table
-from common.reporting.phrasing import clean_line, count_or_dash, counted
+from common.reporting.phrasing import clean_line, count_or_dash, counted, sources_in_words
 from server.runs.run_reader import RunRecord
 
 _RULES = """\
 The rules were applied in this order to the stays of the evaluation cohort, before any model saw
 them."""
+
+_NO_TABLE1 = """\
+There is no table of the patients' characteristics: a hospital's own table keeps its numbers at the
+hospital, and a cohort of an earlier release must be prepared again."""
 
 _SPLIT = """\
 Patients were split before training, by a keyed hash of their identifier: all stays of a patient
@@ -26,9 +31,11 @@ def cohort_section(record: RunRecord) -> Section | None:
     steps = cohort.get("flow") or []
     if not steps:
         return None
-    source = clean_line(cohort.get("source", ""))
+    source = sources_in_words([cohort.get("source", "")])
     parts = [
+        _patients(cohort),
         Part(
+            "How they were selected",
             paragraphs=[f"{_RULES} Source: {source}." if source else _RULES],
             flow=[_stage(step) for step in steps],
             folded_title="Stays left at each unit",
@@ -37,6 +44,17 @@ def cohort_section(record: RunRecord) -> Section | None:
         Part("How the patients were split", [_SPLIT], tables=[_split_table(record)]),
     ]
     return Section("cohort", "Cohort", parts)
+
+
+def _patients(cohort: Mapping[str, Any]) -> Part:
+    """Return table 1 of the evaluation cohort."""
+    characteristics = cohort.get("characteristics")
+    if not characteristics:
+        return Part("Who the patients are", [_NO_TABLE1])
+    table = characteristics_table(characteristics)
+    return Part(
+        "Who the patients are", tables=[table], notes=characteristics_notes(characteristics)
+    )
 
 
 def _stage(step: Mapping[str, Any]) -> Stage:

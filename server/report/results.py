@@ -14,6 +14,7 @@ from common.reporting.components import (
     Table,
     difference,
     raw_html,
+    unit_difference,
 )
 from common.reporting.phrasing import (
     MODELS,
@@ -29,9 +30,15 @@ from common.reporting.phrasing import (
 )
 from common.reporting.svg import differences_figure
 
-HEADLINE_METRICS: tuple[str, ...] = ("wql", "mae")
+HEADLINE_METRICS: tuple[str, ...] = ("mae", "wql")
+
+_ORDER: tuple[str, ...] = ("adapter", "zero_shot", "ewm", "last_value")
+"""Models in the order of a table's columns: a phone shows the first ones without scrolling."""
 
 _DIGITS = {"wql": 4, "coverage_80": 3, "mse": 2, "mape": 2}
+
+_MINUS_MODEL = "Adapter − {}"  # noqa: RUF001
+_IN_UNIT = f"{_MINUS_MODEL.format('zero-shot')}, in the unit"
 
 _METRICS = """\
 WQL is the weighted quantile loss over the levels 0.1 to 0.9, without a unit; MAE is the mean
@@ -98,11 +105,9 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
         Row(
             VITAL_LABELS[vital],
             [
-                *(number(models[model]["vitals"][vital][metric], digits) for model in MODELS),
-                *(
-                    _compared(differences[reference]["vitals"][vital][metric], metric)
-                    for reference in ("zero_shot", "last_value")
-                ),
+                *_both(differences["zero_shot"]["vitals"][vital][metric], metric),
+                *(number(models[model]["vitals"][vital][metric], digits) for model in _ORDER),
+                _compared(differences["last_value"]["vitals"][vital][metric], metric),
             ],
             unit=unit[vital],
         )
@@ -111,22 +116,31 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
     # A mean of mmHg and degrees has no meaning.
     means = [
         NOTHING if shown.has_dimension else number(models[model]["mean"][metric], digits)
-        for model in MODELS
+        for model in _ORDER
     ]
-    compared = [
-        _compared(differences[reference]["mean"][metric], metric)
-        for reference in ("zero_shot", "last_value")
-    ]
-    rows.append(Row("Mean over vitals", [*means, *compared], mean=True))
-    against = "Adapter − {}" if metric == "coverage_80" else "Adapter vs {}"  # noqa: RUF001
+    compared = _both(differences["zero_shot"]["mean"][metric], metric)
+    against_last = _compared(differences["last_value"]["mean"][metric], metric)
+    rows.append(Row("Mean over vitals", [*compared, *means, against_last], mean=True))
+    against = _MINUS_MODEL if metric == "coverage_80" else "Adapter vs {}"
     header = [
         "Vital sign",
-        *MODELS.values(),
+        *([_IN_UNIT] if shown.has_dimension else []),
         against.format("zero-shot"),
+        *(MODELS[model] for model in _ORDER),
         against.format("last value"),
     ]
     aim = "" if shown.lower_is_better else f", best at {shown.ideal:g}"
     return Table(f"{shown.label} per vital sign{aim}", header, rows)
+
+
+def _both(entry: Mapping[str, Any], metric: str) -> list[str]:
+    """Return the difference in the vital's unit, if the metric has one, and that in per cent."""
+    relative = _compared(entry, metric)
+    if not METRICS[metric].has_dimension:
+        return [relative]
+    absolute = entry["absolute"]
+    digits = _DIGITS.get(metric, 2)
+    return [NOTHING if absolute is None else unit_difference(absolute, digits), relative]
 
 
 def _compared(entry: Mapping[str, Any], metric: str) -> str:
@@ -174,19 +188,19 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
             Row(
                 clean_line(name),
                 [
+                    *(difference(differences[m]["relative"]) for m in HEADLINE_METRICS),
                     f"{counts['patients']:,}",
                     f"{counts['windows']:,}",
-                    *(number(models[model]["mean"]["wql"], 4) for model in MODELS),
-                    *(difference(differences[m]["relative"]) for m in HEADLINE_METRICS),
+                    *(number(models[model]["mean"]["wql"], 4) for model in _ORDER),
                 ],
             )
         )
     header = [
         "Site",
+        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
         "Patients",
         "Windows",
-        *(f"WQL, {label.lower()}" for label in MODELS.values()),
-        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
+        *(f"WQL, {MODELS[model].lower()}" for model in _ORDER),
     ]
     return Table("In the mean over vital signs", header, rows)
 
@@ -201,22 +215,24 @@ def _site_vital_table(sites: Mapping[str, Any]) -> Table:
                 Row(
                     f"{clean_line(name)}: {VITAL_LABELS[vital].lower()}",
                     [
-                        f"{row['patients']:,}",
-                        f"{row['windows']:,}",
+                        *_both(differences[vital]["mae"], "mae"),
+                        difference(differences[vital]["wql"]["relative"]),
                         *(
                             number(models[model]["vitals"][vital]["mae"])
-                            for model in ("zero_shot", "adapter")
+                            for model in ("adapter", "zero_shot")
                         ),
-                        *(difference(differences[vital][m]["relative"]) for m in HEADLINE_METRICS),
+                        f"{row['patients']:,}",
+                        f"{row['windows']:,}",
                     ],
                     unit=VITAL_UNITS[vital],
                 )
             )
     header = [
         "Site and vital sign",
+        f"MAE, {_IN_UNIT[0].lower()}{_IN_UNIT[1:]}",
+        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
+        *(f"MAE, {MODELS[model].lower()}" for model in ("adapter", "zero_shot")),
         "Patients",
         "Windows",
-        *(f"MAE, {MODELS[model].lower()}" for model in ("zero_shot", "adapter")),
-        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
     ]
     return Table("Every vital sign at every site", header, rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.reporting.components import Page, render_page
-from common.reporting.phrasing import clean_line, counted
 from server.report.calibration import calibration_section
 from server.report.cohort import cohort_section
 from server.report.data_transfer import data_transfer_section, refusals_section
@@ -14,7 +13,7 @@ from server.report.learning_curves import learning_curves_section
 from server.report.privacy import privacy_section
 from server.report.provenance import reproduction_section, setup_section
 from server.report.results import results_section
-from server.report.summary import headline, summary_section, tiles
+from server.report.summary import headline, summary_section, tiles, title
 from server.runs.run_reader import RunRecord
 
 
@@ -39,9 +38,8 @@ def render_report(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         setup_section(record),
         reproduction_section(record),
     ]
-    sites = counted(len(record.sites), "site")
     page = Page(
-        title=f"{clean_line(record.backbone_name)}, fine-tuned by {sites}",
+        title=title(record),
         headline=headline(record),
         tiles=tiles(record),
         sections=[section for section in sections if section is not None],

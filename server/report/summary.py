@@ -18,11 +18,13 @@ from common.reporting.phrasing import (
     bounds,
     byte_size,
     clean_line,
+    counted,
     duration,
     listed,
     number,
     percent,
     small_number,
+    sources_in_words,
     verdict,
 )
 from server.report.clinical_text import (
@@ -35,6 +37,15 @@ from server.report.example_forecasts import SYNTHETIC
 from server.runs.run_reader import RunRecord
 
 
+def title(record: RunRecord) -> str:
+    """Return the page's title: the model, the number of sites and the source of their data."""
+    sources = sources_in_words(site.get("source", "") for site in record.sites.values())
+    sites = counted(len(record.sites), "site")
+    return f"{clean_line(record.backbone_name)}, fine-tuned by {sites}" + (
+        f" on {sources}" if sources else ""
+    )
+
+
 def headline(record: RunRecord) -> str:
     """Return the sentence below the title."""
     if record.best_round == 0:
@@ -45,9 +56,18 @@ def headline(record: RunRecord) -> str:
     if record.evaluation is None:
         return "Trained and released; not yet evaluated on test patients."
     return (
-        f"On {record.evaluation['split']} patients, averaged over the vital signs, "
+        f"On {_evaluated_patients(record.evaluation)}, averaged over the vital signs, "
         f"{mean_error(record.evaluation)}."
     )
+
+
+def _evaluated_patients(evaluation: Mapping[str, Any]) -> str:
+    """Return the patients that were forecast, with the source of their data."""
+    sources = {site.get("source", "") for site in evaluation.get("data", {}).values()}
+    if sources == {SYNTHETIC}:
+        return f"{SYNTHETIC} {evaluation['split']} patients"
+    words = sources_in_words(sources)
+    return f"{evaluation['split']} patients" + (f" of {words}" if words else "")
 
 
 def tiles(record: RunRecord) -> list[Tile]:

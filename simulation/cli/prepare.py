@@ -175,9 +175,11 @@ def _prepare(
 ) -> None:
     """Build a cohort, write it, make it the current one and print its summary."""
     from common.backbones.weights_store import install_packaged
+    from common.data.cohort_folder import TABLE1_CSV, TABLE1_MARKDOWN
     from common.data.cohort_writer import check_free, write_cohort
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
+    from common.reporting.characteristics import characteristics_page
 
     folder = default_cohort_folder(source) if out is None else out
     check_free(folder, source, parameters, overwrite)
@@ -192,6 +194,9 @@ def _prepare(
         dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
         console.print(f"Measurements dropped: {dropped}")
     console.print(sites_table(folder))
+    for part in characteristics_page(record["characteristics"], console.width):
+        console.print(part)
+    print_line(f"Table 1: {folder / TABLE1_MARKDOWN}, {folder / TABLE1_CSV}")
     print_line(f"Cohort: {folder}")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from common.data.characteristics import STAY_FACTS
 from common.data.cohort_writer import Cohort
 from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
@@ -26,6 +27,7 @@ from simulation.cohorts.mimic3.sofa.score import SOFA_ITEMS
 from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
+_DAY_S = 24 * 60 * 60
 ERAS: tuple[str, ...] = ("all", "metavision")
 
 
@@ -114,6 +116,7 @@ def mimic3_cohort(
         )
         stays = _long_enough(stays, vitals, settings, flow)
         stays = _one_site_a_patient(stays, flow)
+        facts, sepsis = _facts(tables, settings, stays)
         return Cohort(
             source=source,
             rule=settings.rule,
@@ -124,6 +127,8 @@ def mimic3_cohort(
             dropped=dropped,
             sites=_by_unit(stays, vitals),
             patients=describe_patients(stays),
+            stays=facts,
+            sepsis=sepsis,
         )
 
 
@@ -172,6 +177,33 @@ def _septic(
     stays = stays[stays["icustay_id"].isin(septic)]
     flow.record(f"sepsis by the rule {settings.sepsis}", stays)
     return stays
+
+
+def _facts(
+    tables: MimicTables, settings: Mimic3Settings, stays: pd.DataFrame
+) -> tuple[pd.DataFrame, str]:
+    """Return facts of the stays for table 1, and the rule of its septic ones in words.
+
+    Deaths need ADMISSIONS. Without a rule of the cohort, sepsis is the coded one, if
+    DIAGNOSES_ICD is there. Neither table is required.
+    """
+    rows = stays.assign(stay_id=stays["icustay_id"].astype(str))
+    rows["icu_days"] = (rows["outtime"] - rows["intime"]).dt.total_seconds() / _DAY_S
+    if tables.has("ADMISSIONS"):
+        admissions = tables.load("ADMISSIONS", "deaths in hospital")
+        deaths = tables.connection.sql(
+            f"SELECT hadm_id, bool_or(deathtime IS NOT NULL) AS died FROM {admissions} GROUP BY ALL"
+        ).df()
+        rows = rows.merge(deaths, on="hadm_id", how="left", validate="many_to_one")
+    rule = settings.sepsis
+    if rule != "none":
+        rows["septic"] = True
+    elif tables.has("DIAGNOSES_ICD"):
+        rule = "explicit"
+        kept = _register(tables, "described_stays", stays)
+        rows["septic"] = rows["icustay_id"].isin(select_septic(tables, rule, kept))
+    columns = ["stay_id", *(name for name in STAY_FACTS if name in rows)]
+    return rows[columns], "" if rule == "none" else f"rule {rule}"
 
 
 def _stream(

@@ -131,10 +131,12 @@ def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
             f"record {records[record].path}: ICUType must be 1, 2, 3 or 4, got "
             f"{'none' if np.isnan(icu_type[record]) else f'{icu_type[record]:g}'}"
         )
+    units = [ICU_TYPES[int(icu)] for icu in icu_type]
     return pd.DataFrame(
         {
             "patient_id": [record.name for record in records],
-            "unit": [ICU_TYPES[int(icu)] for icu in icu_type],
+            "unit": units,
+            "care_unit": units,
             # -1 = unknown age, which is below the limit and thus excluded.
             "age": _descriptor(table, "Age", records),
             "sex": sexes(_descriptor(table, "Gender", records)),

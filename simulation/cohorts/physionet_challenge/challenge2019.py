@@ -99,15 +99,19 @@ def challenge_2019(
     if sepsis not in LABEL_RULES:
         raise UsageError(f"--sepsis {sepsis!r} is not known; choose from {', '.join(LABEL_RULES)}")
     records, inputs = read_records(source, _KIND, progress)
-    labels = ["SepsisLabel"] if sepsis == "label" else []
+    # Without a rule the label is read for the description of the patients alone, if it is there.
+    has_label = b"SepsisLabel" in records[0].content.partition(b"\n")[0]
+    labels = ["SepsisLabel"] if sepsis == "label" or has_label else []
     about = ["Age", "Gender", "Unit1", "Unit2", "ICULOS"]
     table = parse_records(records, "|", [*VITAL_OF_COLUMN, *about, *labels])
     flow = ExclusionFlow()
     stays = _stays(table, records)
+    if labels:
+        stays["septic"] = _septic(table, records)
     flow.record("ICU stays in the source", stays)
     stays = adults(stays, flow)
     if sepsis == "label":
-        stays = stays[_septic(table, records)[stays.index]]
+        stays = stays[stays["septic"]]
         flow.record("sepsis by the rule label", stays)
     return finish_cohort(
         stays,
@@ -129,6 +133,7 @@ def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
         {
             "patient_id": [record.name for record in records],
             "unit": sites,
+            "care_unit": units,
             "age": _largest(table, "Age", records),
             "sex": sexes(_largest(table, "Gender", records)),
         }

@@ -57,7 +57,8 @@ def finish_cohort(
     """Average the measurements of the chosen stays, drop short stays, and group the rest by site.
 
     Args:
-        stays: the chosen stays: `patient_id`, `unit`, `age` and `sex`, indexed by record. The
+        stays: the chosen stays: `patient_id`, `unit` (the site), `care_unit`, `age`, `sex`, and
+            `septic` where the source has a label, indexed by record. The
             challenges have no patient ids: each stay is a patient of its own, and `patient_id` is
             its stay_id too.
         measurements: of these and of other stays.
@@ -88,6 +89,8 @@ def finish_cohort(
         sites=_by_unit(stays, steps),
         dropped=dropped,
         patients=describe_patients(stays),
+        stays=stays.assign(stay_id=stays["patient_id"], unit=stays["care_unit"]),
+        sepsis="SepsisLabel" if "septic" in stays else "",
     )
 
 

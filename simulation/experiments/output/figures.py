@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from common.evaluation.bootstrap import Interval
 from common.reporting.style import STYLE
@@ -16,6 +17,9 @@ from common.reporting.svg import (
     series_colour,
     signed_per_cent,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ def trade_off_figure(
     """
     with blank_figure(5.2, 3.4) as (figure, axes):
         axes.axhline(0.0, color=MUTED, linewidth=0.8)
-        for place, points in enumerate(lines.values()):
+        for place, points in enumerate(_side_by_side(list(lines.values()))):
             colour = series_colour(place)
             xs = [point.x for point in points]
             axes.plot(xs, [100 * point.interval.estimate for point in points], color=colour)
@@ -51,16 +55,14 @@ def trade_off_figure(
                 axes.annotate(
                     point.label,
                     (point.x, 100 * point.interval.estimate),
-                    xytext=(5, 4),
+                    # Labels of every other series are below, or they would cover each other.
+                    xytext=(6, -12 if place % 2 else 5),
                     textcoords="offset points",
                     color=INK,
                     fontsize=9,
                 )
-        axes.set_xscale("log")
-        # The default formatter writes powers of ten in TeX, which the style does not render.
-        axes.xaxis.set_major_formatter(_plain_number)
-        axes.xaxis.set_minor_formatter(_no_label)
         axes.margins(x=0.1)
+        _logarithmic(axes, [point.x for points in lines.values() for point in points])
         axes.grid(axis="y")
         axes.yaxis.set_major_formatter(signed_per_cent)
         axes.set_xlabel(x_label)
@@ -71,6 +73,56 @@ def trade_off_figure(
             for point in points
         ]
         return as_svg(figure, name, f"{y_label} over {x_label}", "; ".join(texts) + ".")
+
+
+_DODGE = 1.025
+"""Factor between the positions of two series whose points would cover each other."""
+
+
+def _side_by_side(lines: Sequence[Sequence[Point]]) -> list[list[Point]]:
+    """Return the points, moved a little apart where several series have the same positions."""
+    positions = [{point.x for point in points} for points in lines]
+    shared = len(set().union(*positions)) < sum(map(len, positions))
+    middle = (len(lines) - 1) / 2
+    return [
+        [replace(point, x=point.x * _DODGE ** (place - middle)) for point in points]
+        if shared
+        else list(points)
+        for place, points in enumerate(lines)
+    ]
+
+
+_LABELLED: tuple[tuple[float, ...], ...] = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0))
+"""Multiples of the powers of ten that an axis may label, the fewest first."""
+
+_LEAST_LABELS, _MOST_LABELS = 4, 6
+
+
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    """Make the x axis logarithmic, with marks, and labels at round numbers of its range.
+
+    Args:
+        axes: the axes, with their margins.
+        values: positions of the points; these are labelled if they are few and short themselves,
+            or if their range has too few round numbers.
+    """
+    from matplotlib.ticker import FixedLocator, LogLocator
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    ticks = sorted(set(values))
+    if len(ticks) > _MOST_LABELS or any(len(_plain_number(tick, 0)) > 3 for tick in ticks):
+        for multiples in _LABELLED:
+            found = LogLocator(subs=multiples, numticks=50).tick_values(low, high)
+            inside = [tick for tick in found if low <= tick <= high]
+            if len(inside) >= _LEAST_LABELS:
+                ticks = inside
+                break
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    # The default formatter writes powers of ten in TeX, which the style does not render.
+    axes.xaxis.set_major_formatter(_plain_number)
+    axes.xaxis.set_minor_formatter(_no_label)
+    axes.tick_params(axis="x", which="major", length=4, width=0.8)
 
 
 def _plain_number(value: float, _place: float) -> str:

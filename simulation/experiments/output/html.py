@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.data.cohort_folder import read_provenance
 from common.data.site_table import VITALS
 from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
@@ -20,8 +21,9 @@ from common.reporting.components import (
     difference,
     raw_html,
     render_page,
+    with_interval,
 )
-from common.reporting.phrasing import VITAL_LABELS, clean_line, number
+from common.reporting.phrasing import VITAL_LABELS, clean_line, number, sources_in_words
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import (
@@ -68,7 +70,7 @@ def write_experiment(
         write_text(folder / f"{name}.svg", standalone(str(figure.svg)))
     parts = [Part(paragraphs=[experiment.question, *summary.findings], warnings=summary.warnings)]
     page = Page(
-        kicker="experiment",
+        kicker=_kicker(analysis),
         title=experiment.title,
         headline=summary.headline,
         tiles=summary.tiles,
@@ -83,6 +85,14 @@ def write_experiment(
     )
     write_text(folder / PAGE_FILE, render_page(page))
     return folder / PAGE_FILE
+
+
+def _kicker(analysis: Analysis) -> str:
+    """Return the kind of page, with the source of the data if the cohort's record names it."""
+    data = next(iter(analysis.arms.values())).cell.config.data
+    cohort = read_provenance(Path(data)) if data else None
+    source = sources_in_words([cohort["source"]]) if cohort else ""
+    return f"experiment on {source}" if source else "experiment"
 
 
 def _difference_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
@@ -187,7 +197,8 @@ def _value(interval: Interval, digits: int) -> str:
     text = number(known["estimate"], digits)
     if known["low"] is None:
         return text
-    return f"{text} [{number(known['low'], digits)}, {number(known['high'], digits)}]"
+    ends = f"[{number(known['low'], digits)}, {number(known['high'], digits)}]"
+    return with_interval(text, ends)
 
 
 def _how_section(experiment: Experiment, analysis: Analysis, command: str) -> Section:

@@ -62,7 +62,9 @@ def summarise_ranks(analysis: Analysis) -> StudySummary:
     ranks = [arm for arm in analysis.arms if arm.startswith("rank ")]
     lowest, highest = ranks[0], ranks[-1]
     findings = [against(analysis, highest, lowest)]
-    lines = {"LoRA, by rank": [_point(analysis, arm, arm.removeprefix("rank ")) for arm in ranks]}
+    # The word once: beside every point it would cover the next one.
+    labels = {arm: arm if arm == lowest else arm.removeprefix("rank ") for arm in ranks}
+    lines = {"LoRA, by rank": [_point(analysis, arm, labels[arm]) for arm in ranks]}
     if FULL in analysis.arms:
         findings.append(against(analysis, FULL, highest))
         lines[FULL] = [_point(analysis, FULL, "all weights")]

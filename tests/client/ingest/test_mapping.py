@@ -55,6 +55,11 @@ GOOD = LONG.format(zone="UTC", stay='id = "enc"', min_hours=0)
         ('id = "enc"', 'id = "enc"\ngap-hours = 4', "gap-hours does not go with id"),
         ('id = "enc"', 'id = "enc"\nend = "out"', "end needs start"),
         ('id = "enc"', 'id = "enc"\ntable = "s.csv"', "stay.start is missing"),
+        (
+            "[cohort]",
+            '[patients]\nage = "years"\n[cohort]',
+            "patients names columns of a table of stays",
+        ),
         ('id = "enc"', 'id = "enc"\nmax-days = 0', "max-days must be at least 1, got 0"),
         ('rule = "all"', 'rule = ""', "rule is empty"),
         ('rule = "all"', 'rule = "all"\nkeep-patient = "x"', "did you mean 'keep-patients'?"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -12,7 +13,9 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
+from client.data_quality.report import check_folder, render_check
 from client.ingest.mapping import read_mapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
@@ -78,6 +81,60 @@ def test_stays_by_bounds_in_a_table_of_their_own(tmp_path: Path) -> None:
     assert record["measurements"]["heart_rate"]["outside every stay"] == 3
     assert flow_of(record)["with a vital sign"] == 1
     assert record["signs"]["early"]["share"] == 0.25
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_table_1_takes_age_and_sex_from_the_table_of_stays(tmp_path: Path, hashed: bool) -> None:
+    header = ("pid", "stay", "in", "out", "years", "gender", "ward", "sepsis", "dead")
+    day = "2024-03-0{} 00:00"
+    stays = [
+        # The second stay in time comes first in the file, and in the order of ids.
+        ("a", "10", day.format(3), day.format(4), "61", "F", "ICU 2", "0", "1"),
+        ("a", "11", day.format(1), day.format(3), "60", "F", "ICU 1", "1", "0"),
+        ("b", "20", day.format(1), "", "94", "male", "ICU 1", "", ""),
+        ("c", "30", day.format(1), day.format(2), "", "?", "", "no", "N"),
+        ("d", "40", day.format(1), day.format(2), "33", "F", "ICU 1", "1", "1"),
+    ]
+    write_rows(tmp_path / "stays.csv", stays, header)
+    # d has no measurement, and is not in the table.
+    rows = [row for who in "abc" for row in hours_of(who, "", {0: "80", 1: "81", 50: "82"})]
+    more = """[patients]
+age = "years"
+sex = "gender"
+unit = "ward"
+septic = "sepsis"
+died = "dead"
+"""
+    more += "[ids]\nhash = true\n" if hashed else ""
+    stay = 'table = "stays.csv"\nid = "stay"\nstart = "in"\nend = "out"'
+    mapping = long_mapping(tmp_path, stay=stay, more=more)
+    record = run(mapping, [write_rows(tmp_path / "t.csv", rows)], tmp_path / "out")
+    group = record["characteristics"]["sites"]["st-mary"]
+    assert (group["patients"], group["stays"]) == (3, 4)
+    assert group["age"] == {"known": 2, "q1": 67.5, "median": 75.0, "q3": 82.5}
+    assert group["over_89"] == 1
+    assert group["sex"] == {"female": 1, "male": 1, "unknown": 1}
+    assert group["unit"] == {"ICU 1": 2, "ICU 2": 1, "unknown": 1}
+    assert group["septic"] == {"yes": 1, "known": 3}
+    assert group["died"] == {"yes": 1, "known": 2}
+    assert group["icu_days"] == {"known": 3, "q1": 1.0, "median": 1.0, "q3": 1.5}
+    assert record["characteristics"]["sepsis"] == "column sepsis"
+    # The site table is the one without them, byte for byte.
+    plain = long_mapping(tmp_path, stay=stay, more="[ids]\nhash = true\n" if hashed else "")
+    run(plain, [tmp_path / "t.csv"], tmp_path / "plain")
+    tables = [next((tmp_path / name / "sites").iterdir()) for name in ("out", "plain")]
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+    # `check` shows the same; of a table that was changed since, only what the table tells.
+    (report,) = check_folder(tmp_path / "out")
+    assert report.characteristics == record["characteristics"]
+    (alone,) = check_folder(tables[0])
+    assert alone.characteristics["overall"]["age"] is None
+    assert alone.characteristics["overall"]["vitals"] == group["vitals"]
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(render_check(report))
+    text = console.export_text()
+    assert "Table 1. Characteristics of the patients" in text
+    assert "75 [68, 82]" in text
 
 
 def test_a_stay_listed_twice_with_different_times_is_refused(tmp_path: Path) -> None:

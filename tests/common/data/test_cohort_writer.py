@@ -10,7 +10,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from common.data.cohort_folder import read_cohort_record, site_table_paths
+from common.data.cohort_folder import (
+    read_characteristics,
+    read_cohort_record,
+    site_table_paths,
+)
 from common.data.cohort_writer import Cohort, write_cohort
 from common.data.demographics import describe_patients, read_patients
 from common.data.exclusion_flow import ExclusionFlow
@@ -57,6 +61,32 @@ def test_what_is_known_of_the_patients_lies_beside_the_tables(tmp_path: Path) ->
     table = read_site_table(site_table_paths(tmp_path / "cohort")["micu"])
     assert not {"age", "age_band", "sex"} & set(table.frame.columns)
     assert write_cohort(make_cohort(), tmp_path / "other")["patients"] is None
+
+
+def test_table_1_lies_beside_the_tables(tmp_path: Path) -> None:
+    stays = pd.DataFrame({"stay_id": ["11", "21", "31"], "age": [30.0, 50.0, 70.0], "died": True})
+    record = write_cohort(make_cohort(stays=stays, sepsis="x"), tmp_path / "cohort")
+    assert record["characteristics"]["overall"]["age"]["median"] == 40.0, "those in a table"
+    assert read_characteristics(tmp_path / "cohort") == record["characteristics"]
+    text = (tmp_path / "cohort" / "table1.csv").read_text()
+    assert '"Age, years","40 [35, 45]"' in text
+    assert "| Age, years | 40 [35, 45] |" in (tmp_path / "cohort" / "table1.md").read_text()
+    # The tables that a model is trained on are the same with and without.
+    write_cohort(make_cohort(), tmp_path / "other")
+    mine, other = (tmp_path / name / "sites" / "micu.parquet" for name in ("cohort", "other"))
+    assert mine.read_bytes() == other.read_bytes()
+
+
+def test_an_older_cohort_is_replaced_and_has_no_table_1(tmp_path: Path) -> None:
+    write_cohort(make_cohort(), tmp_path / "cohort")
+    record = json.loads((tmp_path / "cohort" / "cohort.json").read_text())
+    del record["characteristics"]
+    for name in ("table1.csv", "table1.md"):
+        (tmp_path / "cohort" / name).unlink()
+    (tmp_path / "cohort" / "cohort.json").write_text(json.dumps(record))
+    assert read_characteristics(tmp_path / "cohort") is None
+    write_cohort(make_cohort(), tmp_path / "cohort", overwrite=True)
+    assert read_characteristics(tmp_path / "cohort") is not None
 
 
 def test_a_strangers_table_of_patients_is_not_replaced(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -189,6 +190,35 @@ def test_the_cohort_s_record_goes_into_the_result(
     assert [step["stays"] for step in cohort["flow"]] == [60, 52]
     assert cohort["inputs"] == {"WALKS": "0f" * 32}
     assert evaluate_run(make_run(), tiny_cohort / "sites" / "micu.parquet")["cohort"] is None
+
+
+def test_table_1_leaves_a_prepared_cohort_without_small_cells(
+    evaluated_run: Path, make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    own = json.loads((tiny_cohort / "cohort.json").read_text())["characteristics"]
+    assert own["sites"]["ccu"]["sex"]["female"] == 4
+    published = evaluation_of(evaluated_run)["cohort"]["characteristics"]
+    assert published["sites"]["ccu"]["sex"]["female"] == "*"
+    assert published["overall"]["sex"] == own["overall"]["sex"]
+    # That of a hospital's own folder stays there.
+    hospital = tmp_path / "hospital"
+    shutil.copytree(tiny_cohort, hospital)
+    (hospital / "cohort.json").rename(hospital / "ingest.json")
+    run = make_run()
+    assert "characteristics" not in evaluate_run(run, hospital)["cohort"]
+    assert "Table 1" not in (run / "report.html").read_text()
+
+
+def test_a_damaged_table_1_is_one_line(
+    make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_cohort, damaged)
+    record = json.loads((damaged / "cohort.json").read_text())
+    del record["characteristics"]["overall"]["age"]
+    (damaged / "cohort.json").write_text(json.dumps(record))
+    with pytest.raises(CohortError, match=r"characteristics .* prepare the cohort again"):
+        evaluate_run(make_run(), damaged)
 
 
 def test_baselines_know_the_spread_of_their_own_site(evaluated_run: Path) -> None:

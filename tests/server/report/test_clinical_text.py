@@ -24,7 +24,8 @@ from tests.server.report.samples import BELOW, evaluation, interval, plain_space
         (
             interval(-0.302, -0.7, 0.1),
             "Heart rate: off by 8.98 beats/min on average, against 9.28 without the adapter; the "
-            "two cannot be told apart (the 95 % interval of the difference is −0.70 to +0.10).",  # noqa: RUF001
+            "two cannot be told apart (the 95 % interval of the difference is −0.70 to +0.10 "  # noqa: RUF001
+            "beats/min).",
         ),
         (
             interval(-0.302, None, None),
@@ -37,6 +38,33 @@ def test_a_vital_s_error_is_no_stronger_than_its_interval(
     difference: dict[str, Any], words: str
 ) -> None:
     assert plain_spaces(error_in_words("heart_rate", 8.9826, 9.2845, difference)) == words
+
+
+@pytest.mark.parametrize(
+    ("difference", "relative", "words"),
+    [
+        (
+            interval(-0.302, -0.513, -0.092),
+            interval(-0.0326, -0.0534, -0.0105),
+            "0.30 less (95 % interval 0.09 to 0.51 less), or 3.26 % (1.05 % to 5.34 %).",
+        ),
+        (
+            interval(-0.302, -0.7, 0.1),
+            interval(-0.0326, -0.07, 0.011),
+            "is −0.70 to +0.10 beats/min, or −7.00 % to +1.10 %).",  # noqa: RUF001
+        ),
+        (
+            interval(-0.302, None, None),
+            interval(-0.0326, None, None),
+            "too few patients to say whether this is more than chance.",
+        ),
+    ],
+)
+def test_an_error_in_the_unit_is_given_in_per_cent_too(
+    difference: dict[str, Any], relative: dict[str, Any], words: str
+) -> None:
+    text = error_in_words("heart_rate", 8.9826, 9.2845, difference, relative)
+    assert plain_spaces(text).endswith(words)
 
 
 def test_no_end_of_an_interval_is_shown_as_zero() -> None:

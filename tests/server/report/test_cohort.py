@@ -20,7 +20,7 @@ def test_the_flow_shows_the_exclusions_of_each_rule(record: RunRecord) -> None:
     assert "60 stays of 55 patients walks in the source" in text
     assert "52 stays of 52 patients adult units 8 stays excluded" in text
     assert section is not None
-    assert section.parts[0].folded[0].header == [
+    assert section.parts[1].folded[0].header == [
         "Rule",
         "Stays",
         "Patients",
@@ -29,8 +29,28 @@ def test_the_flow_shows_the_exclusions_of_each_rule(record: RunRecord) -> None:
         "nicu",
         "sicu",
     ]
-    training_patients = {row.label: row.cells[0] for row in section.parts[1].tables[0].rows}
+    training_patients = {row.label: row.cells[0] for row in section.parts[2].tables[0].rows}
     assert training_patients == {"ccu": "10", "micu": "11", "sicu": "12"}
+
+
+def test_table_1_is_shown_by_site_without_small_cells(record: RunRecord) -> None:
+    section = cohort_section(record)
+    assert section is not None
+    (table,) = section.parts[0].tables
+    assert table.caption == "Table 1. Characteristics of the patients"
+    assert table.header == ["Characteristic", "Overall", "ccu", "micu", "sicu"]
+    rows = {row.label: list(row.cells) for row in table.rows}
+    assert rows["Patients, n"] == ["52", "12", "24", "16"]
+    # 4, 8 and 6 of the sites' patients are women.
+    assert rows["Female sex, n (%)"] == ["18 (34.6)", "*", "*", "*"]
+    assert rows["Died in hospital, n (%)"] == ["not recorded"] * 4
+    assert any("suppressed" in note for note in section.parts[0].notes)
+
+
+def test_an_older_cohort_has_no_table_1_and_says_why(record: RunRecord) -> None:
+    assert record.evaluation is not None
+    del record.evaluation["cohort"]["characteristics"]
+    assert "must be prepared again" in text_of(cohort_section(record))
 
 
 def test_a_cohort_s_text_is_cut(record: RunRecord) -> None:

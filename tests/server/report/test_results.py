@@ -16,4 +16,43 @@ def test_every_site_and_vital_sign_has_its_row(record: RunRecord) -> None:
     )
     assert len(table.rows) == 3 * 7
     assert table.rows[0].label == "ccu: heart rate"
-    assert len(re.findall(r"\[[^\]]+\]", " ".join(table.rows[0].cells))) == 2
+    assert len(re.findall(r"\[[^\]]+\]", " ".join(table.rows[0].cells))) == 3
+
+
+def test_the_effect_comes_first_in_the_unit_and_in_per_cent(record: RunRecord) -> None:
+    section = results_section(record.evaluation)
+    tables = {table.caption: table for part in section.parts for table in part.tables}
+    mae, wql = tables["MAE per vital sign"], tables["WQL per vital sign"]
+    assert list(tables) == [
+        "MAE per vital sign",
+        "WQL per vital sign",
+        "In the mean over vital signs",
+    ]
+    assert mae.header[1:5] == [
+        "Adapter − zero-shot, in the unit",  # noqa: RUF001
+        "Adapter vs zero-shot",
+        "Federated adapter",
+        "Zero-shot",
+    ]
+    assert wql.header[1:3] == ["Adapter vs zero-shot", "Federated adapter"]
+    assert all(
+        len(row.cells) == len(table.header) - 1 for table in tables.values() for row in table.rows
+    )
+    assert record.evaluation is not None
+    differences = record.evaluation["pooled"]["differences"]["zero_shot"]["vitals"]
+    units = [row.unit for row in mae.rows]
+    assert units == ["bpm", "mmHg", "mmHg", "mmHg", "breaths/min", "°C", "%", ""]
+    for row, of_vital in zip(mae.rows[:-1], differences.values(), strict=True):
+        absolute = of_vital["mae"]["absolute"]
+        in_unit, low, high = (
+            float(text.replace("−", "-"))  # noqa: RUF001
+            for text in re.findall(r"[−+]?[0-9.]+", re.sub("<[^>]*>", "", row.cells[0]))  # noqa: RUF001
+        )
+        for shown, value in (
+            (in_unit, absolute["estimate"]),
+            (low, absolute["low"]),
+            (high, absolute["high"]),
+        ):
+            assert abs(shown - value) <= 0.0051
+        assert "%" in row.cells[1]
+    assert mae.rows[-1].cells[0] == "–"  # noqa: RUF001

@@ -1,101 +1,12 @@
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-DARK = "--blink-settings=preferredColorScheme=0"
+from tests.samples.browser import assert_accessible, browse, needs_browser
 
-PROBE = """\
-<!doctype html><title>waiting</title>
-<iframe id="frame" style="width: {width}px; height: 900px; border: 0" src="{name}"></iframe>
-<script>
-const channels = (text) => text.match(/[0-9.]+/g).map(Number);
-const luminance = (colour) => {{
-  const linear = colour.slice(0, 3).map((value) => value / 255).map(
-    (c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
-  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-}};
-document.getElementById("frame").addEventListener("load", (event) => {{
-  const inner = event.target.contentWindow, page = inner.document, root = page.documentElement;
-  const all = (what) => [...page.querySelectorAll(what)];
-  all("details").forEach((details) => {{ details.open = true; }});
-  const style = (element) => inner.getComputedStyle(element);
-  const behind = (element) => {{
-    for (let at = element; at; at = at.parentElement) {{
-      const colour = channels(style(at).backgroundColor);
-      if (colour.length < 4 || colour[3] > 0) return colour;
-    }}
-    return [255, 255, 255];
-  }};
-  const ratio = (element) => {{
-    const drawn = element.namespaceURI.endsWith("svg");
-    const colour = channels(style(element)[drawn ? "fill" : "color"]);
-    const pair = [luminance(colour), luminance(behind(element))].sort((a, b) => b - a);
-    return (pair[0] + 0.05) / (pair[1] + 0.05);
-  }};
-  const texts = [], walker = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {{
-    const element = walker.currentNode.parentElement;
-    const shown = walker.currentNode.textContent.trim() && element.getClientRects().length;
-    if (shown) texts.push([ratio(element), walker.currentNode.textContent.trim()]);
-  }}
-  const named = (element) => (element.getAttribute("aria-labelledby") || "").split(" ")
-    .map((id) => page.getElementById(id)?.textContent.trim() || "").join(" ").trim();
-  document.title = JSON.stringify({{
-    width: inner.innerWidth,
-    needs: root.scrollWidth,
-    loads: inner.performance.getEntriesByType("resource").length,
-    paper: behind(page.body)[0],
-    texts: texts.length,
-    faintest: texts.sort((a, b) => a[0] - b[0])[0],
-    headings: all("h1, h2, h3, h4, h5, h6").map((heading) => Number(heading.tagName[1])),
-    figures: all("svg:not([aria-hidden=true])").map(
-      (figure) => figure.getAttribute("role") === "img" ? named(figure) : ""),
-    tables: all("table").map((table) => table.caption ? table.caption.textContent.trim() : ""),
-  }});
-}});
-</script>
-"""
-
-
-def browse(page: Path, width: int, folder: Path, *options: str) -> tuple[dict[str, Any], str]:
-    """Return a browser's measurements of a page in a frame of that width, and its log.
-
-    Folded parts are opened first.
-    """
-    # A window cannot be as narrow as a phone, a frame can.
-    probe = folder / "probe.html"
-    probe.write_text(PROBE.format(width=width, name=page.as_uri()))
-    command = [
-        str(CHROMIUM),
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        f"--user-data-dir={folder / 'profile'}",
-        *("--allow-file-access-from-files", "--hide-scrollbars", "--enable-logging=stderr"),
-        *(*options, f"--window-size={width + 100},1000", "--dump-dom", probe.as_uri()),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    title = re.search("<title>(.*?)</title>", done.stdout, re.DOTALL)
-    found: dict[str, Any] = json.loads(html.unescape(title[1] if title else ""))
-    return found, done.stderr
-
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        CHROMIUM is None, reason=f"needs a browser on the PATH: {' or '.join(BROWSERS)}"
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 
 @pytest.mark.parametrize("width", [390, 1280])
@@ -103,21 +14,11 @@ pytestmark = [
 def test_the_page_is_accessible_in_a_browser(
     evaluated_run: Path, tmp_path: Path, width: int, scheme: str
 ) -> None:
-    options = [DARK] if scheme == "dark" else []
-    found, log = browse(evaluated_run / "report.html", width, tmp_path, *options)
-    assert (found["width"], found["needs"], found["loads"]) == (width, width, 0)
-    assert "CONSOLE" not in log
-    assert (found["paper"] < 128) == (scheme == "dark")
+    found = assert_accessible(evaluated_run / "report.html", width, scheme, tmp_path)
     assert found["texts"] > 1000
-    contrast, text = found["faintest"]
-    assert contrast >= 4.5, text
-    levels = found["headings"]
-    assert levels[0] == 1
-    assert levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in pairwise(levels))
     assert len(found["figures"]) == 4 + 2 + 7 + 21
-    assert all(len(name) > 40 for name in found["figures"])
-    assert all(found["tables"])
+    scrolled = [box["caption"] for box in found["boxes"] if box["hidden"] > 1]
+    assert bool(scrolled) == (width == 390), scrolled
 
 
 def test_the_browser_check_detects_faults(tmp_path: Path) -> None:
@@ -126,6 +27,8 @@ def test_the_browser_check_detects_faults(tmp_path: Path) -> None:
         '<!doctype html><h2>first</h2><div style="width: 999px; color: #999">faint</div>'
         "<svg></svg><table><tr><td>1</table>"
         '<img src="http://127.0.0.1:9/x.png"><script>console.error("wrong")</script>'
+        '<div class="scroll" aria-label="wide" style="overflow-x: auto; width: 200px"><table>'
+        '<tbody><tr><th style="min-width: 300px">a</th><td>1</td></tr></tbody></table></div>'
     )
     found, log = browse(page, 390, tmp_path)
     assert found["needs"] in (999, 1007)
@@ -135,4 +38,9 @@ def test_the_browser_check_detects_faults(tmp_path: Path) -> None:
     assert found["faintest"] == [pytest.approx(2.85, abs=0.01), "faint"]
     assert found["headings"] == [2]
     assert found["figures"] == [""]
-    assert found["tables"] == [""]
+    assert found["tables"] == ["", ""]
+    (box,) = found["boxes"]
+    assert (box["caption"], box["hint"], box["hidden"] > 100, box["first"] > 100) == (
+        "wide", False, True, True,
+    )  # fmt: skip
+    assert found["cut"] == []

@@ -11,6 +11,7 @@ from server.report.summary import (
     mean_error,
     sites_by_verdict,
     summary_section,
+    title,
     vitals_by_verdict,
 )
 from server.runs.run_reader import RunRecord
@@ -34,6 +35,33 @@ def test_the_summary_describes_the_run_and_each_error(record: RunRecord) -> None
     assert len(re.findall(r"off by \d+\.\d+ \S+", text)) == 7
     assert "Each forecast has a range" in text
     assert "they say nothing about real patients" in text
+
+
+@pytest.mark.parametrize(
+    ("sources", "named"),
+    [
+        (["synthetic"], "synthetic patients"),
+        (["mimic3"], "MIMIC-III"),
+        (["challenge-2019"], "PhysioNet Challenge 2019"),
+        (["mimic3", "own-export"], "MIMIC-III and the hospitals' own data"),
+        (["eicu <b>\nx"], "eicu <b> x"),
+    ],
+)
+def test_the_head_names_the_source(record: RunRecord, sources: list[str], named: str) -> None:
+    assert record.evaluation is not None
+    for place, site in enumerate(record.config["sites"].values()):
+        site["source"] = sources[place % len(sources)]
+    for place, site in enumerate(record.evaluation["data"].values()):
+        site["source"] = sources[place % len(sources)]
+    assert title(record).endswith(f"fine-tuned by 3 sites on {named}")
+    patients = (
+        "synthetic test patients" if sources == ["synthetic"] else f"test patients of {named}"
+    )
+    assert headline(record).startswith(f"On {patients}, averaged over the vital signs")
+    for site in (*record.config["sites"].values(), *record.evaluation["data"].values()):
+        del site["source"]
+    assert title(record).endswith("fine-tuned by 3 sites")
+    assert headline(record).startswith("On test patients, averaged")
 
 
 def test_only_synthetic_patients_are_called_so(record: RunRecord) -> None:

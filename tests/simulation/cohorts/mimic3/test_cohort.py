@@ -10,7 +10,7 @@ import pytest
 
 from common.data.cohort_writer import write_cohort
 from common.data.demographics import AGE_BANDS
-from common.data.site_table import VITALS
+from common.data.site_table import VITALS, read_site_table
 from common.errors import CohortError, SourceError, UsageError
 from simulation.cohorts.mimic3.cohort import ADULT_UNITS, Mimic3Settings, mimic3_cohort
 
@@ -54,6 +54,54 @@ def test_age_and_sex_are_those_of_the_patients_table(grafted: Path) -> None:
         born = str(given.loc[int(patient), "DOB"])
         age = int(admitted[:4]) - int(born[:4]) - (admitted[5:] < born[5:])
         assert band == [name for name, begins in AGE_BANDS.items() if age >= begins][-1]
+
+
+@pytest.mark.parametrize("rule", ["none", "explicit"])
+def test_table_1_is_that_of_the_tables_read_by_themselves(
+    shared_data: Path, tmp_path: Path, rule: str
+) -> None:
+    folder = shared_data / "mimic3-demo"
+    record = write_cohort(mimic3_cohort(folder, Mimic3Settings(sepsis=rule)), tmp_path / "cohort")
+    stays = pd.read_csv(folder / "ICUSTAYS.csv.gz", parse_dates=["INTIME", "OUTTIME"])
+    stays = stays.sort_values(["SUBJECT_ID", "INTIME"])
+    patients = pd.read_csv(folder / "PATIENTS.csv.gz").set_index("SUBJECT_ID")
+    died = pd.read_csv(folder / "ADMISSIONS.csv.gz").set_index("HADM_ID")["HOSPITAL_EXPIRE_FLAG"]
+    codes = pd.read_csv(folder / "DIAGNOSES_ICD.csv.gz", dtype={"ICD9_CODE": str})
+    septic = set(codes[codes["ICD9_CODE"].isin(["99592", "78552"])]["HADM_ID"])
+    for site, group in record["characteristics"]["sites"].items():
+        frame = read_site_table(tmp_path / "cohort" / "sites" / f"{site}.parquet").frame
+        kept = stays[stays["ICUSTAY_ID"].astype(str).isin(set(frame["stay_id"]))]
+        firsts = kept.drop_duplicates("SUBJECT_ID")
+        sexes = patients.loc[firsts["SUBJECT_ID"], "GENDER"].value_counts()
+        assert group["sex"] == {"female": sexes["F"], "male": sexes["M"], "unknown": 0}
+        assert group["stays"] == len(kept)
+        dead = set(kept[kept["HADM_ID"].map(died) == 1]["SUBJECT_ID"])
+        assert group["died"] == {"yes": len(dead), "known": group["patients"]}
+        assert group["unit"] == {site: len(kept)}
+        coded = sum(admission in septic for admission in kept["HADM_ID"])
+        assert group["septic"] == {"yes": coded, "known": len(kept)}
+        days = (kept["OUTTIME"] - kept["INTIME"]).dt.total_seconds() / 86400
+        assert group["icu_days"]["median"] == pytest.approx(days.median(), abs=1e-3)
+        born = firsts["SUBJECT_ID"].map(patients["DOB"]).astype(str)
+        years = [
+            int(at[:4]) - int(birth[:4]) - (at[5:] < birth[5:])
+            for at, birth in zip(firsts["INTIME"].astype(str), born, strict=True)
+        ]
+        assert group["over_89"] == sum(age > 89 for age in years)
+        assert group["age"]["median"] == pd.Series(years).clip(upper=90).median()
+    assert record["characteristics"]["sepsis"] == "rule explicit"
+
+
+def test_table_1_needs_no_table_that_the_cohort_does_not_need(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    for name in ("ICUSTAYS", "PATIENTS", "CHARTEVENTS"):
+        (file,) = (shared_data / "mimic3-demo").glob(f"{name}.csv*")
+        shutil.copy(file, tmp_path)
+    cohort = mimic3_cohort(tmp_path, Mimic3Settings(sepsis="none", units=("csru",)))
+    assert cohort.stays is not None
+    assert not {"died", "septic"} & set(cohort.stays)
+    assert cohort.sepsis == ""
 
 
 def test_every_value_is_in_range(grafted: Path) -> None:

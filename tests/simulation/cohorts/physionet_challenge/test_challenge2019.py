@@ -101,6 +101,30 @@ def test_rules_are_applied_and_counted(tmp_path: Path) -> None:
     }
 
 
+def test_table_1_counts_the_label_without_a_rule_too(tmp_path: Path) -> None:
+    files = {
+        "training_setA/p000001.psv": record(units="1|0", septic=False, age=60),
+        "training_setA/p000002.psv": record(units="1|0", septic=True, age=70),
+        "training_setB/p100001.psv": record(units="NaN|NaN", septic=True, age=80),
+        "training_setB/p100002.psv": record(units="0|1", septic=True, age=17),
+    }
+    cohort = challenge_2019(write(tmp_path / "in", files), sepsis="none")
+    found = write_cohort(cohort, tmp_path / "out")["characteristics"]
+    assert found["sepsis"] == "SepsisLabel"
+    assert found["overall"]["septic"] == {"yes": 2, "known": 3}
+    assert found["overall"]["unit"] == {"micu": 2, "unknown": 1}
+    assert found["sites"]["a-micu"]["age"]["median"] == 65
+    assert (found["overall"]["died"], found["overall"]["icu_days"]) == (None, None)
+    # A set without the label has the same stays.
+    for path in (tmp_path / "in").rglob("*.psv"):
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(line.rpartition("|")[0] for line in lines) + "\n")
+    unlabelled = challenge_2019(tmp_path / "in", sepsis="none")
+    assert stays(unlabelled) == stays(cohort)
+    found = write_cohort(unlabelled, tmp_path / "unlabelled")["characteristics"]
+    assert (found["sepsis"], found["overall"]["septic"]) == ("", None)
+
+
 def test_age_and_sex_are_told_beside_the_tables(tmp_path: Path) -> None:
     files = {
         "p100001.psv": record(age=64.5, gender=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 from secrets import token_hex
@@ -30,6 +31,7 @@ from server.runs.run_folder import RunFolder, library_versions, read_run_config
 log = logging.getLogger("flwr.fedvitals.server")
 
 app = ServerApp()
+gc.freeze()  # what was imported stays: no collection looks at it again, nor does the process's end
 
 
 @app.main()

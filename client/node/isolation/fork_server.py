@@ -51,8 +51,11 @@ log = logging.getLogger("flwr.fedvitals.client")
 
 def preload() -> None:
     """Import the libraries that the app needs, and unload our own modules."""
+    # Collections would look at half a million objects, all of which stay, again and again.
+    gc.disable()
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.enable()
     forget_own_modules()
 
 

@@ -22,11 +22,13 @@ import pandas as pd
 
 from client.ingest.diagnostics import count_dropped, read_signs, unknown_rows
 from client.ingest.mapping import SiteMapping
+from client.ingest.mapping_sections import FileFormat
 from client.ingest.pseudonyms import hash_ids, read_secret
-from client.ingest.query_source import open_query
+from client.ingest.sources.query_source import open_query
 from client.ingest.reshape import stage
 from client.ingest.selection import choose_stays, keep_stays, stay_frame
-from client.ingest.sources import Source, open_file
+from client.ingest.sources.open_file import open_file
+from client.ingest.sources.source import Source
 from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
 from common.data.cohort_folder import (
@@ -131,12 +133,29 @@ def _open(
     elif not tables:
         raise UsageError("no table is given; give one with --table, or a query in [source]")
     else:
-        sources = [open_file(path, mapping.file, progress) for path in tables]
+        wanted = mapping.row_columns
+        sources = [
+            open_file(path, mapping.file, wanted=wanted, times=_times(mapping), progress=progress)
+            for path in tables
+        ]
     if mapping.source.stays_query:
         return sources, open_query(mapping.source, mapping.source.stays_query, mapping.folder)
     if mapping.stay.table:
-        return sources, open_file(mapping.folder / mapping.stay.table, mapping.file)
+        return sources, open_file(
+            mapping.folder / mapping.stay.table,
+            mapping.stay.file or FileFormat(decimal=mapping.file.decimal),
+            wanted=mapping.stay_columns,
+            times=[] if mapping.stay_clock.is_number else [mapping.stay.start, mapping.stay.end],
+        )
     return sources, None
+
+
+def _times(mapping: SiteMapping) -> list[str]:
+    """Return the columns of the rows whose numbers are dates where the file is a workbook."""
+    times = [] if mapping.time.is_number else [mapping.columns.time]
+    if not (mapping.has_stay_table or mapping.stay_clock.is_number):
+        times += [mapping.stay.start, mapping.stay.end]
+    return [name for name in times if name]
 
 
 def _read(
@@ -148,6 +167,9 @@ def _read(
     stage(connection, sources, mapping)
     strangers = unknown_rows(connection, sources) if mapping.shape == "long" else 0
     rows = sum(source.rows for source in sources)
+    if not rows:
+        names = ", ".join(source.name for source in sources)
+        raise SourceError(f"{names} has a header and no row; export the table again")
     if mapping.shape == "long" and rows and strangers == rows:
         raise SourceError(
             f"none of {rows:,} rows has a code of the mapping in the column "

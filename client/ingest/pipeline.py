@@ -24,10 +24,10 @@ from client.ingest.diagnostics import count_dropped, read_signs, unknown_rows
 from client.ingest.mapping import SiteMapping
 from client.ingest.mapping_sections import FileFormat
 from client.ingest.pseudonyms import hash_ids, read_secret
-from client.ingest.sources.query_source import open_query
 from client.ingest.reshape import stage
 from client.ingest.selection import choose_stays, keep_stays, stay_frame
 from client.ingest.sources.open_file import open_file
+from client.ingest.sources.query_source import open_query
 from client.ingest.sources.source import Source
 from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns

@@ -72,7 +72,7 @@ class _Zstd(io.RawIOBase):
             return len(data)
 
 
-def rewritten(content: io.BufferedIOBase, encoding: str, mac_lines: bool) -> io.BufferedIOBase:
+def converted(content: io.BufferedIOBase, encoding: str, mac_lines: bool) -> io.BufferedIOBase:
     """Return a text with converted encoding and line ends.
 
     Args:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from client.ingest.sources.source import HeaderRowError
 from common.errors import SourceError, UsageError
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -62,9 +63,10 @@ def find_layout(
             f"delimiter, but is cut by a {_name(found[0])}; correct or leave out delimiter"
         )
     if not header_row and (place := _later_header(lines, first, delimiter)):
-        raise UsageError(
+        raise HeaderRowError(
             f"{path}: line {first + 1} is no header, line {place} looks like one; set "
-            f"header-row = {place} in [file]"
+            f"header-row = {place} in [file]",
+            place,
         )
     return Layout(chosen, first + 1)
 

@@ -88,7 +88,7 @@ def column_array(cells: Sequence[Cell], kind: str, decimal: str, epoch: datetime
         epoch: day 0 of the workbook's serial dates.
     """
     if kind == DATE:
-        values = [_moment(cell, epoch) for cell in cells]
+        values: list[Any] = [_moment(cell, epoch) for cell in cells]
     elif kind == WHOLE:
         values = [int(cell) if isinstance(cell, int | float) else None for cell in cells]
     elif kind == NUMBER:

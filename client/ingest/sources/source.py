@@ -26,6 +26,18 @@ RowFilter = tuple[str, Sequence[str]]
 """A column (lower case) and the texts of the rows to keep."""
 
 
+class HeaderRowError(UsageError):
+    """The header is probably in another row than the first one.
+
+    Attributes:
+        row: the number of that row, from 1; 0 = unknown.
+    """
+
+    def __init__(self, message: str, row: int) -> None:
+        super().__init__(message)
+        self.row = row
+
+
 class Source(ABC):
     """A hospital's table, read as Arrow batches.
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from client.ingest.duckdb_helpers import TEXT
 from client.ingest.mapping_sections import FileFormat
-from client.ingest.sources.byte_streams import XZ, ZIP, rewritten, unpacked
+from client.ingest.sources.byte_streams import XZ, ZIP, converted, unpacked
 from client.ingest.sources.delimiter import Layout, find_layout
 from client.ingest.sources.file_kind import FileKind
 from client.ingest.sources.source import Source
@@ -107,7 +107,7 @@ class TextFile(Source):
         wide = self.encoding if self._kind.is_wide_encoding else ""
         mac_lines = b"\r" in sample and b"\n" not in sample
         if wide or mac_lines or self._kind.packing in (XZ, ZIP):
-            content = rewritten(content, wide, mac_lines)
+            content = converted(content, wide, mac_lines)
         for _ in range(self.layout.header_row - 1):
             content.readline()
         return content

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from client.ingest.mapping_sections import FileFormat
 from client.ingest.sources.sheet_columns import Cell, ColumnKinds, column_array
-from client.ingest.sources.source import Source, first_line
+from client.ingest.sources.source import HeaderRowError, Source, first_line
 from common.errors import SourceError, UsageError
 from common.files.hashing import describe_file
 from common.names import check_name
@@ -112,10 +112,11 @@ class Workbook(Source):
         ranges = self._cells.merged_cell_ranges or []
         header = self.header_row - 1
         if not is_given and any(start[0] == header == end[0] for start, end in ranges):
-            raise UsageError(
+            raise HeaderRowError(
                 f"{self._where}: row {self.header_row} has merged cells, so that columns have no "
                 f"name of their own; set header-row = {self.header_row + 1} in [file] if the names "
-                "are in the row below it, or unmerge them"
+                "are in the row below it, or unmerge them",
+                self.header_row + 1,
             )
         below = [(start, end) for start, end in ranges if end[0] > max(start[0], header)]
         if below:
@@ -214,9 +215,10 @@ def _header(where: str, rows: Iterator[list[Cell]], given: int) -> tuple[int, li
     if 2 * named < below or (named < 2 and below > 1):
         better = next((place for place, other in filled[1:] if 2 * _names_in(other) >= below), 0)
         hint = f"row {better} looks like one" if better else "no row below looks like one"
-        raise UsageError(
+        raise HeaderRowError(
             f"{where}: row {number} is no header, {hint}; set header-row"
-            f"{f' = {better}' if better else ''} in [file]"
+            f"{f' = {better}' if better else ''} in [file]",
+            better,
         )
     return number, [" ".join(str(cell).split()) for cell in row]
 

@@ -159,7 +159,7 @@ def test_a_header_row_that_is_given(tmp_path: Path, expected: bytes) -> None:
 def test_delimiters_that_are_wrong_or_ambiguous(tmp_path: Path, expected: bytes) -> None:
     (tmp_path / "t.csv").write_text(TEXT.replace(",", ";"))
     mapping = long_mapping(tmp_path, more='[file]\ndelimiter = "|"\n')
-    with pytest.raises(UsageError, match="no vertical bar.*is cut by a semicolon"):
+    with pytest.raises(UsageError, match=r"no vertical bar.*is cut by a semicolon"):
         run(mapping, [tmp_path / "t.csv"], tmp_path / "out")
     # The mapping's columns decide.
     lines = [f"{line};x,y" for line in TEXT.replace(",", ";").splitlines()]
@@ -167,7 +167,7 @@ def test_delimiters_that_are_wrong_or_ambiguous(tmp_path: Path, expected: bytes)
     run(long_mapping(tmp_path), [tmp_path / "t.csv"], tmp_path / "out")
     assert site_table(tmp_path / "out") == expected
     (tmp_path / "t.csv").write_text("a,b;c\n1,2;3\n")
-    with pytest.raises(UsageError, match="comma and semicolon.*set delimiter"):
+    with pytest.raises(UsageError, match=r"comma and semicolon.*set delimiter"):
         run(long_mapping(tmp_path), [tmp_path / "t.csv"], tmp_path / "out")
 
 

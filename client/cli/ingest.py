@@ -52,6 +52,14 @@ _Secret = Annotated[
         show_default=False,
     ),
 ]
+_Group = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A group that may read the site table. [default: its owner alone]",
+        show_default=False,
+    ),
+]
 
 
 def ingest(
@@ -61,6 +69,7 @@ def ingest(
     table: _Tables = None,
     suggest: _Suggest = False,
     secret: _Secret = None,
+    group: _Group = "",
     memory_gb: _MemoryGb = 2.0,
     overwrite: _Overwrite = False,
 ) -> None:
@@ -79,6 +88,7 @@ def ingest(
     from client.ingest.pseudonyms import default_secret
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
+    from common.files.private import access_of
 
     settings = read_mapping(mapping)
     with byte_progress("reading the table") as progress:
@@ -87,6 +97,7 @@ def ingest(
             tables,
             out,
             secret=secret or default_secret(),
+            access=access_of(group),
             overwrite=overwrite,
             memory_gb=memory_gb,
             progress=progress,

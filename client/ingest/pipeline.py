@@ -48,6 +48,7 @@ from common.data.summary import summarise
 from common.errors import CohortError, SourceError, UsageError
 from common.files.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.files.hashing import ReadProgress, file_sha256
+from common.files.private import OWNER_ONLY, Access, private_umask
 
 _USED = """
     SELECT m.stay, m.since_us, c.vital, c.rank, m.scaled
@@ -74,6 +75,7 @@ def ingest_tables(
     out: Path,
     *,
     secret: Path,
+    access: Access = OWNER_ONLY,
     overwrite: bool = False,
     memory_gb: float = 2.0,
     progress: ReadProgress | None = None,
@@ -87,6 +89,7 @@ def ingest_tables(
         tables: its files, all with the same columns; none if the mapping names a query.
         out: the folder.
         secret: file of the key that ids are hashed with, if the mapping has hashed ids.
+        access: who may read the folder, and the secret if it is created.
         overwrite: whether another site's folder in `out` may be replaced.
         memory_gb: bound on the memory of the queries, in gigabytes.
         progress: called while a CSV file is read.
@@ -102,9 +105,9 @@ def ingest_tables(
     if not memory_gb > 0:
         raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
     _check_free(out, mapping, overwrite)
-    key = read_secret(secret) if mapping.ids.hash else None
+    key = read_secret(secret, access) if mapping.ids.hash else None
     sources, stay_source = _open(mapping, tables, progress)
-    with _scratch_database(out, memory_gb) as connection:
+    with private_umask(), _scratch_database(out, memory_gb) as connection:
         for clock in (mapping.time, mapping.stay_clock):
             check_patterns(connection, clock)
         try:
@@ -120,7 +123,8 @@ def ingest_tables(
             texts = made.steps[column].unique()
             hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
             made.steps[column] = made.steps[column].map(hashes)
-    return _write(made, mapping, out, overwrite)
+    with private_umask():
+        return _write(made, mapping, out, access, overwrite)
 
 
 def _open(
@@ -198,12 +202,14 @@ def _read(
     return Ingested(steps.drop(columns="stay"), record)
 
 
-def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> dict[str, Any]:
+def _write(
+    made: Ingested, mapping: SiteMapping, out: Path, access: Access, overwrite: bool
+) -> dict[str, Any]:
     step_minutes = mapping.table.step_minutes
     info = SiteTableInfo(mapping.site, mapping.table.source, mapping.rule, step_minutes)
     table = make_site_table(made.steps, info)
     try:
-        with atomic_folder(out) as partial:
+        with atomic_folder(out, access) as partial:
             path = partial / SITES_FOLDER / f"{mapping.site}.parquet"
             write_site_table(table, path)
             record = {

@@ -33,6 +33,7 @@ from common.data.summary import summarise
 from common.errors import CohortError
 from common.files.atomic_io import atomic_folder
 from common.files.hashing import file_sha256
+from common.files.private import OWNER_ONLY, Access, private_umask
 
 
 @dataclass
@@ -85,13 +86,16 @@ def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite:
         )
 
 
-def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def write_cohort(
+    cohort: Cohort, out: Path, overwrite: bool = False, access: Access = OWNER_ONLY
+) -> dict[str, Any]:
     """Write the cohort folder atomically; equal cohorts give equal bytes.
 
     Args:
         cohort: the cohort.
         out: the folder.
         overwrite: whether another cohort in it may be replaced.
+        access: who may read the folder.
 
     Returns:
         The record, as in `cohort.json`.
@@ -107,7 +111,7 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
             f"no stay is left after the rule '{emptied}'; loosen the cohort rule ({cohort.rule})"
         )
     try:
-        with atomic_folder(out) as partial:
+        with private_umask(), atomic_folder(out, access) as partial:
             summaries = {
                 site: _write_site(cohort, site, rows, partial / SITES_FOLDER / f"{site}.parquet")
                 for site, rows in kept.items()

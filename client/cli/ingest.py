@@ -125,10 +125,10 @@ def _suggest(tables: list[Path], mapping: Path) -> None:
     write_suggestion(found, mapping)
     print_line(f"Written: {mapping} ({found.shape} table; vital signs: {', '.join(found.vitals)})")
     print_line(f"Confirm its {found.todos} lines marked TODO, then run:")
-    shown = [f"--table {shlex.quote(str(path))}" for path in found.tables[:3]]
-    more = f" --table ... ({len(found.tables)} files)" if len(found.tables) > len(shown) else ""
+    shown = " ".join(shlex.quote(str(path)) for path in found.tables[:3])
+    more = f" ... ({len(found.tables)} files)" if len(found.tables) > 3 else ""
     print_line(
-        f"python -m client ingest {' '.join(shown)}{more} --mapping {shlex.quote(str(mapping))} "
+        f"python -m client ingest {shown}{more} --mapping {shlex.quote(str(mapping))} "
         "--out site-table"
     )
 

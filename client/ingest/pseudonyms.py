@@ -20,7 +20,7 @@ from common.files.private import (
     Access,
     create_private_file,
     grant,
-    make_private_folders,
+    make_private_folder,
 )
 
 SECRET_BYTES = 32
@@ -77,7 +77,7 @@ def hash_ids(ids: Iterable[str], secret: bytes, kind: str) -> list[str]:
 
 
 def _make(path: Path, access: Access) -> None:
-    make_private_folders(path.parent, access)
+    make_private_folder(path.parent, access)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     create_private_file(partial)
     try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from common.files.private import Access, create_private_file, grant, make_private_folders
+from common.files.private import Access, create_private_file, grant, make_private_folder
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -29,7 +29,10 @@ def atomic_file(target: Path, access: Access | None = None) -> Iterator[Path]:
     Yields:
         A path in the same folder, of no file yet, or with `access` of an empty private file.
     """
-    _make_parents(target, access)
+    if access is None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        make_private_folder(target.parent, access)
     partial = _partial_name(target)
     try:
         if access is not None:
@@ -57,7 +60,7 @@ def atomic_folder(target: Path, access: Access | None = None) -> Iterator[Path]:
     Yields:
         An empty folder beside the target; with `access` it is its owner's alone.
     """
-    _make_parents(target, access)
+    target.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_name(target)
     partial.mkdir(mode=0o777 if access is None else 0o700)
     try:
@@ -76,13 +79,6 @@ def write_text(target: Path, text: str, access: Access | None = None) -> None:
     """Write a text file atomically, in UTF-8, with its newlines unchanged; see `atomic_file`."""
     with atomic_file(target, access) as partial:
         partial.write_bytes(text.encode())
-
-
-def _make_parents(target: Path, access: Access | None) -> None:
-    if access is None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    else:
-        make_private_folders(target.parent, access)
 
 
 def _partial_name(target: Path) -> Path:

@@ -88,13 +88,20 @@ def create_private_file(path: Path) -> None:
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def make_private_folders(path: Path, access: Access = OWNER_ONLY) -> None:
-    """Create a folder and the missing ones above it; those that exist are not changed."""
+def make_private_folder(path: Path, access: Access = OWNER_ONLY) -> None:
+    """Create a folder for private files if it is missing; one that exists is not changed."""
     if path.exists():
         return
-    make_private_folders(path.parent, access)
+    make_folders(path.parent)
     path.mkdir(mode=0o700, exist_ok=True)
     grant(path, access)
+
+
+def make_folders(path: Path) -> None:
+    """Create a folder and those above it, none of which others may write, whatever the umask."""
+    for folder in (*reversed(path.parents), path):
+        if not folder.exists():
+            folder.mkdir(mode=0o755, exist_ok=True)
 
 
 def grant(path: Path, access: Access) -> None:

@@ -26,7 +26,7 @@ from client.egress.audit.hash_chain import (
 )
 from common.errors import AuditError
 from common.files.atomic_io import write_text
-from common.files.private import OWNER_ONLY, make_private_folders
+from common.files.private import OWNER_ONLY, make_private_folder
 
 
 class AuditLog:
@@ -46,7 +46,7 @@ class AuditLog:
         self._on_append = on_append
         self._lock = threading.Lock()
         try:
-            make_private_folders(path.parent)
+            make_private_folder(path.parent)
             with _locked(path):
                 _set_torn_line_aside(path)
                 self._anchor = verify_log(path)

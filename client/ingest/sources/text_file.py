@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,9 @@ class TextFile(Source):
         self.layout: Layout = find_layout(
             path, self._sample_text(), form.delimiter, form.header_row, wanted
         )
+        self._is_mac = b"\r" in kind.sample and b"\n" not in kind.sample
+        # Thousands of files may be open: none holds its sample.
+        self._kind = replace(kind, sample=b"")
         self._open: Callable[[Sequence[str]], CsvStream] = lambda columns: CsvStream(
             path,
             path.name,
@@ -102,12 +106,10 @@ class TextFile(Source):
         return decoder.decode(self._kind.sample)
 
     def _unpack(self, raw: io.RawIOBase) -> io.BufferedIOBase:
-        sample = self._kind.sample
         content = unpacked(raw, self._kind.packing, self._path)
         wide = self.encoding if self._kind.is_wide_encoding else ""
-        mac_lines = b"\r" in sample and b"\n" not in sample
-        if wide or mac_lines or self._kind.packing in (XZ, ZIP):
-            content = converted(content, wide, mac_lines)
+        if wide or self._is_mac or self._kind.packing in (XZ, ZIP):
+            content = converted(content, wide, self._is_mac)
         for _ in range(self.layout.header_row - 1):
             content.readline()
         return content

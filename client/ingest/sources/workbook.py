@@ -109,7 +109,7 @@ class Workbook(Source):
         return {name: found.duckdb_type(name in times) for name, found in kinds.items()}
 
     def _refuse_merged(self, *, is_given: bool) -> None:
-        ranges = self._cells.merged_cell_ranges or []
+        ranges = getattr(self._cells, "merged_cell_ranges", None) or []
         header = self.header_row - 1
         if not is_given and any(start[0] == header == end[0] for start, end in ranges):
             raise HeaderRowError(

@@ -41,11 +41,11 @@ _ROLES: dict[str, tuple[str, ...]] = {
     ),
     "start": (
         r"intime|admit(ted)?(at|time)?|admission(time|date|dttm)?|admtime|aufnahme(zeit|datum)?|"
-        r"entree|date(d)?entree|start(time|at|date)?|stay(start|begin)|icuin(time)?|unitadmit\w*|beginn",
+        r"entree|date(d)?entree|in|start(time|at|date)?|stay(start|begin)|icuin(time)?|unitadmit\w*|beginn",
     ),
     "end": (
         r"outtime|discharged?(at|time|date|dttm)?|dischtime|entlassung(szeit|sdatum)?|sortie|"
-        r"date(de)?sortie|end(time|at|date)?|stayend|icuout(time)?|ende",
+        r"date(de)?sortie|out|end(time|at|date)?|stayend|icuout(time)?|ende",
     ),
     "flag": (r"sepsis\w*|septic|issepsis|isseptic|septisch|sepsislabel",),
     "state": (r"warning|status|error|iserror|resultstatus|valid|storno|storniert",),

@@ -17,7 +17,7 @@ from client.ingest.mapping import SiteMapping
 from client.ingest.suggest.column_roles import matching
 from client.ingest.suggest.mapping_text import TODO, SuggestedSection, mapping_toml
 from client.ingest.suggest.sample import Sample, read_samples
-from client.ingest.suggest.stay_section import find_stay_table, stay_section
+from client.ingest.suggest.stay_section import StayTable, find_stay_table, stay_section
 from client.ingest.suggest.time_format import TimeGuess, guess_time
 from client.ingest.suggest.value_units import decimal_of
 from client.ingest.suggest.vital_section import vital_section
@@ -184,15 +184,16 @@ class _Writer:
         self._time = self._guess(rows.first, self._role["time"])
 
     def text(self) -> str:
-        table = self._others and find_stay_table(self._others, self._role["patient"])
+        table = find_stay_table(self._others, self._role["patient"])
         sections = [
             self._top(),
             self._file(),
             self._columns(),
             self._clock(),
-            stay_section(self._rows.first, self._role, table or None, self._time, self._folder),
+            stay_section(self._rows.first, self._role, table, self._time, self._folder),
             self._cohort(),
             self._ids(),
+            self._unused(table),
             *(vital_section(name, found, is_long=self._rows.long is not None)
               for name, found in self._rows.vitals.items()),
             self._missing(),
@@ -275,6 +276,16 @@ class _Writer:
     def _ids() -> SuggestedSection:
         section = SuggestedSection("ids")
         section.add("hash", True, "keyed hashes in place of the hospital's ids")
+        return section
+
+    def _unused(self, table: StayTable | None) -> SuggestedSection:
+        section = SuggestedSection("")
+        for other in self._others:
+            if table is None or other is not table.sample:
+                section.note(
+                    f"{other.path.name} is not used: it has no vital signs, and no admissions "
+                    "beside the rows' patients"
+                )
         return section
 
     def _missing(self) -> SuggestedSection:

@@ -13,7 +13,7 @@ from common.files.private import (
     Access,
     access_of,
     create_private_file,
-    make_private_folders,
+    make_private_folder,
     private_umask,
 )
 
@@ -56,7 +56,7 @@ def test_a_group_may_read(tmp_path: Path, umask: int) -> None:
     with atomic_folder(tmp_path / "new" / "out", access) as partial:
         assert mode(partial) == 0o700
         (partial / "a").write_text("x")
-    for path, expected in (("new", 0o750), ("new/out", 0o750), ("new/out/a", 0o640)):
+    for path, expected in (("new/out", 0o750), ("new/out/a", 0o640)):
         assert mode(tmp_path / path) == expected
         assert (tmp_path / path).stat().st_gid == own
 
@@ -97,9 +97,10 @@ def test_who_is_allowed(tmp_path: Path, bits: int, group: str | None, allowed: b
 def test_folders_that_exist_are_not_changed(tmp_path: Path, umask: int) -> None:
     (tmp_path / "old").mkdir(mode=0o755)
     before = mode(tmp_path / "old")
-    make_private_folders(tmp_path / "old" / "a" / "b")
+    make_private_folder(tmp_path / "old" / "a" / "b")
     assert mode(tmp_path / "old") == before
-    assert mode(tmp_path / "old" / "a") == mode(tmp_path / "old" / "a" / "b") == 0o700
+    assert mode(tmp_path / "old" / "a" / "b") == 0o700
+    assert mode(tmp_path / "old" / "a") == 0o755
 
 
 def test_the_umask_is_restored(umask: int, tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run_command(app, command) == 0
     shown = capsys.readouterr().out
     assert "lines marked TODO" in shown
-    assert f"--table {path}" in shown
+    assert f"ingest {path} --mapping" in shown
     written = mapping.read_text()
     assert run_command(app, command) == 2
     assert "exists and is not replaced" in capsys.readouterr().err
@@ -321,6 +321,8 @@ def test_files_of_other_columns_are_left_out(tmp_path: Path) -> None:
     rows = [LANGUAGES["English"], *long_rows(NAMES["English"])]
     table = write_lines(tmp_path / "t.csv", rows, ",", "utf-8")
     other = write_lines(tmp_path / "o.csv", [["Patient ID", "Drug"], ["P0", "x"]], ",", "utf-8")
-    assert suggest_mapping([other, table], tmp_path).tables == [table]
+    found = suggest_mapping([other, table], tmp_path)
+    assert found.tables == [table]
+    assert "TODO: o.csv is not used" in found.text
     with pytest.raises(UsageError, match="no vital sign is found"):
         suggest_mapping([other], tmp_path)

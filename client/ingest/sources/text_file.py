@@ -52,9 +52,11 @@ class TextFile(Source):
         self.name = path.name
         self._path = path
         self._kind = kind
-        # UTF-16 is certain, whatever the mapping says; of eight bits, the mapping knows better.
+        # UTF-16 is certain, whatever the mapping says; of eight-bit encodings, the mapping knows
+        # better.
         self.encoding = kind.encoding
-        if form.encoding and not kind.is_wide_encoding and kind.encoding != "utf-8-sig":
+        is_certain = kind.is_wide_encoding or kind.encoding == "utf-8-sig"
+        if form.encoding and not is_certain and not form.encoding.startswith("utf-16"):
             self.encoding = form.encoding
         self.layout: Layout = find_layout(
             path, self._sample_text(), form.delimiter, form.header_row, wanted

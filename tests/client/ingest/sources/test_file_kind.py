@@ -85,6 +85,19 @@ def test_a_file_is_read_as_what_it_is(
     assert record["inputs"][0]["bytes"] == len(READABLE[kind])
 
 
+@pytest.mark.parametrize("stated", ["utf-8", "cp1252", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("kind", ["utf-8 with BOM", "utf-16-le", "gzip"])
+def test_a_stated_encoding_that_cannot_be(
+    tmp_path: Path, expected: bytes, kind: str, stated: str
+) -> None:
+    ascii_only = TEXT.replace("°C", "C")
+    data = READABLE[kind] if kind != "gzip" else gzip.compress(ascii_only.encode())
+    (tmp_path / "t.csv").write_bytes(data)
+    mapping = long_mapping(tmp_path, more=f'[file]\nencoding = "{stated}"\n')
+    run(mapping, [tmp_path / "t.csv"], tmp_path / "out")
+    assert site_table(tmp_path / "out") == expected
+
+
 def test_blocks_change_nothing(
     tmp_path: Path, expected: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

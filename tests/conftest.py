@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def shared_data() -> Path:
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep every test out of the user's own FEDVITALS_HOME."""
     monkeypatch.setenv("FEDVITALS_HOME", str(tmp_path / "fedvitals-home"))
+
+
+@pytest.fixture(params=[0o022, 0o000], ids=["umask 022", "umask 000"])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The umask while a test runs: the usual one, and one that protects nothing."""
+    before = os.umask(request.param)
+    yield int(request.param)
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,7 @@ from common.errors import AdapterError, TrainingError, UsageError
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.paired_difference import compare
 from common.files.atomic_io import atomic_folder
+from common.files.private import OWNER_ONLY
 
 GLOBAL, PERSONAL = "global", "personal"
 
@@ -235,8 +236,8 @@ def write_personalised(made: Personalised, table: SiteTable, out: Path) -> None:
     card = _CARD.format(site=table.info.site, what=_KEPT[made.record["kept"]])
     text = json.dumps(made.record, indent=2, sort_keys=True) + "\n"
     try:
-        with atomic_folder(out) as partial:
-            partial.chmod(0o700)  # its content may reveal single patients
+        # Its content may reveal single patients.
+        with atomic_folder(out, OWNER_ONLY) as partial:
             save_peft_folder(
                 made.adapter, partial / _ADAPTER_FOLDER, model_card=card, settings=settings
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,14 +11,19 @@ import typer
 from rich.table import Table
 
 from common.console import byte_progress, narrow_table, output_console, print_line
+from common.errors import UsageError
 
+_Files = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="FILES", help="The files, as with --table.", show_default=False),
+]
 _Tables = Annotated[
     list[Path] | None,
     typer.Option(
         "--table",
         metavar="FILE",
-        help="The table: .csv, .csv.gz or .parquet; repeatable for files with the same columns. "
-        "Omit it if the mapping has a query.",
+        help="The table: delimited text, Parquet, Excel or OpenDocument; text may be compressed. "
+        "Repeatable for files with the same columns. Omit it if the mapping has a query.",
         show_default=False,
     ),
 ]
@@ -25,7 +31,17 @@ _MappingFile = Annotated[
     Path,
     typer.Option("--mapping", metavar="FILE", help="The mapping of the table's columns (TOML)."),
 ]
-_Out = Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.")]
+_Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The folder to write.", show_default=False)
+]
+_Suggest = Annotated[
+    bool,
+    typer.Option(
+        "--suggest",
+        help="Write a first --mapping from the files' headers and values, to be completed; "
+        "a table of stays may be among the files.",
+    ),
+]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the table in --out.")]
 _MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
 _Secret = Annotated[
@@ -36,31 +52,53 @@ _Secret = Annotated[
         show_default=False,
     ),
 ]
+_Group = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A group that may read the site table. [default: its owner alone]",
+        show_default=False,
+    ),
+]
 
 
 def ingest(
-    mapping: _MappingFile,
-    out: _Out,
+    files: _Files = None,
+    mapping: _MappingFile = Path("mapping.toml"),
+    out: _Out = None,
     table: _Tables = None,
+    suggest: _Suggest = False,
     secret: _Secret = None,
+    group: _Group = "",
     memory_gb: _MemoryGb = 2.0,
     overwrite: _Overwrite = False,
 ) -> None:
-    """Convert a hospital's table to the site table; list what was left out and why."""
+    """Convert a hospital's table to the site table; list what was left out and why.
+
+    With --suggest, write a first mapping instead.
+    """
+    tables = [*(files or []), *(table or [])]
+    if suggest:
+        _suggest(tables, mapping)
+        return
+    if out is None:
+        raise UsageError("--out is missing; give the folder to write the site table to")
     from client.ingest.mapping import read_mapping
     from client.ingest.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
+    from common.files.private import access_of
     from common.reporting.characteristics import characteristics_page
 
     settings = read_mapping(mapping)
     with byte_progress("reading the table") as progress:
         record = ingest_tables(
             settings,
-            table or [],
+            tables,
             out,
             secret=secret or default_secret(),
+            access=access_of(group),
             overwrite=overwrite,
             memory_gb=memory_gb,
             progress=progress,
@@ -79,6 +117,23 @@ def ingest(
         console.print(part)
     print_line(f"Written: {out}")
     print_line(f"Check it with: python -m client check {out}")
+
+
+def _suggest(tables: list[Path], mapping: Path) -> None:
+    from client.ingest.suggest.suggestion import suggest_mapping, write_suggestion
+
+    if not tables:
+        raise UsageError("no file is given; name the files to suggest a mapping for")
+    found = suggest_mapping(tables, mapping.absolute().parent)
+    write_suggestion(found, mapping)
+    print_line(f"Written: {mapping} ({found.shape} table; vital signs: {', '.join(found.vitals)})")
+    print_line(f"Confirm its {found.todos} lines marked TODO, then run:")
+    shown = " ".join(shlex.quote(str(path)) for path in found.tables[:3])
+    more = f" ... ({len(found.tables)} files)" if len(found.tables) > 3 else ""
+    print_line(
+        f"python -m client ingest {shown}{more} --mapping {shlex.quote(str(mapping))} "
+        "--out site-table"
+    )
 
 
 def measurements_table(counts: Mapping[str, Mapping[str, Any]]) -> Table:

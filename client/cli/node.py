@@ -103,11 +103,13 @@ def _dry_run(config: Path, bundle: Path | None, out: Path | None, settings: list
     from client.dry_run.dry_run import approved_bundle, dry_run
     from client.dry_run.egress_report import PAGE_NAME, write_dry_run
     from common.config.run_config import parse_settings
+    from common.files.private import private_umask
 
     site, chosen = load_site_config(config), parse_settings(settings, {})
     app = approved_bundle(site, bundle)
     folder = out or site.site.state / f"dry-run-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-    with Console(stderr=True).status("training one round"):
+    # What would be sent, and the app's output, may reveal patients.
+    with private_umask(), Console(stderr=True).status("training one round"):
         made = dry_run(site, app, chosen, folder)
         write_dry_run(made, folder)
     output_console().print(_table(made))

@@ -12,7 +12,7 @@ import duckdb
 from client.ingest.duckdb_helpers import only_row
 from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import DROP_REASONS, reason
-from client.ingest.sources import Source
+from client.ingest.sources.source import Source
 from common.data.site_table import VITAL_NAMES
 from common.data.step_means import MILLIONTHS
 

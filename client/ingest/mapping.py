@@ -159,6 +159,24 @@ class SiteMapping(StrictModel):
         return bool(self.stay.table or self.source.stays_query)
 
     @property
+    def row_columns(self) -> list[str]:
+        """The columns that the rows must have, each once, as the mapping writes them."""
+        names = [self.columns.patient, self.columns.time]
+        names += [self.columns.code, self.columns.value, self.columns.unit]
+        names += [place.column for vital in self.vitals for place in vital.sources]
+        names += [rule.column for rule in self.drop]
+        if not self.has_stay_table:
+            names += [self.stay.id, self.stay.start, self.stay.end, self.cohort.flag]
+        return list(dict.fromkeys(name for name in names if name))
+
+    @property
+    def stay_columns(self) -> list[str]:
+        """The columns that a table of stays must have, each once."""
+        patient = self.stay.patient or self.columns.patient
+        names = [patient, self.stay.id, self.stay.start, self.stay.end, self.cohort.flag]
+        return list(dict.fromkeys(name for name in names if name))
+
+    @property
     def stay_clock(self) -> Clock:
         """The clock of admissions and discharges."""
         return self.stay.time or self.time

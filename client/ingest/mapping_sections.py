@@ -17,9 +17,15 @@ from common.errors import UsageError
 
 DATABASES = ("sqlite", "postgres")
 
+ENCODINGS = ("utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be")
+"""Encodings that a mapping may state. UTF-16 is found without it."""
+
 ISO = "iso"
 EPOCHS = {"epoch-s": 1_000_000, "epoch-ms": 1_000}
 """Formats of times that are numbers, with the microseconds of their unit."""
+
+OFFSETS = {"minutes": 60_000_000, "hours": 3_600_000_000}
+"""Formats of times that count from a moment of each stay, such as its admission."""
 
 
 def text_list(value: object, key: str = "") -> tuple[str, ...]:
@@ -53,7 +59,7 @@ def _zone(text: str) -> str:
 
 def _formats(formats: tuple[str, ...]) -> tuple[str, ...]:
     patterns = [text for text in formats if "%" in text]
-    words = (ISO, *EPOCHS)
+    words = (ISO, *EPOCHS, *OFFSETS)
     if not patterns and (len(formats) != 1 or formats[0] not in words):
         raise invalid(
             f"is {', '.join(words)} or a pattern as %d.%m.%Y %H:%M, "
@@ -74,17 +80,24 @@ TextList = Annotated[tuple[str, ...], PlainValidator(lambda value: text_list(val
 
 
 class FileFormat(StrictModel):
-    """`[file]`: format of a CSV file; Parquet needs none.
+    """`[file]`, or `file` in `[stay]`: format of a text file or a workbook; Parquet needs none.
 
     Attributes:
-        delimiter: character between two fields.
+        delimiter: character between two fields of a text file; empty = found from the file.
         decimal: decimal sign of numbers that are text.
-        encoding: of the file.
+        encoding: of a text file; empty = found from the file.
+        sheet: sheet of a workbook; empty = its only one with cells.
+        header_row: number of the header line or row, from 1; 0 = the first that is not blank.
+        name_column: column to add that holds the file's name without its suffix, for exports of
+            one file per patient or stay; empty = none.
     """
 
-    delimiter: Annotated[str, AfterValidator(_one_character)] = ","
+    delimiter: Annotated[str, AfterValidator(_one_character)] = ""
     decimal: Annotated[str, OneOf((".", ","))] = "."
-    encoding: Annotated[str, OneOf(("utf-8", "latin-1", "cp1252"))] = "utf-8"
+    encoding: Annotated[str, OneOf(ENCODINGS)] = ""
+    sheet: str = ""
+    header_row: Annotated[int, Field(ge=0)] = 0
+    name_column: str = ""
 
 
 class SqlSource(StrictModel):
@@ -148,8 +161,9 @@ class Clock(StrictModel):
     Attributes:
         zone: an IANA name as ``Europe/London``; ``UTC`` takes times without an offset as they are,
             which is right for dates shifted for privacy. A time with an offset is taken by that.
-        format: ``iso``, ``epoch-s``, ``epoch-ms``, or one or several patterns as
-            ``%d.%m.%Y %H:%M``.
+        format: ``iso``, ``epoch-s``, ``epoch-ms``, one or several patterns as
+            ``%d.%m.%Y %H:%M``, or for times that count from a moment of each stay ``minutes`` or
+            ``hours``.
         fold: reading of the hour that the clocks pass twice in autumn.
         gap: reading of the hour that the clocks skip in spring; ``shift`` reads it by the clock
             that was not yet put forward.
@@ -159,6 +173,11 @@ class Clock(StrictModel):
     format: Annotated[TextList, AfterValidator(_formats)] = (ISO,)
     fold: Annotated[str, OneOf(("drop", "first", "second"))] = "drop"
     gap: Annotated[str, OneOf(("drop", "shift"))] = "drop"
+
+    @property
+    def is_number(self) -> bool:
+        """True where times are numbers."""
+        return self.format[0] in (*EPOCHS, *OFFSETS)
 
 
 class StayRule(StrictModel):
@@ -174,6 +193,7 @@ class StayRule(StrictModel):
         gap_hours: instead of all these: a silence longer than these hours ends a stay.
         max_days: longer stays are taken for a mistake in a date and left out.
         time: the clock of `start` and `end` where it is not that of the rows.
+        file: format of `table`; what is unset is found from that file, not taken from `[file]`.
     """
 
     id: str = ""
@@ -185,9 +205,12 @@ class StayRule(StrictModel):
     gap_hours: float = Field(default=0.0, ge=0)
     max_days: PositiveCount = 365
     time: Clock | None = None
+    file: FileFormat | None = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
+        if self.file and not self.table:
+            raise invalid("is the format of a table of stays; give table too", "file")
         if self.by_gap:
             given = [name for name in ("id", "start", "end", "table") if getattr(self, name)]
             if given:

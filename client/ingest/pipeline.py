@@ -22,11 +22,13 @@ import pandas as pd
 
 from client.ingest.diagnostics import count_dropped, read_signs, unknown_rows
 from client.ingest.mapping import SiteMapping
+from client.ingest.mapping_sections import FileFormat
 from client.ingest.pseudonyms import hash_ids, read_secret
-from client.ingest.query_source import open_query
 from client.ingest.reshape import stage
 from client.ingest.selection import choose_stays, keep_stays, stay_facts, stay_frame
-from client.ingest.sources import Source, open_file
+from client.ingest.sources.open_file import open_file
+from client.ingest.sources.query_source import open_query
+from client.ingest.sources.source import Source
 from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
 from common.data.characteristics import characterise
@@ -48,6 +50,7 @@ from common.data.windows import WindowSettings
 from common.errors import CohortError, SourceError, UsageError
 from common.files.atomic_io import PARTIAL_SUFFIX, atomic_folder
 from common.files.hashing import ReadProgress, file_sha256
+from common.files.private import OWNER_ONLY, Access, private_umask
 
 _USED = """
     SELECT m.stay, m.since_us, c.vital, c.rank, m.scaled
@@ -76,6 +79,7 @@ def ingest_tables(
     out: Path,
     *,
     secret: Path,
+    access: Access = OWNER_ONLY,
     overwrite: bool = False,
     memory_gb: float = 2.0,
     progress: ReadProgress | None = None,
@@ -89,6 +93,7 @@ def ingest_tables(
         tables: its files, all with the same columns; none if the mapping names a query.
         out: the folder.
         secret: file of the key that ids are hashed with, if the mapping has hashed ids.
+        access: who may read the folder, and the secret if it is created.
         overwrite: whether another site's folder in `out` may be replaced.
         memory_gb: bound on the memory of the queries, in gigabytes.
         progress: called while a CSV file is read.
@@ -104,9 +109,9 @@ def ingest_tables(
     if not memory_gb > 0:
         raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
     _check_free(out, mapping, overwrite)
-    key = read_secret(secret) if mapping.ids.hash else None
+    key = read_secret(secret, access) if mapping.ids.hash else None
     sources, stay_source = _open(mapping, tables, progress)
-    with _scratch_database(out, memory_gb) as connection:
+    with private_umask(), _scratch_database(out, memory_gb) as connection:
         for clock in (mapping.time, mapping.stay_clock):
             check_patterns(connection, clock)
         try:
@@ -123,7 +128,8 @@ def ingest_tables(
             hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
             made.steps[column] = made.steps[column].map(hashes)
             made.stays[column] = made.stays[column].map(hashes)
-    return _write(made, mapping, out, overwrite)
+    with private_umask():
+        return _write(made, mapping, out, access, overwrite)
 
 
 def _open(
@@ -136,12 +142,29 @@ def _open(
     elif not tables:
         raise UsageError("no table is given; give one with --table, or a query in [source]")
     else:
-        sources = [open_file(path, mapping.file, progress) for path in tables]
+        wanted = mapping.row_columns
+        sources = [
+            open_file(path, mapping.file, wanted=wanted, times=_times(mapping), progress=progress)
+            for path in tables
+        ]
     if mapping.source.stays_query:
         return sources, open_query(mapping.source, mapping.source.stays_query, mapping.folder)
     if mapping.stay.table:
-        return sources, open_file(mapping.folder / mapping.stay.table, mapping.file)
+        return sources, open_file(
+            mapping.folder / mapping.stay.table,
+            mapping.stay.file or FileFormat(decimal=mapping.file.decimal),
+            wanted=mapping.stay_columns,
+            times=[] if mapping.stay_clock.is_number else [mapping.stay.start, mapping.stay.end],
+        )
     return sources, None
+
+
+def _times(mapping: SiteMapping) -> list[str]:
+    """Return the columns of the rows whose numbers are dates where the file is a workbook."""
+    times = [] if mapping.time.is_number else [mapping.columns.time]
+    if not (mapping.has_stay_table or mapping.stay_clock.is_number):
+        times += [mapping.stay.start, mapping.stay.end]
+    return [name for name in times if name]
 
 
 def _read(
@@ -153,6 +176,9 @@ def _read(
     stage(connection, sources, mapping)
     strangers = unknown_rows(connection, sources) if mapping.shape == "long" else 0
     rows = sum(source.rows for source in sources)
+    if not rows:
+        names = ", ".join(source.name for source in sources)
+        raise SourceError(f"{names} has a header and no row; export the table again")
     if mapping.shape == "long" and rows and strangers == rows:
         raise SourceError(
             f"none of {rows:,} rows has a code of the mapping in the column "
@@ -182,12 +208,14 @@ def _read(
     return Ingested(steps.drop(columns="stay"), facts, record)
 
 
-def _write(made: Ingested, mapping: SiteMapping, out: Path, overwrite: bool) -> dict[str, Any]:
+def _write(
+    made: Ingested, mapping: SiteMapping, out: Path, access: Access, overwrite: bool
+) -> dict[str, Any]:
     step_minutes = mapping.table.step_minutes
     info = SiteTableInfo(mapping.site, mapping.table.source, mapping.rule, step_minutes)
     table = make_site_table(made.steps, info)
     try:
-        with atomic_folder(out) as partial:
+        with atomic_folder(out, access) as partial:
             path = partial / SITES_FOLDER / f"{mapping.site}.parquet"
             write_site_table(table, path)
             record = {

@@ -9,13 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import stat
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
 
 from common.errors import UsageError
 from common.files.paths import home
+from common.files.private import (
+    OWNER_ONLY,
+    Access,
+    create_private_file,
+    grant,
+    make_private_folder,
+)
 
 SECRET_BYTES = 32
 _HASH_BYTES = 16
@@ -26,24 +32,25 @@ def default_secret() -> Path:
     return home() / "site" / "id-secret"
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(path: Path, access: Access = OWNER_ONLY) -> bytes:
     """Read a site's secret; create it if absent.
 
     Args:
-        path: a file of 64 hexadecimal digits, readable by its owner alone.
+        path: a file of 64 hexadecimal digits.
+        access: who may read it: its owner alone, or also a group.
 
     Raises:
         UsageError: the file is not such a secret, or others may read it.
     """
     try:
         if not path.exists():
-            _make(path)
-        mode = path.stat().st_mode
+            _make(path, access)
+        status = path.stat()
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"the secret {path} cannot be read or created: {reason}") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if not access.allows(status):
         raise UsageError(f"others may read the secret {path}; run `chmod 600 {path}`")
     try:
         secret = bytes.fromhex(text)
@@ -69,13 +76,13 @@ def hash_ids(ids: Iterable[str], secret: bytes, kind: str) -> list[str]:
     ]
 
 
-def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _make(path: Path, access: Access) -> None:
+    make_private_folder(path.parent, access)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    file = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    create_private_file(partial)
     try:
-        with os.fdopen(file, "w", encoding="ascii") as out:
-            out.write(f"{secrets.token_hex(SECRET_BYTES)}\n")
+        partial.write_text(f"{secrets.token_hex(SECRET_BYTES)}\n", encoding="ascii")
+        grant(partial, access)
         # Of two processes that start at once, one creates the secret and the other reads it whole.
         with contextlib.suppress(FileExistsError):
             os.link(partial, path)

@@ -20,7 +20,7 @@ import duckdb
 from client.ingest.duckdb_helpers import create_table, literals, number_of, quoted, text_of
 from client.ingest.mapping import SiteMapping
 from client.ingest.mapping_sections import Clock
-from client.ingest.sources import ROWS, Source, check_column
+from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
 from client.ingest.units import normalised, unit_rows
 from common.data.site_table import VITAL_NAMES, VITALS
@@ -118,13 +118,7 @@ def _range(index: int) -> tuple[float, float, bool]:
 
 def _columns(source: Source, mapping: SiteMapping) -> list[str]:
     """Return the columns to read, in lower case and each once."""
-    names = [mapping.columns.patient, mapping.columns.time]
-    names += [mapping.columns.code, mapping.columns.value, mapping.columns.unit]
-    names += [place.column for vital in mapping.vitals for place in vital.sources]
-    names += [rule.column for rule in mapping.drop]
-    if not mapping.has_stay_table:
-        names += [mapping.stay.id, mapping.stay.start, mapping.stay.end, mapping.cohort.flag]
-    return list(dict.fromkeys(check_column(source, name) for name in names if name))
+    return list(dict.fromkeys(check_column(source, name) for name in mapping.row_columns))
 
 
 def _codes(mapping: SiteMapping) -> tuple[str, list[str]] | None:

@@ -17,7 +17,7 @@ import duckdb
 from client.ingest.duckdb_helpers import only_row, text_of
 from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import bounds_of, flag_of, reason
-from client.ingest.sources import ROWS, Source, check_column
+from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import FOLD, GAP, create_zone, zone_join
 from common.errors import SourceError
 

@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 
 from client.ingest.duckdb_helpers import TEXT, literal, literals, only_row, quoted, text_of
-from client.ingest.mapping_sections import EPOCHS, ISO, Clock
+from client.ingest.mapping_sections import EPOCHS, ISO, OFFSETS, Clock
 from common.errors import UsageError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2300
@@ -60,6 +60,9 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
         return TimeSql(_bounded(f"epoch_us({name})"), "true")
     if kind.startswith("TIMESTAMP") or kind == "DATE":
         return TimeSql(_bounded(f"epoch_us(CAST({name} AS TIMESTAMP))"), is_utc)
+    if first in OFFSETS:
+        number = f"TRY_CAST({name} AS DOUBLE)"
+        return TimeSql(_bounded(f"TRY_CAST(round({number} * {OFFSETS[first]}) AS BIGINT)"), "true")
     if first in EPOCHS:
         number = f"TRY_CAST({name} AS DOUBLE)"
         return TimeSql(_bounded(f"TRY_CAST(round({number} * {EPOCHS[first]}) AS BIGINT)"), "true")

@@ -47,6 +47,7 @@ from client.policy.file_ownership import check_own_file
 from client.policy.policy import PolicyFile
 from common.backbones.weights_store import install_packaged
 from common.errors import AuditError, NodeError
+from common.files.private import make_private_folder
 from common.flower.environment import flower_environment
 
 LOST = 70
@@ -151,7 +152,7 @@ def _app_process(config: SiteConfig, state: NodeStateFactory) -> Iterator[None]:
         yield
         return
     install_packaged()  # an app bundle carries no weights
-    config.site.state.mkdir(parents=True, exist_ok=True)
+    make_private_folder(config.site.state)
     secret = secrets.token_bytes(32)
     serve_local_api(node.client_api, state, secret)
     with _private(config.site.state / "app.log") as output:

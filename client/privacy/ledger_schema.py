@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import PrivacyError
+from common.files.private import make_private_folder
 
 FILE_NAME = "ledger.sqlite"
 WAIT_S = 60.0
@@ -82,7 +83,7 @@ def _open(path: Path, read_only: bool) -> sqlite3.Connection:
         mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
         target = f"{path.absolute().as_uri()}?mode={mode}"
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(path.parent)
         # It stores replies, so only the site's own user may read it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         target = f"{path.absolute().as_uri()}?mode=rw"

@@ -20,6 +20,7 @@ from common.adapter.adapter import Adapter, Matrix
 from common.adapter.serialization.message import WireDtype, decode, encode
 from common.errors import TrainingError
 from common.files.atomic_io import atomic_file
+from common.files.private import OWNER_ONLY
 
 ROUNDS_KEPT = 2
 """The last round's error, and the one before in case the last round is requested again."""
@@ -67,7 +68,7 @@ def _read(path: Path) -> dict[str, Matrix]:
 
 def _write(folder: Path, round_number: int, error: Mapping[str, Matrix]) -> None:
     try:
-        with atomic_file(folder / _name(round_number)) as partial:
+        with atomic_file(folder / _name(round_number), OWNER_ONLY) as partial:
             partial.write_bytes(save(dict(error)))
         for path in sorted(folder.glob(_name("*")))[:-ROUNDS_KEPT]:
             path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from typing import Any
 
 from common.errors import CohortError, UsageError
 from common.files.atomic_io import atomic_file
+from common.files.private import make_folders
 
 COHORT_FILE = "cohort.json"
 INGEST_FILE = "ingest.json"
@@ -257,6 +258,7 @@ def _check_writable(out: Path) -> None:
     # By writing: this finds missing permissions, a full disk and a read-only file system alike.
     probe_path = out.parent / f".{out.name}.probe"
     try:
+        make_folders(out.absolute().parent)
         with atomic_file(probe_path) as probe:
             probe.write_bytes(b"")
         probe_path.unlink()

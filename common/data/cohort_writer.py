@@ -38,6 +38,7 @@ from common.data.windows import WindowSettings
 from common.errors import CohortError
 from common.files.atomic_io import atomic_folder
 from common.files.hashing import file_sha256
+from common.files.private import OWNER_ONLY, Access, private_umask
 from common.reporting.characteristics import characteristics_in_csv, characteristics_in_markdown
 
 
@@ -96,13 +97,16 @@ def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite:
         )
 
 
-def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str, Any]:
+def write_cohort(
+    cohort: Cohort, out: Path, overwrite: bool = False, access: Access = OWNER_ONLY
+) -> dict[str, Any]:
     """Write the cohort folder atomically; equal cohorts give equal bytes.
 
     Args:
         cohort: the cohort.
         out: the folder.
         overwrite: whether another cohort in it may be replaced.
+        access: who may read the folder.
 
     Returns:
         The record, as in `cohort.json`.
@@ -118,7 +122,7 @@ def write_cohort(cohort: Cohort, out: Path, overwrite: bool = False) -> dict[str
             f"no stay is left after the rule '{emptied}'; loosen the cohort rule ({cohort.rule})"
         )
     try:
-        with atomic_folder(out) as partial:
+        with private_umask(), atomic_folder(out, access) as partial:
             tables = {site: _table(cohort, site, rows) for site, rows in kept.items()}
             summaries = {
                 site: _write_site(table, partial / SITES_FOLDER / f"{site}.parquet")

@@ -41,6 +41,9 @@ _CUT_OFF = "it ends before its gzip stream does (cut off)"
 Keep = Callable[[pa.RecordBatch], pa.RecordBatch]
 """Filter of a batch's rows; called from several threads."""
 
+Unpack = Callable[[io.RawIOBase], io.BufferedIOBase]
+"""Converts the bytes on disk to those of a CSV file that begins with its header line."""
+
 
 class CsvStream:
     """Stream of Arrow record batches of chosen columns of a CSV file.
@@ -56,6 +59,7 @@ class CsvStream:
         progress: called after each read.
         delimiter: separator of two fields.
         encoding: a superset of ASCII, e.g. ``utf-8`` or ``latin-1``.
+        unpack: applied to the open file; None = gzip by the suffix.
 
     Attributes:
         schema: of the batches: lower-case names in the order of `types`.
@@ -75,6 +79,7 @@ class CsvStream:
         progress: ReadProgress | None = None,
         delimiter: str = ",",
         encoding: str = "utf-8",
+        unpack: Unpack | None = None,
     ) -> None:
         self.schema = pa.schema(list(types.items()))
         self._path = path
@@ -83,6 +88,7 @@ class CsvStream:
         self._progress = progress
         self._delimiter = delimiter
         self._encoding = encoding
+        self._unpack = unpack
         self.header = self._read_header()
         self._header = [name.lower() for name in self.header]
         self._digest: dict[str, Any] | None = None
@@ -117,6 +123,8 @@ class CsvStream:
         return self._digest
 
     def _unpacked(self, raw: io.RawIOBase) -> io.BufferedIOBase:
+        if self._unpack is not None:
+            return self._unpack(raw)
         if self._path.suffix.lower() == ".gz":
             return cast(io.BufferedIOBase, igzip.open(raw, "rb"))  # type: ignore[no-untyped-call]
         return io.BufferedReader(raw, CSV_BLOCK_BYTES)

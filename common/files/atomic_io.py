@@ -13,23 +13,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.files.private import Access, create_private_file, grant, make_private_folder
+
 PARTIAL_SUFFIX = ".partial"
 
 
 @contextmanager
-def atomic_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path, access: Access | None = None) -> Iterator[Path]:
     """Yield a temporary path; rename it to `target` when the block ends without an error.
 
     Args:
         target: the file to create or replace; its folder is created if absent.
+        access: who may read the file and its folder if created; None = as the umask says.
 
     Yields:
-        A path in the same folder that does not exist yet.
+        A path in the same folder, of no file yet, or with `access` of an empty private file.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if access is None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        make_private_folder(target.parent, access)
     partial = _partial_name(target)
     try:
+        if access is not None:
+            create_private_file(partial)
         yield partial
+        if access is not None:
+            grant(partial, access)
         _flush(partial)
         partial.replace(target)
     finally:
@@ -37,7 +47,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, access: Access | None = None) -> Iterator[Path]:
     """Yield an empty folder; move it to `target` when the block ends without an error.
 
     An existing `target` is renamed first and removed last: a crash between the two renames loses
@@ -45,15 +55,18 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     Args:
         target: the folder to create or replace.
+        access: who may read the folder and all that is in it; None = as the umask says.
 
     Yields:
-        An empty folder beside the target.
+        An empty folder beside the target; with `access` it is its owner's alone.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_name(target)
-    partial.mkdir()
+    partial.mkdir(mode=0o777 if access is None else 0o700)
     try:
         yield partial
+        if access is not None:
+            grant(partial, access)
         for path in partial.rglob("*"):
             if path.is_file():
                 _flush(path)
@@ -62,9 +75,9 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_text(target: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8, with its newlines unchanged."""
-    with atomic_file(target) as partial:
+def write_text(target: Path, text: str, access: Access | None = None) -> None:
+    """Write a text file atomically, in UTF-8, with its newlines unchanged; see `atomic_file`."""
+    with atomic_file(target, access) as partial:
         partial.write_bytes(text.encode())
 
 

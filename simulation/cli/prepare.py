@@ -34,6 +34,14 @@ _Out = Annotated[
     Path | None,
     typer.Option(help="The cohort folder. [default: FEDVITALS_HOME/cohorts/SOURCE]"),
 ]
+_Group = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="A group that may read the cohort. [default: its owner alone]",
+        show_default=False,
+    ),
+]
 _Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the cohort in --out.")]
 _StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
 _MinHours = Annotated[int, typer.Option(help="Least hours with vital signs in a stay.")]
@@ -72,6 +80,7 @@ def mimic3(
     min_hours: _MinHours = 12,
     units: _Units = ALL_UNITS,
     memory_gb: _MemoryGb = 2.0,
+    group: _Group = "",
     overwrite: _Overwrite = False,
 ) -> None:
     """Prepare MIMIC-III v1.4: the five adult care units become five hospitals.
@@ -86,7 +95,7 @@ def mimic3(
         with byte_progress("reading CHARTEVENTS") as progress:
             return mimic3_cohort(mimic_dir, settings, memory_gb=memory_gb, progress=progress)
 
-    _prepare("mimic3", settings.to_json(), build, out, overwrite)
+    _prepare("mimic3", settings.to_json(), build, out, group, overwrite)
 
 
 @app.command("synthetic")
@@ -99,6 +108,7 @@ def synthetic(
     step_minutes: _StepMinutes = 60,
     min_hours: _MinHours = 12,
     units: _Units = ALL_UNITS,
+    group: _Group = "",
     overwrite: _Overwrite = False,
 ) -> None:
     """Generate a synthetic MIMIC-III and prepare it with the code for the real one."""
@@ -111,6 +121,7 @@ def synthetic(
         parameters,
         lambda: _synthetic_cohort(settings, stays, seed),
         out,
+        group,
         overwrite,
     )
 
@@ -124,6 +135,7 @@ def challenge_2019_command(
     ] = "label",
     step_minutes: _StepMinutes = 60,
     min_hours: _MinHours = 12,
+    group: _Group = "",
     overwrite: _Overwrite = False,
 ) -> None:
     """Prepare the PhysioNet/CinC Challenge 2019: sites by hospital and unit."""
@@ -141,7 +153,7 @@ def challenge_2019_command(
                 progress=progress,
             )
 
-    _prepare("challenge-2019", parameters, build, out, overwrite)
+    _prepare("challenge-2019", parameters, build, out, group, overwrite)
 
 
 @app.command("challenge-2012")
@@ -150,6 +162,7 @@ def challenge_2012_command(
     out: _Out = None,
     step_minutes: _StepMinutes = 60,
     min_hours: _MinHours = 12,
+    group: _Group = "",
     overwrite: _Overwrite = False,
 ) -> None:
     """Prepare the PhysioNet/CinC Challenge 2012: sites by unit type, first 48 hours."""
@@ -163,7 +176,7 @@ def challenge_2012_command(
                 source, step_minutes=step_minutes, min_hours=min_hours, progress=progress
             )
 
-    _prepare("challenge-2012", parameters, build, out, overwrite)
+    _prepare("challenge-2012", parameters, build, out, group, overwrite)
 
 
 def _prepare(
@@ -171,6 +184,7 @@ def _prepare(
     parameters: Mapping[str, object],
     build: Callable[[], Cohort],
     out: Path | None,
+    group: str,
     overwrite: bool,
 ) -> None:
     """Build a cohort, write it, make it the current one and print its summary."""
@@ -179,12 +193,15 @@ def _prepare(
     from common.data.cohort_writer import check_free, write_cohort
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
+    from common.files.private import access_of, private_umask
     from common.reporting.characteristics import characteristics_page
 
+    access = access_of(group)
     folder = default_cohort_folder(source) if out is None else out
     check_free(folder, source, parameters, overwrite)
-    cohort = build()
-    record = write_cohort(cohort, folder, overwrite)
+    with private_umask():
+        cohort = build()
+    record = write_cohort(cohort, folder, overwrite, access)
     use_cohort(folder)
     # An app that Flower ships has no weights of its own: it loads these.
     install_packaged()

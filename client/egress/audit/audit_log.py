@@ -26,6 +26,7 @@ from client.egress.audit.hash_chain import (
 )
 from common.errors import AuditError
 from common.files.atomic_io import write_text
+from common.files.private import OWNER_ONLY, make_private_folder
 
 
 class AuditLog:
@@ -45,7 +46,7 @@ class AuditLog:
         self._on_append = on_append
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             with _locked(path):
                 _set_torn_line_aside(path)
                 self._anchor = verify_log(path)
@@ -81,7 +82,7 @@ class AuditLog:
                     if os.write(handle, line + b"\n") != len(line) + 1:
                         raise OSError(None, "the disk took half a line; is it full?")
                     os.fsync(handle)
-                    write_text(anchor_path(self._path), f"{after}\n")
+                    write_text(anchor_path(self._path), f"{after}\n", OWNER_ONLY)
                 self._anchor = after
         except OSError as problem:
             raise _unwritable(self._path, problem) from problem

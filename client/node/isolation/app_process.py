@@ -32,6 +32,7 @@ from client.config.node_section import NodeSection
 from client.node.isolation.landlock import landlock_version
 from client.node.isolation.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
 from common.errors import UsageError
+from common.files.private import make_private_folder
 from common.flower.environment import flower_environment
 
 log = logging.getLogger("flwr.fedvitals.client")
@@ -175,7 +176,7 @@ def run_app_process(node: NodeSection, state: Path) -> None:
             raise UsageError(
                 f"node.secret = {node.secret} is missing or cannot be read ({problem.strerror})"
             ) from problem
-    state.mkdir(parents=True, exist_ok=True)
+    make_private_folder(state)
     hidden = [path for path in (node.secret, node.key) if path is not None]
     serve_node(str(node.client_api), secret, hidden, ca)
 

@@ -349,7 +349,7 @@ def test_another_table_is_kept_unless_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "more", "error", "message"),
     [
-        ([], "", CohortError, "no stay is left after the rule 'stays in the source'"),
+        ([], "", SourceError, "t.csv has a header and no row"),
         ([("a", "1", "x", "pulse", "80", "")], "", SourceError, "none of 1 rows has a code"),
         ([("a", "1", "x", "HR", "80", "")], "", CohortError, "dropped: no time 1"),
         (TWO, '[drop]\nSTATE = ["x"]\n', UsageError, "unknown column of t.csv 'state'"),

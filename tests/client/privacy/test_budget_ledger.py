@@ -51,6 +51,13 @@ def test_a_plan_may_be_stated_again_but_not_changed(ledger: Ledger) -> None:
     assert [record.plan for record in ledger.runs()] == [PLAN]
 
 
+def test_it_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
+    Ledger(tmp_path / "site").begin("run-a", "ccu", "table-1", PLAN)
+    held = [tmp_path / "site", *(tmp_path / "site").iterdir()]
+    modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in held}
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
 def test_two_sites_of_one_run_are_two_accounts(ledger: Ledger) -> None:
     ledger.begin("run-a", "micu", "table-9", PLAN)
     reserve(ledger, 1)

@@ -49,6 +49,15 @@ def test_the_folder_holds_tables_and_their_record(tmp_path: Path) -> None:
     assert record["sites"]["micu"]["observed"]["heart_rate"] == 0.6
 
 
+def test_a_cohort_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
+    stays = pd.DataFrame({"patient_id": ["1", "2"], "age": [30, 50], "sex": "female"})
+    write_cohort(make_cohort(patients=describe_patients(stays)), tmp_path / "cohort")
+    held = list((tmp_path / "cohort").rglob("*"))
+    assert {path.name for path in held} >= {"micu.parquet", "patients.parquet", "cohort.json"}
+    modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in (tmp_path / "cohort", *held)}
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
 def test_what_is_known_of_the_patients_lies_beside_the_tables(tmp_path: Path) -> None:
     stays = pd.DataFrame({"patient_id": ["1", "2", "3"], "age": [30, 50, 70], "sex": "female"})
     cohort = make_cohort(patients=describe_patients(stays))

@@ -30,6 +30,14 @@ def test_a_whole_log_is_read_back_and_goes_on(log: Path) -> None:
     assert verify_log(log, before).lines == 5
 
 
+def test_it_is_its_owners_alone(tmp_path: Path, umask: int) -> None:
+    AuditLog(tmp_path / "site" / "audit.jsonl").append({"decision": "sent"})
+    held = [tmp_path / "site", *(tmp_path / "site").iterdir()]
+    assert len(held) > 2
+    modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in held}
+    assert modes == {(True, 0o700), (False, 0o600)}
+
+
 @pytest.mark.parametrize("change", ["changed", "removed", "moved", "cut off", "added"])
 def test_what_was_done_to_a_log_is_found(log: Path, change: str) -> None:
     kept = lines(log)

@@ -1,0 +1,296 @@
+"""Suggestion of a mapping for a hospital's files, to be completed by someone who knows them.
+
+The suggestion is written as TOML that `client.ingest.mapping` reads. Of the files' content it has
+names of columns, sheets and files, and the codes that stand for a vital sign; never a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from client.ingest.mapping import SiteMapping
+from client.ingest.suggest.column_roles import matching
+from client.ingest.suggest.mapping_text import TODO, SuggestedSection, mapping_toml
+from client.ingest.suggest.sample import Sample, read_samples
+from client.ingest.suggest.stay_section import StayTable, find_stay_table, stay_section
+from client.ingest.suggest.time_format import TimeGuess, guess_time
+from client.ingest.suggest.value_units import decimal_of
+from client.ingest.suggest.vital_section import vital_section
+from client.ingest.suggest.vital_sources import (
+    FoundSource,
+    LongColumns,
+    find_long_columns,
+    long_sources,
+    wide_sources,
+)
+from common.config.toml import parse_toml
+from common.data.site_table import VITAL_NAMES
+from common.errors import UsageError
+
+NAME_COLUMN = "file"
+_MOST_SAMPLES = 20
+_TIME_TEXTS = 20_000
+
+
+@dataclass
+class Suggestion:
+    """A suggested mapping.
+
+    Attributes:
+        text: the mapping, TOML.
+        shape: ``long`` or ``wide``.
+        vitals: the vital signs that were found.
+        tables: the files that hold the rows.
+        todos: number of lines to confirm.
+    """
+
+    text: str
+    shape: str
+    vitals: list[str]
+    tables: list[Path]
+    todos: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.todos = self.text.count(f"{TODO}:")
+
+
+@dataclass
+class _Rows:
+    """The table of rows, with what was found in it."""
+
+    samples: list[Sample]
+    long: LongColumns | None
+    vitals: dict[str, list[FoundSource]]
+    has_thousands: bool
+
+    @property
+    def first(self) -> Sample:
+        return self.samples[0]
+
+
+def suggest_mapping(paths: Sequence[Path], folder: Path) -> Suggestion:
+    """Return a first mapping for files of rows, and for a table of stays beside them.
+
+    Args:
+        paths: the files; those with the same columns as the first with vital signs are its parts.
+        folder: the mapping's folder, base of its relative paths.
+
+    Raises:
+        UsageError: no file has a vital sign, or a file has no header.
+        SourceError: a file cannot be read.
+    """
+    samples = [sample for path in paths[:_MOST_SAMPLES] for sample in read_samples(path)]
+    rows = _find_rows(samples)
+    others = [sample for sample in samples if sample.columns != rows.first.columns]
+    apart = {other.path for other in others} - {sample.path for sample in rows.samples}
+    tables = [path for path in paths if path not in apart]
+    text = _Writer(rows, others, folder, len(tables)).text()
+    # What is written can be read.
+    SiteMapping.load(parse_toml(text.encode(), folder, UsageError), UsageError, "the suggestion")
+    found = [vital for vital in VITAL_NAMES if vital in rows.vitals]
+    return Suggestion(text, "long" if rows.long else "wide", found, tables)
+
+
+def write_suggestion(suggestion: Suggestion, path: Path) -> None:
+    """Write a suggestion; never over a file, which may be someone's work.
+
+    Raises:
+        UsageError: the file exists or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(suggestion.text)
+    except FileExistsError:
+        raise UsageError(
+            f"{path} exists and is not replaced; give another file with --mapping"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _find_rows(samples: list[Sample]) -> _Rows:
+    best: _Rows | None = None
+    for sample in {sample.columns: sample for sample in reversed(samples)}.values():
+        alike = [other for other in samples if other.columns == sample.columns]
+        found = _rows_of(alike)
+        if found.vitals and (best is None or len(found.vitals) > len(best.vitals)):
+            best = found
+    if best is None:
+        names = ", ".join(f"{one.path.name} ({', '.join(one.columns)})" for one in samples[:3])
+        raise UsageError(
+            f"no vital sign is found by its name or code in {names}; write the mapping by hand "
+            "from deploy/site/mapping.long.toml or mapping.wide.toml"
+        )
+    return best
+
+
+def _rows_of(samples: list[Sample]) -> _Rows:
+    first = samples[0]
+    thousands = _set_decimal(samples)
+    long = find_long_columns(first)
+    if long is not None:
+        return _Rows(samples, long, long_sources(first, long), thousands)
+    taken = [name for role in ("patient", "stay", "time") for name in matching(first.columns, role)]
+    return _Rows(samples, None, _merged([wide_sources(one, taken) for one in samples]), thousands)
+
+
+def _set_decimal(samples: list[Sample]) -> bool:
+    texts = [samples[0].texts(column) for column in samples[0].columns]
+    decimal, has_thousands = decimal_of(pa.concat_arrays(texts))
+    for sample in samples:
+        sample.decimal = decimal
+    return has_thousands
+
+
+def _merged(parts: list[dict[str, list[FoundSource]]]) -> dict[str, list[FoundSource]]:
+    """Join what was found in files of the same columns: one patient may lack a vital sign."""
+    merged: dict[str, list[FoundSource]] = {}
+    for vital in VITAL_NAMES:
+        by_name: dict[str, FoundSource] = {}
+        for source in (one for part in parts for one in part.get(vital, [])):
+            known = by_name.get(source.name)
+            if known is None or source.count > known.count:
+                by_name[source.name] = source
+        if by_name:
+            merged[vital] = sorted(by_name.values(), key=lambda one: one.order)
+    return merged
+
+
+class _Writer:
+    """The sections of the mapping."""
+
+    def __init__(self, rows: _Rows, others: list[Sample], folder: Path, files: int) -> None:
+        self._rows = rows
+        self._others = others
+        self._folder = folder
+        self._files = files
+        names = rows.first.columns
+        taken = [source.name for found in rows.vitals.values() for source in found]
+        free = [name for name in names if rows.long is not None or name not in taken]
+        self._role = {
+            role: next(iter(matching(free, role)), "")
+            for role in ("patient", "stay", "time", "start", "end", "flag", "state")
+        }
+        if not self._role["time"]:
+            raise UsageError(
+                f"{rows.first.path}: no column looks like a time; the columns are: "
+                f"{', '.join(names)}; rename one to 'time' or write the mapping by hand"
+            )
+        self._time = self._guess(rows.first, self._role["time"])
+
+    def text(self) -> str:
+        table = find_stay_table(self._others, self._role["patient"])
+        sections = [
+            self._top(),
+            self._file(),
+            self._columns(),
+            self._clock(),
+            stay_section(self._rows.first, self._role, table, self._time, self._folder),
+            self._cohort(),
+            self._ids(),
+            self._unused(table),
+            *(vital_section(name, found, is_long=self._rows.long is not None)
+              for name, found in self._rows.vitals.items()),
+            self._missing(),
+        ]  # fmt: skip
+        name = self._rows.first.path.name
+        head = [
+            f"Suggested from {name} ({self._rows.first.rows:,} rows read"
+            f"{f', and {self._files - 1} files like it' if self._files > 1 else ''}).",
+            "Confirm each line marked TODO and remove the mark. docs/how-to/ingest.md explains",
+            "the keys. `python -m client ingest` counts what a wrong line drops.",
+        ]
+        return mapping_toml(head, sections)
+
+    def _guess(self, sample: Sample, column: str) -> TimeGuess:
+        texts = pc.unique(sample.texts(column).drop_null())[:_TIME_TEXTS].to_pylist()
+        return guess_time(column, texts, is_date=sample.is_date(column))
+
+    def _top(self) -> SuggestedSection:
+        top = SuggestedSection("")
+        top.add("site", "my-site", "the site's name in the federation", sure=False)
+        if self._rows.long is not None:
+            top.add("shape", "long", "a row per measurement: a column of codes and one of values")
+        else:
+            top.add("shape", "wide", "a row per time with a column per vital sign")
+        return top
+
+    def _file(self) -> SuggestedSection:
+        section = SuggestedSection("file")
+        for key, value, why in self._rows.first.file_lines():
+            section.add(key, int(value) if key == "header-row" else value, why)
+        decimal = self._rows.first.decimal
+        if decimal != ".":
+            section.add("decimal", decimal, "numbers as 36,6")
+        if self._rows.has_thousands:
+            section.note("some numbers have a thousands separator; such a text is no number")
+        if not (self._role["patient"] or self._role["stay"]):
+            why = "no column of patients is found: each file is taken for one patient"
+            section.add("name-column", NAME_COLUMN, why, sure=False)
+        return section
+
+    def _columns(self) -> SuggestedSection:
+        section, role = SuggestedSection("columns"), self._role
+        if role["patient"]:
+            section.add("patient", role["patient"], "by its name")
+        elif role["stay"]:
+            why = "stays, no patients: a patient with two stays may be in two splits; add the id"
+            section.add("patient", role["stay"], why, sure=False)
+        else:
+            section.add("patient", NAME_COLUMN, "see name-column")
+        section.add("time", role["time"], "by its name")
+        if self._rows.long is not None:
+            long = self._rows.long
+            section.add("code", long.code, "has codes of vital signs")
+            section.add("value", long.value, "has the most numbers")
+            if long.unit:
+                section.add("unit", long.unit, "by its name")
+        return section
+
+    def _clock(self) -> SuggestedSection:
+        section, time = SuggestedSection("time"), self._time
+        section.add("zone", time.zone, time.zone_why, sure=time.is_zone_sure)
+        formats = time.formats[0] if len(time.formats) == 1 else list(time.formats)
+        section.add("format", formats, time.why, sure=time.is_sure)
+        return section
+
+    def _cohort(self) -> SuggestedSection:
+        section = SuggestedSection("cohort")
+        why = "say how the sepsis patients were selected; the coordinator sees it"
+        section.add("rule", "all stays of the table", why, sure=False)
+        if self._role["flag"]:
+            section.note(f'flag = "{self._role["flag"]}" keeps only the stays that it flags')
+        section.add("min-hours", 12, "shorter stays are left out", sure=True)
+        if self._role["state"]:
+            section.note(
+                f'column "{self._role["state"]}": rows with errors can be left out: [drop]'
+            )
+        return section
+
+    @staticmethod
+    def _ids() -> SuggestedSection:
+        section = SuggestedSection("ids")
+        section.add("hash", True, "keyed hashes in place of the hospital's ids")
+        return section
+
+    def _unused(self, table: StayTable | None) -> SuggestedSection:
+        section = SuggestedSection("")
+        for other in self._others:
+            if table is None or other is not table.sample:
+                section.note(
+                    f"{other.path.name} is not used: it has no vital signs, and no admissions "
+                    "beside the rows' patients"
+                )
+        return section
+
+    def _missing(self) -> SuggestedSection:
+        section = SuggestedSection("")
+        for vital in VITAL_NAMES:
+            if vital not in self._rows.vitals:
+                section.note(f"{vital} is not found; add [vitals.{vital}] if the table has it")
+        return section

@@ -124,8 +124,7 @@ def stay_facts(
     facts["icu_days"] = (facts["end_us"] - facts["start_us"]).astype(float) / _DAY_US
     lower = {name: facts[name].str.lower() for name in ("sex", "septic", "died") if name in columns}
     if "age" in columns:
-        decimal = facts["age"].str.replace(mapping.file.decimal, ".", regex=False)
-        facts["age"] = pd.to_numeric(decimal, errors="coerce")
+        facts["age"] = _ages(facts["age"].str.replace(mapping.file.decimal, ".", regex=False))
     if "sex" in columns:
         names = dict.fromkeys(patients.female, "female") | dict.fromkeys(patients.male, "male")
         facts["sex"] = lower["sex"].map(names).fillna("")
@@ -134,6 +133,14 @@ def stay_facts(
             facts[name] = lower[name].isin(patients.yes).astype(float).where(lower[name].notna())
     facts = facts.sort_values(["patient_id", "start_us"], kind="stable")
     return facts[["patient_id", "stay_id", *(name for name in STAY_FACTS if name in facts)]]
+
+
+def _ages(texts: pd.Series[str]) -> pd.Series[float]:
+    """Return ages from texts; ``> 89``, as exports write to hide exact ages, counts as above 89."""
+    above = texts.str.startswith(">", na=False)
+    years = pd.to_numeric(texts.str.lstrip("> "), errors="coerce")
+    years = years.astype(float).where(years >= 0)
+    return years + above
 
 
 def keep_stays(connection: duckdb.DuckDBPyConnection, kept: pd.DataFrame) -> None:

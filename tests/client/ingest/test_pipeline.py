@@ -91,7 +91,7 @@ def test_table_1_takes_age_and_sex_from_the_table_of_stays(tmp_path: Path, hashe
         # The second stay in time comes first in the file, and in the order of ids.
         ("a", "10", day.format(3), day.format(4), "61", "F", "ICU 2", "0", "1"),
         ("a", "11", day.format(1), day.format(3), "60", "F", "ICU 1", "1", "0"),
-        ("b", "20", day.format(1), "", "94", "male", "ICU 1", "", ""),
+        ("b", "20", day.format(1), "", "> 89", "male", "ICU 1", "", ""),
         ("c", "30", day.format(1), day.format(2), "", "?", "", "no", "N"),
         ("d", "40", day.format(1), day.format(2), "33", "F", "ICU 1", "1", "1"),
     ]

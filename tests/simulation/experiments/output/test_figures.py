@@ -55,6 +55,28 @@ def test_a_logarithmic_axis_is_labelled_by_numbers() -> None:
     assert not any("$" in str(text) for text in texts)
 
 
+@pytest.mark.parametrize(
+    ("values", "ticks"),
+    [
+        (
+            [4_608, 9_216, 36_864, 147_456, 811_120],
+            ["3,000", "10,000", "30,000", "100,000", "300,000", "1,000,000"],
+        ),
+        ([1, 3, 10], ["1", "3", "10"]),
+        ([900, 1_100], ["900", "1,100"]),
+    ],
+)
+def test_the_chart_of_ranks_has_its_ticks(values: list[float], ticks: list[str]) -> None:
+    points = [Point(value, LOW, "") for value in values]
+    drawn = trade_off_figure(
+        {"a": points, "b": points}, name="ranks", x_label="numbers", y_label="WQL"
+    )
+    texts = [element for element in ET.fromstring(drawn).iter() if element.tag.endswith("text")]
+    # The axis' own labels are in a row, below the per cents of the other axis.
+    row = max(float(text.attrib["y"]) for text in texts if text.text == ticks[0])
+    assert [text.text for text in texts if float(text.attrib["y"]) == row] == ticks
+
+
 def test_a_file_of_a_figure_brings_every_colour_that_it_uses() -> None:
     text = standalone(trade_off())
     ET.fromstring(text.encode())

@@ -102,11 +102,10 @@ def test_decimal_commas_in_a_column_with_texts(tmp_path: Path) -> None:
 
 
 def test_a_title_above_and_a_sheet_of_stays(tmp_path: Path, expected: bytes) -> None:
-    stays = [["pid", "enc", "in"], *([pid, 7_000_000_000 + pid, TIMES[0]] for pid in (17, 18))]
-    sheets: dict[str, list[list[Any]]] = {
-        "obs": [[], ["Ward 3"], [], list(HEADER), *rows_of(TIMES)]
-    }
-    sheets["stays"] = stays
+    stays: list[list[Any]] = [["pid", "enc", "in"]]
+    stays += [[pid, 7_000_000_000 + pid, TIMES[0]] for pid in (17, 18)]
+    rows: list[list[Any]] = [[], ["Ward 3"], [], list(HEADER), *rows_of(TIMES)]
+    sheets = {"obs": rows, "stays": stays}
     path = write_book(tmp_path / "t.xlsx", sheets)
     own = 'table = "t.xlsx"\nid = "enc"\nstart = "in"\nfile = { sheet = "stays" }'
     more = '[file]\nsheet = "obs"\nheader-row = 4\n'

@@ -60,6 +60,7 @@ class CsvStream:
         delimiter: separator of two fields.
         encoding: a superset of ASCII, e.g. ``utf-8`` or ``latin-1``.
         unpack: applied to the open file; None = gzip by the suffix.
+        remedy: what to do about a damaged file, for messages.
 
     Attributes:
         schema: of the batches: lower-case names in the order of `types`.
@@ -80,6 +81,7 @@ class CsvStream:
         delimiter: str = ",",
         encoding: str = "utf-8",
         unpack: Unpack | None = None,
+        remedy: str = "download it again and compare its SHA-256 with the published one",
     ) -> None:
         self.schema = pa.schema(list(types.items()))
         self._path = path
@@ -89,6 +91,7 @@ class CsvStream:
         self._delimiter = delimiter
         self._encoding = encoding
         self._unpack = unpack
+        self._remedy = remedy
         self.header = self._read_header()
         self._header = [name.lower() for name in self.header]
         self._digest: dict[str, Any] | None = None
@@ -132,7 +135,7 @@ class CsvStream:
     def _blocks(self, content: io.BufferedIOBase) -> Iterator[bytes]:
         """Cut the content after the header into blocks of whole records."""
         try:
-            content.readline()
+            self._line(content)
             while block := content.read(CSV_BLOCK_BYTES):
                 yield block + self._rest_of_record(content, block)
         except EOFError:
@@ -142,16 +145,23 @@ class CsvStream:
 
     def _rest_of_record(self, content: io.BufferedIOBase, block: bytes) -> bytearray:
         # While a quote is open, a line end is part of a field.
-        rest = bytearray(content.readline())
+        rest = bytearray(self._line(content))
         # numpy counts several times faster than bytes.count, which stops at each quote.
         quotes = np.count_nonzero(np.frombuffer(block, np.uint8) == _QUOTE) + rest.count(b'"')
         is_open = quotes % 2 == 1
-        while is_open and (line := content.readline()):
+        while is_open and (line := self._line(content)):
             rest += line
             is_open = line.count(b'"') % 2 == 0
             if len(rest) > _LONGEST_RECORD:
                 raise self._damaged("a quoted field is never closed")
         return rest
+
+    def _line(self, content: io.BufferedIOBase) -> bytes:
+        """Read the rest of a line; memory is bounded, whatever a small packed file unpacks to."""
+        line = content.readline(_LONGEST_RECORD)
+        if len(line) == _LONGEST_RECORD and not line.endswith(b"\n"):
+            raise self._damaged(f"a line is longer than {_LONGEST_RECORD >> 20} MiB")
+        return line
 
     def _parse(self, block: bytes) -> pa.RecordBatch:
         try:
@@ -184,7 +194,7 @@ class CsvStream:
     def _read_header(self) -> list[str]:
         try:
             with self._path.open("rb", buffering=0) as file:
-                line = self._unpacked(file).readline()
+                line = self._line(self._unpacked(file))
         except EOFError:
             raise self._damaged(_CUT_OFF) from None
         except _DAMAGED as error:
@@ -193,7 +203,10 @@ class CsvStream:
             raise self._damaged("it is empty")
         encoding = "utf-8-sig" if self._encoding == "utf-8" else self._encoding
         text = line.decode(encoding, errors="replace").strip("\r\n")
-        return [name.strip() for name in next(csv.reader([text], delimiter=self._delimiter))]
+        try:
+            return [name.strip() for name in next(csv.reader([text], delimiter=self._delimiter))]
+        except csv.Error as error:
+            raise self._damaged(f"its first line is no header ({error})") from error
 
     def _unreadable(self, reason: str) -> SourceError:
         # pyarrow counts rows from the start of the block, which is meaningless to a user.
@@ -203,10 +216,7 @@ class CsvStream:
         return SourceError(f"{self._table}: {self._path} has a line that cannot be read: {reason}")
 
     def _damaged(self, reason: str) -> SourceError:
-        return SourceError(
-            f"{self._table}: {self._path} is damaged: {reason}; download it again and compare its "
-            "SHA-256 with the published one"
-        )
+        return SourceError(f"{self._table}: {self._path} is damaged: {reason}; {self._remedy}")
 
 
 def check_columns(header: list[str], needed: list[str], table: str, path: Path) -> None:

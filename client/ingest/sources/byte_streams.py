@@ -10,16 +10,29 @@ import codecs
 import io
 import lzma
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pyarrow as pa
-from isal import igzip
+from isal import igzip, igzip_lib
 
 _BLOCK_BYTES = 1 << 20
 
 GZIP, BZIP2, XZ, ZSTD, ZIP = "gzip", "bzip2", "xz", "zstd", "zip"
+
+UNPACK_ERRORS: tuple[type[Exception], ...] = (
+    OSError,
+    zlib.error,
+    cast(type[Exception], igzip_lib.IsalError),
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    # A zip archive: a method or version that Python does not read; a password.
+    NotImplementedError,
+    RuntimeError,
+)
+"""What the readers of damaged packed files raise, besides EOFError for one that is cut off."""
 
 
 def unpacked(raw: io.RawIOBase, packing: str, path: Path) -> io.BufferedIOBase:
@@ -106,7 +119,7 @@ class _Rewritten(io.RawIOBase):
         while not self._held and not self._is_done:
             try:
                 data = self._content.read(_BLOCK_BYTES)
-            except (lzma.LZMAError, zipfile.BadZipFile) as error:
+            except UNPACK_ERRORS as error:
                 raise OSError(str(error)) from error
             self._is_done = not data
             for step in self._steps:

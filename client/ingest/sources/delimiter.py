@@ -46,8 +46,20 @@ def find_layout(
 
     Raises:
         UsageError: the delimiter is ambiguous or wrong, or the header line is another one.
-        SourceError: the file has fewer lines than `header_row`.
+        SourceError: the file has fewer lines than `header_row`, or what is no table.
     """
+    try:
+        return _find_layout(path, text, delimiter, header_row, wanted)
+    except csv.Error as error:
+        # A field of over 128 KiB, or a carriage return within a line.
+        raise SourceError(
+            f"{path} has no lines of a table at its start ({error}); export the table again"
+        ) from error
+
+
+def _find_layout(
+    path: Path, text: str, delimiter: str, header_row: int, wanted: Sequence[str]
+) -> Layout:
     lines = text.splitlines(keepends=True)
     if len(text) > 1 and len(lines) > 1 and not text.endswith(("\n", "\r")):
         lines.pop()  # may be cut

@@ -6,16 +6,15 @@ A file of a kind that is not supported ends with one line that names the kind an
 from __future__ import annotations
 
 import codecs
-import lzma
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from client.ingest.sources.byte_streams import (
     BZIP2,
     GZIP,
+    UNPACK_ERRORS,
     XZ,
     ZIP,
     ZSTD,
@@ -128,9 +127,9 @@ def _zip_kind(path: Path) -> FileKind:
                 return FileKind(WORKBOOK)
             tables = zip_tables(archive)
             encrypted = any(entry.flag_bits & 1 for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError) as error:
+    except UNPACK_ERRORS as error:
         raise SourceError(
-            f"{path} is a damaged zip or .xlsx file ({error}); copy or export it again"
+            f"{path} is a damaged zip or .xlsx file ({_reason(error)}); copy or export it again"
         ) from error
     if "word/document.xml" in names or "ppt/presentation.xml" in names:
         raise _unsupported(path, "a Word or PowerPoint document", _EXPORT)
@@ -173,9 +172,10 @@ def _sample(path: Path, packing: str) -> bytes:
             f"{path} is damaged: it ends before its {packing} stream does (cut off); copy or "
             "export it again"
         ) from None
-    except (OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError) as error:
+    except UNPACK_ERRORS as error:
         raise SourceError(
-            f"{path} cannot be unpacked as {packing or 'a file'}: {error}; copy or export it again"
+            f"{path} cannot be unpacked as {packing or 'a file'}: {_reason(error)}; copy or "
+            "export it again"
         ) from error
 
 
@@ -224,6 +224,11 @@ def _refuse_other_text(path: Path, kind: FileKind) -> None:
     controls = len(text) - len(text.translate(None, _CONTROL))
     if controls > 0.01 * len(text):
         raise SourceError(f"{path} is a binary file of an unknown kind; supported are: {SUPPORTED}")
+
+
+def _reason(error: Exception) -> str:
+    # Python's zip reader quotes bytes of the file, which may be a patient's.
+    return str(error).partition(" and header b")[0]
 
 
 def _unsupported(path: Path, what: str, remedy: str) -> SourceError:

@@ -15,6 +15,9 @@ from client.ingest.sources.source import ROWS, Source, first_line
 from common.errors import SourceError, UsageError
 from common.files.hashing import describe_file
 
+_ERRORS = (pa.ArrowException, ValueError, OSError)
+"""What pyarrow raises on damaged files, UnicodeDecodeError in a column's name among them."""
+
 
 class ParquetFile(Source):
     """A Parquet file.
@@ -32,7 +35,7 @@ class ParquetFile(Source):
         self._path = path
         try:
             schema = pq.read_schema(path)
-        except (pa.ArrowInvalid, OSError) as error:
+        except _ERRORS as error:
             raise self._unreadable(error) from error
         self._names = {name.lower(): name for name in schema.names}
         if len(self._names) < len(schema.names):
@@ -48,7 +51,7 @@ class ParquetFile(Source):
                     # In the requested order, not the file's.
                     fields = [pc.cast(batch[name], _taken(batch[name].type)) for name in own]
                     yield pa.RecordBatch.from_arrays(fields, names=list(columns))
-        except (pa.ArrowInvalid, OSError) as error:
+        except _ERRORS as error:
             raise self._unreadable(error) from error
 
     def digest(self) -> dict[str, Any]:

@@ -17,13 +17,16 @@ from typing import Any
 import pyarrow as pa
 
 from client.ingest.mapping_sections import FileFormat
+from client.ingest.sources.byte_streams import UNPACK_ERRORS
 from client.ingest.sources.sheet_columns import Cell, ColumnKinds, column_array
 from client.ingest.sources.source import HeaderRowError, Source, first_line
+from client.ingest.sources.workbook_limits import check_workbook_size
 from common.errors import SourceError, UsageError
 from common.files.hashing import describe_file
 from common.names import check_name
 
 _MOST_HEADER_ROW = 50
+_HEAD_BYTES = 1 << 20
 _EPOCH_1900 = datetime(1899, 12, 30)  # noqa: DTZ001  (Excel's 1900 was a leap year)
 _EPOCH_1904 = datetime(1904, 1, 1)  # noqa: DTZ001
 _INSTALL = (
@@ -133,6 +136,7 @@ def _open(path: Path) -> Any:
         import python_calamine
     except ImportError:
         raise SourceError(f"{path} is a workbook; {_INSTALL}") from None
+    check_workbook_size(path)
     try:
         return python_calamine.CalamineWorkbook.from_path(str(path))
     except python_calamine.PasswordError:
@@ -230,8 +234,8 @@ def _names_in(row: list[Cell]) -> int:
 def _is_1904(path: Path) -> bool:
     """True for an .xlsx whose days are counted from 1904, as old versions for the Mac do."""
     try:
-        with zipfile.ZipFile(path) as book:
-            properties = book.read("xl/workbook.xml")
-    except (zipfile.BadZipFile, KeyError, OSError):
+        with zipfile.ZipFile(path) as book, book.open("xl/workbook.xml") as file:
+            properties = file.read(_HEAD_BYTES)
+    except (*UNPACK_ERRORS, KeyError, EOFError):
         return False
     return re.search(rb'date1904="(1|true)"', properties) is not None

@@ -13,7 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from client.ingest.mapping_sections import FileFormat
 from client.ingest.sources import byte_streams, file_kind
+from client.ingest.sources.open_file import open_file
 from common.errors import FedvitalsError, SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, hours_of, long_mapping, run, write_rows
 
@@ -208,3 +210,39 @@ def test_one_file_per_patient(tmp_path: Path) -> None:
     )
     record = run(mapping, [tmp_path / "p1.psv", tmp_path / "p2.psv"], tmp_path / "out")
     assert record["table"]["patients"] == 2
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+
+
+DAMAGED: dict[str, bytes] = {
+    "gzip": gzip.compress(TEXT.encode())[:10] + b"\xff" * 40,
+    "zip of another version": flipped(zipped(TEXT), zipped(TEXT).rindex(b"PK\x01\x02") + 6),
+    "carriage return within a line": TEXT.replace("80", "8\r0", 1).encode("utf-16"),
+    "one endless field": gzip.compress(b"a" * (1 << 20)),
+    "one endless line": gzip.compress(TEXT.encode() + b"x" * (1 << 25)),
+}
+
+
+@pytest.mark.parametrize("data", DAMAGED.values(), ids=DAMAGED)
+def test_damaged_bytes_end_with_one_line_that_quotes_none(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(data)
+    with pytest.raises(FedvitalsError) as caught:
+        source = open_file(path, FileFormat())
+        for _ in source.batches(list(source.types)):
+            pass
+    assert str(path) in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+    assert "published" not in str(caught.value)
+
+
+def test_a_zip_message_quotes_no_bytes_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.zip"
+    data = zipped("Miller,80\n" * 9, "Miller.csv")
+    path.write_bytes(data.replace(b"Miller.csv", b"Smith_.csv", 1))
+    with pytest.raises(SourceError) as caught:
+        open_file(path, FileFormat())
+    assert "Smith" not in str(caught.value)

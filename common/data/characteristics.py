@@ -9,7 +9,8 @@ They are counts and quartiles, as plain values:
             over_89                           patients older than 89 years
             sex, unit                         patients by sex, stays by care unit
             septic, died                      {"yes", "known"}, of stays and of patients
-            vitals                            {vital: {"missing": steps, ...QUARTILES of values}}
+            vitals                            {vital: {"missing": steps, "patients": with a value,
+                                              ...QUARTILES of values}}
     QUARTILES {"known", "q1", "median", "q3"}; quartiles of nothing are None
 
 A characteristic that the source does not record is None. The numbers describe the whole cohort, all
@@ -122,7 +123,20 @@ def _vital(tables: Sequence[SiteTable], name: str) -> dict[str, Any]:
     # One vital at a time: all of a large cohort's values together are gigabytes.
     values = np.concatenate([table.frame[name].to_numpy() for table in tables])
     observed = values[~np.isnan(values)].astype(np.float64)
-    return {"missing": len(values) - len(observed), **_quartiles(observed)}
+    patients = sum(_patients_with(table, name) for table in tables)
+    return {
+        "missing": len(values) - len(observed),
+        "patients": patients,
+        **_quartiles(observed),
+    }
+
+
+def _patients_with(table: SiteTable, name: str) -> int:
+    """Return the number of patients who have a value of a vital sign."""
+    starts = np.flatnonzero(table.frame["step"].to_numpy() == 0)
+    observed = ~np.isnan(table.frame[name].to_numpy())
+    stays = np.add.reduceat(observed, starts, dtype=np.int64) > 0
+    return int(table.frame["patient_id"].iloc[starts[stays]].nunique())
 
 
 def _quartiles(values: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -166,4 +180,5 @@ def _deaths(stays: pd.DataFrame) -> pd.DataFrame:
     """Return whether each patient died in hospital in any of the stays, one row per patient."""
     if "died" not in stays:
         return stays
-    return stays.assign(died=stays["died"].astype(float)).groupby("person", as_index=False).max()
+    died = stays[["person", "died"]].astype({"died": float})
+    return died.groupby("person", as_index=False).max()

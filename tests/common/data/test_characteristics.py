@@ -71,6 +71,7 @@ def slow_group(tables: dict[str, SiteTable], facts: pd.DataFrame) -> dict[str, A
     lengths: dict[str, int] = {}
     values: dict[str, list[float]] = {name: [] for name in VITAL_NAMES}
     missing = dict.fromkeys(VITAL_NAMES, 0)
+    measured: dict[str, set[tuple[str, str]]] = {name: set() for name in VITAL_NAMES}
     for site, table in tables.items():
         for row in table.frame.to_dict("records"):
             stays[row["stay_id"]] = (site, row["patient_id"])
@@ -80,6 +81,7 @@ def slow_group(tables: dict[str, SiteTable], facts: pd.DataFrame) -> dict[str, A
                     missing[name] += 1
                 else:
                     values[name].append(row[name])
+                    measured[name].add((site, row["patient_id"]))
     first: dict[tuple[str, str], dict[str, Any]] = {}
     deaths: dict[tuple[str, str], list[bool]] = {}
     for stay in sorted(stays, key=order.index):
@@ -121,7 +123,12 @@ def slow_group(tables: dict[str, SiteTable], facts: pd.DataFrame) -> dict[str, A
         },
         "died": {"yes": sum(known_deaths), "known": len(known_deaths)} if known_deaths else None,
         "vitals": {
-            name: {"missing": missing[name], **quartiles(values[name])} for name in VITAL_NAMES
+            name: {
+                "missing": missing[name],
+                "patients": len(measured[name]),
+                **quartiles(values[name]),
+            }
+            for name in VITAL_NAMES
         },
     }
 

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
-from hypothesis import given
+import numpy as np
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from common.data.site_table import VITAL_NAMES
-from common.reporting.small_cells import LEAST_COUNT, SUPPRESSED, without_small_cells
+from common.reporting.small_cells import (
+    LEAST_COUNT,
+    OTHER_UNITS,
+    SUPPRESSED,
+    without_small_cells,
+)
 
 SEXES = ("female", "male", "unknown")
 
@@ -72,6 +81,106 @@ def test_no_small_count_is_shown_or_follows_from_a_total(rows: list[tuple[int, .
             assert one["vitals"]["spo2"]["median"] is None
 
 
+def ranges_left(groups: dict[str, Any], name: str, total: str) -> dict[tuple[str, str], float]:
+    """What a reader knows of each suppressed count: the width of the range that the sums leave."""
+    cells = [(group, key) for group, one in groups.items() for key in one[name]]
+    given = {cell: groups[cell[0]][name][cell[1]] for cell in cells}
+    place = {cell: number for number, cell in enumerate(cells)}
+    rows, sums = [], []
+
+    def add(weights: dict[tuple[str, str], int], value: int) -> None:
+        row = np.zeros(len(cells))
+        for cell, weight in weights.items():
+            row[place[cell]] = weight
+        rows.append(row)
+        sums.append(value)
+
+    for group, one in groups.items():
+        add({(group, key): 1 for key in one[name]}, one[total])
+    for key in {cell[1] for cell in cells}:
+        line = [cell for cell in cells if cell[1] == key]
+        add({cell: -1 if cell[0] == "overall" else 1 for cell in line}, 0)
+    for cell, count in given.items():
+        if count != SUPPRESSED:
+            add({cell: 1}, count)
+    left = {}
+    for cell in (cell for cell in cells if given[cell] == SUPPRESSED):
+        goal = np.eye(len(cells))[place[cell]]
+        low, high = (
+            linprog(sign * goal, A_eq=np.array(rows), b_eq=sums).fun * sign for sign in (1, -1)
+        )
+        left[cell] = high - low
+    return left
+
+
+TINY = st.one_of(st.just(0), st.integers(0, 3), st.integers(0, 15), st.integers(0, 300))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(TINY, TINY, TINY), min_size=1, max_size=6))
+def test_no_suppressed_count_is_the_only_solution_of_all_sums(
+    rows: list[tuple[int, int, int]],
+) -> None:
+    before = cohort(*(group(dict(zip(SEXES, row, strict=True))) for row in rows))
+    after = without_small_cells(before)
+    groups = {"overall": after["overall"], **after["sites"]}
+    for cell, width in ranges_left(groups, "sex", "patients").items():
+        assert width > 0.5, cell
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        # All five patients are women: the count is the total that is published.
+        ([(5, 0, 0), (60, 50, 0), (70, 80, 0)], [("*", "*", 0), ("*", "*", 0), (70, 80, 0)]),
+        # Two ones: their sum of two, which follows from the total, would say each.
+        (
+            [(1, 60, 0), (1, 50, 0), (30, 70, 0)],
+            [("*", "*", 0), ("*", "*", 0), ("*", "*", 0)],
+        ),
+    ],
+)
+def test_what_follows_from_a_total_is_suppressed_too(
+    rows: list[tuple[int, int, int]], shown: list[tuple[Any, ...]]
+) -> None:
+    sites = (group(dict(zip(SEXES, row, strict=True)), 20) for row in rows)
+    published = without_small_cells(cohort(*sites))
+    assert [tuple(one["sex"].values()) for one in published["sites"].values()] == shown
+
+
+def test_quartiles_of_few_patients_are_left_out_whatever_else_is_suppressed() -> None:
+    one = group({"female": 60, "male": 60, "unknown": 0})
+    one["age"] = quartiles(5)  # of 120 patients, five ages are recorded
+    one["vitals"]["spo2"] = {"missing": 0, "patients": 2, **quartiles(96)}
+    one["vitals"]["sbp"] = {"missing": 0, "patients": 12, **quartiles(96)}
+    whole = {"windows": None, "sepsis": "", "overall": one, "sites": {"a": copy.deepcopy(one)}}
+    published = without_small_cells(whole)["sites"]["a"]
+    assert published["age"] == {"known": "*", "q1": None, "median": None, "q3": None}
+    assert published["vitals"]["spo2"]["median"] is None
+    assert published["vitals"]["sbp"] == {"missing": 0, **quartiles(96)}
+
+
+def test_known_lengths_of_stay_cannot_be_subtracted() -> None:
+    sites = [group({"female": 60, "male": 60, "unknown": 0}, 20, 20) for _ in range(3)]
+    whole = cohort(*sites)
+    for place, known in enumerate((117, 100, 120)):
+        sites[place]["icu_days"] = quartiles(known)
+    whole["overall"]["icu_days"] = quartiles(337)
+    published = without_small_cells(whole)
+    known = [one["icu_days"]["known"] for one in published["sites"].values()]
+    assert known == ["*", "*", 120]
+
+
+def test_rare_units_lose_their_names() -> None:
+    units = [{"micu": 90, "bed of Ms Smith": 4, "burns": 6}, {"micu": 95, "burns": 5}]
+    sites = [group({"female": 60, "male": 40, "unknown": 0}, 20, 20, one) for one in units]
+    whole = cohort(*sites)
+    whole["overall"]["unit"] = {"micu": 185, "bed of Ms Smith": 4, "burns": 11}
+    published = without_small_cells(whole)
+    assert "Smith" not in repr(published)
+    assert published["overall"]["unit"].keys() == {"micu", "burns", OTHER_UNITS}
+
+
 def test_large_counts_are_kept_and_the_original_is_not_changed() -> None:
     large = cohort(group({"female": 40, "male": 60, "unknown": 0}, 12, 20))
     assert without_small_cells(large) == large
@@ -95,7 +204,7 @@ def test_units_and_unknown_values_are_covered() -> None:
     one["age"]["known"] = 95
     whole = {"windows": None, "sepsis": "", "overall": one, "sites": {"a": {**one}}}
     published = without_small_cells(whole)["sites"]["a"]
-    assert published["unit"] == {"micu": "*", "sicu": "*"}
+    assert published["unit"] == {"micu": "*", OTHER_UNITS: "*"}
     assert published["died"] == {"yes": "*", "known": "*"}
     assert published["icu_days"]["known"] == "*"
     assert published["age"]["known"] == "*"

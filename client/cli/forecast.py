@@ -29,7 +29,7 @@ _Patient = Annotated[
     typer.Option(metavar="ID", help="Forecast this patient only. [default: all patients]"),
 ]
 _Stay = Annotated[
-    str | None, typer.Option(metavar="ID", help="A stay. [default: each patient's last]")
+    str | None, typer.Option(metavar="ID", help="Forecast this stay only. [default: all stays]")
 ]
 _At = Annotated[
     float | None,
@@ -123,7 +123,11 @@ def _check_files(plot: Path | None, out: Path | None, patient: str | None) -> No
 
 
 def _selected_rows(frame: pd.DataFrame, patient: str | None, stay: str | None) -> pd.DataFrame:
-    """Return the rows of the chosen stays: one of the patient, or each patient's last."""
+    """Return the rows of the chosen stays: one of the patient, or all.
+
+    A site table has no dates, and its stays are in the order of their ids, which are usually
+    hashes: which stay of a patient is the last one is unknown.
+    """
     if patient is not None:
         frame = frame[frame["patient_id"] == patient]
         if frame.empty:
@@ -133,9 +137,12 @@ def _selected_rows(frame: pd.DataFrame, patient: str | None, stay: str | None) -
         if frame.empty:
             whose = f"patient {patient!r}" if patient is not None else "the table"
             raise UsageError(f"{whose} has no stay {stay!r}")
-        return frame
-    last = frame.groupby("patient_id", sort=False)["stay_id"].transform("last")
-    return frame[frame["stay_id"] == last]
+    elif patient is not None and len(stays := frame["stay_id"].unique()) > 1:
+        raise UsageError(
+            f"patient {patient!r} has {len(stays)} stays, of which the table does not say the "
+            f"order; name one with --stay: {', '.join(stays)}"
+        )
+    return frame
 
 
 def _history(rows: pd.DataFrame, at: float | None, step_minutes: int) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from client.ingest.suggest.vital_section import vital_section
 from client.ingest.suggest.vital_sources import (
     FoundSource,
     LongColumns,
+    codes_of_one_patient,
     find_long_columns,
     long_sources,
     wide_sources,
@@ -290,6 +291,12 @@ class _Writer:
 
     def _missing(self) -> SuggestedSection:
         section = SuggestedSection("")
+        long = self._rows.long
+        if long and (personal := len(codes_of_one_patient(self._rows.first, long))):
+            section.note(
+                f"{personal} codes of vital signs are left out: each occurs with one patient only, "
+                "whom its text may name"
+            )
         for vital in VITAL_NAMES:
             if vital not in self._rows.vitals:
                 section.note(f"{vital} is not found; add [vitals.{vital}] if the table has it")

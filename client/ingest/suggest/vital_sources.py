@@ -21,6 +21,7 @@ _LEAST_PLAUSIBLE = 0.5
 _LONGEST_CODE = 60
 _FEW_CODES = 30
 _CODES_PER_ROW = 0.2
+_SEVERAL_PATIENTS = 3
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,34 @@ def long_sources(sample: Sample, columns: LongColumns) -> dict[str, list[FoundSo
     codes = sample.texts(columns.code)
     numbers = sample.numbers(columns.value)
     units = sample.texts(columns.unit) if columns.unit else None
+    personal = codes_of_one_patient(sample, columns)
     found: dict[str, list[FoundSource]] = defaultdict(list)
     for code in sample.counts(columns.code):
         meaning = _code_meaning(code)
-        if meaning is None:
+        if meaning is None or code in personal:
             continue
         rows = pc.fill_null(pc.equal(codes, code), False)
         known = units is not None and _rows_have_units(meaning.vital, pc.filter(units, rows))
         _add(found, code, meaning, numbers[rows.to_numpy(zero_copy_only=False)], known=known)
     return _sorted(found)
+
+
+def codes_of_one_patient(sample: Sample, columns: LongColumns) -> set[str]:
+    """Return a vital sign's codes that one patient alone of several has.
+
+    Their texts may name the patient, so that they are not written.
+    """
+    patients = next(iter(matching(sample.columns, "patient")), "")
+    if not patients:
+        return set()
+    ids = sample.texts(patients)
+    if len(pc.unique(ids.drop_null())) < _SEVERAL_PATIENTS:
+        return set()
+    table = pa.table({"code": sample.texts(columns.code), "patient": ids}).group_by("code")
+    counts = table.aggregate([("patient", "count_distinct")])
+    few = pc.less(counts["patient_count_distinct"], 2)
+    texts = map(str, counts["code"].filter(few).drop_null().to_pylist())
+    return {text for text in texts if _code_meaning(text) is not None}
 
 
 def _code_meaning(code: str) -> VitalName | None:

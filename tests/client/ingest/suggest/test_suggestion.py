@@ -60,6 +60,20 @@ def test_the_long_example(tmp_path: Path) -> None:
     assert min(ingested(mapping, files[:1], tmp_path / "out").values()) > 0.9
 
 
+def test_a_code_that_one_patient_alone_has_is_not_written(tmp_path: Path) -> None:
+    rows = ["patient;time;parameter;value"]
+    for name in ("Miller", "Smith", "Jones"):
+        for hour in range(20):
+            rows.append(f"{name};2024-01-02 {hour:02d}:00;Herzfrequenz {name};80")
+            rows.append(f"{name};2024-01-02 {hour:02d}:00;Temperatur;36.6")
+    (tmp_path / "a.csv").write_text("\n".join(rows), encoding="utf-8")
+    _, text, found = suggest([tmp_path / "a.csv"], tmp_path)
+    assert found == ["temperature_c"]
+    assert "Miller" not in text
+    assert "# TODO: 3 codes of vital signs are left out" in text
+    assert "heart_rate is not found" in text
+
+
 def test_the_wide_example(tmp_path: Path) -> None:
     write_wide(tmp_path)
     mapping, text, found = suggest([tmp_path / "flowsheet.csv"], tmp_path)

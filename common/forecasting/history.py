@@ -59,7 +59,7 @@ def read_history(frame: pd.DataFrame, context_steps: int) -> History:
     for name in names:
         if frame[name].isna().any():
             raise UsageError(f"{name} is absent in row {int(frame[name].isna().argmax())}")
-    stay = frame.groupby(names, sort=False).ngroup().to_numpy().astype(np.int64)
+    stay = frame.groupby(names, sort=False, observed=True).ngroup().to_numpy().astype(np.int64)
     keys = frame[names].iloc[np.unique(stay, return_index=True)[1]].reset_index(drop=True)
     last = np.full(len(keys), np.iinfo(np.int64).min)
     np.maximum.at(last, stay, step)

@@ -133,6 +133,8 @@ class PatientForecaster:
     def _fitted(self, context: FloatArray) -> FloatArray:
         """Check an array of contexts and cut or fill it to C steps."""
         given = np.asarray(context)
+        if np.ma.isMaskedArray(context) and given.dtype.kind in "fiu":
+            given = np.ma.filled(context.astype(np.float64), np.nan)
         if given.ndim != 2 or not given.size:
             raise UsageError(
                 f"context must have two axes, series and steps, got the shape {given.shape}"

@@ -1,7 +1,8 @@
 """Reasons why a series cannot be forecast, per patient and vital sign.
 
 A fault of one series refuses that series alone: one wrong value must not stop a ward's forecasts.
-A fault of most series of a vital sign is one of the export, e.g. a column in °F, and raises.
+A fault of most series of a vital sign is one of the export, e.g. a column in °F, and raises; that
+of a single patient does not, unless nothing else was to be forecast.
 """
 
 from __future__ import annotations
@@ -57,14 +58,16 @@ def check_series(context: FloatArray, vital: IntArray, patient: IntArray) -> lis
         For each series the reason why it is refused, empty if its values can be forecast.
 
     Raises:
-        UsageError: more than half of the series of a vital seem to have another unit, or the
-            systolic and diastolic pressures of more than half of the stays are exchanged.
+        UsageError: more than half of the series of a vital, which are two or more or the only one,
+            seem to have another unit, or the systolic and diastolic pressures of more than half of
+            two or more stays are exchanged.
     """
     units = [unit_mistake(v, row) for v, row in zip(vital, context, strict=True)]
     observed = ~np.isnan(context).all(axis=1)
     for index, name in enumerate(VITAL_NAMES):
         of_vital = observed & (vital == index)
-        _refuse_column([units[row] for row in np.flatnonzero(of_vital)], f"patients with {name}")
+        mistakes = [units[row] for row in np.flatnonzero(of_vital)]
+        _refuse_column(mistakes, f"patients with {name}", is_only=len(context) == 1)
     exchanged = _exchanged_pressures(context, vital, patient, units)
     return [
         _infinite(v, row) or unit or _out_of_range(v, row) or order
@@ -123,9 +126,10 @@ def last_observed_minutes(context: FloatArray, step_minutes: int) -> FloatArray:
     return minutes.astype(np.float32)
 
 
-def _refuse_column(mistakes: list[str], judged: str) -> None:
+def _refuse_column(mistakes: list[str], judged: str, *, is_only: bool) -> None:
     wrong = [mistake for mistake in mistakes if mistake]
-    if 2 * len(wrong) > len(mistakes):
+    # One artefact of a single patient must not stop the patient's other vital signs.
+    if (len(wrong) > 1 or is_only) and 2 * len(wrong) > len(mistakes):
         raise UsageError(f"{wrong[0]} (in {len(wrong)} of {len(mistakes)} {judged})")
 
 
@@ -167,5 +171,5 @@ def _exchanged_pressures(
         reason = f"sbp is {-middle:.4g} mmHg below dbp: are they exchanged?" if middle < 0 else ""
         judged.append(reason)
         reasons[systolic] = reasons[diastolic] = reason
-    _refuse_column(judged, "patients with sbp and dbp")
+    _refuse_column(judged, "patients with sbp and dbp", is_only=False)
     return reasons

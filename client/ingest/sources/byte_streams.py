@@ -34,6 +34,9 @@ UNPACK_ERRORS: tuple[type[Exception], ...] = (
 )
 """What the readers of damaged packed files raise, besides EOFError for one that is cut off."""
 
+ZIP_ENTRY_ERRORS: tuple[type[Exception], ...] = (*UNPACK_ERRORS, EOFError, KeyError)
+"""What reading an entry of a zip archive raises; KeyError: it is absent."""
+
 
 def unpacked(raw: io.RawIOBase, packing: str, path: Path) -> io.BufferedIOBase:
     """Return the content of a file that may be compressed.

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from client.ingest.mapping_sections import FileFormat
-from client.ingest.sources.byte_streams import UNPACK_ERRORS
+from client.ingest.sources.byte_streams import ZIP_ENTRY_ERRORS
 from client.ingest.sources.sheet_columns import Cell, ColumnKinds, column_array
 from client.ingest.sources.source import HeaderRowError, Source, first_line
 from client.ingest.sources.workbook_limits import check_workbook_size
@@ -236,6 +236,6 @@ def _is_1904(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as book, book.open("xl/workbook.xml") as file:
             properties = file.read(_HEAD_BYTES)
-    except (*UNPACK_ERRORS, KeyError, EOFError):
+    except ZIP_ENTRY_ERRORS:
         return False
     return re.search(rb'date1904="(1|true)"', properties) is not None

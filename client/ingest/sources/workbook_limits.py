@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from client.ingest.sources.byte_streams import UNPACK_ERRORS
+from client.ingest.sources.byte_streams import ZIP_ENTRY_ERRORS
 from common.errors import SourceError
 
 MOST_CELLS = 100_000_000
@@ -47,7 +47,7 @@ def check_workbook_size(path: Path) -> None:
                 )
             for name in filter(_SHEET.fullmatch, book.namelist()):
                 _check_sheet(path, book, name)
-    except (*UNPACK_ERRORS, EOFError):
+    except ZIP_ENTRY_ERRORS:
         # calamine says what is wrong with it.
         return
 

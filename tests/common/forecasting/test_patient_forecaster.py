@@ -203,6 +203,20 @@ def test_one_history_of_any_length_and_with_gaps_is_one_context() -> None:
     assert short.reasons == ("",) * len(VITALS)
 
 
+def test_one_artefact_of_a_single_patient_refuses_one_vital_sign() -> None:
+    rows = ward(1)
+    rows.loc[3, "spo2"] = 1.0
+    refused = FORECASTER.forecast(rows).refused()
+    assert refused["vital"].tolist() == ["spo2"]
+    assert refused["reason"].str.contains("looks like a fraction").all()
+
+
+def test_masked_values_are_not_measured() -> None:
+    context = np.ma.masked_array(context_of("sbp"), np.arange(STEPS)[None] < 45)
+    reasons = FORECASTER.forecast_contexts(context, "sbp").reasons
+    assert reasons == ("3 observed values in the last 48 h, at least 8 are needed",)
+
+
 def test_a_step_with_two_rows_refuses_the_patient() -> None:
     rows = ward()
     forecasts = FORECASTER.forecast(pd.concat([rows, rows[(rows["patient_id"] == "p1")].head(1)]))

@@ -20,6 +20,10 @@ from common.errors import SourceError
 _HOUR_US = 60 * MINUTE_US
 _DAY_US = 24 * _HOUR_US
 _COMMENT = "#"
+_AGE = (
+    r"(?i)^\s*(?P<sign>>=|≥|>)?\s*(?P<years>\d{1,3}(?:\.\d+)?)\s*\+?\s*"
+    r"(?:y|yrs?|years?|jahre?|ans)?\.?\s*$"
+)
 
 
 def stay_frame(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
@@ -136,11 +140,14 @@ def stay_facts(
 
 
 def _ages(texts: pd.Series[str]) -> pd.Series[float]:
-    """Return ages from texts; ``> 89``, as exports write to hide exact ages, counts as above 89."""
-    above = texts.str.startswith(">", na=False)
-    years = pd.to_numeric(texts.str.lstrip("> "), errors="coerce")
-    years = years.astype(float).where(years >= 0)
-    return years + above
+    """Return ages in years from texts; what is no age is NaN.
+
+    Exports hide exact high ages as ``> 89``, ``>= 90``, ``≥ 90`` or ``90+``: the first counts as
+    above 89.
+    """
+    parts = texts.astype("string").str.extract(_AGE)
+    years = pd.to_numeric(parts["years"], errors="coerce").astype(float)
+    return years + (parts["sign"] == ">").fillna(False).astype(float)
 
 
 def keep_stays(connection: duckdb.DuckDBPyConnection, kept: pd.DataFrame) -> None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import sys
 
-from client.cli import app
-from common.console import run
+from common.interrupts import run_program
+
+
+def _start() -> int:
+    """Import the commands and run the one that is given; return its exit code."""
+    from common.console import run
+    from client.cli import app
+
+    return run(app)
+
 
 if __name__ == "__main__":
-    sys.exit(run(app))
+    sys.exit(run_program(_start))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from simulation.fedvitals import PROGRAMS, main
+from simulation.fedvitals import main
+from simulation.programs import PROGRAMS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,8 @@ from common.interrupts import run_program
 
 def _start() -> int:
     """Import the commands and run the one that is given; return its exit code."""
-    from common.console import run
     from client.cli import app
+    from common.console import run
 
     return run(app)
 

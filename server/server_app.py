@@ -45,6 +45,8 @@ def main(grid: Grid, context: Context) -> None:
     fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
     folder = RunFolder(path, config.resume)
     try:
+        if folder.renewed:
+            log.info("%s held a run without a whole round; it is started anew", path)
         if folder.has_run:
             check_same_settings(config, read_run_config(path)["settings"])
         registry = enroll_sites(grid, config, adapted.digest)

@@ -80,4 +80,3 @@ def fedvitals(
     ] = False,
 ) -> None:
     """Options before the sub-command."""
-

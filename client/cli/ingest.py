@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from common.console import byte_progress, narrow_table, output_console, print_line
+from common.interrupts import left_when_stopped
 
 _Tables = Annotated[
     list[Path] | None,
@@ -54,7 +55,8 @@ def ingest(
     from common.data.summary import sites_table
 
     settings = read_mapping(mapping)
-    with byte_progress("reading the table") as progress:
+    kept = f"nothing was written to {out}"
+    with left_when_stopped(kept), byte_progress("reading the table") as progress:
         record = ingest_tables(
             settings,
             table or [],

@@ -26,8 +26,8 @@ from common.config.run_config import RunConfig
 from common.errors import AdapterError, FederationError, UsageError
 from common.files.atomic_io import atomic_file
 from server.rounds.model_selection import BestAdapter, ModelSelection
+from server.runs.run_folder import CHECKPOINT_FILE
 
-CHECKPOINT_FILE = "checkpoint/state.safetensors"
 _FORMAT = "fedvitals-checkpoint/1"
 _LOCAL_SETTINGS = frozenset({"data", "out", "resume", "train.device", "train.threads"})
 """Settings of paths and hardware, which may change when a run is resumed."""

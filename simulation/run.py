@@ -12,6 +12,7 @@ from common.data.cohort_folder import site_table_paths
 from common.data.site_table import read_site_table
 from common.errors import UsageError
 from common.names import check_name
+from server.aggregation.rules import check_site_count
 from server.runs.run_folder import check_run_folder
 from simulation.progress import RunProgress
 
@@ -58,6 +59,7 @@ def federate(
             f"{config.federation.min_sites}"
         )
     nodes = len(tables)
+    check_site_count(config, nodes)
     for site in own or {}:
         check_name("site", site, tables)
     if own and engine == "ray":

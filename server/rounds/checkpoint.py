@@ -60,12 +60,15 @@ def settings_digest(config: RunConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_same_settings(config: RunConfig, recorded: Mapping[str, Any]) -> None:
+def check_same_settings(
+    config: RunConfig, recorded: Mapping[str, Any], *, begun: bool = True
+) -> None:
     """Check that a run is resumed with the settings that it began with.
 
     Args:
         config: the settings given now.
         recorded: those of the run's config.json.
+        begun: whether the run has a whole round; without one it can also be started anew.
 
     Raises:
         UsageError: a setting differs; the message names the first.
@@ -76,6 +79,7 @@ def check_same_settings(config: RunConfig, recorded: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{key} is {now.get(key)!r}, the run began with {then.get(key)!r}; resume "
                 "with the run's own settings"
+                + ("" if begun else ", or start it anew without resume: it has no whole round")
             )
 
 

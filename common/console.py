@@ -86,7 +86,8 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None, program: str | None
         sys.stdout.flush()  # a full disk or a closed pipe can show here for the first time
     except BaseException as error:
         code, line = _ending(error)
-        _print_ending(line, is_error=code not in _SIGNAL_CODES)
+        if not any(getattr(cause, "reported", False) for cause in causes(error)):
+            _print_ending(line, is_error=code not in _SIGNAL_CODES)
         if debug:
             traceback.print_exception(error)
         try:
@@ -119,7 +120,7 @@ def _ending(error: BaseException) -> tuple[int, str]:
     note = "".join(f"; {text}" for text in notes[:1])
     number = signal_of(error)
     if number is not None:
-        return 128 + number, f"Interrupted{note or '.'}"
+        return 128 + number, f"Interrupted{note or '; start the command again'}"
     if isinstance(error, FedvitalsError):
         return error.exit_code, str(error)
     if is_closed_pipe(error):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,11 +29,15 @@ class Stopped(KeyboardInterrupt):
 
     Args:
         number: the signal.
+
+    Attributes:
+        reported: whether the user has been told, e.g. by a child process.
     """
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(number)
         self.number = number
+        self.reported = False
 
 
 class _Received:
@@ -59,7 +64,7 @@ def run_program(start: Callable[[], int]) -> int:
         number = signal_of(error)
         if number is None:
             raise
-        print("Interrupted.", file=sys.stderr)
+        print("Interrupted; the command had not begun.", file=sys.stderr)
         return 128 + number
     finally:
         _end_at_once_on_signals()
@@ -86,6 +91,21 @@ def signal_of(error: BaseException) -> int | None:
         if isinstance(cause, KeyboardInterrupt):
             return getattr(cause, "number", int(signal.SIGINT))
     return _Received.number
+
+
+def run_child(command: Sequence[str]) -> int:
+    """Run one of our own commands in a child process and return its exit code.
+
+    A signal is passed on to the child, which ends with its own line.
+    """
+    with subprocess.Popen(command) as child:  # noqa: S603 (our own interpreter)
+        try:
+            return child.wait()
+        except Stopped as stop:
+            child.send_signal(stop.number)
+            child.wait()
+            stop.reported = True
+            raise
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sys
+import tempfile
 
 from common.interrupts import causes
 
@@ -37,6 +39,7 @@ _WRAPPED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 """Error numbers whose message is looked for in the exceptions of libraries."""
 
 _LONGEST = 200
+_FULL_BYTES = 1 << 20
 
 
 def describe_failure(error: BaseException) -> str | None:
@@ -47,7 +50,7 @@ def describe_failure(error: BaseException) -> str | None:
     """
     for cause in causes(error):
         if isinstance(cause, OSError) and cause.errno is not None:
-            return _line(cause.errno, _name(cause))
+            return _line(cause.errno, _name(cause) or _full_place(cause.errno))
         if isinstance(cause, MemoryError):
             return f"not enough memory; {_REMEDIES[errno.ENOMEM]}"
     for cause in causes(error):
@@ -81,6 +84,15 @@ def _line(number: int, name: str) -> str:
     what = f"{name}: {reason}" if name else reason
     remedy = _REMEDIES.get(number)
     return f"{what}; {remedy}" if remedy else what
+
+
+def _full_place(number: int) -> str:
+    """Return the folder of temporary files where its disk is full: the error names no file."""
+    if number not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    folder = tempfile.gettempdir()
+    full = shutil.disk_usage(folder).free < _FULL_BYTES
+    return f"the folder of temporary files, {folder} (TMPDIR)" if full else ""
 
 
 def _name(error: OSError) -> str:

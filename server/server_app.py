@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -57,13 +58,13 @@ def main(grid: Grid, context: Context) -> None:
         folder.abandon()
         raise
     operator = started_by(str(context.run_id))
-    if folder.has_run:
-        run_id, state = _resume(folder, config, fresh, operator)
-    else:
-        run_id, state = _start(folder, config, adapted, registry, fresh, operator)
-    best = Federation(grid, config, registry, folder, run_id, state).run()
-    write_release(folder.path, best.adapter, best.round)
-    folder.close()
+    with closing(folder):
+        if folder.has_run:
+            run_id, state = _resume(folder, config, fresh, operator)
+        else:
+            run_id, state = _start(folder, config, adapted, registry, fresh, operator)
+        best = Federation(grid, config, registry, folder, run_id, state).run()
+        write_release(folder.path, best.adapter, best.round)
     log.info("released the adapter of round %d in %s", best.round, folder.path)
 
 

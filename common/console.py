@@ -41,8 +41,7 @@ INTERRUPTED = 130
 CLOSED_PIPE = 141
 """Exit code where the reader of standard output has ended, as shells report SIGPIPE."""
 FAILED = 1
-"""Exit code where the system failed (a full disk, missing permissions), or the program has a bug.
-"""
+"""Exit code where the machine failed, e.g. by a full disk, or the program has a bug."""
 _LONGEST_REASON = 300
 
 

@@ -147,7 +147,12 @@ def start(
     from simulation.pretraining import NANO_MODELS
 
     nano = NANO_MODELS["chronos-bolt-nano"]
-    small = {"batch_size": 8, "series_per_chunk": 64, "held_out_batches": 1, "steps": 1}
+    small: dict[str, Any] = {
+        "batch_size": 8,
+        "series_per_chunk": 64,
+        "held_out_batches": 1,
+        "steps": 1,
+    }
     recipe = dataclasses.replace(nano.recipe, **small)
     monkeypatch.setitem(NANO_MODELS, nano.recipe.name, dataclasses.replace(nano, recipe=recipe))
     monkeypatch.chdir(tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -38,6 +39,7 @@ _REMEDIES = {
 _WRAPPED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 """Error numbers whose message is looked for in the exceptions of libraries."""
 
+_QUOTED = re.compile(r"""['"]([^'"]+)['"]""")
 _LONGEST = 200
 _FULL_BYTES = 1 << 20
 
@@ -56,6 +58,9 @@ def describe_failure(error: BaseException) -> str | None:
     for cause in causes(error):
         for number in _WRAPPED:
             if os.strerror(number) in str(cause):
+                quoted = _QUOTED.search(str(cause))
+                if quoted:
+                    return _line(number, quoted[1])
                 text = " ".join(str(cause).split())[:_LONGEST]
                 return f"{text}; {_REMEDIES[number]}"
     return None

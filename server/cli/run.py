@@ -50,7 +50,8 @@ def run(
     if attach is None:
         pairs = chosen.flat()
         pairs["out"] = str(Path(chosen.out).absolute()) if chosen.out else ""
-        number = flower.start_run(server.app, pairs)
+        with left_when_stopped("the run may have started; see: python -m server status"):
+            number = flower.start_run(server.app, pairs)
     else:
         number = attach
     who = started_by(number, control_log(server.state)) or "an operator that the log does not name"

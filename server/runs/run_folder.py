@@ -210,7 +210,7 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
 
 
-_OTHER_FOLDER = "free space or give another folder (out)"
+_OTHER_FOLDER = "give another folder (out)"
 
 
 def _occupied(path: Path) -> FederationError:

@@ -39,8 +39,7 @@ def failed(number: int, *names: str) -> OSError:
         (MemoryError(), "not enough memory; free memory, or use a machine with more"),
         (
             duckdb.IOException('Could not write file "x.duckdb": No space left on device'),
-            'Could not write file "x.duckdb": No space left on device; free space there, or give '
-            "another folder",
+            "x.duckdb: No space left on device; free space there, or give another folder",
         ),
         (
             SafetensorError("Error while serializing: I/O error: No space left on device (28)"),

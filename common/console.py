@@ -1,18 +1,17 @@
 """Common frame of all commands: the application, its errors and exit codes, and its output.
 
-A command raises `FedvitalsError` for what its user can fix. `run` turns it into one line on
-standard error and the error's exit code. `--debug`, anywhere on the line, shows the traceback.
+A command raises `FedvitalsError` for what its user can fix. `run` turns it, and every other
+exception, into one line on standard error and an exit code. `--debug`, anywhere on the line, shows
+the traceback.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
@@ -31,14 +30,19 @@ from typer.core import TyperGroup, TyperOption
 from typer.models import ArgumentInfo
 
 from common.errors import FedvitalsError
-from common.files.system_errors import causes, is_interrupt, system_error
-from common.startup import INTERRUPTED
+from common.files.system_errors import abandon_output, describe_failure, is_closed_pipe
+from common.interrupts import SIGNALS, causes, signal_of
 
 if TYPE_CHECKING:
     from click import Command
 
-BROKEN_PIPE = 141
-"""Exit code where the reader of the output has gone (`| head`), as shells report SIGPIPE."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells report a process ended by SIGINT; 143 after SIGTERM."""
+CLOSED_PIPE = 141
+"""Exit code where the reader of standard output has ended, as shells report SIGPIPE."""
+FAILED = 1
+"""Exit code where the machine failed, e.g. by a full disk, or the program has a bug."""
+_LONGEST_REASON = 300
 
 
 def application(summary: str, *, completion: bool = False, **options: Any) -> typer.Typer:
@@ -70,37 +74,64 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None, program: str | None
         program: the program's name in its help; as it was started when None.
 
     Returns:
-        0 on success, the error's `exit_code` on a `FedvitalsError`, Click's code on bad usage.
+        0 on success, the error's `exit_code` on a `FedvitalsError`, Click's code on bad usage,
+        `INTERRUPTED` on Ctrl-C, `CLOSED_PIPE` or `FAILED`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        code = _main(app, arguments, program)
+        sys.stdout.flush()  # a full disk or a closed pipe can show here for the first time
+    except BaseException as error:
+        code, line = _ending(error)
+        if not any(getattr(cause, "reported", False) for cause in causes(error)):
+            _print_ending(line, is_error=code not in _SIGNAL_CODES)
+        if debug:
+            traceback.print_exception(error)
+        try:
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            abandon_output()
+    return code
+
+
+_SIGNAL_CODES = frozenset(128 + number for number in SIGNALS)
+
+
+def _main(app: typer.Typer, arguments: Sequence[str], program: str | None) -> int:
+    try:
         result: Any = click_command(app).main(arguments, program, standalone_mode=True)
     except SystemExit as stop:
         code = _exit_code(stop.code)
-        if code == INTERRUPTED:  # Click has caught Ctrl-C
-            _print_interrupted(stop)
+        # Typer and Rich turn these two into an exit of their own, without a word.
+        if code in _SIGNAL_CODES and signal_of(stop) is not None:
+            raise
+        if code == 1 and is_closed_pipe(stop):
+            raise
         return code
-    except FedvitalsError as error:
-        shown: FedvitalsError | None = error
-        failure: BaseException = error
-    except BrokenPipeError:
-        _discard_output()
-        return BROKEN_PIPE
-    except (Exception, KeyboardInterrupt) as error:
-        if is_interrupt(error):
-            _print_interrupted(error)
-            return INTERRUPTED
-        shown, failure = system_error(error), error
-    else:
-        return result if isinstance(result, int) else 0
-    if shown is None:
-        raise failure
-    _print_error(shown)
-    if debug:
-        traceback.print_exception(failure)
-    return shown.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the line with which an exception ends the command."""
+    notes = [note for cause in causes(error) for note in getattr(cause, "__notes__", ())]
+    note = "".join(f"; {text}" for text in notes[:1])
+    number = signal_of(error)
+    if number is not None:
+        return 128 + number, f"Interrupted{note or '; start the command again'}"
+    if isinstance(error, FedvitalsError):
+        return error.exit_code, str(error)
+    if is_closed_pipe(error):
+        return CLOSED_PIPE, f"standard output was closed before its end{note}"
+    failure = describe_failure(error)
+    if failure is not None:
+        return FAILED, f"{failure}{note}"
+    reason = " ".join(str(error).split())[:_LONGEST_REASON]
+    return FAILED, (
+        f"the program failed unexpectedly ({type(error).__name__}: {reason}){note}; --debug shows "
+        "where, for a report of this bug"
+    )
 
 
 @dataclass(frozen=True)
@@ -147,31 +178,19 @@ def _hidden_option(parameter: Any, name: str) -> TyperOption:
     )
 
 
-def _print_interrupted(stop: BaseException) -> None:
-    """Print one line, with what the command has noted on the exception: how to continue."""
-    notes = [note for one in causes(stop) for note in getattr(one, "__notes__", ())]
-    Console(stderr=True, soft_wrap=True, highlight=False).print(
-        "; ".join(["interrupted", *notes]), style="red", markup=False
-    )
-
-
-def _discard_output() -> None:
-    """Leave nothing that Python would try to write to the broken pipe when it ends."""
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
 def _exit_code(code: object) -> int:
     if code is None:
         return 0
     return code if isinstance(code, int) else 1
 
 
-def _print_error(error: FedvitalsError) -> None:
+def _print_ending(line: str, *, is_error: bool) -> None:
     # soft_wrap keeps the message on one line, whatever the terminal's width: scripts grep it.
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("error:", style="bold red", end=" ")
-    console.print(str(error), markup=False)
+    with suppress(OSError, SystemExit):  # standard error may be closed as well
+        if is_error:
+            console.print("error:", style="bold red", end=" ")
+        console.print(line, markup=False)
 
 
 PIPED_COLUMNS = 100

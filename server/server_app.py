@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import gc
 import logging
+from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import numpy as np
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.adapter.adapter import Adapter
 from common.backbones.base import ModelForecaster
+from common.backbones.limits import check_window_lengths
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
 from common.config.seeds import derive_seed
 from common.files.paths import home
+from server.aggregation.rules import check_site_count
 from server.deployment.control_log import started_by
 from server.release.release import write_release
 from server.rounds.checkpoint import Checkpoint, check_same_settings, load_checkpoint
@@ -26,7 +28,7 @@ from server.rounds.enrollment import enroll_sites
 from server.rounds.federation import Federation
 from server.rounds.model_selection import BestAdapter, ModelSelection
 from server.rounds.site_registry import SiteRegistry
-from server.runs.run_folder import RunFolder, library_versions, read_run_config
+from server.runs.run_folder import CHECKPOINT_FILE, RunFolder, library_versions, read_run_config
 
 log = logging.getLogger("flwr.fedvitals.server")
 
@@ -43,35 +45,29 @@ def main(grid: Grid, context: Context) -> None:
         torch.set_num_threads(config.train.threads)
     # On the CPU: the server only draws the first adapter, whose A is the same on every machine.
     adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
-    _check_window_lengths(adapted, config)
+    check_window_lengths(ModelForecaster(adapted.backbone, adapted.model), config.windows)
     fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
     folder = RunFolder(path, config.resume)
     try:
+        if folder.renewed:
+            log.info("%s held a run without a whole round; it is started anew", path)
         if folder.has_run:
-            check_same_settings(config, read_run_config(path)["settings"])
+            recorded = read_run_config(path)["settings"]
+            check_same_settings(config, recorded, begun=(path / CHECKPOINT_FILE).exists())
         registry = enroll_sites(grid, config, adapted.digest)
+        check_site_count(config, len(registry.members))
     except BaseException:
         folder.abandon()
         raise
     operator = started_by(str(context.run_id))
-    if folder.has_run:
-        run_id, state = _resume(folder, config, fresh, operator)
-    else:
-        run_id, state = _start(folder, config, adapted, registry, fresh, operator)
-    best = Federation(grid, config, registry, folder, run_id, state).run()
-    write_release(folder.path, best.adapter, best.round)
-    folder.close()
+    with closing(folder):
+        if folder.has_run:
+            run_id, state = _resume(folder, config, fresh, operator)
+        else:
+            run_id, state = _start(folder, config, adapted, registry, fresh, operator)
+        best = Federation(grid, config, registry, folder, run_id, state).run()
+        write_release(folder.path, best.adapter, best.round)
     log.info("released the adapter of round %d in %s", best.round, folder.path)
-
-
-def _check_window_lengths(adapted: AdaptedBackbone, config: RunConfig) -> None:
-    """Try one forecast of the configured lengths, so that an error is raised before any training.
-
-    The server can report the reason in full; a site's error is only one line of a reply.
-    """
-    nothing = np.full((1, config.windows.context), np.nan, np.float32)
-    forecaster = ModelForecaster(adapted.backbone, adapted.model)
-    forecaster.forecast(nothing, np.zeros(1, np.int64), config.windows.horizon)
 
 
 def _resume(

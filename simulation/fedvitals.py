@@ -1,82 +1,24 @@
-"""`fedvitals sim|site|server`: the three programs as sub-commands of one script.
-
-A program is imported when it is called: `fedvitals site` starts as fast as `python -m client`, and
-runs where the extra `simulation` is not installed.
-"""
+"""Entry point of the script `fedvitals`; its sub-commands are in `simulation.programs`."""
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated, Any
+import sys
+from collections.abc import Sequence
 
-import typer
-from typer.core import TyperGroup
-
-from common.console import application, click_command
-
-if TYPE_CHECKING:
-    from click import Context
-
-PROGRAMS = {
-    "sim": (
-        "simulation.cli",
-        "Make hospitals out of ICU data and run the federation on one machine.",
-    ),
-    "site": ("client.cli", "Prepare and run a hospital's side of a federation."),
-    "server": (
-        "server.cli",
-        "Run a federation over real sites; evaluate and release its global adapter.",
-    ),
-}
-"""Package of the commands and summary, by sub-command."""
+from common.interrupts import run_program
 
 
-class _LazyProgram(TyperGroup):
-    """Sub-command whose own commands are imported when it is called or completed."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script `fedvitals` and return its exit code."""
 
-    def __init__(self, name: str, package: str, summary: str) -> None:
-        super().__init__(name=name, help=summary)
-        self.package = package
+    def start() -> int:
+        from common.console import run
+        from simulation.programs import app
 
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: Context | None = None, **extra: Any
-    ) -> Context:
-        """Parse the arguments with the imported program in this one's place."""
-        program = click_command(import_module(self.package).app)
-        return program.make_context(info_name, args, parent, **extra)
+        return run(app, argv, "fedvitals")
+
+    return run_program(start)
 
 
-class _Programs(TyperGroup):
-    """Group of the programs."""
-
-    def __init__(self, **attributes: Any) -> None:
-        super().__init__(**attributes)
-        for name, (package, summary) in PROGRAMS.items():
-            self.add_command(_LazyProgram(name, package, summary))
-
-
-app = application(
-    "Fine-tune time-series foundation models on ICU vital signs, federated.\n\n"
-    "The programs are also `python -m simulation`, `python -m client` and `python -m server`.",
-    completion=True,
-    cls=_Programs,
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(version("fedvitals"))
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
-        ),
-    ] = False,
-) -> None:
-    """Options before the sub-command."""
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,6 +12,8 @@ from common.data.cohort_folder import site_table_paths
 from common.data.site_table import read_site_table
 from common.errors import UsageError
 from common.names import check_name
+from server.aggregation.rules import check_site_count
+from server.runs.run_folder import check_run_folder
 from simulation.progress import RunProgress
 
 ENGINES = ("inprocess", "ray")
@@ -47,6 +49,7 @@ def federate(
     config = config.replace(
         data=str(Path(config.data).absolute()), out=str(Path(config.out).absolute())
     )
+    check_run_folder(Path(config.out), config.resume)
     tables = site_table_paths(Path(config.data))
     for path in tables.values():
         read_site_table(path)  # a damaged one fails now, not after the rounds
@@ -56,6 +59,7 @@ def federate(
             f"{config.federation.min_sites}"
         )
     nodes = len(tables)
+    check_site_count(config, nodes)
     for site in own or {}:
         check_name("site", site, tables)
     if own and engine == "ray":

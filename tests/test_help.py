@@ -13,8 +13,8 @@ from client.cli import app as client
 from common.console import click_command, run
 from server.cli import app as server
 from simulation.cli import app as simulation
-from simulation.fedvitals import PROGRAMS
-from simulation.fedvitals import app as fedvitals
+from simulation.programs import PROGRAMS
+from simulation.programs import app as fedvitals
 
 if TYPE_CHECKING:
     from click import Command

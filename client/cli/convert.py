@@ -10,6 +10,7 @@ from rich.console import Console
 
 from common.console import print_line
 from common.files.paths import backbone_folder
+from common.interrupts import left_when_stopped
 from common.names import check_name
 
 PUBLISHED_NAMES: dict[str, str] = {"lag-llama": "time-series-foundation-models/Lag-Llama"}
@@ -42,7 +43,8 @@ def convert(family: _Family, checkpoint: _CheckpointFile, out: _Out = None) -> N
     name = PUBLISHED_NAMES[check_name("family to convert", family, PUBLISHED_NAMES)]
     home = backbone_folder(name)
     target = home if out is None else out
-    with Console(stderr=True).status("loading"):
+    kept = f"nothing was written to {target}"
+    with left_when_stopped(kept), Console(stderr=True).status("loading"):
         from common.backbones.lag_llama.convert import convert_lag_llama
 
         conversion = convert_lag_llama(checkpoint, target)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from common.console import byte_progress, narrow_table, output_console, print_line
 from common.errors import UsageError
+from common.interrupts import left_when_stopped
 
 _Files = Annotated[
     list[Path] | None,
@@ -92,7 +93,8 @@ def ingest(
     from common.reporting.characteristics import characteristics_page
 
     settings = read_mapping(mapping)
-    with byte_progress("reading the table") as progress:
+    kept = f"nothing was written to {out}"
+    with left_when_stopped(kept), byte_progress("reading the table") as progress:
         record = ingest_tables(
             settings,
             tables,

@@ -15,6 +15,7 @@ from rich.table import Table
 from client.cli.options import SiteFile
 from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
+from common.interrupts import left_when_stopped
 
 if TYPE_CHECKING:
     from client.dry_run.dry_run import DryRun
@@ -108,8 +109,13 @@ def _dry_run(config: Path, bundle: Path | None, out: Path | None, settings: list
     site, chosen = load_site_config(config), parse_settings(settings, {})
     app = approved_bundle(site, bundle)
     folder = out or site.site.state / f"dry-run-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+    kept = f"nothing was sent, and {folder} holds no report; start the command again"
     # What would be sent, and the app's output, may reveal patients.
-    with private_umask(), Console(stderr=True).status("training one round"):
+    with (
+        private_umask(),
+        left_when_stopped(kept),
+        Console(stderr=True).status("training one round"),
+    ):
         made = dry_run(site, app, chosen, folder)
         write_dry_run(made, folder)
     output_console().print(_table(made))

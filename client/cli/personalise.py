@@ -12,6 +12,7 @@ from rich.table import Table
 
 from common.config.run_config import split_pairs
 from common.console import narrow_table, output_console, print_line
+from common.interrupts import left_when_stopped
 
 _AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="The released PEFT folder.")
@@ -48,7 +49,8 @@ def personalise(
     Validation patients choose between the two; test patients measure the result. Nothing is sent.
     """
     overrides = split_pairs(settings or [], {})
-    with Console(stderr=True).status("loading") as status:
+    kept = f"nothing was written to {out}"
+    with left_when_stopped(kept), Console(stderr=True).status("loading") as status:
         import torch
 
         from client.app.personalization import (

@@ -22,6 +22,7 @@ from client.dry_run.offline_node import CapturedMessage
 from common.adapter.serialization.header import read_header
 from common.adapter.serialization.message import inspect
 from common.config.run_config import RunConfig
+from common.files.atomic_io import write_text
 from common.reporting.markdown import table_in_markdown
 
 PAGE_NAME, RECORD_NAME = "what-would-leave.md", "what-would-leave.json"
@@ -50,8 +51,8 @@ def write_dry_run(run: DryRun, out: Path) -> None:
         "saw-key": run.key_readable,
         "answers": {reply.name: _write_reply(reply, out) for reply in run.replies},
     }
-    (out / RECORD_NAME).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    (out / PAGE_NAME).write_text("\n".join(_page(record)) + "\n", encoding="utf-8")
+    write_text(out / RECORD_NAME, json.dumps(record, indent=1) + "\n")
+    write_text(out / PAGE_NAME, "\n".join(_page(record)) + "\n")
 
 
 def _write_reply(reply: DryRunReply, out: Path) -> dict[str, Any]:

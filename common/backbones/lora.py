@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from common.adapter.peft_io import from_peft_model, load_into
 from common.backbones.base import Backbone
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.config.run_config import LoraConfig
-from common.errors import AdapterError
+from common.errors import AdapterError, BackboneError, UsageError
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,13 @@ def adapted_backbone(name: str, config: LoraConfig, device: torch.device) -> Ada
 
 
 def add_adapter(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) -> PeftModel:
-    """Add an adapter to a frozen model, in place, and return PEFT's wrapper in eval mode."""
+    """Add an adapter to a frozen model, in place, and return PEFT's wrapper in eval mode.
+
+    Raises:
+        UsageError: `lora.rank` is above the smallest dimension of the adapted layers.
+        BackboneError: no layer of the model is in the scope.
+    """
+    check_rank(model, backbone, config)
     settings = PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # whole in its annotation alone
@@ -83,6 +90,32 @@ def add_adapter(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) 
     )
     wrapped: PeftModel = wrap(model, settings).eval()
     return wrapped
+
+
+def check_rank(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) -> None:
+    """Refuse a rank above the smallest dimension of the adapted layers.
+
+    B A has at most that rank: more would be trained and sent for nothing.
+
+    Raises:
+        UsageError: `lora.rank` is too large; the message gives the largest possible.
+        BackboneError: no layer of the model is in the scope.
+    """
+    pattern = re.compile(target_modules(backbone, config.scope))
+    sizes = [
+        min(layer.weight.shape)
+        for name, layer in model.named_modules()
+        if pattern.fullmatch(name) and isinstance(getattr(layer, "weight", None), torch.Tensor)
+    ]
+    if not sizes:
+        raise BackboneError(
+            f"no layer of this {backbone.family} matches lora.scope = {config.scope}"
+        )
+    if config.rank > min(sizes):
+        raise UsageError(
+            f"lora.rank = {config.rank} is above the smallest dimension of the adapted layers of "
+            f"this {backbone.family}; set lora.rank to at most {min(sizes)}"
+        )
 
 
 def target_modules(backbone: Backbone, scope: str) -> str:

@@ -1,85 +1,109 @@
-"""Errors of the operating system that end a command: a full disk, a missing right, no memory.
+"""Failures of the operating system as one line: a full disk, missing permissions, a closed pipe.
 
-Libraries wrap them: DuckDB and safetensors raise exceptions of their own that have the system's
-words in their text.
+Libraries wrap them in exceptions of their own (DuckDB, Arrow, safetensors), in which the system's
+message is all that is left: `describe_failure` also recognises it there.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import sys
+import tempfile
 
-from common.errors import FedvitalsError
+from common.interrupts import causes
 
-REMEDIES = {
-    errno.ENOSPC: "make room on that disk, or write to another",
-    errno.EDQUOT: "make room within your quota, or write to another disk",
-    errno.EFBIG: "write to a disk and with limits that allow larger files",
-    errno.EROFS: "write to another folder",
-    errno.EACCES: "change its permissions, or use another",
-    errno.EPERM: "change its permissions, or use another",
+_FULL = "free space there, or give another folder"
+_RIGHTS = "change its permissions, or give another folder"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "raise the limit on a file's size (ulimit -f), or give another folder",
+    errno.EROFS: "give another folder",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
     errno.ENOENT: "check the path",
-    errno.ENOTDIR: "check the path",
     errno.EISDIR: "give a file",
-    errno.EEXIST: "use another name",
-    errno.ENOTEMPTY: "use another folder",
-    errno.ENAMETOOLONG: "use a shorter name",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "close other programs: the machine has too many open files",
-    errno.ENOMEM: "close other programs, or use a machine with more memory",
+    errno.ENOTDIR: "a part of the path is a file; give another path",
+    errno.EEXIST: "give another path",
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENFILE: "raise the limit on open files (ulimit -n)",
+    errno.ENOMEM: "free memory, or use a machine with more",
     errno.EIO: "check the disk",
-    errno.ESTALE: "check the network folder",
 }
-"""Advice by the system's error number. Other numbers are a defect, or another kind of error."""
+"""What to do, by error number."""
 
-_WRAPPED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EMFILE)
-"""Numbers that are looked for in the text of other exceptions."""
+_WRAPPED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+"""Error numbers whose message is looked for in the exceptions of libraries."""
 
-
-class OperatingSystemError(FedvitalsError):
-    """The operating system does not allow it: a full disk, a missing right, too little memory."""
-
-    exit_code = 12
+_QUOTED = re.compile(r"""['"]([^'"]+)['"]""")
+_LONGEST = 200
+_FULL_BYTES = 1 << 20
 
 
-def system_error(error: BaseException) -> OperatingSystemError | None:
-    """Return the operating system's error behind an exception; None if there is none.
+def describe_failure(error: BaseException) -> str | None:
+    """Return what failed, on which file and what to do; None for any other exception.
 
     Args:
-        error: any exception; its causes are looked at, too.
+        error: an exception, whose causes are looked at as well.
     """
-    for one in causes(error):
-        if isinstance(one, OSError) and one.errno in REMEDIES:
-            files = [str(name) for name in (one.filename, one.filename2) if name is not None]
-            place = f"{' -> '.join(files)}: " if files else ""
-            return OperatingSystemError(f"{place}{os.strerror(one.errno)}; {REMEDIES[one.errno]}")
-        if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryException":
-            return OperatingSystemError(f"not enough memory; {REMEDIES[errno.ENOMEM]}")
+    for cause in causes(error):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return _line(cause.errno, _name(cause) or _full_place(cause.errno))
+        if isinstance(cause, MemoryError):
+            return f"not enough memory; {_REMEDIES[errno.ENOMEM]}"
+    for cause in causes(error):
         for number in _WRAPPED:
-            if os.strerror(number).lower() in str(one).lower():
-                return OperatingSystemError(f"{_first_line(one)}; {REMEDIES[number]}")
+            if os.strerror(number) in str(cause):
+                quoted = _QUOTED.search(str(cause))
+                if quoted:
+                    return _line(number, quoted[1])
+                text = " ".join(str(cause).split())[:_LONGEST]
+                return f"{text}; {_REMEDIES[number]}"
     return None
 
 
-def is_interrupt(error: BaseException) -> bool:
-    """Return whether an exception comes from Ctrl-C; DuckDB raises exceptions of its own for it."""
-    return any(
-        isinstance(one, KeyboardInterrupt)
-        or type(one).__name__ == "InterruptException"
-        or (type(one) is RuntimeError and str(one) == "Query interrupted")
-        for one in causes(error)
-    )
+def is_closed_pipe(error: BaseException) -> bool:
+    """Return whether the reader of standard output has ended, as `head` does."""
+    return any(isinstance(cause, BrokenPipeError) for cause in causes(error))
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and those that led to it, the latest first."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
+def abandon_output() -> None:
+    """Send what is still to be written to standard output nowhere.
+
+    Python flushes it when it exits, and would report the failure a second time.
+    """
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # no real file, as under a test
+        return
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip(" .;") for line in str(error).splitlines() if line.strip()), "error")
+def _line(number: int, name: str) -> str:
+    reason = os.strerror(number)
+    what = f"{name}: {reason}" if name else reason
+    remedy = _REMEDIES.get(number)
+    return f"{what}; {remedy}" if remedy else what
+
+
+def _full_place(number: int) -> str:
+    """Return the folder of temporary files where its disk is full: the error names no file."""
+    if number not in (errno.ENOSPC, errno.EDQUOT):
+        return ""
+    folder = tempfile.gettempdir()
+    full = shutil.disk_usage(folder).free < _FULL_BYTES
+    return f"the folder of temporary files, {folder} (TMPDIR)" if full else ""
+
+
+def _name(error: OSError) -> str:
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_path(name)]
+    return " -> ".join(names)
+
+
+def _is_path(name: object) -> bool:
+    return isinstance(name, (str, bytes)) and bool(name)

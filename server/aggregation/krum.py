@@ -44,17 +44,33 @@ def krum(adapters: Mapping[str, Adapter], previous: Adapter, byzantine: int) -> 
         FederationError: fewer than 2 f + 3 sites.
     """
     sites = sorted(adapters)
-    if len(sites) < 2 * byzantine + 3:
-        raise FederationError(
-            f"krum with aggregation.byzantine = {byzantine} needs {2 * byzantine + 3} sites, "
-            f"this round has {len(sites)}; lower aggregation.byzantine, add sites, or set "
-            "aggregation.rule = median"
-        )
+    check_krum_sites(len(sites), byzantine, "this round has")
     distances = squared_distances(adapters, previous)
     nearest = len(sites) - byzantine - 2
     # The first of each sorted row is the site itself.
     scores = np.sort(distances, axis=1)[:, 1 : 1 + nearest].sum(axis=1)
     return [sites[place] for place in np.argsort(scores, kind="stable")]
+
+
+def check_krum_sites(sites: int, byzantine: int, what: str) -> None:
+    """Refuse fewer than 2 f + 3 sites.
+
+    Args:
+        sites: their number.
+        byzantine: f.
+        what: words before the number in the message.
+
+    Raises:
+        FederationError: there are fewer.
+    """
+    if sites >= 2 * byzantine + 3:
+        return
+    most = (sites - 3) // 2
+    lower = f"set aggregation.byzantine to at most {most}" if most >= 0 else "it needs 3 or more"
+    raise FederationError(
+        f"krum with aggregation.byzantine = {byzantine} needs {2 * byzantine + 3} sites, "
+        f"{what} {sites}; {lower}, add sites, or set aggregation.rule = median"
+    )
 
 
 def squared_distances(adapters: Mapping[str, Adapter], previous: Adapter) -> Array:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from common.adapter.adapter import Adapter, Matrix, shown
+from common.config.run_config import RunConfig
 from common.config.sections import RANK_MIXING_RULES, AggregationConfig
 from common.errors import AdapterError, FederationError
 from common.names import check_name
@@ -22,7 +23,7 @@ from server.aggregation.fedavg import fedavg
 from server.aggregation.fedex import fedex
 from server.aggregation.ffa import ffa
 from server.aggregation.flora import flora
-from server.aggregation.krum import krum
+from server.aggregation.krum import check_krum_sites, krum
 from server.aggregation.median import median
 from server.aggregation.svd import svd
 from server.aggregation.trimmed_mean import trimmed_mean, trimmed_sites
@@ -94,6 +95,22 @@ def aggregate(
         )
     compatible = _CompatibleAdapters(adapters, previous, rule in RANK_MIXING_RULES)
     return _RULES[rule](_RuleInput(compatible, checked, previous, residual, settings))
+
+
+def check_site_count(config: RunConfig, sites: int) -> None:
+    """Refuse, before the first round, a rule that needs more sites than a round will have.
+
+    Args:
+        config: the run's settings.
+        sites: the number of sites that joined.
+
+    Raises:
+        FederationError: there are too few; the message gives the largest possible setting.
+    """
+    if config.rule in ("krum", "multi-krum"):
+        least, fraction = config.federation.min_sites, config.federation.fraction
+        sampled = min(sites, max(least, math.ceil(fraction * sites)))
+        check_krum_sites(sampled, config.aggregation.byzantine, "a round of this run has")
 
 
 def _weight(site: str, weights: Mapping[str, float]) -> float:

@@ -12,8 +12,12 @@ from typing import Annotated
 import typer
 
 from common.console import print_line
+from common.errors import UsageError
+from common.files.atomic_io import atomic_file
 from common.files.hashing import file_sha256
+from common.files.output_folder import check_writable
 from common.flower.bundle_signature import bundle_name, sign_bundle, signature_path, write_signature
+from common.interrupts import left_when_stopped
 from server.deployment.author_key import new_author_key, read_private_key
 from server.deployment.flwr_subprocess import connect
 from server.deployment.server_config import PROJECT
@@ -48,11 +52,18 @@ def bundle(
         print_line(f"keep {new_key} secret; sites add this to the author-keys of their policy:")
         print_line(f"{made.text} {made.name}")
         return
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder; give the bundle's file with --out")
+    check_writable(out.absolute().parent)
     key = None if sign is None else read_private_key(sign, _passphrase)
-    with tempfile.TemporaryDirectory(prefix="fedvitals-bundle-") as folder:
+    with (
+        left_when_stopped(f"nothing was written to {out}"),
+        tempfile.TemporaryDirectory(prefix="fedvitals-bundle-") as folder,
+    ):
         flower = connect(Path(folder) / "flower", "127.0.0.1:1")  # no request is sent
         built = flower.build(app.absolute(), Path(folder))
-        shutil.copyfile(built, out)
+        with atomic_file(out) as partial:
+            shutil.copyfile(built, partial)
     digest = file_sha256(out)
     print_line(f"{digest}  {out}")
     if sign is None or key is None:

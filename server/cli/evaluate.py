@@ -11,6 +11,8 @@ from rich.console import Console
 
 from common.config.run_config import split_pairs
 from common.console import HiddenName, output_console, print_line
+from common.files.output_folder import check_output
+from common.interrupts import left_when_stopped
 
 _AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
@@ -60,19 +62,24 @@ def evaluate(
     """
     windows = split_pairs(config or [], {})
     console = output_console()
-    with Console(stderr=True).status("loading") as status:
+    kept = "nothing was written; start the command again"
+    with left_when_stopped(kept), Console(stderr=True).status("loading") as status:
+        from common.adapter.peft_io import PEFT_CONFIG_FILE
         from server.release.adapter_source import load_adapter
         from server.release.console_tables import evaluation_tables
         from server.release.evaluation import evaluate_adapter, write_evaluation
         from server.release.release import update_release
+        from server.runs.run_folder import EVALUATION_FILE, RUN_CONFIG_FILE
 
         started = time.perf_counter()
         loaded = load_adapter(adapter, backbone=backbone, windows=windows)
+        target = out or loaded.run
+        if target is not None:
+            check_output(target, (EVALUATION_FILE, RUN_CONFIG_FILE, PEFT_CONFIG_FILE))
         evaluation = evaluate_adapter(
             loaded, data, split, examples=examples, progress=lambda doing: status.update(doing)
         )
         written = []
-        target = out or loaded.run
         if target is not None:
             written.append(write_evaluation(evaluation.result, target))
         if loaded.run is not None and target is not None and _same(target, loaded.run):

@@ -11,6 +11,7 @@ from common.config.run_config import parse_settings
 from common.console import print_line
 from common.errors import FederationError
 from common.files.paths import home
+from common.interrupts import left_when_stopped
 from server.cli.services import SERVER_FILE, OperatorFile, ServerFile
 from server.deployment.control_log import control_log, started_by
 from server.deployment.server_config import read_server_config
@@ -49,18 +50,18 @@ def run(
     if attach is None:
         pairs = chosen.flat()
         pairs["out"] = str(Path(chosen.out).absolute()) if chosen.out else ""
-        number = flower.start_run(server.app, pairs)
+        with left_when_stopped("the run may have started; see: python -m server status"):
+            number = flower.start_run(server.app, pairs)
     else:
         number = attach
     who = started_by(number, control_log(server.state)) or "an operator that the log does not name"
     print_line(f"run {number} started by {who}")
     folder = Path(chosen.out).absolute() if chosen.out else home() / "runs" / number
     lines = RoundLines(folder, chosen.rounds, print_line)
-    try:
+    with left_when_stopped(
+        f"run {number} continues; follow it: python -m server run --attach {number}"
+    ):
         status = flower.finish(number, lines.print_new, PATIENCE_S)
-    except KeyboardInterrupt:
-        print_line(f"run {number} continues; follow it: python -m server run --attach {number}")
-        raise
     print_line(f"run {number} {status}; written in {folder}")
 
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from common.errors import UsageError
+from common.files.atomic_io import atomic_file
 from common.flower.bundle_signature import AuthorKey, public_key, read_small_file
 
 _NEW_KEY = "make one with: python -m server bundle --new-key author.key"
@@ -44,8 +45,9 @@ def new_author_key(path: Path) -> AuthorKey:
             (path, 0o600, private),
             (public, 0o644, f"{author.text} {author.name}\n".encode()),
         ):
-            file.touch(mode, exist_ok=False)
-            file.write_bytes(data)
+            with atomic_file(file) as partial:
+                partial.touch(mode)
+                partial.write_bytes(data)
     except OSError as problem:
         raise UsageError(f"{path} cannot be written: {problem.strerror}") from problem
     return author

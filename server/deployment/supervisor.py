@@ -24,7 +24,7 @@ from types import FrameType
 
 from common.backbones.weights_store import install_packaged
 from common.errors import FederationError, UsageError
-from common.files.atomic_io import write_text
+from common.files.atomic_io import atomic_file, write_text
 from common.flower.environment import executable
 from server.deployment import control_log
 from server.deployment.flwr_subprocess import Flower, connect, last_error
@@ -259,8 +259,9 @@ def prepare_state(config: ServerConfig, report: Report) -> None:
         config.state.chmod(0o700)
         secret = _secret(config)
         if not secret.exists():
-            secret.touch(mode=0o600)
-            secret.write_bytes(secrets.token_bytes(32))
+            with atomic_file(secret) as partial:
+                partial.touch(mode=0o600)
+                partial.write_bytes(secrets.token_bytes(32))
     except OSError as error:
         raise UsageError(
             f"{config.state} cannot be written ({error.strerror or error}); set server.state to "

@@ -270,6 +270,6 @@ def write_evaluation(result: Mapping[str, Any], folder: Path) -> Path:
     except OSError as error:
         raise FederationError(
             f"{path} cannot be written ({error.strerror or error}); free space or give another "
-            "folder with --out"
+            "folder with --out, then run `python -m server evaluate` to write it again"
         ) from error
     return path

@@ -37,7 +37,7 @@ def write_release(folder: Path, adapter: Adapter, best_round: int) -> None:
         )
         write_text(folder / REPORT_FILE, render_report(record))
     except (OSError, AdapterError) as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder, error, "resume the run") from error
 
 
 def update_release(folder: Path, examples: Sequence[Example] = ()) -> Path:
@@ -59,12 +59,13 @@ def update_release(folder: Path, examples: Sequence[Example] = ()) -> Path:
         write_text(folder / ADAPTER_FOLDER / CARD_FILE, model_card(record))
         write_text(folder / REPORT_FILE, render_report(record, examples))
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        again = "run `python -m server evaluate` to write it again"
+        raise _unwritable(folder, error, again) from error
     return folder / REPORT_FILE
 
 
-def _unwritable(folder: Path, error: Exception) -> FederationError:
+def _unwritable(folder: Path, error: Exception, again: str) -> FederationError:
     return FederationError(
         f"the release cannot be written to {folder} ({error}); free space or make it writable, "
-        "then run `python -m server evaluate` to write it again"
+        f"then {again}"
     )

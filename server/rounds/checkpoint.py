@@ -26,8 +26,8 @@ from common.config.run_config import RunConfig
 from common.errors import AdapterError, FederationError, UsageError
 from common.files.atomic_io import atomic_file
 from server.rounds.model_selection import BestAdapter, ModelSelection
+from server.runs.run_folder import CHECKPOINT_FILE
 
-CHECKPOINT_FILE = "checkpoint/state.safetensors"
 _FORMAT = "fedvitals-checkpoint/1"
 _LOCAL_SETTINGS = frozenset({"data", "out", "resume", "train.device", "train.threads"})
 """Settings of paths and hardware, which may change when a run is resumed."""
@@ -60,12 +60,15 @@ def settings_digest(config: RunConfig) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_same_settings(config: RunConfig, recorded: Mapping[str, Any]) -> None:
+def check_same_settings(
+    config: RunConfig, recorded: Mapping[str, Any], *, begun: bool = True
+) -> None:
     """Check that a run is resumed with the settings that it began with.
 
     Args:
         config: the settings given now.
         recorded: those of the run's config.json.
+        begun: whether the run has a whole round; without one it can also be started anew.
 
     Raises:
         UsageError: a setting differs; the message names the first.
@@ -76,6 +79,7 @@ def check_same_settings(config: RunConfig, recorded: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"{key} is {now.get(key)!r}, the run began with {then.get(key)!r}; resume "
                 "with the run's own settings"
+                + ("" if begun else ", or start it anew without resume: it has no whole round")
             )
 
 

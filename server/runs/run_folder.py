@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -22,12 +23,15 @@ from common.backbones.catalog import FAMILIES
 from common.data.cohort_folder import COHORT_FILE
 from common.errors import FederationError
 from common.files.atomic_io import write_text
+from common.files.output_folder import check_output
 
 RUN_CONFIG_FILE = "config.json"
 ROUNDS_FILE = "rounds.jsonl"
 ADAPTER_FOLDER = "adapter"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
+CHECKPOINT_FILE = "checkpoint/state.safetensors"
+"""Written at the end of each whole round; from then on the run can be resumed."""
 
 _LIBRARIES = ("fedvitals", "flwr", "numpy", "peft", "torch", "transformers")
 
@@ -41,19 +45,17 @@ class RunFolder:
 
     Attributes:
         path: the folder.
-        has_run: whether the folder held a run before.
+        has_run: whether the folder held a run before, which is resumed.
+        renewed: whether it held a run without a whole round, whose records are removed.
 
     Raises:
-        FederationError: the folder cannot be written, already holds a run (or, to resume, none), or
-            is in use by another process.
+        FederationError: the folder cannot be written, has files of another kind, already holds a
+            run (or, to resume, none), or is in use by another process.
     """
 
     def __init__(self, path: Path, resume: bool = False) -> None:
         self.path = path
-        if (path / COHORT_FILE).exists():
-            raise FederationError(f"{path} already holds a cohort; give another folder")
-        if resume and not (path / ROUNDS_FILE).exists():
-            raise FederationError(f"{path} holds no run to resume; start one there without resume")
+        check_run_folder(path, resume)
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock_file = (path / ROUNDS_FILE).open("a", encoding="utf-8")
@@ -69,11 +71,24 @@ class RunFolder:
             ) from error
         # A process that ended during enrollment has left an empty file.
         self.has_run = (path / RUN_CONFIG_FILE).exists() or (path / ROUNDS_FILE).stat().st_size > 0
-        if self.has_run and not resume:
+        self.renewed = self.has_run and not resume
+        if self.renewed:
+            self._remove_run()
+
+    def _remove_run(self) -> None:
+        """Remove the records of a run without a whole round, so that one starts anew."""
+        if (self.path / CHECKPOINT_FILE).exists():  # written since the check
             self._lock_file.close()
-            raise FederationError(
-                f"{path} already holds a run; give another folder, or resume it (resume = true)"
-            )
+            raise _occupied(self.path)
+        try:
+            self._lock_file.truncate(0)
+            shutil.rmtree(self.path / Path(CHECKPOINT_FILE).parent, ignore_errors=True)
+            # Last: a crash before it leaves a folder that can still be started anew.
+            (self.path / RUN_CONFIG_FILE).unlink(missing_ok=True)
+        except OSError as error:
+            self._lock_file.close()
+            raise _unwritable(self.path, error) from error
+        self.has_run = False
 
     def abandon(self) -> None:
         """Release the folder, and remove rounds.jsonl where no run was started."""
@@ -129,6 +144,30 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
 
 
+def check_run_folder(path: Path, resume: bool = False) -> None:
+    """Refuse, before any work, a folder in which the run cannot be started or resumed.
+
+    A run that has not finished a round holds nothing but records: it may be started anew, with
+    other settings.
+
+    Args:
+        path: the run folder, which need not exist.
+        resume: resume the run in it.
+
+    Raises:
+        FederationError: the folder cannot be written, has files of another kind, already holds a
+            run with a whole round, or, to resume, none.
+    """
+    if (path / COHORT_FILE).exists():
+        raise FederationError(f"{path} already holds a cohort; give another folder")
+    records = (RUN_CONFIG_FILE, ROUNDS_FILE)
+    check_output(path, records, error=FederationError, remedy=_OTHER_FOLDER)
+    if resume and not (path / ROUNDS_FILE).exists():
+        raise FederationError(f"{path} holds no run to resume; start one there without resume")
+    if not resume and (path / CHECKPOINT_FILE).exists():
+        raise _occupied(path)
+
+
 def library_versions(family: str) -> dict[str, str]:
     """Return the versions of Python, the shared libraries and the backbone family's own, if any."""
     own = FAMILIES[family].library
@@ -169,6 +208,15 @@ def read_rounds(folder: Path) -> list[dict[str, Any]]:
 
 def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, sort_keys=True, allow_nan=False) + "\n"
+
+
+_OTHER_FOLDER = "give another folder (out)"
+
+
+def _occupied(path: Path) -> FederationError:
+    return FederationError(
+        f"{path} already holds a run; give another folder, or resume it (resume = true)"
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> FederationError:

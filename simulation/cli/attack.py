@@ -16,6 +16,7 @@ from rich.progress import Progress
 
 from common.console import narrow_table, output_console
 from common.errors import UsageError
+from common.interrupts import left_when_stopped
 from simulation.cli.experiments import parse_numbers
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ def membership(
     from simulation.attacks.worlds import scratch_folder
 
     arms: list[float | None] = [*claimed, None]
-    with scratch_folder() as folder, _progress(2 * trials * len(arms)) as progress:
+    with (
+        left_when_stopped("no result is kept; start the command again"),
+        scratch_folder() as folder,
+        _progress(2 * trials * len(arms)) as progress,
+    ):
         used = backbone or _tiny(folder, seed)
         attacks = [
             attack_membership(

@@ -9,7 +9,14 @@ from rich.console import Console
 
 from common.config.run_config import parse_settings
 from common.console import narrow_table, output_console
-from simulation.cli.experiments import Out, Settings, output_folder, parse_backbones, parse_numbers
+from simulation.cli.experiments import (
+    Out,
+    Settings,
+    kept_cells,
+    output_folder,
+    parse_backbones,
+    parse_numbers,
+)
 
 
 def cost(
@@ -29,7 +36,7 @@ def cost(
     from simulation.experiments.studies.cost import cost_statement, measure_costs, write_costs
 
     folder = output_folder(out)
-    with Console(stderr=True).status("measuring") as status:
+    with kept_cells(folder), Console(stderr=True).status("measuring") as status:
         costs = measure_costs(settings, names, given, steps, folder, status.update)
     pairs = "".join(f" -c {pair}" for pair in config or [])
     command = f"python -m simulation cost --ranks {ranks} --steps {steps}{pairs}"

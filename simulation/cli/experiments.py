@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +13,16 @@ from rich.console import Console
 from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, output_console
 from common.errors import UsageError
+from common.files.output_folder import check_output
 from common.files.paths import current_cohort, home
+from common.interrupts import left_when_stopped
 
 if TYPE_CHECKING:
     from simulation.experiments.experiment import Study
     from simulation.experiments.run_experiment import StudyResult
+
+RECORDS = ("cells", "runs", "cohorts", "probes", "cost", "full", "reduced")
+"""Folders by which a folder of experiments is recognised."""
 
 Data = Annotated[
     Path | None, typer.Option(help="Cohort folder.", show_default="the one prepared last")
@@ -64,16 +70,18 @@ def run_and_print(
     """
     from simulation.experiments.run_experiment import run_study
 
-    result = run_study(
-        study,
-        shared_settings(data, config),
-        parse_numbers(seeds, "--seeds"),
-        output_folder(out),
-        options=options,
-        pairs=config or [],
-        only=only or [],
-        console=Console(stderr=True),
-    )
+    folder = output_folder(out)
+    with kept_cells(folder):
+        result = run_study(
+            study,
+            shared_settings(data, config),
+            parse_numbers(seeds, "--seeds"),
+            folder,
+            options=options,
+            pairs=config or [],
+            only=only or [],
+            console=Console(stderr=True),
+        )
     console = output_console()
     print_result(console, result)
     for warning in result.summary.warnings:
@@ -103,8 +111,21 @@ def shared_settings(data: Path | None, config: list[str] | None) -> RunConfig:
 
 
 def output_folder(out: Path | None) -> Path:
-    """Return the folder that experiments share."""
-    return (out or home() / "experiments").absolute()
+    """Return the folder that experiments share.
+
+    Raises:
+        UsageError: it has files of another kind, or cannot be written.
+    """
+    folder = (out or home() / "experiments").absolute()
+    check_output(folder, RECORDS)
+    return folder
+
+
+def kept_cells(folder: Path) -> AbstractContextManager[None]:
+    """Say, where the block is interrupted, that its finished cells are kept."""
+    return left_when_stopped(
+        f"what is finished is kept in {folder}; the same command continues from there"
+    )
 
 
 def parse_numbers(text: str, option: str, kind: Callable[[str], Any] = int) -> list[Any]:

@@ -13,6 +13,7 @@ from rich.table import Table
 from common.console import byte_progress, output_console, print_line
 from common.errors import UsageError
 from common.files.paths import default_cohort_folder, use_cohort
+from common.interrupts import left_when_stopped
 
 if TYPE_CHECKING:
     from common.data.cohort_writer import Cohort
@@ -199,9 +200,10 @@ def _prepare(
     access = access_of(group)
     folder = default_cohort_folder(source) if out is None else out
     check_free(folder, source, parameters, overwrite)
-    with private_umask():
-        cohort = build()
-    record = write_cohort(cohort, folder, overwrite, access)
+    with left_when_stopped(f"nothing was written to {folder}"):
+        with private_umask():
+            cohort = build()
+        record = write_cohort(cohort, folder, overwrite, access)
     use_cohort(folder)
     # An app that Flower ships has no weights of its own: it loads these.
     install_packaged()

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from common.console import print_line
+from common.interrupts import left_when_stopped
 
 _Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
 _Out = Annotated[
@@ -35,7 +36,10 @@ def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = 
         TextColumn("loss {task.fields[loss]:.4f}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with (
+        left_when_stopped(f"nothing was written to {folder}"),
+        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+    ):
         task = bar.add_task(name, total=steps, loss=float("nan"))
 
         def show(step: int, total: int, loss: float) -> None:

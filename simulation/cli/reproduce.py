@@ -14,6 +14,7 @@ from simulation.cli.experiments import (
     Out,
     Seeds,
     Settings,
+    kept_cells,
     output_folder,
     parse_numbers,
     print_result,
@@ -42,13 +43,15 @@ def reproduce(
         given = {pair.partition("=")[0].strip() for pair in pairs}
         pairs += [f"{key}={value}" for key, value in REDUCED.items() if key not in given]
     console = output_console()
-    page = reproduce_all(
-        shared_settings(data, pairs),
-        parse_numbers(seeds or (SEEDS if full else "0"), "--seeds"),
-        output_folder(out) / ("full" if full else "reduced"),
-        full=full,
-        pairs=pairs,
-        console=Console(stderr=True),
-        on_result=partial(print_result, console),
-    )
+    folder = output_folder(out) / ("full" if full else "reduced")
+    with kept_cells(folder):
+        page = reproduce_all(
+            shared_settings(data, pairs),
+            parse_numbers(seeds or (SEEDS if full else "0"), "--seeds"),
+            folder,
+            full=full,
+            pairs=pairs,
+            console=Console(stderr=True),
+            on_result=partial(print_result, console),
+        )
     console.print(f"Page: {page}", soft_wrap=True, highlight=False)

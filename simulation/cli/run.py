@@ -15,6 +15,7 @@ from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, output_console, print_line
 from common.errors import UsageError
 from common.files.paths import current_cohort, home
+from common.interrupts import left_when_stopped
 
 if TYPE_CHECKING:
     from simulation.tracking import Tracker
@@ -88,6 +89,7 @@ def run(
 
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
+    from server.runs.run_folder import check_run_folder
     from simulation.engines.inprocess import quiet_flower
     from simulation.progress import RunProgress
     from simulation.run import federate
@@ -95,13 +97,15 @@ def run(
     console = output_console()
     if console.is_terminal:
         quiet_flower()  # the progress bar replaces its lines
+    check_run_folder(Path(settings.out), settings.resume)  # the tracker writes into it
     tracker = _tracker(track, settings)
     on_look = tracker.look if tracker else None
     progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True), on_look)
-    with progress.shown():
-        folder = federate(settings, engine, progress, own)
-    with console.status("evaluating on the test split"):
-        result = evaluate_run(folder, Path(settings.data))
+    with left_when_stopped(lambda: _kept(Path(settings.out))):
+        with progress.shown():
+            folder = federate(settings, engine, progress, own)
+        with console.status("evaluating on the test split"):
+            result = evaluate_run(folder, Path(settings.data))
     if tracker:
         tracker.finish()
     for table in evaluation_tables(result):
@@ -129,6 +133,23 @@ def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
             )
         own.setdefault(site, {})[key] = value
     return own
+
+
+def _kept(folder: Path) -> str:
+    """Return what an interrupted run leaves, and the command that continues it."""
+    from server.runs.run_folder import ADAPTER_FOLDER, CHECKPOINT_FILE
+
+    if (folder / ADAPTER_FOLDER).is_dir():
+        return (
+            f"the adapter is in {folder}, without its evaluation; make it: python -m server "
+            f"evaluate --adapter {folder} --data DIR"
+        )
+    if (folder / CHECKPOINT_FILE).is_file():
+        return (
+            f"the rounds so far are in {folder}; continue: python -m simulation run --resume "
+            f"{folder}"
+        )
+    return "no round was complete; start the command again"
 
 
 def _tracker(kind: str | None, settings: RunConfig) -> Tracker | None:

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from common.backbones.limits import check_backbone_limits
 from simulation.engines.inprocess import quiet_flower
 from simulation.experiments.cell_cache import (
     Cell,
@@ -72,11 +73,33 @@ def run_cells(
         for cell in cells
         if place == 0 or method_of(cell.method).seeded
     ]
+    _check_limits(work, out)
     with progress.shown(len(work)):
         for cell, seed in work:
             with progress.cell(f"{cell.arm}, seed {seed}"):
                 arms[cell.arm].results[seed] = run_cell(cell.with_seed(seed), out, progress)
     return arms
+
+
+def _check_limits(work: Sequence[tuple[Cell, int]], out: Path) -> None:
+    """Check the settings of all cells against their backbones, before the first one is trained."""
+    checked = set()
+    for cell, seed in work:
+        reads = method_of(cell.method).reads
+        if not "backbone".startswith(reads) or _is_finished(cell.with_seed(seed), out):
+            continue
+        adapted, config = "lora.rank".startswith(reads), cell.config
+        parts = (config.backbone, config.lora, config.windows.context, config.windows.horizon)
+        if (parts, adapted) not in checked:
+            checked.add((parts, adapted))
+            check_backbone_limits(config, adapted=adapted)
+
+
+def _is_finished(cell: Cell, out: Path) -> bool:
+    return (
+        read_cell(out / "cells" / cell_key(cell.cache_inputs(method_of(cell.method).reads)))
+        is not None
+    )
 
 
 def run_cell(cell: Cell, out: Path, progress: CellProgress) -> CellResult:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import platform
-import tempfile
 import textwrap
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 from torch import nn
 
 from common.errors import UsageError
+from common.files.atomic_io import atomic_folder, write_text
 from common.files.hashing import file_sha256
+from common.files.output_folder import check_writable
 from common.reporting.markdown import table_in_markdown
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
@@ -86,27 +87,23 @@ def write_folder(
 ) -> None:
     """Write the folder beside `out` and move it there, replacing older weights."""
     check_weights_folder(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        fresh = Path(temporary) / "fresh"
-        fresh.mkdir()
+    with atomic_folder(out) as fresh:
         nano.save(model, fresh)
         # safetensors makes the file readable by its owner only.
         (fresh / _WEIGHTS_FILE).chmod(0o644)
         _write_log(fresh / _LOG_FILE, log)
         _write_recipe(fresh, model, nano, recipe, log)
         write_card(fresh, nano)
-        if out.exists():
-            out.rename(Path(temporary) / "replaced")
-        fresh.rename(out)
 
 
 def check_weights_folder(out: Path) -> None:
     """Refuse to overwrite anything but pretrained weights.
 
     Raises:
-        UsageError: `out` is a file, or a folder with content but without a recipe.
+        UsageError: `out` is a file, a folder with content but without a recipe, or cannot be
+            written.
     """
+    check_writable(out.absolute().parent)
     if out.is_dir() and (not any(out.iterdir()) or (out / _RECIPE_FILE).is_file()):
         return
     if out.exists():
@@ -157,7 +154,7 @@ def _write_recipe(
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write indented JSON that ends in a line break."""
-    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_card(folder: Path, nano: NanoModel) -> None:
@@ -165,7 +162,7 @@ def write_card(folder: Path, nano: NanoModel) -> None:
     record = read_recipe_record(folder)
     measured = folder / ZERO_SHOT_FILE
     evaluation = json.loads(measured.read_text(encoding="utf-8")) if measured.exists() else None
-    (folder / _CARD_FILE).write_text(render_card(nano, record, evaluation), encoding="utf-8")
+    write_text(folder / _CARD_FILE, render_card(nano, record, evaluation))
 
 
 def read_recipe_record(folder: Path) -> dict[str, Any]:

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -8,18 +14,18 @@ import typer
 
 from common import console
 from common.errors import SourceError
-from common.startup import INTERRUPTED
+from common.interrupts import Stopped, left_when_stopped
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def make_app() -> typer.Typer:
     app = typer.Typer()
 
     @app.command()
-    def work(fail: bool = False, interrupt: bool = False) -> None:
+    def work(fail: bool = False) -> None:
         if fail:
             raise SourceError("TABLE [x] is missing\nin /data; put it there")
-        if interrupt:
-            raise KeyboardInterrupt
 
     return app
 
@@ -50,35 +56,79 @@ def test_unknown_option_is_bad_usage(capsys: pytest.CaptureFixture[str]) -> None
     assert "nonsense" in capsys.readouterr().err
 
 
-def test_interrupt_ends_as_a_shell_expects(capsys: pytest.CaptureFixture[str]) -> None:
-    assert console.run(make_app(), ["--interrupt"]) == INTERRUPTED
-    assert capsys.readouterr().err == "interrupted\n"
-
-
-def test_an_interrupt_shows_how_to_continue(capsys: pytest.CaptureFixture[str]) -> None:
-    app = typer.Typer()
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (KeyboardInterrupt(), 130, "Interrupted; start the command again"),
+        (Stopped(signal.SIGTERM), 143, "Interrupted; start the command again"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/t"),
+            1,
+            "error: /data/t: No space left on device; free space there, or give another folder",
+        ),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, "error: standard output was closed "),
+        (
+            ValueError("a\nb"),
+            1,
+            "error: the program failed unexpectedly (ValueError: a b); --debug shows where, for a ",
+        ),
+    ],
+    ids=repr,
+)
+def test_every_exception_ends_in_one_line(
+    error: BaseException, code: int, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = console.application("Work.")
 
     @app.command()
     def work() -> None:
-        stop = KeyboardInterrupt()
-        stop.add_note("resume with --resume run")
-        raise stop
+        raise error
 
-    assert console.run(app, []) == INTERRUPTED
-    assert capsys.readouterr().err == "interrupted; resume with --resume run\n"
+    assert console.run(app, []) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(line)
+    assert captured.err.count("\n") == 1
 
 
-def test_an_error_of_the_system_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    app = typer.Typer()
+@pytest.mark.parametrize("error", [KeyboardInterrupt, partial(OSError, errno.EIO, "x", "t")])
+def test_what_is_left_follows_the_reason(
+    error: Callable[[], BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = console.application("Work.")
 
     @app.command()
     def work() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "out/a.parquet")
+        with left_when_stopped("nothing was written to out"):
+            raise error()
 
-    assert console.run(app, []) == 12
-    problem = "error: out/a.parquet: No space left on device"
-    remedy = "make room on that disk, or write to another"
-    assert capsys.readouterr().err == f"{problem}; {remedy}\n"
+    assert console.run(app, []) in (1, 130)
+    assert capsys.readouterr().err.endswith("; nothing was written to out\n")
+
+
+@pytest.mark.parametrize(
+    ("closed", "code", "reason"),
+    [(True, 141, "standard output was closed"), (False, 1, "No space left on device")],
+    ids=["head", "/dev/full"],
+)
+def test_output_that_cannot_be_written_is_one_line(closed: bool, code: int, reason: str) -> None:
+    command = [sys.executable, "-m", "simulation", "settings"]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE if closed else full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    if process.stdout is not None:
+        process.stdout.close()
+    assert process.stderr is not None
+    error = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == code
+    assert error.startswith(f"error: {reason}")
+    assert error.count("\n") == 1
 
 
 def test_the_help_shows_defaults_in_brackets_and_what_arguments_are(

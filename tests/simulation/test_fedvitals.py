@@ -9,25 +9,24 @@ from pathlib import Path
 
 import pytest
 
-from common.startup import fedvitals
-from simulation.fedvitals import PROGRAMS
+from simulation.fedvitals import main
+from simulation.programs import PROGRAMS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-SCRIPT = "import sys; from common.startup import fedvitals; sys.exit(fedvitals())"
 WITHOUT_EXTRA = """
 import sys
 for name in ("duckdb", "ray", "simulation.cli", "server.cli"):
     sys.modules[name] = None
-from common.startup import fedvitals
-sys.exit(fedvitals())
+from simulation.fedvitals import main
+sys.exit(main(sys.argv[1:]))
 """
 
 
 def script(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run what pip installs as `fedvitals`."""
+    """Run the script by its module; what pip installs as `fedvitals` calls the same function."""
     return subprocess.run(
-        [sys.executable, "-c", SCRIPT, *arguments],
+        [sys.executable, "-m", "simulation.fedvitals", *arguments],
         cwd=REPOSITORY,
         env={**os.environ, **environment},
         capture_output=True,
@@ -40,7 +39,7 @@ def script(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 def test_pip_installs_the_script() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     module, _, function = project["scripts"]["fedvitals"].partition(":")
-    assert getattr(import_module(module), function) is fedvitals
+    assert getattr(import_module(module), function) is main
 
 
 def test_the_help_names_the_programs() -> None:

@@ -18,12 +18,12 @@ import fcntl
 import os
 import socket
 import struct
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import UsageError
+from common.interrupts import run_child
 
 FAILED = 75
 """Exit code if the namespace could not be created, and nothing was run."""
@@ -80,7 +80,7 @@ def run_in_sandbox(arguments: Sequence[str], key: Path) -> int:
         str(key),
         *arguments,
     ]
-    code = subprocess.run(command, check=False).returncode  # noqa: S603 (our own interpreter)
+    code = run_child(command)
     if code == FAILED:
         raise UsageError(
             "the bundle cannot be sandboxed: this machine allows no network namespace; start the "

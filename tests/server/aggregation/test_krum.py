@@ -134,8 +134,7 @@ def test_krum_is_one_sites_adapter_multi_krum_the_mean_of_the_rest() -> None:
 
 def test_too_few_sites_are_refused_with_a_remedy() -> None:
     adapters = dict(list(honest().items())[:4])
-    with pytest.raises(
-        FederationError, match=r"byzantine = 1 needs 5 sites, this round has 4; lower"
-    ):
+    needs, remedy = "byzantine = 1 needs 5 sites, this round has 4", "set .* to at most 0"
+    with pytest.raises(FederationError, match=f"{needs}; {remedy}"):
         run("multi-krum", adapters)
     run("multi-krum", adapters, settings=AggregationConfig(byzantine=0))

@@ -41,6 +41,9 @@ def test_a_run_prints_its_result_and_where_it_is(
         (["--backbone", "chronos-bolt-nanno"], 6, "did you mean 'chronos-bolt-nano'"),
         (["--data", "/nowhere"], 4, "/nowhere holds no cohort"),
         (["-c", "federation.min-sites=4"], 2, "has 3 site(s), the run needs"),
+        (["-c", "lora.min-rank=9999"], 2, "lora.min-rank must be from 0 to 2, got 9999"),
+        (["-c", "lora.scope=attention+feed-forward", "-c", "windows.horizon=999"], 6, "at most"),
+        (["-c", "aggregation.rule=krum"], 10, "set aggregation.byzantine to at most 0"),
     ],
 )
 def test_mistakes_end_with_one_line(
@@ -58,7 +61,24 @@ def test_mistakes_end_with_one_line(
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert message in errors[0]
-    assert not (out / "adapter").exists()
+    assert not out.exists()
+
+
+def test_a_run_that_failed_in_round_one_is_started_anew_with_other_settings(
+    tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_cohort(tiny_cohort)
+    out = tmp_path / "run"
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("server.rounds.federation.aggregate", fail)
+        assert run(app, command(tiny_bolt, out)) == 1
+    assert (out / "config.json").exists()
+    assert run(app, command(tiny_bolt, out, "-c", "seed=7")) == 0
+    assert json.loads((out / "config.json").read_text())["settings"]["seed"] == 7
 
 
 def test_without_a_cohort_the_next_step_is_named(

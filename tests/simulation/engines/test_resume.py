@@ -17,8 +17,7 @@ from flwr.app import Message
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.errors import FederationError, UsageError
-from server.rounds.checkpoint import CHECKPOINT_FILE
-from server.runs.run_folder import ROUNDS_FILE, RunFolder, read_run_config
+from server.runs.run_folder import CHECKPOINT_FILE, ROUNDS_FILE, RunFolder, read_run_config
 from simulation.run import federate
 from tests.samples.federation import (
     elsewhere,

@@ -125,12 +125,12 @@ def test_nothing_runs_as_root(
 def test_nothing_runs_where_there_are_no_namespaces(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forbidden(command: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+    def forbidden(command: list[str]) -> int:
         assert command[:4] == [sys.executable, "-P", "-m", "client.node.isolation.network_sandbox"]
-        return subprocess.CompletedProcess(command, network_sandbox.FAILED)
+        return network_sandbox.FAILED
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(subprocess, "run", forbidden)
+    monkeypatch.setattr(network_sandbox, "run_child", forbidden)
     with pytest.raises(UsageError, match=r"allows no network namespace; .* --unconfined"):
         network_sandbox.run_in_sandbox(hospital.shut_in(), hospital.config.node.key)
     assert not (hospital.folder / "app" / "told").exists()

@@ -1,0 +1,80 @@
+"""Checks of a command's output folder before its work begins."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
+
+from common.errors import FedvitalsError, UsageError
+
+_PROBE_BYTES = 4096
+
+
+def check_output(
+    folder: Path,
+    records: Collection[str] = (),
+    *,
+    replaced: bool = False,
+    error: type[FedvitalsError] = UsageError,
+    remedy: str = "give another folder with --out",
+) -> None:
+    """Refuse a folder that has files of someone else, or that cannot be written.
+
+    A folder is free if it is absent, empty, or has one of `records`. Nothing of it is changed.
+
+    Args:
+        folder: the output folder.
+        records: names of files or folders that only this kind of output has.
+        replaced: whether the command replaces the folder, by one written beside it.
+        error: class of the error.
+        remedy: what the user can do.
+
+    Raises:
+        FedvitalsError: of class `error`, in one line.
+    """
+    if folder.is_dir():
+        held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if held and not set(held) & set(records):
+            raise error(
+                f"{folder} has files of another kind ({held[0]}) and no {_any_of(records)}; "
+                f"{remedy}"
+            )
+    elif os.path.lexists(folder):
+        raise error(f"{folder} is a file, not a folder; {remedy}")
+    check_writable(folder.absolute().parent if replaced else folder, error=error, remedy=remedy)
+
+
+def check_writable(
+    folder: Path,
+    *,
+    error: type[FedvitalsError] = UsageError,
+    remedy: str = "free space or give another folder",
+) -> None:
+    """Refuse a folder, absent or not, in which no file can be written.
+
+    It is found by writing: missing permissions, a full disk and a read-only file system alike.
+
+    Args:
+        folder: the folder.
+        error: class of the error.
+        remedy: what the user can do.
+
+    Raises:
+        FedvitalsError: of class `error`, in one line.
+    """
+    present = folder.absolute()
+    while not os.path.lexists(present):
+        present = present.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=present, prefix=".fedvitals-", buffering=0) as probe:
+            probe.write(bytes(_PROBE_BYTES))
+            os.fsync(probe.fileno())
+    except OSError as problem:
+        reason = problem.strerror or str(problem)
+        raise error(f"{folder} cannot be written ({reason}); {remedy}") from problem
+
+
+def _any_of(records: Collection[str]) -> str:
+    return " or ".join(records) if records else "output of this command"

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from common.errors import FederationError, UsageError
+from common.files.output_folder import check_output, check_writable
+
+RECORDS = ("config.json", "rounds.jsonl")
+
+
+@pytest.mark.parametrize("held", [None, [], ["config.json", "x"], [".x.partial"]], ids=repr)
+def test_an_absent_an_empty_and_our_own_folder_are_free(
+    tmp_path: Path, held: list[str] | None
+) -> None:
+    folder = tmp_path / "a" / "out"
+    if held is not None:
+        folder.mkdir(parents=True)
+        for name in held:
+            (folder / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    check_output(folder, RECORDS)
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is left of the probe
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_foreign_folder_and_a_file_are_refused(tmp_path: Path, replaced: bool) -> None:
+    folder, file = tmp_path / "docs", tmp_path / "file"
+    folder.mkdir()
+    (folder / "README.md").touch()
+    file.touch()
+    with pytest.raises(UsageError, match=r"docs has files of another kind \(README.md\) and no c"):
+        check_output(folder, RECORDS, replaced=replaced)
+    with pytest.raises(FederationError, match="file is a file, not a folder; give"):
+        check_output(file, RECORDS, replaced=replaced, error=FederationError)
+    if not replaced:
+        with pytest.raises(UsageError, match="below cannot be written"):
+            check_output(file / "below", RECORDS)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_written_is_found_by_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("common.files.output_folder.os.fsync", full)
+    with pytest.raises(UsageError, match=rf"out cannot be written \({os.strerror(number)}\); free"):
+        check_writable(tmp_path / "new" / "out")
+    assert not any(tmp_path.iterdir())

@@ -17,6 +17,7 @@ from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
 from common.files.paths import home
+from common.flower.log_colours import plain_flower_log
 from common.seeds import derive_seed
 from server.deployment.control_log import started_by
 from server.release.release import write_release
@@ -24,11 +25,14 @@ from server.rounds.checkpoint import Checkpoint, check_same_settings, load_check
 from server.rounds.enrollment import enroll_sites
 from server.rounds.federation import Federation
 from server.rounds.model_selection import BestAdapter, ModelSelection
+from server.rounds.round_record import log as round_log
 from server.rounds.site_registry import SiteRegistry
-from server.runs.run_folder import RunFolder, library_versions, read_run_config
+from server.runs.follow import STARTS, Start
+from server.runs.run_folder import RunFolder, library_versions, read_rounds, read_run_config
 
 log = logging.getLogger("flwr.fedvitals.server")
 
+plain_flower_log()
 app = ServerApp()
 
 
@@ -51,11 +55,11 @@ def main(grid: Grid, context: Context) -> None:
     except BaseException:
         folder.abandon()
         raise
-    operator = started_by(str(context.run_id))
+    flower_run = str(context.run_id)
     if folder.has_run:
-        run_id, state = _resume(folder, config, fresh, operator)
+        run_id, state = _resume(folder, config, fresh, flower_run)
     else:
-        run_id, state = _start(folder, config, adapted, registry, fresh, operator)
+        run_id, state = _start(folder, config, adapted, registry, fresh, flower_run)
     best = Federation(grid, config, registry, folder, run_id, state).run()
     write_release(folder.path, best.adapter, best.round)
     folder.close()
@@ -73,16 +77,18 @@ def _check_window_lengths(adapted: AdaptedBackbone, config: RunConfig) -> None:
 
 
 def _resume(
-    folder: RunFolder, config: RunConfig, fresh: Adapter, operator: str
+    folder: RunFolder, config: RunConfig, fresh: Adapter, flower_run: str
 ) -> tuple[str, Checkpoint]:
     """Resume the folder's run; return its id and the state after its last complete round."""
     state = load_checkpoint(folder.path, config) or _initial_state(fresh)
     record = read_run_config(folder.path)
     record["resumed_after"] = [*record["resumed_after"], state.round]
-    record["operators"] = [*record.get("operators", []), operator]
+    record["operators"] = [*record.get("operators", []), started_by(flower_run)]
     folder.rewind_rounds(state.round, state.record)
-    log.info("resuming after round %d", state.round)
-    folder.write_config(record)
+    round_log.info("resuming after round %d", state.round)
+    lines = len(read_rounds(folder.path))
+    start = Start(flower_run, state.round, lines)._asdict()
+    folder.write_config({**record, STARTS: [*record.get(STARTS, []), start]})
     return str(record["run"]), state
 
 
@@ -92,7 +98,7 @@ def _start(
     adapted: AdaptedBackbone,
     registry: SiteRegistry,
     fresh: Adapter,
-    operator: str,
+    flower_run: str,
 ) -> tuple[str, Checkpoint]:
     """Start a run in the folder; return its id and the state before its first round."""
     record = {
@@ -100,8 +106,9 @@ def _start(
         # Random, so that a site's budget ledger never takes one run for another.
         "run": token_hex(8),
         "resumed_after": [],
+        STARTS: [Start(flower_run, 0, 0)._asdict()],
         # The operator of the start and of each resumption; empty in a simulation.
-        "operators": [operator],
+        "operators": [started_by(flower_run)],
     }
     folder.write_config(record)
     return str(record["run"]), _initial_state(fresh)

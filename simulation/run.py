@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,7 @@ def federate(
         raise UsageError("the Ray engine does not support settings of single sites; use inprocess")
     install_packaged()
     progress = progress or RunProgress.silent()
+    progress.expect(_sites_a_round(config, nodes))
     if engine == "ray":
         from simulation.engines.ray import run_with_ray
 
@@ -83,6 +85,12 @@ def federate(
         )
     progress.look()
     return Path(config.out)
+
+
+def _sites_a_round(config: RunConfig, sites: int) -> int:
+    """Return the size of a round's sample, as `server.rounds.federation.sample_sites` draws it."""
+    federation = config.federation
+    return min(sites, max(federation.min_sites, math.ceil(federation.fraction * sites)))
 
 
 def _gpus_a_client() -> float:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from common.console import print_line
+from common.console import print_line, working
 from common.files.paths import backbone_folder
 from common.names import check_name
 
@@ -42,7 +41,7 @@ def convert(family: _Family, checkpoint: _CheckpointFile, out: _Out = None) -> N
     name = PUBLISHED_NAMES[check_name("family to convert", family, PUBLISHED_NAMES)]
     home = backbone_folder(name)
     target = home if out is None else out
-    with Console(stderr=True).status("loading"):
+    with working("loading"):
         from common.backbones.lag_llama.convert import convert_lag_llama
 
         conversion = convert_lag_llama(checkpoint, target)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from common.config.run_config import split_pairs
-from common.console import narrow_table, output_console, print_line
+from common.console import narrow_table, output_console, print_line, working
 from common.errors import UsageError
 
 _AdapterFolder = Annotated[
@@ -49,7 +48,7 @@ def personalise(
     Validation patients choose between the two; test patients measure the result. Nothing is sent.
     """
     overrides = split_pairs(settings or [], {})
-    with Console(stderr=True).status("loading") as status:
+    with working("loading") as update:
         import torch
 
         from client.app.personalization import (
@@ -67,9 +66,7 @@ def personalise(
         check_steps(table, step_minutes)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
-        made = run_personalization(
-            release, config, table, passes=passes, progress=lambda doing: status.update(doing)
-        )
+        made = run_personalization(release, config, table, passes=passes, progress=update)
         write_personalised(made, table, out)
     output_console().print(_comparison_table(made.record))
     print_line(_verdict(made.record))

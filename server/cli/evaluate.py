@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from common.config.run_config import split_pairs
-from common.console import HiddenName, output_console, print_line
+from common.console import HiddenName, output_console, print_line, working
 
 _AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
@@ -60,7 +59,7 @@ def evaluate(
     """
     windows = split_pairs(config or [], {})
     console = output_console()
-    with Console(stderr=True).status("loading") as status:
+    with working("loading") as update:
         from server.release.adapter_source import load_adapter
         from server.release.console_tables import evaluation_tables
         from server.release.evaluation import evaluate_adapter, write_evaluation
@@ -68,9 +67,7 @@ def evaluate(
 
         started = time.perf_counter()
         loaded = load_adapter(adapter, backbone=backbone, windows=windows)
-        evaluation = evaluate_adapter(
-            loaded, data, split, examples=examples, progress=lambda doing: status.update(doing)
-        )
+        evaluation = evaluate_adapter(loaded, data, split, examples=examples, progress=update)
         written = []
         target = out or loaded.run
         if target is not None:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from common.console import print_line
+from common.console import error_console, is_live, print_line
 
 _Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
 _Out = Annotated[
@@ -27,7 +26,7 @@ def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = 
 
     nano_model(name)
     folder = out or default_folder(name)
-    console = Console(stderr=True)
+    console = error_console()
     columns = (
         TextColumn(name),
         BarColumn(),
@@ -35,7 +34,7 @@ def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = 
         TextColumn("loss {task.fields[loss]:.4f}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not is_live(console)) as bar:
         task = bar.add_task(name, total=steps, loss=float("nan"))
 
         def show(step: int, total: int, loss: float) -> None:

@@ -9,10 +9,9 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import HiddenName, output_console, print_line
+from common.console import HiddenName, error_console, output_console, print_line, working
 from common.errors import UsageError
 from common.files.paths import current_cohort, home
 
@@ -88,19 +87,16 @@ def run(
 
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
-    from simulation.engines.inprocess import quiet_flower
     from simulation.progress import RunProgress
     from simulation.run import federate
 
     console = output_console()
-    if console.is_terminal:
-        quiet_flower()  # the progress bar replaces its lines
     tracker = _tracker(track, settings)
     on_look = tracker.look if tracker else None
-    progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True), on_look)
+    progress = RunProgress(Path(settings.out), settings.rounds, error_console(), on_look)
     with progress.shown():
         folder = federate(settings, engine, progress, own)
-    with console.status("evaluating on the test split"):
+    with working("evaluating on the test split"):
         result = evaluate_run(folder, Path(settings.data))
     if tracker:
         tracker.finish()

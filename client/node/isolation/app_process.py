@@ -33,6 +33,7 @@ from client.node.isolation.landlock import landlock_version
 from client.node.isolation.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
 from common.errors import UsageError
 from common.flower.environment import flower_environment
+from common.flower.log_colours import plain_flower_log
 
 log = logging.getLogger("flwr.fedvitals.client")
 
@@ -200,6 +201,7 @@ def serve_node(
             ", ".join(map(str, hidden)) or "what this user can read",
         )
     os.environ.update(flower_environment())
+    plain_flower_log()
     executor = WarmExecutor(ForkServer(hidden))
     setattr(superexec, "get_executor", lambda *_, **__: executor)  # noqa: B010
     superexec.run_superexec(

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.constant import TaskType
 
 from common.adapter.adapter import Adapter
 from common.backbones.base import ModelForecaster
@@ -47,7 +48,8 @@ def main(grid: Grid, context: Context) -> None:
     adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
     _check_window_lengths(adapted, config)
     fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
-    folder = RunFolder(path, config.resume)
+    simulated = grid.run.primary_task_type == TaskType.SIMULATION
+    folder = RunFolder(path, config.resume, simulated=simulated)
     try:
         if folder.has_run:
             check_same_settings(config, read_run_config(path)["settings"])

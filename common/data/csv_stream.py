@@ -36,6 +36,8 @@ _LONGEST_RECORD = 1 << 24
 _QUOTE = ord('"')
 # Cast, since the type stubs of isal give this class as an instance.
 _DAMAGED = (zlib.error, cast(type[Exception], isal_zlib.error), OSError)
+_GZIP = b"\x1f\x8b"
+"""First bytes of a gzip file."""
 _CUT_OFF = "it ends before its gzip stream does (cut off)"
 
 Keep = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -56,13 +58,14 @@ class CsvStream:
         progress: called after each read.
         delimiter: separator of two fields.
         encoding: a superset of ASCII, e.g. ``utf-8`` or ``latin-1``.
+        published: whether the file is of a published data set, for the advice on a damaged one.
 
     Attributes:
         schema: of the batches: lower-case names in the order of `types`.
         header: names of all columns as the file writes them.
 
     Raises:
-        SourceError: the header lacks a column or has it twice.
+        SourceError: the header lacks a column or has it twice, or a `.gz` file is not gzip.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class CsvStream:
         progress: ReadProgress | None = None,
         delimiter: str = ",",
         encoding: str = "utf-8",
+        published: bool = False,
     ) -> None:
         self.schema = pa.schema(list(types.items()))
         self._path = path
@@ -83,6 +87,7 @@ class CsvStream:
         self._progress = progress
         self._delimiter = delimiter
         self._encoding = encoding
+        self._published = published
         self.header = self._read_header()
         self._header = [name.lower() for name in self.header]
         self._digest: dict[str, Any] | None = None
@@ -116,8 +121,12 @@ class CsvStream:
             raise RuntimeError(f"{self._path} has not been read to its end")
         return self._digest
 
+    @property
+    def _zipped(self) -> bool:
+        return self._path.suffix.lower() == ".gz"
+
     def _unpacked(self, raw: io.RawIOBase) -> io.BufferedIOBase:
-        if self._path.suffix.lower() == ".gz":
+        if self._zipped:
             return cast(io.BufferedIOBase, igzip.open(raw, "rb"))  # type: ignore[no-untyped-call]
         return io.BufferedReader(raw, CSV_BLOCK_BYTES)
 
@@ -176,6 +185,10 @@ class CsvStream:
     def _read_header(self) -> list[str]:
         try:
             with self._path.open("rb", buffering=0) as file:
+                start = file.read(len(_GZIP))
+                file.seek(0)
+                if start and self._zipped and start != _GZIP:
+                    raise self._not_gzip()
                 line = self._unpacked(file).readline()
         except EOFError:
             raise self._damaged(_CUT_OFF) from None
@@ -196,9 +209,20 @@ class CsvStream:
 
     def _damaged(self, reason: str) -> SourceError:
         return SourceError(
-            f"{self._table}: {self._path} is damaged: {reason}; download it again and compare its "
-            "SHA-256 with the published one"
+            f"{self._table}: {self._path} is damaged: {reason}; {self._advice('export it again')}"
         )
+
+    def _not_gzip(self) -> SourceError:
+        advice = self._advice("name it without .gz, or compress it with gzip")
+        return SourceError(
+            f"{self._table}: {self._path} is not a gzip file, though its name ends in .gz; {advice}"
+        )
+
+    def _advice(self, own: str) -> str:
+        """Return what to do about the file; `own` is for a hospital's own file."""
+        if self._published:
+            return "download it again and compare its SHA-256 with the published one"
+        return own
 
 
 def check_columns(header: list[str], needed: list[str], table: str, path: Path) -> None:

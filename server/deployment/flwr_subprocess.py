@@ -7,6 +7,7 @@ requested JSON. Here the final status is queried, and unreadable output raises F
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from server.deployment import operators
 CREDENTIAL_VARIABLE = "FEDVITALS_CREDENTIAL"
 """Environment variable that passes the credential to `server.deployment.flwr_cli`."""
 CONNECTION = "fedvitals"
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of Flower's log
 FINISHED = "finished:completed"
 CALL_TIMEOUT_S = 120.0
 """Timeout of a call, for a SuperLink that hangs."""
@@ -72,7 +74,7 @@ class Flower:
         return str(answer["run-id"])
 
     def wait(
-        self, run: str, on_poll: Callable[[], None] | None = None, patience_s: float = 0.0
+        self, run: str, on_poll: Callable[[], object] | None = None, patience_s: float = 0.0
     ) -> str:
         """Wait for a run's end.
 
@@ -107,7 +109,7 @@ class Flower:
             time.sleep(_POLL_S)
 
     def finish(
-        self, run: str, on_poll: Callable[[], None] | None = None, patience_s: float = 0.0
+        self, run: str, on_poll: Callable[[], object] | None = None, patience_s: float = 0.0
     ) -> str:
         """Wait as `wait` does, and raise `FederationError` if the run did not complete."""
         status = self.wait(run, on_poll, patience_s)
@@ -231,6 +233,7 @@ def pairs(values: Mapping[str, Any]) -> str:
 
 def last_error(text: str) -> str:
     """Return the last line of a log with the word "error", or its last line."""
+    text = _ANSI.sub("", text)
     lines = [line.strip(" │") for line in text.splitlines() if line.strip(" │╭╮╰╯─")]
     errors = [line for line in lines if "Error" in line or "error" in line]
     return (errors or lines or ["no output"])[-1][:500]

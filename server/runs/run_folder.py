@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -38,9 +39,11 @@ class RunFolder:
     Args:
         path: the folder.
         resume: resume the run in the folder.
+        simulated: whether the run is a simulation, for the command that a message names.
 
     Attributes:
         path: the folder.
+        simulated: whether the run is a simulation.
         has_run: whether the folder held a run before.
 
     Raises:
@@ -48,12 +51,16 @@ class RunFolder:
             is in use by another process.
     """
 
-    def __init__(self, path: Path, resume: bool = False) -> None:
+    def __init__(self, path: Path, resume: bool = False, *, simulated: bool = True) -> None:
         self.path = path
+        self.simulated = simulated
         if (path / COHORT_FILE).exists():
             raise FederationError(f"{path} already holds a cohort; give another folder")
         if resume and not (path / ROUNDS_FILE).exists():
-            raise FederationError(f"{path} holds no run to resume; start one there without resume")
+            option = "--resume" if simulated else "-c resume=true"
+            raise FederationError(
+                f"{path} holds no run to resume; start one there without {option}"
+            )
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock_file = (path / ROUNDS_FILE).open("a", encoding="utf-8")
@@ -72,7 +79,8 @@ class RunFolder:
         if self.has_run and not resume:
             self._lock_file.close()
             raise FederationError(
-                f"{path} already holds a run; give another folder, or resume it (resume = true)"
+                f"{path} already holds a run; give another folder, or resume it: "
+                f"{how_to_resume(path, simulated)}"
             )
 
     def abandon(self) -> None:
@@ -129,6 +137,15 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
 
 
+def how_to_resume(path: Path, simulated: bool) -> str:
+    """Return the command by which a run in a folder is resumed, in a simulation or a deployment."""
+    if simulated:
+        return f"python -m simulation run --resume {shlex.quote(str(path))}"
+    return (
+        f"python -m server run -c resume=true -c out={shlex.quote(str(path))} and its own settings"
+    )
+
+
 def library_versions(family: str) -> dict[str, str]:
     """Return the versions of Python, the shared libraries and the backbone family's own, if any."""
     own = FAMILIES[family].library
@@ -144,6 +161,8 @@ def read_run_config(folder: Path) -> dict[str, Any]:
     """
     try:
         config: dict[str, Any] = json.loads((folder / RUN_CONFIG_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FederationError(f"{folder} holds no run: it has no {RUN_CONFIG_FILE}") from None
     except (OSError, ValueError) as error:
         raise FederationError(
             f"{folder} holds no run, or a damaged {RUN_CONFIG_FILE}: {error}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from client.app.site_settings import SETTABLE
 from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, error_console, output_console, print_line, working
 from common.errors import UsageError
@@ -45,7 +46,8 @@ _Sites = Annotated[
     typer.Option(
         "--site",
         metavar="SITE.KEY=VALUE",
-        help="A site's own setting, e.g. micu.lora-rank=4; repeatable.",
+        help=f"A site's own setting, repeatable: {', '.join(SETTABLE)}. E.g. --site "
+        "micu.lora-rank=4 -c aggregation.rule=svd -c lora.min-rank=4",
     ),
 ]
 _Resume = Annotated[
@@ -84,6 +86,7 @@ def run(
     else:
         beyond = [out, backbone, rounds, seed, *(config or [])]
         settings = _resumed(resume, data, any(value is not None for value in beyond))
+        _restore_ranks(resume, settings, own)
 
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
@@ -123,7 +126,10 @@ def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
             raise UsageError(
                 f"--site takes SITE.KEY=VALUE, e.g. --site micu.lora-rank=4, got {text!r}"
             )
-        own.setdefault(site, {})[key] = value
+        settings = own.setdefault(site, {})
+        if key in settings:
+            raise UsageError(f"--site {site}.{key} is given twice; give it once")
+        settings[key] = value
     return own
 
 
@@ -142,5 +148,23 @@ def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
     if others:
         raise UsageError("--resume uses the run's own settings; give none beside it")
     recorded = dict(read_run_config(folder)["settings"])
-    moved = {"data": str(data)} if data is not None else {}
+    # `flwr run .` follows the cohort prepared last, and records no folder.
+    moved = {"data": str(data or recorded["data"] or current_cohort())}
     return RunConfig.parse({**recorded, **moved, "out": str(folder), "resume": True})
+
+
+def _restore_ranks(folder: Path, settings: RunConfig, own: dict[str, dict[str, str]]) -> None:
+    """Add the ranks that sites of a resumed run began with to their own settings.
+
+    Raises:
+        UsageError: another rank is given for a site.
+    """
+    from server.runs.run_folder import read_run_config
+
+    for site, facts in read_run_config(folder).get("sites", {}).items():
+        rank = facts.get("rank", settings.lora.rank)
+        given = own.get(site, {}).get("lora-rank", str(rank))
+        if given != str(rank):
+            raise UsageError(f"--site {site}.lora-rank is {given}, the run began with {rank}")
+        if rank != settings.lora.rank:
+            own.setdefault(site, {})["lora-rank"] = str(rank)

@@ -58,9 +58,9 @@ def federate(
             f"{config.federation.min_sites}"
         )
     nodes = len(tables)
-    _check_sites(config, own or {}, list(tables))
     if own and engine == "ray":
         raise UsageError("the Ray engine does not support settings of single sites; use inprocess")
+    _check_sites(config, own or {}, list(tables))
     install_packaged()
     progress = progress or RunProgress.silent()
     progress.expect(_sites_a_round(config, nodes))

@@ -57,7 +57,7 @@ def stream_chartevents(
     # Only the keys are converted here, for the filter; other columns are converted after it.
     if path.suffix == ".parquet":
         own = {name: _KEYS.get(name) for name in names}
-        stream = ParquetStream(path, _TABLE, own, keep=keep, progress=progress, published=True)
+        stream = ParquetStream(path, _TABLE, own, keep=keep, progress=progress)
     else:
         text = {name: _KEYS.get(name, pa.string()) for name in names}
         stream = CsvStream(path, _TABLE, text, keep=keep, progress=progress, published=True)

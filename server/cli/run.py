@@ -97,6 +97,10 @@ def check_startable(path: Path, config: RunConfig) -> None:
     if config.resume:
         from server.rounds.checkpoint import check_same_settings
 
+        if not (path / RUN_CONFIG_FILE).exists():
+            raise FederationError(
+                f"{path} holds no run to resume; start one there without -c resume=true"
+            )
         check_same_settings(config, read_run_config(path)["settings"])
     elif (path / RUN_CONFIG_FILE).exists():
         raise FederationError(

@@ -13,7 +13,7 @@ import typer
 from client.app.site_settings import SETTABLE
 from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, error_console, output_console, print_line, working
-from common.errors import UsageError
+from common.errors import FederationError, UsageError
 from common.files.paths import current_cohort, home
 
 if TYPE_CHECKING:
@@ -143,10 +143,12 @@ def _tracker(kind: str | None, settings: RunConfig) -> Tracker | None:
 
 def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
     """Return the recorded settings of a run to resume, with the cohort's present folder."""
-    from server.runs.run_folder import read_run_config
+    from server.runs.run_folder import RUN_CONFIG_FILE, read_run_config
 
     if others:
         raise UsageError("--resume uses the run's own settings; give none beside it")
+    if not (folder / RUN_CONFIG_FILE).exists():
+        raise FederationError(f"{folder} holds no run to resume; start one there with --out")
     recorded = dict(read_run_config(folder)["settings"])
     # `flwr run .` follows the cohort prepared last, and records no folder.
     moved = {"data": str(data or recorded["data"] or current_cohort())}

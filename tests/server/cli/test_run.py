@@ -107,7 +107,11 @@ def test_a_run_prints_its_rounds_and_its_folder(
             2,
             "rounds is 5, the run began with 3",
         ),
-        (["-c", "out=none", "-c", "resume=true"], 10, "none holds no run: it has no config.json"),
+        (
+            ["-c", "out=none", "-c", "resume=true"],
+            10,
+            "none holds no run to resume; start one there without -c resume=true",
+        ),
         (["--attach", "99"], 10, "the SuperLink knows no run 99"),
         (["--attach", NEW, "-c", "rounds=2"], 2, "--attach follows a run with its own settings"),
         (["-c", "federation.weights=ccu=1,micuu=2"], 2, "'micuu'; did you mean 'micu'"),

@@ -171,6 +171,8 @@ def test_a_run_cut_off_is_resumed(
     assert f"resume it: python -m simulation run --resume {out}" in capsys.readouterr().err
     assert run(app, ["run", "--resume", str(out), "--rounds", "5"]) == 2
     assert "give none beside it" in capsys.readouterr().err
+    assert run(app, ["run", "--resume", str(tmp_path)]) == 10
+    assert "holds no run to resume; start one there with --out" in capsys.readouterr().err
     assert run(app, ["run", "--resume", str(out)]) == 0
     assert (out / "adapter").is_dir()
     assert (out / "evaluation.json").is_file()

@@ -7,12 +7,13 @@ the traceback.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TextIO, get_type_hints
 
 import typer
 from rich.box import SIMPLE
@@ -58,6 +59,8 @@ def application(summary: str, *, completion: bool = False, **options: Any) -> ty
         epilog="--debug, anywhere on the line, shows the traceback of an error.",
         no_args_is_help=True,
         add_completion=completion,
+        # Click makes the suggestion itself; Typer's would repeat it.
+        suggest_commands=False,
         pretty_exceptions_enable=False,
         # Typer's default, "rich", swallows what is in [brackets] and breaks lines mid-sentence.
         rich_markup_mode="markdown",
@@ -80,6 +83,10 @@ def run(app: typer.Typer, argv: Sequence[str] | None = None, program: str | None
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if os.environ.get("NO_COLOR"):
+        from typer import rich_utils
+
+        rich_utils.COLOR_SYSTEM = None  # of the help and of Click's own errors
     try:
         code = _main(app, arguments, program)
         sys.stdout.flush()  # a full disk or a closed pipe can show here for the first time
@@ -186,11 +193,11 @@ def _exit_code(code: object) -> int:
 
 def _print_ending(line: str, *, is_error: bool) -> None:
     # soft_wrap keeps the message on one line, whatever the terminal's width: scripts grep it.
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = error_console()
     with suppress(OSError, SystemExit):  # standard error may be closed as well
         if is_error:
             console.print("error:", style="bold red", end=" ")
-        console.print(line, markup=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 PIPED_COLUMNS = 100
@@ -199,8 +206,44 @@ PIPED_COLUMNS = 100
 
 def output_console() -> Console:
     """Return the console for a command's results, on standard output."""
-    console = Console()
-    return console if console.is_terminal else Console(width=PIPED_COLUMNS)
+    return _console(sys.stdout, PIPED_COLUMNS)
+
+
+def error_console() -> Console:
+    """Return the console for progress and errors, on standard error."""
+    return _console(sys.stderr)
+
+
+def is_live(console: Console) -> bool:
+    """Return whether a bar or a spinner may be drawn: on a terminal that moves its cursor."""
+    return console.is_interactive and not console.is_dumb_terminal
+
+
+@contextmanager
+def working(label: str) -> Iterator[Callable[[str], None]]:
+    """Show a spinner with a label on standard error while the block runs, if that is a terminal.
+
+    Yields:
+        A callback that changes the label.
+    """
+    console = error_console()
+    if not is_live(console):
+        yield lambda _: None
+        return
+    with console.status(label) as status:
+        yield status.update
+
+
+def _console(stream: TextIO, piped_columns: int | None = None) -> Console:
+    """Return a console; FORCE_COLOR colours a pipe, and never moves a cursor there."""
+    terminal = stream.isatty()
+    return Console(
+        stderr=stream is sys.stderr,
+        width=None if terminal else piped_columns,
+        # rich keeps bold text under NO_COLOR; a log that asks for it wants no code at all.
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        force_interactive=terminal,
+    )
 
 
 def print_line(text: str) -> None:
@@ -237,9 +280,9 @@ def byte_progress(label: str) -> Iterator[Callable[[int, int], None]]:
         DownloadColumn(),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
+    console = error_console()
     with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
+        *columns, console=console, transient=True, disable=not is_live(console)
     ) as progress:
         task = progress.add_task(label, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.constant import TaskType
 
 from common.adapter.adapter import Adapter
 from common.backbones.base import ModelForecaster
@@ -20,6 +21,7 @@ from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
 from common.config.seeds import derive_seed
 from common.files.paths import home
+from common.flower.log_colours import plain_flower_log
 from server.aggregation.rules import check_site_count
 from server.deployment.control_log import started_by
 from server.release.release import write_release
@@ -27,11 +29,20 @@ from server.rounds.checkpoint import Checkpoint, check_same_settings, load_check
 from server.rounds.enrollment import enroll_sites
 from server.rounds.federation import Federation
 from server.rounds.model_selection import BestAdapter, ModelSelection
+from server.rounds.round_record import log as round_log
 from server.rounds.site_registry import SiteRegistry
-from server.runs.run_folder import CHECKPOINT_FILE, RunFolder, library_versions, read_run_config
+from server.runs.follow import STARTS, Start
+from server.runs.run_folder import (
+    CHECKPOINT_FILE,
+    RunFolder,
+    library_versions,
+    read_rounds,
+    read_run_config,
+)
 
 log = logging.getLogger("flwr.fedvitals.server")
 
+plain_flower_log()
 app = ServerApp()
 gc.freeze()  # what was imported stays: no collection looks at it again, nor does the process's end
 
@@ -47,7 +58,8 @@ def main(grid: Grid, context: Context) -> None:
     adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
     check_window_lengths(ModelForecaster(adapted.backbone, adapted.model), config.windows)
     fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
-    folder = RunFolder(path, config.resume)
+    simulated = grid.run.primary_task_type == TaskType.SIMULATION
+    folder = RunFolder(path, config.resume, simulated=simulated)
     try:
         if folder.renewed:
             log.info("%s held a run without a whole round; it is started anew", path)
@@ -59,28 +71,30 @@ def main(grid: Grid, context: Context) -> None:
     except BaseException:
         folder.abandon()
         raise
-    operator = started_by(str(context.run_id))
+    flower_run = str(context.run_id)
     with closing(folder):
         if folder.has_run:
-            run_id, state = _resume(folder, config, fresh, operator)
+            run_id, state = _resume(folder, config, fresh, flower_run)
         else:
-            run_id, state = _start(folder, config, adapted, registry, fresh, operator)
+            run_id, state = _start(folder, config, adapted, registry, fresh, flower_run)
         best = Federation(grid, config, registry, folder, run_id, state).run()
         write_release(folder.path, best.adapter, best.round)
     log.info("released the adapter of round %d in %s", best.round, folder.path)
 
 
 def _resume(
-    folder: RunFolder, config: RunConfig, fresh: Adapter, operator: str
+    folder: RunFolder, config: RunConfig, fresh: Adapter, flower_run: str
 ) -> tuple[str, Checkpoint]:
     """Resume the folder's run; return its id and the state after its last complete round."""
     state = load_checkpoint(folder.path, config) or _initial_state(fresh)
     record = read_run_config(folder.path)
     record["resumed_after"] = [*record["resumed_after"], state.round]
-    record["operators"] = [*record.get("operators", []), operator]
+    record["operators"] = [*record.get("operators", []), started_by(flower_run)]
     folder.rewind_rounds(state.round, state.record)
-    log.info("resuming after round %d", state.round)
-    folder.write_config(record)
+    round_log.info("resuming after round %d", state.round)
+    lines = len(read_rounds(folder.path))
+    start = Start(flower_run, state.round, lines)._asdict()
+    folder.write_config({**record, STARTS: [*record.get(STARTS, []), start]})
     return str(record["run"]), state
 
 
@@ -90,7 +104,7 @@ def _start(
     adapted: AdaptedBackbone,
     registry: SiteRegistry,
     fresh: Adapter,
-    operator: str,
+    flower_run: str,
 ) -> tuple[str, Checkpoint]:
     """Start a run in the folder; return its id and the state before its first round."""
     record = {
@@ -98,8 +112,9 @@ def _start(
         # Random, so that a site's budget ledger never takes one run for another.
         "run": token_hex(8),
         "resumed_after": [],
+        STARTS: [Start(flower_run, 0, 0)._asdict()],
         # The operator of the start and of each resumption; empty in a simulation.
-        "operators": [operator],
+        "operators": [started_by(flower_run)],
     }
     folder.write_config(record)
     return str(record["run"]), _initial_state(fresh)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from client.app.site_settings import check_site_settings
 from common.backbones.weights_store import install_packaged
 from common.config.run_config import RunConfig
 from common.data.cohort_folder import site_table_paths
@@ -60,12 +62,12 @@ def federate(
         )
     nodes = len(tables)
     check_site_count(config, nodes)
-    for site in own or {}:
-        check_name("site", site, tables)
     if own and engine == "ray":
         raise UsageError("the Ray engine does not support settings of single sites; use inprocess")
+    _check_sites(config, own or {}, list(tables))
     install_packaged()
     progress = progress or RunProgress.silent()
+    progress.expect(_sites_a_round(config, nodes))
     if engine == "ray":
         from simulation.engines.ray import run_with_ray
 
@@ -87,6 +89,33 @@ def federate(
         )
     progress.look()
     return Path(config.out)
+
+
+def _check_sites(
+    config: RunConfig, own: Mapping[str, Mapping[str, Any]], sites: Sequence[str]
+) -> None:
+    """Check all that names a single site against the cohort and the run.
+
+    In a deployment a site that does not fit is left out, and the others go on. Here a typing error
+    would silently drop a site from the study.
+    """
+    for site, settings in own.items():
+        check_site_settings(check_name("site", site, sites), settings, config)
+    fixed = config.federation.fixed_weights()
+    for site in fixed:
+        check_name("site in federation.weights", site, sites)
+    missing = [site for site in sites if fixed and site not in fixed]
+    if missing:
+        raise UsageError(
+            f"federation.weights names no weight for {', '.join(missing)}; give one to each "
+            f"site of the cohort: {', '.join(sites)}"
+        )
+
+
+def _sites_a_round(config: RunConfig, sites: int) -> int:
+    """Return the size of a round's sample, as `server.rounds.federation.sample_sites` draws it."""
+    federation = config.federation
+    return min(sites, max(federation.min_sites, math.ceil(federation.fraction * sites)))
 
 
 def _gpus_a_client() -> float:

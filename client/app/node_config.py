@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from common.config.field_types import Count, FilePath, invalid
+from common.config.field_types import Count, FilePath, PrivacyDelta, invalid
 from common.config.run_config import RunConfig
+from common.config.sections import MAX_RANK
 from common.config.strict_model import StrictModel
 from common.errors import UsageError
 from common.files.paths import home
@@ -35,9 +36,9 @@ class NodeSettings(StrictModel, strict=False, coerce_numbers_to_str=True):
     data_path: FilePath | None = None
     site_id: str = ""
     state_path: FilePath
-    lora_rank: Count = 0
+    lora_rank: int = Field(default=0, ge=0, le=MAX_RANK)
     epsilon_limit: float = Field(default=0.0, ge=0)
-    epsilon_limit_delta: float = Field(default=1e-5, ge=0)
+    epsilon_limit_delta: PrivacyDelta = 1e-5
     patients: Count = 0
     allow: str = ""
     place: Count = Field(default=0, alias="partition-id")

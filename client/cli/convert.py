@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from common.console import print_line
+from common.console import print_line, working
 from common.files.paths import backbone_folder
 from common.interrupts import left_when_stopped
 from common.names import check_name
@@ -44,7 +43,7 @@ def convert(family: _Family, checkpoint: _CheckpointFile, out: _Out = None) -> N
     home = backbone_folder(name)
     target = home if out is None else out
     kept = f"nothing was written to {target}"
-    with left_when_stopped(kept), Console(stderr=True).status("loading"):
+    with left_when_stopped(kept), working("loading"):
         from common.backbones.lag_llama.convert import convert_lag_llama
 
         conversion = convert_lag_llama(checkpoint, target)

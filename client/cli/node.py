@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from client.cli.options import SiteFile
-from common.console import narrow_table, output_console, print_line
+from common.console import narrow_table, output_console, print_line, working
 from common.errors import UsageError
 from common.interrupts import left_when_stopped
 
@@ -111,11 +110,7 @@ def _dry_run(config: Path, bundle: Path | None, out: Path | None, settings: list
     folder = out or site.site.state / f"dry-run-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
     kept = f"nothing was sent, and {folder} holds no report; start the command again"
     # What would be sent, and the app's output, may reveal patients.
-    with (
-        private_umask(),
-        left_when_stopped(kept),
-        Console(stderr=True).status("training one round"),
-    ):
+    with private_umask(), left_when_stopped(kept), working("training one round"):
         made = dry_run(site, app, chosen, folder)
         write_dry_run(made, folder)
     output_console().print(_table(made))

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from common.config.run_config import split_pairs
-from common.console import narrow_table, output_console, print_line
+from common.console import narrow_table, output_console, print_line, working
 from common.interrupts import left_when_stopped
 
 _AdapterFolder = Annotated[
@@ -50,7 +49,7 @@ def personalise(
     """
     overrides = split_pairs(settings or [], {})
     kept = f"nothing was written to {out}"
-    with left_when_stopped(kept), Console(stderr=True).status("loading") as status:
+    with left_when_stopped(kept), working("loading") as update:
         import torch
 
         from client.app.personalization import (
@@ -69,9 +68,7 @@ def personalise(
         check_steps(table, step_minutes)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
-        made = run_personalization(
-            release, config, table, passes=passes, progress=lambda doing: status.update(doing)
-        )
+        made = run_personalization(release, config, table, passes=passes, progress=update)
         write_personalised(made, table, out)
     output_console().print(_comparison_table(made.record))
     print_line(_verdict(made.record))

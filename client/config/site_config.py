@@ -25,6 +25,7 @@ from common.config.field_types import (
     PrivacyDelta,
     Sha256,
 )
+from common.config.sections import MAX_RANK
 from common.config.strict_model import StrictModel
 from common.config.toml import read_toml
 from common.errors import UsageError
@@ -78,7 +79,7 @@ class SiteSection(StrictModel):
     source: PrintableText = ""
     rule: PrintableText = ""
     step_minutes: int = Field(default=0, ge=0, le=MOST_STEP_MINUTES)
-    lora_rank: Count = 0
+    lora_rank: int = Field(default=0, ge=0, le=MAX_RANK)
     epsilon_limit: float = Field(default=0.0, ge=0)
     epsilon_limit_delta: PrivacyDelta = 1e-5
     allow: DistinctTexts = ()

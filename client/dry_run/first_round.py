@@ -18,6 +18,7 @@ from common.adapter.serialization.message import encode, record_of
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.config.seeds import derive_seed
+from common.config.site_rank import rank_refusal
 from common.errors import UsageError
 
 DRY_RUN_ID, NODE_ID, COORDINATOR = 1, 2, 1
@@ -61,14 +62,9 @@ def starting_adapter(config: RunConfig, rank: int) -> Adapter:
         UsageError: if the run does not allow the rank.
         BackboneError: if the backbone is not available.
     """
+    if reason := rank_refusal(rank, config):
+        raise UsageError(f"the coordinator would refuse this site: {reason}")
     lora = config.lora
-    least = lora.min_rank or lora.rank
-    if not least <= rank <= lora.rank:
-        allowed = f"{least} to {lora.rank}" if least < lora.rank else str(lora.rank)
-        raise UsageError(
-            f"the site's lora-rank is {rank}, a run with these settings allows {allowed} and would "
-            "refuse the site (lora.rank, lora.min-rank)"
-        )
     # On the CPU, as at the coordinator: on a GPU the same seed gives other numbers.
     adapted = adapted_backbone(config.backbone, lora, torch.device("cpu"))
     fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))

@@ -44,6 +44,7 @@ from client.egress.reply_rules import CheckedReply, check_reply
 from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
+from common.config.site_rank import rank_refusal
 from common.errors import AuditError, PolicyError
 
 log = logging.getLogger("fedvitals.gate")
@@ -101,6 +102,8 @@ class Gate:
             AuditError: if the decision cannot be recorded; then nothing may be sent.
         """
         entry = self._entry(request)
+        if "detail" in entry:
+            log.warning("the coordinator will not admit this site: %s", entry["detail"])
         try:
             policy = self._current_policy()
             reason = policy.refusal(request.run.bundle, datetime.now(UTC))
@@ -252,6 +255,10 @@ class Gate:
             "bundle": request.run.bundle or None,
             "settings": None if settings is None else settings.record(),
         }
+        if request.kind == "query" and request.config is not None:
+            # The coordinator decides it; the site reads here why.
+            unfit = rank_refusal(self._site.rank, request.config)
+            entry |= {"detail": unfit} if unfit else {}
         return entry | ({"received": request.adapter_sha256} if request.adapter_sha256 else {})
 
     def _send(

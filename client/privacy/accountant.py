@@ -9,6 +9,7 @@ Opacus' third, GDP, is an approximation that can be below the true value, and is
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -156,7 +157,8 @@ def _points(parts: Sequence[Steps], delta: float, epsilon_error: float) -> float
 @lru_cache(maxsize=1024)
 def _composed(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> float | None:
     """Return PRV's upper bound, or None where its own checks fail."""
-    from opacus.accountants import PRVAccountant
+    with _root_log_kept():
+        from opacus.accountants import PRVAccountant
 
     accountant = PRVAccountant()
     accountant.history = [(p.noise_multiplier, p.sample_rate, p.steps) for p in parts]
@@ -170,8 +172,9 @@ def _composed(parts: tuple[Steps, ...], delta: float, epsilon_error: float) -> f
 
 def _rdp(parts: Sequence[Steps], delta: float) -> float:
     """Return RDP's bound, as Opacus' `RDPAccountant` computes it."""
-    from opacus.accountants import RDPAccountant
-    from opacus.accountants.analysis.rdp import get_privacy_spent
+    with _root_log_kept():
+        from opacus.accountants import RDPAccountant
+        from opacus.accountants.analysis.rdp import get_privacy_spent
 
     with _quiet():
         try:
@@ -190,13 +193,25 @@ def _rdp(parts: Sequence[Steps], delta: float) -> float:
 @lru_cache(maxsize=1024)
 def _rdp_of_a_step(sample_rate: float, noise_multiplier: float) -> npt.NDArray[np.float64]:
     """Return the RDP of one step at each of `RDPAccountant`'s orders."""
-    from opacus.accountants import RDPAccountant
-    from opacus.accountants.analysis.rdp import compute_rdp
+    with _root_log_kept():
+        from opacus.accountants import RDPAccountant
+        from opacus.accountants.analysis.rdp import compute_rdp
 
     orders = RDPAccountant.DEFAULT_ALPHAS
     curve = compute_rdp(q=sample_rate, noise_multiplier=noise_multiplier, steps=1, orders=orders)
     curve.flags.writeable = False
     return np.asarray(curve)
+
+
+@contextmanager
+def _root_log_kept() -> Iterator[None]:
+    """Keep the handlers of the root logger: Opacus adds one on import, which repeats every line."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
 
 
 @contextmanager

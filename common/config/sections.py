@@ -33,6 +33,8 @@ OPTIMIZERS = ("none", "fedavgm", "fedadam", "fedyogi")
 BY_NAME_RULES = ("fedavg", "ffa", "median", "trimmed-mean", "krum", "multi-krum")
 """Rules that give one A and one B of the run's rank, which a server optimizer needs."""
 
+MAX_RANK = 1024
+"""Largest rank of an adapter."""
 MOST_STEPS = 100_000
 """Largest number of optimiser steps a round."""
 _MOST_CHARACTERS = 10_000
@@ -55,7 +57,7 @@ def setting(default: Any, text: str, low: float | None = None, high: float | Non
 class LoraConfig(StrictModel, title="lora"):
     """`lora.*`: the adapter (Hu et al., arXiv 2106.09685)."""
 
-    rank: int = setting(8, "rank r of each pair of matrices", 1, 1024)
+    rank: int = setting(8, "rank r of each pair of matrices", 1, MAX_RANK)
     alpha: float = setting(
         16.0, "scale: an update is (alpha / rank) B A, with alpha / rank from 0.001 to 1000"
     )

@@ -36,6 +36,8 @@ _LONGEST_RECORD = 1 << 24
 _QUOTE = ord('"')
 # Cast, since the type stubs of isal give this class as an instance.
 _DAMAGED = (zlib.error, cast(type[Exception], isal_zlib.error), OSError)
+_GZIP = b"\x1f\x8b"
+"""First bytes of a gzip file."""
 _CUT_OFF = "it ends before its gzip stream does (cut off)"
 
 Keep = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -60,14 +62,14 @@ class CsvStream:
         delimiter: separator of two fields.
         encoding: a superset of ASCII, e.g. ``utf-8`` or ``latin-1``.
         unpack: applied to the open file; None = gzip by the suffix.
-        remedy: what to do about a damaged file, for messages.
+        published: whether the file is of a published data set, for the advice on a damaged one.
 
     Attributes:
         schema: of the batches: lower-case names in the order of `types`.
         header: names of all columns as the file writes them.
 
     Raises:
-        SourceError: the header lacks a column or has it twice.
+        SourceError: the header lacks a column or has it twice, or a `.gz` file is not gzip.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class CsvStream:
         delimiter: str = ",",
         encoding: str = "utf-8",
         unpack: Unpack | None = None,
-        remedy: str = "download it again and compare its SHA-256 with the published one",
+        published: bool = False,
     ) -> None:
         self.schema = pa.schema(list(types.items()))
         self._path = path
@@ -91,7 +93,7 @@ class CsvStream:
         self._delimiter = delimiter
         self._encoding = encoding
         self._unpack = unpack
-        self._remedy = remedy
+        self._published = published
         self.header = self._read_header()
         self._header = [name.lower() for name in self.header]
         self._digest: dict[str, Any] | None = None
@@ -125,10 +127,14 @@ class CsvStream:
             raise RuntimeError(f"{self._path} has not been read to its end")
         return self._digest
 
+    @property
+    def _zipped(self) -> bool:
+        return self._path.suffix.lower() == ".gz"
+
     def _unpacked(self, raw: io.RawIOBase) -> io.BufferedIOBase:
         if self._unpack is not None:
             return self._unpack(raw)
-        if self._path.suffix.lower() == ".gz":
+        if self._zipped:
             return cast(io.BufferedIOBase, igzip.open(raw, "rb"))  # type: ignore[no-untyped-call]
         return io.BufferedReader(raw, CSV_BLOCK_BYTES)
 
@@ -194,6 +200,10 @@ class CsvStream:
     def _read_header(self) -> list[str]:
         try:
             with self._path.open("rb", buffering=0) as file:
+                start = file.read(len(_GZIP))
+                file.seek(0)
+                if self._unpack is None and start and self._zipped and start != _GZIP:
+                    raise self._not_gzip()
                 line = self._line(self._unpacked(file))
         except EOFError:
             raise self._damaged(_CUT_OFF) from None
@@ -216,7 +226,20 @@ class CsvStream:
         return SourceError(f"{self._table}: {self._path} has a line that cannot be read: {reason}")
 
     def _damaged(self, reason: str) -> SourceError:
-        return SourceError(f"{self._table}: {self._path} is damaged: {reason}; {self._remedy}")
+        advice = self._advice("copy or export it again")
+        return SourceError(f"{self._table}: {self._path} is damaged: {reason}; {advice}")
+
+    def _not_gzip(self) -> SourceError:
+        advice = self._advice("name it without .gz, or compress it with gzip")
+        return SourceError(
+            f"{self._table}: {self._path} is not a gzip file, though its name ends in .gz; {advice}"
+        )
+
+    def _advice(self, own: str) -> str:
+        """Return what to do about the file; `own` is for a hospital's own file."""
+        if self._published:
+            return "download it again and compare its SHA-256 with the published one"
+        return own
 
 
 def check_columns(header: list[str], needed: list[str], table: str, path: Path) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from common.config.run_config import split_pairs
-from common.console import HiddenName, output_console, print_line
+from common.console import HiddenName, output_console, print_line, working
 from common.files.output_folder import check_output
 from common.interrupts import left_when_stopped
 
@@ -63,7 +62,7 @@ def evaluate(
     windows = split_pairs(config or [], {})
     console = output_console()
     kept = "nothing was written; start the command again"
-    with left_when_stopped(kept), Console(stderr=True).status("loading") as status:
+    with left_when_stopped(kept), working("loading") as update:
         from common.adapter.peft_io import PEFT_CONFIG_FILE
         from server.release.adapter_source import load_adapter
         from server.release.console_tables import evaluation_tables
@@ -76,9 +75,7 @@ def evaluate(
         target = out or loaded.run
         if target is not None:
             check_output(target, (EVALUATION_FILE, RUN_CONFIG_FILE, PEFT_CONFIG_FILE))
-        evaluation = evaluate_adapter(
-            loaded, data, split, examples=examples, progress=lambda doing: status.update(doing)
-        )
+        evaluation = evaluate_adapter(loaded, data, split, examples=examples, progress=update)
         written = []
         if target is not None:
             written.append(write_evaluation(evaluation.result, target))

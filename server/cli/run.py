@@ -7,16 +7,26 @@ from typing import Annotated
 
 import typer
 
-from common.config.run_config import parse_settings
+from common.config.run_config import RunConfig, parse_settings
 from common.console import print_line
-from common.errors import FederationError
+from common.errors import FederationError, UsageError
 from common.files.paths import home
 from common.interrupts import left_when_stopped
+from common.names import check_name
 from server.cli.services import SERVER_FILE, OperatorFile, ServerFile
 from server.deployment.control_log import control_log, started_by
-from server.deployment.server_config import read_server_config
+from server.deployment.flwr_subprocess import Flower
+from server.deployment.server_config import ServerConfig, read_server_config
+from server.deployment.site_keys import SiteKeys
+from server.deployment.started_runs import folder_of, note_folder
 from server.deployment.supervisor import flower_of, running
 from server.runs.follow import RoundLines
+from server.runs.run_folder import (
+    CHECKPOINT_FILE,
+    RUN_CONFIG_FILE,
+    check_run_folder,
+    read_run_config,
+)
 
 _Settings = Annotated[
     list[str] | None,
@@ -40,6 +50,8 @@ def run(
 
     Ctrl-C ends the display, not the run.
     """
+    if attach and settings:
+        raise UsageError("--attach follows a run with its own settings; give no -c beside it")
     server = read_server_config(config)
     chosen = parse_settings(settings or [], {})
     if not running(server.state):
@@ -48,21 +60,57 @@ def run(
         )
     flower = flower_of(server, operator)
     if attach is None:
-        pairs = chosen.flat()
-        pairs["out"] = str(Path(chosen.out).absolute()) if chosen.out else ""
-        with left_when_stopped("the run may have started; see: python -m server status"):
-            number = flower.start_run(server.app, pairs)
+        number, folder = _start(flower, server, chosen)
     else:
-        number = attach
+        flower.status(attach)  # an unknown run has no starter
+        number, known = attach, folder_of(server.state, attach)
+        folder = known or home() / "runs" / number
     who = started_by(number, control_log(server.state)) or "an operator that the log does not name"
     print_line(f"run {number} started by {who}")
-    folder = Path(chosen.out).absolute() if chosen.out else home() / "runs" / number
-    lines = RoundLines(folder, chosen.rounds, print_line)
+    lines = RoundLines(folder, print_line, number)
     with left_when_stopped(
         f"run {number} continues; follow it: python -m server run --attach {number}"
     ):
         status = flower.finish(number, lines.print_new, PATIENCE_S)
-    print_line(f"run {number} {status}; written in {folder}")
+    where = f"written in {folder}" if lines.begun else "its run folder is not known here"
+    print_line(f"run {number} {status}; {where}")
+
+
+def _start(flower: Flower, server: ServerConfig, chosen: RunConfig) -> tuple[str, Path]:
+    """Start a run; return its id and its folder."""
+    pairs = chosen.flat()
+    registered = SiteKeys(server.state, None).names()
+    for site in chosen.federation.fixed_weights():
+        check_name("site in federation.weights", site, registered)
+    if chosen.out:
+        out = Path(chosen.out).absolute()
+        check_startable(out, chosen)
+        pairs["out"] = str(out)
+    with left_when_stopped("the run may have started; see: python -m server status"):
+        number = flower.start_run(server.app, pairs)
+    folder = Path(str(pairs["out"])) if chosen.out else home() / "runs" / number
+    note_folder(server.state, number, folder)
+    return number, folder
+
+
+def check_startable(path: Path, config: RunConfig) -> None:
+    """Check, before the sites hear of it, that a folder can take a run or has it to resume.
+
+    Raises:
+        FederationError: it holds a run, or none to resume.
+        UsageError: it holds a run with other settings.
+    """
+    if config.resume:
+        from server.rounds.checkpoint import check_same_settings
+
+        if not (path / RUN_CONFIG_FILE).exists():
+            raise FederationError(
+                f"{path} holds no run to resume; start one there without -c resume=true"
+            )
+        begun = (path / CHECKPOINT_FILE).exists()
+        check_same_settings(config, read_run_config(path)["settings"], begun=begun)
+    else:
+        check_run_folder(path, simulated=False)
 
 
 def stop_run(

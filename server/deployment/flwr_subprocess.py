@@ -30,6 +30,7 @@ from server.deployment.control_api import ControlApi
 CREDENTIAL_VARIABLE = "FEDVITALS_CREDENTIAL"
 """Environment variable that passes the credential to `server.deployment.flwr_cli`."""
 CONNECTION = "fedvitals"
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of Flower's log
 FINISHED = "finished:completed"
 CALL_TIMEOUT_S = 120.0
 """Timeout of a call, for a SuperLink that hangs."""
@@ -80,7 +81,7 @@ class Flower:
         return str(answer["run-id"])
 
     def wait(
-        self, run: str, on_poll: Callable[[], None] | None = None, patience_s: float = 0.0
+        self, run: str, on_poll: Callable[[], object] | None = None, patience_s: float = 0.0
     ) -> str:
         """Wait for a run's end.
 
@@ -112,7 +113,7 @@ class Flower:
             time.sleep(_POLL_S)
 
     def finish(
-        self, run: str, on_poll: Callable[[], None] | None = None, patience_s: float = 0.0
+        self, run: str, on_poll: Callable[[], object] | None = None, patience_s: float = 0.0
     ) -> str:
         """Wait as `wait` does, and raise `FederationError` if the run did not complete."""
         status = self.wait(run, on_poll, patience_s)
@@ -263,6 +264,7 @@ def last_error(text: str) -> str:
     Args:
         text: a log, or what a command of Flower's printed.
     """
+    text = _ANSI.sub("", text)
     if box := _ERROR_BOX.search(text):
         return " ".join(line.strip(" │") for line in box[1].splitlines())[:500]
     lines = [line.strip(" │") for line in text.splitlines() if line.strip(" │╭╮╰╯─")]

@@ -25,7 +25,6 @@ from types import FrameType
 from common.backbones.weights_store import install_packaged
 from common.errors import FederationError, UsageError
 from common.files.atomic_io import atomic_file, write_text
-from common.flower.environment import executable
 from server.deployment import control_log
 from server.deployment.flwr_subprocess import Flower, connect, last_error
 from server.deployment.operators import (
@@ -237,7 +236,7 @@ def _commands(config: ServerConfig) -> dict[str, tuple[list[str], str]]:
         *("--health-server-address", config.health),
     ]
     superexec = [
-        str(executable("flower-superexec")),
+        *(sys.executable, "-P", "-m", "server.superlink.superexec"),
         *("--runtime-api-address", config.address, "--root-certificates", str(config.ca)),
         *("--superexec-auth-secret-file", secret),
         *("--health-server-address", config.superexec_health),

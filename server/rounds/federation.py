@@ -34,7 +34,7 @@ from server.rounds.reply_validation import SiteReply, refuse_outliers
 from server.rounds.round_record import add_result, log_round, round_record, validation_wql
 from server.rounds.round_request import RoundRequest, build_requests
 from server.rounds.site_registry import SiteRegistry
-from server.runs.run_folder import RunFolder, read_rounds
+from server.runs.run_folder import RunFolder, how_to_resume, read_rounds
 
 # Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
 log = logging.getLogger("flwr.fedvitals.server")
@@ -204,7 +204,8 @@ class Federation:
         )
         raise FederationError(
             f"round {record['round']} has fewer usable replies than federation.min-sites = {least} "
-            f"({refused}); fix the sites and resume the run in {self.folder.path}"
+            f"({refused}); fix the sites and resume the run: "
+            f"{how_to_resume(self.folder.path, self.folder.simulated)}"
         )
 
     def _aggregate(self, store: ReplyStore, weights: Mapping[str, float]) -> Aggregate:

@@ -10,9 +10,10 @@ from common.adapter.adapter import Adapter
 from common.config.run_config import RunConfig
 from server.aggregation.rules import Notes
 from server.rounds.reply_validation import SiteReply
+from server.runs.follow import round_line
 
 # Below Flower's own logger, so that `flwr run --stream` and `flwr log` show it.
-log = logging.getLogger("flwr.fedvitals.server")
+log = logging.getLogger("flwr.fedvitals.rounds")
 
 
 def validation_wql(replies: Mapping[str, SiteReply]) -> dict[str, float]:
@@ -97,18 +98,6 @@ def add_result(
 
 
 def log_round(record: Mapping[str, Any], rounds: int) -> None:
-    """Log a warning for each refused site and one line for the round."""
-    for site, entry in record["sites"].items():
-        if "refused" in entry:
-            log.warning("round %d: site %s refused: %s", record["round"], site, entry["refused"])
-    wql = record["validation_wql"]
-    replied = sum("refused" not in site for site in record["sites"].values())
-    log.info(
-        "round %d of %d: %d of %d sites, validation WQL of round %d's adapter %s",
-        min(record["round"], rounds),
-        rounds,
-        replied,
-        len(record["sites"]),
-        record["validated_round"],
-        "unknown" if wql is None else f"{wql:.4f}",
-    )
+    """Log the round's line; as a warning where a site is refused."""
+    refused = any("refused" in site for site in record["sites"].values())
+    log.log(logging.WARNING if refused else logging.INFO, "%s", round_line(record, rounds))

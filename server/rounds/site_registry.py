@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from common.config.run_config import RunConfig
+from common.config.sections import MAX_RANK
+from common.config.site_rank import rank_refusal
 from common.errors import FederationError
 from common.names import is_site_name, printable
 
@@ -17,8 +19,6 @@ MOST_WINDOWS = 10_000_000_000
 """Bound on a site's reported windows."""
 STEP_MINUTES = range(1, 1441)
 """Allowed step lengths, from a minute to a day."""
-MAX_RANK = 1024
-"""Bound on a site's reported rank; the run's own settings bound it further."""
 MOST_REFUSED = 256
 """Largest number of refusals kept."""
 MOST_SHOWN = 10
@@ -191,7 +191,7 @@ class SiteRegistry:
         steps = {other.step_minutes for other in others}
         if steps and member.step_minutes not in steps:
             return f"its steps are {member.step_minutes} min, the others' {min(steps)} min"
-        return self._reason_against_weight(member) or self._reason_against_rank(member)
+        return self._reason_against_weight(member) or rank_refusal(member.rank, self.config)
 
     def _reason_against_weight(self, member: Member) -> str:
         fixed = self.config.federation.fixed_weights()
@@ -204,14 +204,6 @@ class SiteRegistry:
         if not 1 <= member.patients <= min(member.windows, MOST_PATIENTS):
             return f"{member.patients} patients with {member.windows} windows is impossible"
         return ""
-
-    def _reason_against_rank(self, member: Member) -> str:
-        lora = self.config.lora
-        least = lora.min_rank or lora.rank
-        if least <= member.rank <= lora.rank:
-            return ""
-        allowed = f"{least} to {lora.rank}" if least < lora.rank else str(lora.rank)
-        return f"its lora-rank is {member.rank}, the run allows {allowed} (lora.min-rank)"
 
 
 def _step_text(reply: JoinReply) -> str:

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -42,9 +43,11 @@ class RunFolder:
     Args:
         path: the folder.
         resume: resume the run in the folder.
+        simulated: whether the run is a simulation, for the command that a message names.
 
     Attributes:
         path: the folder.
+        simulated: whether the run is a simulation.
         has_run: whether the folder held a run before, which is resumed.
         renewed: whether it held a run without a whole round, whose records are removed.
 
@@ -53,9 +56,10 @@ class RunFolder:
             run (or, to resume, none), or is in use by another process.
     """
 
-    def __init__(self, path: Path, resume: bool = False) -> None:
+    def __init__(self, path: Path, resume: bool = False, *, simulated: bool = True) -> None:
         self.path = path
-        check_run_folder(path, resume)
+        self.simulated = simulated
+        check_run_folder(path, resume, simulated=simulated)
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock_file = (path / ROUNDS_FILE).open("a", encoding="utf-8")
@@ -79,7 +83,7 @@ class RunFolder:
         """Remove the records of a run without a whole round, so that one starts anew."""
         if (self.path / CHECKPOINT_FILE).exists():  # written since the check
             self._lock_file.close()
-            raise _occupied(self.path)
+            raise _occupied(self.path, self.simulated)
         try:
             self._lock_file.truncate(0)
             shutil.rmtree(self.path / Path(CHECKPOINT_FILE).parent, ignore_errors=True)
@@ -144,7 +148,7 @@ class RunFolder:
             raise _unwritable(self.path, error) from error
 
 
-def check_run_folder(path: Path, resume: bool = False) -> None:
+def check_run_folder(path: Path, resume: bool = False, *, simulated: bool = True) -> None:
     """Refuse, before any work, a folder in which the run cannot be started or resumed.
 
     A run that has not finished a round holds nothing but records: it may be started anew, with
@@ -153,6 +157,7 @@ def check_run_folder(path: Path, resume: bool = False) -> None:
     Args:
         path: the run folder, which need not exist.
         resume: resume the run in it.
+        simulated: whether the run is a simulation, for the advice.
 
     Raises:
         FederationError: the folder cannot be written, has files of another kind, already holds a
@@ -163,9 +168,19 @@ def check_run_folder(path: Path, resume: bool = False) -> None:
     records = (RUN_CONFIG_FILE, ROUNDS_FILE)
     check_output(path, records, error=FederationError, remedy=_OTHER_FOLDER)
     if resume and not (path / ROUNDS_FILE).exists():
-        raise FederationError(f"{path} holds no run to resume; start one there without resume")
+        option = "--resume" if simulated else "-c resume=true"
+        raise FederationError(f"{path} holds no run to resume; start one there without {option}")
     if not resume and (path / CHECKPOINT_FILE).exists():
-        raise _occupied(path)
+        raise _occupied(path, simulated)
+
+
+def how_to_resume(path: Path, simulated: bool) -> str:
+    """Return the command by which a run in a folder is resumed, in a simulation or a deployment."""
+    if simulated:
+        return f"python -m simulation run --resume {shlex.quote(str(path))}"
+    return (
+        f"python -m server run -c resume=true -c out={shlex.quote(str(path))} and its own settings"
+    )
 
 
 def library_versions(family: str) -> dict[str, str]:
@@ -183,6 +198,8 @@ def read_run_config(folder: Path) -> dict[str, Any]:
     """
     try:
         config: dict[str, Any] = json.loads((folder / RUN_CONFIG_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FederationError(f"{folder} holds no run: it has no {RUN_CONFIG_FILE}") from None
     except (OSError, ValueError) as error:
         raise FederationError(
             f"{folder} holds no run, or a damaged {RUN_CONFIG_FILE}: {error}"
@@ -213,9 +230,10 @@ def _line(record: Mapping[str, Any]) -> str:
 _OTHER_FOLDER = "give another folder (out)"
 
 
-def _occupied(path: Path) -> FederationError:
+def _occupied(path: Path, simulated: bool) -> FederationError:
     return FederationError(
-        f"{path} already holds a run; give another folder, or resume it (resume = true)"
+        f"{path} already holds a run; give another folder, or resume it: "
+        f"{how_to_resume(path, simulated)}"
     )
 
 

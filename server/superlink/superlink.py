@@ -20,6 +20,7 @@ from flwr.superlink import main as application
 from google.protobuf.message import DecodeError
 
 from common.errors import FederationError
+from common.flower.log_colours import plain_flower_log
 from common.flower.request_size_limit import limit_request_size
 from server.deployment.control_log import ControlLog, control_log
 from server.deployment.operators import SERVICES_VARIABLE, Operators
@@ -94,6 +95,7 @@ def main() -> None:
     for name in UNGUARDED:
         os.environ.pop(name, None)
     state, services = Path(sys.argv[1]), os.environ.pop(SERVICES_VARIABLE, "")
+    plain_flower_log()  # it goes to a file
     sys.argv = ["flower-superlink", *sys.argv[2:]]
     guard(state, services)
     command.flower_superlink()

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 
-from common.console import narrow_table, output_console
+from common.console import error_console, is_live, narrow_table, output_console
 from common.errors import UsageError
 from common.interrupts import left_when_stopped
 from simulation.cli.experiments import parse_numbers
@@ -109,8 +108,8 @@ def _tiny(folder: Path, seed: int) -> str:
 
 @contextmanager
 def _progress(total: int) -> Iterator[Any]:
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+    console = error_console()
+    with Progress(console=console, transient=True, disable=not is_live(console)) as bar:
         task = bar.add_task("trials", total=total)
         yield lambda: bar.advance(task)
 

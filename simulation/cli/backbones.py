@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from common.backbones.catalog import CATALOG, FAMILIES, Entry
 from common.backbones.weights_store import local_weights
-from common.console import narrow_table, output_console, print_line
+from common.console import narrow_table, output_console, print_line, working
 
 _Check = Annotated[
     str | None,
@@ -60,7 +59,7 @@ def _millions(count: int) -> str:
 
 
 def _trial_table(name: str) -> Table:
-    with Console(stderr=True).status("loading"):
+    with working("loading"):
         from simulation.backbone_smoke_test import BATCH, try_backbone
 
         trial = try_backbone(name)

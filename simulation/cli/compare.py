@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from common.console import error_console
 from simulation.cli.experiments import Data, FullRate, Out, Seeds, Settings, run_and_print
 from simulation.experiments.defaults import FULL_RATE, SEEDS
 
@@ -38,7 +38,7 @@ def compare(
         method_of(name)  # an unknown one ends the command here
     missing = [name for name in missing_methods() if name not in dropped]
     if missing:
-        Console(stderr=True).print(
+        error_console().print(
             f"Left out, since their packages are not installed: {', '.join(missing)}; "
             'pip install "fedvitals[experiments]"',
             markup=False,

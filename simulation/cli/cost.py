@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from common.config.run_config import parse_settings
-from common.console import narrow_table, output_console
+from common.console import narrow_table, output_console, working
 from simulation.cli.experiments import (
     Out,
     Settings,
@@ -36,8 +35,8 @@ def cost(
     from simulation.experiments.studies.cost import cost_statement, measure_costs, write_costs
 
     folder = output_folder(out)
-    with kept_cells(folder), Console(stderr=True).status("measuring") as status:
-        costs = measure_costs(settings, names, given, steps, folder, status.update)
+    with kept_cells(folder), working("measuring") as update:
+        costs = measure_costs(settings, names, given, steps, folder, update)
     pairs = "".join(f" -c {pair}" for pair in config or [])
     command = f"python -m simulation cost --ranks {ranks} --steps {steps}{pairs}"
     page = write_costs(folder / "cost", costs, settings, command)

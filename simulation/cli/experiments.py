@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import HiddenName, output_console
+from common.console import HiddenName, error_console, output_console
 from common.errors import UsageError
 from common.files.output_folder import check_output
 from common.files.paths import current_cohort, home
@@ -80,7 +80,7 @@ def run_and_print(
             options=options,
             pairs=config or [],
             only=only or [],
-            console=Console(stderr=True),
+            console=error_console(),
         )
     console = output_console()
     print_result(console, result)

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from common.console import print_line
+from common.console import error_console, is_live, print_line
 from common.interrupts import left_when_stopped
 
 _Name = Annotated[str, typer.Argument(help="E.g. chronos-bolt-nano.")]
@@ -28,7 +27,7 @@ def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = 
 
     nano_model(name)
     folder = out or default_folder(name)
-    console = Console(stderr=True)
+    console = error_console()
     columns = (
         TextColumn(name),
         BarColumn(),
@@ -38,7 +37,7 @@ def pretrain(name: _Name, out: _Out = None, steps: _Steps = None, seed: _Seed = 
     )
     with (
         left_when_stopped(f"nothing was written to {folder}"),
-        Progress(*columns, console=console, disable=not console.is_terminal) as bar,
+        Progress(*columns, console=console, disable=not is_live(console)) as bar,
     ):
         task = bar.add_task(name, total=steps, loss=float("nan"))
 

@@ -6,9 +6,8 @@ from functools import partial
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from common.console import output_console
+from common.console import error_console, output_console
 from simulation.cli.experiments import (
     Data,
     Out,
@@ -51,7 +50,7 @@ def reproduce(
             folder,
             full=full,
             pairs=pairs,
-            console=Console(stderr=True),
+            console=error_console(),
             on_result=partial(print_result, console),
         )
     console.print(f"Page: {page}", soft_wrap=True, highlight=False)

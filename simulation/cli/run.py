@@ -9,11 +9,11 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from client.app.site_settings import SETTABLE
 from common.config.run_config import RunConfig, parse_settings
-from common.console import HiddenName, output_console, print_line
-from common.errors import UsageError
+from common.console import HiddenName, error_console, output_console, print_line, working
+from common.errors import FederationError, UsageError
 from common.files.paths import current_cohort, home
 from common.interrupts import left_when_stopped
 
@@ -47,7 +47,8 @@ _Sites = Annotated[
     typer.Option(
         "--site",
         metavar="SITE.KEY=VALUE",
-        help="A site's own setting, e.g. micu.lora-rank=4; repeatable.",
+        help=f"A site's own setting, repeatable: {', '.join(SETTABLE)}. E.g. --site "
+        "micu.lora-rank=4 -c aggregation.rule=svd -c lora.min-rank=4",
     ),
 ]
 _Resume = Annotated[
@@ -86,25 +87,23 @@ def run(
     else:
         beyond = [out, backbone, rounds, seed, *(config or [])]
         settings = _resumed(resume, data, any(value is not None for value in beyond))
+        _restore_ranks(resume, settings, own)
 
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
     from server.runs.run_folder import check_run_folder
-    from simulation.engines.inprocess import quiet_flower
     from simulation.progress import RunProgress
     from simulation.run import federate
 
     console = output_console()
-    if console.is_terminal:
-        quiet_flower()  # the progress bar replaces its lines
     check_run_folder(Path(settings.out), settings.resume)  # the tracker writes into it
     tracker = _tracker(track, settings)
     on_look = tracker.look if tracker else None
-    progress = RunProgress(Path(settings.out), settings.rounds, Console(stderr=True), on_look)
+    progress = RunProgress(Path(settings.out), settings.rounds, error_console(), on_look)
     with left_when_stopped(lambda: _kept(Path(settings.out))):
         with progress.shown():
             folder = federate(settings, engine, progress, own)
-        with console.status("evaluating on the test split"):
+        with working("evaluating on the test split"):
             result = evaluate_run(folder, Path(settings.data))
     if tracker:
         tracker.finish()
@@ -131,7 +130,10 @@ def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
             raise UsageError(
                 f"--site takes SITE.KEY=VALUE, e.g. --site micu.lora-rank=4, got {text!r}"
             )
-        own.setdefault(site, {})[key] = value
+        settings = own.setdefault(site, {})
+        if key in settings:
+            raise UsageError(f"--site {site}.{key} is given twice; give it once")
+        settings[key] = value
     return own
 
 
@@ -162,10 +164,30 @@ def _tracker(kind: str | None, settings: RunConfig) -> Tracker | None:
 
 def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
     """Return the recorded settings of a run to resume, with the cohort's present folder."""
-    from server.runs.run_folder import read_run_config
+    from server.runs.run_folder import RUN_CONFIG_FILE, read_run_config
 
     if others:
         raise UsageError("--resume uses the run's own settings; give none beside it")
+    if not (folder / RUN_CONFIG_FILE).exists():
+        raise FederationError(f"{folder} holds no run to resume; start one there with --out")
     recorded = dict(read_run_config(folder)["settings"])
-    moved = {"data": str(data)} if data is not None else {}
+    # `flwr run .` follows the cohort prepared last, and records no folder.
+    moved = {"data": str(data or recorded["data"] or current_cohort())}
     return RunConfig.parse({**recorded, **moved, "out": str(folder), "resume": True})
+
+
+def _restore_ranks(folder: Path, settings: RunConfig, own: dict[str, dict[str, str]]) -> None:
+    """Add the ranks that sites of a resumed run began with to their own settings.
+
+    Raises:
+        UsageError: another rank is given for a site.
+    """
+    from server.runs.run_folder import read_run_config
+
+    for site, facts in read_run_config(folder).get("sites", {}).items():
+        rank = facts.get("rank", settings.lora.rank)
+        given = own.get(site, {}).get("lora-rank", str(rank))
+        if given != str(rank):
+            raise UsageError(f"--site {site}.lora-rank is {given}, the run began with {rank}")
+        if rank != settings.lora.rank:
+            own.setdefault(site, {})["lora-rank"] = str(rank)

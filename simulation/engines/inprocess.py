@@ -18,6 +18,8 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from common.flower.log_colours import plain_flower_log
+
 RUN_ID = 1
 SITE_FAILED = 2
 """Flower's error code of a reply whose ClientApp raised an exception."""
@@ -27,11 +29,12 @@ OnMessage = Callable[[str, str], None]
 
 
 def quiet_flower() -> None:
-    """Show only warnings of Flower's and the server's log.
+    """Show only warnings of Flower's and the server's log, without colour in a pipe.
 
     Call it after the import of Flower, which sets the level.
     """
     logging.getLogger("flwr").setLevel(logging.WARNING)
+    plain_flower_log()
 
 
 class InProcessGrid(Grid):

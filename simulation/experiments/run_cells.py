@@ -10,14 +10,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
+from rich.progress import MofNCompleteColumn, TaskID
 
 from common.backbones.limits import check_backbone_limits
 from simulation.engines.inprocess import quiet_flower
@@ -29,6 +22,7 @@ from simulation.experiments.cell_cache import (
     write_cell,
 )
 from simulation.experiments.models.registry import method_of
+from simulation.progress import live_bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,19 +114,11 @@ def run_cell(cell: Cell, out: Path, progress: CellProgress) -> CellResult:
 
 
 class CellProgress:
-    """Progress bar over the cells with the current activity; without a terminal, lines."""
+    """A line per cell; on a terminal, below them, a bar with the current activity."""
 
     def __init__(self, title: str, console: Console | None = None) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[state]}"),
-        )
         self._console = console
-        live = console is not None and console.is_terminal
-        self._bar = Progress(*columns, console=console, disable=not live)
+        self._bar = live_bar(console, MofNCompleteColumn())
         self._title = title
         self._task: TaskID | None = None
         self._done = self._total = 0
@@ -163,7 +149,7 @@ class CellProgress:
         self._done += 1
         if self._task is not None:
             self._bar.update(self._task, completed=self._done)
-        if self._console is not None and not self._console.is_terminal:
+        if self._console is not None:
             how = f"{time.monotonic() - started:.0f} s" if self.computed else "was there"
             self._console.print(
                 f"{self._title}: {self._done} of {self._total}, {label}: {how}",

@@ -171,3 +171,36 @@ def test_a_hidden_name_is_accepted_in_the_order_given_and_not_shown(
     assert "--config" in capsys.readouterr().err
     assert console.run(app, ["--help"]) == 0
     assert "--config" not in capsys.readouterr().out
+
+
+def test_a_mistyped_command_gets_one_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    app = console.application("Work.")
+    for name in ("run", "settings"):
+        app.command(name=name)(lambda: None)
+    assert console.run(app, ["rnu"]) == 2
+    assert capsys.readouterr().err.count("Did you mean 'run'?") == 1
+
+
+@pytest.mark.parametrize("variables", [{}, {"TERM": "dumb"}, {"NO_COLOR": "1", "FORCE_COLOR": "1"}])
+def test_a_pipe_gets_no_codes(
+    variables: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    console.run(make_app(), ["--fail"])
+    with console.working("training") as update, console.byte_progress("reading") as read:
+        update("validating")
+        read(1, 2)
+    console.output_console().print("[bold red]done[/]")
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.out + captured.err
+
+
+def test_forced_colours_never_move_the_cursor_of_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with console.working("training"), console.byte_progress("reading"):
+        assert not console.is_live(console.error_console())
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from client.egress.audit.hash_chain import read_entries
 from common.adapter.peft_io import load_peft_folder
 from common.config.run_config import RunConfig
 from server.deployment.supervisor import running
-from server.runs.run_folder import read_rounds
+from server.runs.run_folder import read_rounds, read_run_config
 from tests.integration.conftest import SITES
 from tests.integration.setup.deployed import (
     Coordinator,
@@ -74,9 +75,24 @@ def test_a_run_that_was_stopped_is_resumed_to_the_same_bytes(
     assert "finished:stopped" in said
     assert len(read_rounds(folder)) < 6
 
+    code, said = finish(coordinator.start_run(longer))
+    assert code == 10
+    assert "already holds a run" in said
+    assert "-c resume=true" in said
+    assert len(said.splitlines()) == 1, "no line of the stopped run, and no site hears of it"
+
     again = RunConfig.parse({**longer.flat(), "resume": True})
     code, said = finish(coordinator.start_run(again))
     assert code == 0, said
+    after = read_run_config(folder)["resumed_after"][0]
+    shown = re.findall(r"^(?:resuming after )?round \d|^last validation", said, re.MULTILINE)
+    rounds = [f"round {number}" for number in range(after + 1, 7)]
+    assert shown == [f"resuming after round {after}", *rounds, "last validation"], said
+    number = re.match(r"run (\d+) started", said)
+    assert number
+    assert f"written in {folder}" in coordinator.call("run", "--attach", number[1])
+    logs = [path.read_text() for path in (coordinator.state / "logs").glob("*.log")]
+    assert not any("\x1b" in log for log in logs), "codes in a log"
     assert_as_simulated(longer, deployed_cohort, tmp_path / "simulated")
 
 

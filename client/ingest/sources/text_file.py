@@ -72,7 +72,6 @@ class TextFile(Source):
             delimiter=self.layout.delimiter,
             encoding=self._byte_encoding(),
             unpack=self._unpack,
-            remedy="copy or export it again",
         )
         self.types = dict.fromkeys((name.lower() for name in self._open([]).header), TEXT)
         self._digest: dict[str, Any] = {}

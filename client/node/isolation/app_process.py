@@ -34,6 +34,7 @@ from client.node.isolation.linux import adopt_orphans, end_descendants, end_with
 from common.errors import UsageError
 from common.files.private import make_private_folder
 from common.flower.environment import flower_environment
+from common.flower.log_colours import plain_flower_log
 
 log = logging.getLogger("flwr.fedvitals.client")
 
@@ -201,6 +202,7 @@ def serve_node(
             ", ".join(map(str, hidden)) or "what this user can read",
         )
     os.environ.update(flower_environment())
+    plain_flower_log()
     executor = WarmExecutor(ForkServer(hidden))
     setattr(superexec, "get_executor", lambda *_, **__: executor)  # noqa: B010
     superexec.run_superexec(

@@ -30,6 +30,7 @@ from pathlib import Path
 
 from client.node.isolation.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
 from client.node.isolation.message_process import forget_own_modules, message_folder, supervise
+from common.flower.log_colours import plain_flower_log
 
 PRELOADED = (
     "client.app.client_app",
@@ -131,6 +132,7 @@ def main() -> None:
     adopt_orphans()
     hide_memory()
     preload()
+    plain_flower_log()
     # A child's garbage collector would touch all objects, and so copy 130 MB of pages: a third of
     # a second, as long as the rest of a short message takes.
     gc.freeze()

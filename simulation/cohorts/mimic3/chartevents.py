@@ -60,7 +60,7 @@ def stream_chartevents(
         stream = ParquetStream(path, _TABLE, own, keep=keep, progress=progress)
     else:
         text = {name: _KEYS.get(name, pa.string()) for name in names}
-        stream = CsvStream(path, _TABLE, text, keep=keep, progress=progress)
+        stream = CsvStream(path, _TABLE, text, keep=keep, progress=progress, published=True)
     tables.ingest(_TABLE, stream)
     return _TABLE.lower()
 

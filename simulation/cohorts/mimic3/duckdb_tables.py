@@ -143,7 +143,8 @@ class MimicTables:
             if path.suffix == ".parquet":
                 stream = ParquetStream(path, table, dict.fromkeys(TABLE_COLUMNS[table]))
             else:
-                stream = CsvStream(path, table, dict.fromkeys(TABLE_COLUMNS[table], pa.string()))
+                text = dict.fromkeys(TABLE_COLUMNS[table], pa.string())
+                stream = CsvStream(path, table, text, published=True)
             self.ingest(table, stream, where=where)
             self._loaded[table] = where
         elif self._loaded[table] != where:

@@ -50,7 +50,7 @@ def test_a_hospitals_state_outlives_its_runs_and_a_simulated_one_lies_in_its_run
         ({"data-path": "t", "lora-rank": 2.5}, "a whole number, got 2.5"),
         ({"data-path": "t", "patients": 20.5}, "patients must be a whole number, got 20.5"),
         ({"data-path": "t", "patients": -1}, "patients must be at least 0, got -1"),
-        ({"data-path": "t", "lora-rank": -1}, "at least 0, got -1"),
+        ({"data-path": "t", "lora-rank": -1}, "lora-rank must be from 0 to 1,024, got -1"),
         ({"data-path": "t", "epsilon-limit": "much"}, "epsilon-limit must be a number"),
         ({"data-path": "t", "epsilon-limit": float("inf")}, "epsilon-limit must be a number"),
     ],

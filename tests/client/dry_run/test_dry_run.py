@@ -237,5 +237,5 @@ def test_a_rank_that_the_run_does_not_allow(
     tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path
 ) -> None:
     config = tiny_run(tiny_bolt, tiny_cohort, tmp_path)
-    with pytest.raises(UsageError, match="lora-rank is 4, a run with these settings allows 2"):
+    with pytest.raises(UsageError, match="its lora-rank is 4, the run allows 2"):
         round_request(config, "micu", 4)

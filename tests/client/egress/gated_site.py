@@ -258,6 +258,7 @@ def make_gated_site(
     allow: str = "",
     policy: str = POLICY,
     patients: int = PATIENTS,
+    rank: int = 0,
     **settings: Any,
 ) -> GatedSite:
     """Make a site whose run is private, unless the settings say otherwise.
@@ -270,6 +271,7 @@ def make_gated_site(
         allow: what may leave beside the guarantee.
         policy: policy.toml, in which DIGEST and BACKBONE stand for the run's.
         patients: as the site declares them.
+        rank: of the site's adapter; 0 = the run's.
         settings: of the run, by their flat keys.
     """
     config = tiny_run(backbone, cohort, folder / "run", **{**PRIVATE, **settings})
@@ -281,6 +283,7 @@ def make_gated_site(
         patients=patients,
         declared_patients=patients,
         allow=parse_allow(allow),
+        rank=rank,
         source="synthetic",
         rule="random walks",
         step_minutes=60,

@@ -29,6 +29,15 @@ def test_under_privacy_the_node_says_the_sites_own_constants(make: Make) -> None
     assert site.last["decision"] == "sent"
 
 
+def test_a_rank_that_the_run_does_not_take_is_told_to_the_site(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = make(rank=1)
+    site.admitted(site.ask("query"))
+    assert "its lora-rank is 1, the run allows 2; leave lora-rank out" in site.last["detail"]
+    assert "the coordinator will not admit this site: its lora-rank is 1" in caplog.text
+
+
 def test_without_privacy_the_app_says_what_the_policy_allows(make: Make) -> None:
     site = make(policy=OPEN, **NOT_PRIVATE)
     message = site.ask("query")

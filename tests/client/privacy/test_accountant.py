@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import math
 
 import dp_accounting as dp_event
@@ -280,3 +281,11 @@ def test_an_epsilon_out_of_reach_is_refused_with_what_to_change() -> None:
 def test_targets_out_of_range_are_refused(epsilon: float, q: float, steps: int) -> None:
     with pytest.raises(PrivacyError):
         solve_noise_multiplier(epsilon, 1e-5, q, steps)
+
+
+def test_opacus_gives_the_root_logger_no_handler() -> None:
+    root = logging.getLogger()
+    before = root.handlers[:]
+    with accountant._root_log_kept():
+        root.addHandler(logging.NullHandler())  # as Opacus does on import
+    assert root.handlers == before

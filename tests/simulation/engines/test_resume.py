@@ -63,8 +63,8 @@ def stop_at(config: RunConfig, number: int, place: str) -> None:
     """
     claims: list[RunFolder] = []
 
-    def claimed(path: Path, resume: bool = False) -> RunFolder:
-        claims.append(RunFolder(path, resume))
+    def claimed(path: Path, resume: bool = False, **more: Any) -> RunFolder:
+        claims.append(RunFolder(path, resume, **more))
         return claims[0]
 
     def stop(*arguments: Any, **more: Any) -> Any:

@@ -91,8 +91,13 @@ def test_sites_of_unequal_ranks_train_one_adapter(config: RunConfig, rule: str) 
 
 
 def test_a_rank_that_the_rule_cannot_average_is_turned_away(config: RunConfig) -> None:
-    with pytest.raises(FederationError, match="its lora-rank is 1, the run allows 2"):
-        federate(with_settings(config, {"federation.min-sites": 3}), own={"ccu": {"lora-rank": 1}})
+    strict = with_settings(config, {"federation.min-sites": 3})
+    own: list[dict[str, Any]] = [{"lora-rank": 1}, {}, {}]
+    with pytest.raises(UsageError, match="site ccu cannot take part: its lora-rank is 1"):
+        federate(config, own={"ccu": own[0]})
+    assert not Path(config.out).exists(), "refused before anything is written"
+    with pytest.raises(FederationError, match="ccu: its lora-rank is 1, the run allows 2; leave"):
+        inprocess.run_in_process(server_app, client_app, strict.flat(), nodes=3, own=own)
 
 
 @pytest.mark.parametrize("rule", ["median", "trimmed-mean", "krum", "multi-krum", "fedex"])

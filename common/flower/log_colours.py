@@ -1,0 +1,23 @@
+"""Colours of Flower's log: its handler writes their codes into files and pipes too."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+
+def plain_flower_log() -> None:
+    """Turn off the colours of Flower's log where its stream is no terminal that shows them.
+
+    Flower colours the log when it is imported; call it after that. It has no setting for it.
+    """
+    for handler in logging.getLogger("flwr").handlers:
+        stream = getattr(handler, "stream", None)
+        if hasattr(handler, "colored") and not _shows_colour(stream):
+            handler.colored = False
+
+
+def _shows_colour(stream: object) -> bool:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(getattr(stream, "isatty", bool)())

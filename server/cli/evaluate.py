@@ -10,11 +10,8 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import split_pairs
-from common.console import HiddenName, output_console, print_line
+from common.console import AdapterPath, HiddenName, output_console, print_line
 
-_AdapterFolder = Annotated[
-    Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
-]
 _Data = Annotated[
     Path, typer.Option(metavar="DIR", help="A cohort folder (sites/*.parquet), or one site table.")
 ]
@@ -46,7 +43,7 @@ _Examples = Annotated[
 
 
 def evaluate(
-    adapter: _AdapterFolder,
+    adapter: AdapterPath,
     data: _Data,
     split: _Split = "test",
     out: _Out = None,

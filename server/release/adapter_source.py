@@ -8,16 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from common.adapter.adapter import Adapter
-from common.adapter.peft_io import (
-    ORIGIN_FILE,
-    PEFT_CONFIG_FILE,
-    load_peft_folder,
-    read_settings,
-)
+from common.adapter.peft_io import read_settings
+from common.adapter.trained_adapter import AdapterPlace, find_adapter, read_adapter
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.config.run_config import RunConfig
 from common.errors import AdapterError, UsageError
-from server.runs.run_folder import ADAPTER_FOLDER, RUN_CONFIG_FILE, read_run_config
+from server.runs.run_folder import read_run_config
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def load_adapter(
     """Load an adapter and its backbone, and check that they belong together.
 
     Args:
-        folder: a run folder, a PEFT folder of ours, or one that PEFT itself wrote.
+        folder: a run folder, a PEFT folder of ours, one that PEFT itself wrote, or a file in one.
         backbone: name or folder of the backbone. Needed for a folder that PEFT itself wrote, and
             when the weights are no longer where the run found them.
         windows: settings ``windows.*`` that override the run's.
@@ -55,59 +51,28 @@ def load_adapter(
         AdapterError: the adapter is damaged, not finite or was trained on another backbone.
         BackboneError: the backbone is unknown or absent.
     """
-    run, peft_folder = _locate(folder)
+    place = find_adapter(folder)
+    run = place.run
     record = read_run_config(run) if run else {}
     overrides = dict(windows or {})
     for key in overrides:
         if not key.startswith("windows."):
             raise UsageError(f"an evaluation takes settings windows.* only, got {key}")
-    settings = dict(record.get("settings", {})) if run else read_settings(peft_folder)
+    settings = dict(record.get("settings", {})) if run else read_settings(place.folder)
     recorded_step = settings.pop("step_minutes", None)
     config = RunConfig.parse({**settings, **overrides})
-    # The adapter records only the last part of the path of a local weights folder.
-    adapter, loaded = _load(peft_folder, backbone or (config.backbone if run else None))
-    if (name := adapter.first_nonfinite()) is not None:
-        raise AdapterError(
-            f"{peft_folder} holds NaN or infinity in {name}; take an adapter of an earlier round"
-        )
+    adapter, loaded = _load(place, backbone)
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
     return LoadedAdapter(adapter, loaded, config, run, min(steps, default=recorded_step))
 
 
-def _locate(folder: Path) -> tuple[Path | None, Path]:
-    """Return the run folder, if it is one, and the PEFT folder."""
-    if (folder / PEFT_CONFIG_FILE).is_file():
-        return None, folder
-    if (folder / RUN_CONFIG_FILE).is_file():
-        if (folder / ADAPTER_FOLDER).is_dir():
-            return folder, folder / ADAPTER_FOLDER
-        raise UsageError(
-            f"the run in {folder} has released no adapter: it is still running, or it failed and "
-            "can be resumed"
-        )
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; give a run folder or a PEFT folder")
-    raise UsageError(
-        f"{folder} is neither a run folder ({RUN_CONFIG_FILE}) nor a PEFT folder "
-        f"({PEFT_CONFIG_FILE})"
-    )
-
-
-def _load(folder: Path, backbone: str | None) -> tuple[Adapter, LoadedBackbone]:
-    if not (folder / ORIGIN_FILE).is_file():
-        if backbone is None:
-            raise UsageError(
-                f"{folder} does not record which weights it was trained on; name them with "
-                "--backbone"
-            )
-        loaded = load_backbone(backbone)
-        return load_peft_folder(folder, backbone=backbone, backbone_digest=loaded.digest), loaded
-    adapter = load_peft_folder(folder)
-    loaded = load_backbone(backbone or adapter.backbone)
+def _load(place: AdapterPlace, backbone: str | None) -> tuple[Adapter, LoadedBackbone]:
+    adapter = read_adapter(place, backbone)
+    loaded = load_backbone(backbone or place.backbone or adapter.backbone)
     if adapter.backbone_digest != loaded.digest:
         raise AdapterError(
-            f"{folder} was trained on {adapter.backbone} ({adapter.backbone_digest[:12]}), but the "
-            f"weights of {loaded.name} are {loaded.digest[:12]}; give the weights it was trained "
-            "on with --backbone"
+            f"{place.folder} was trained on {adapter.backbone} ({adapter.backbone_digest[:12]}), "
+            f"but the weights of {loaded.name} are {loaded.digest[:12]}; give the weights it was "
+            "trained on with --backbone"
         )
     return adapter, loaded

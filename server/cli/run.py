@@ -11,7 +11,7 @@ from common.config.run_config import parse_settings
 from common.console import print_line
 from common.errors import FederationError
 from common.files.paths import home
-from server.cli.services import SERVER_FILE, OperatorFile, ServerFile
+from server.cli.services import OperatorFile, ServerFile
 from server.deployment.control_log import control_log, started_by
 from server.deployment.server_config import read_server_config
 from server.deployment.supervisor import flower_of, running
@@ -30,7 +30,7 @@ PATIENCE_S = 120.0
 
 
 def run(
-    config: ServerFile = SERVER_FILE,
+    config: ServerFile,
     settings: _Settings = None,
     attach: _Attach = None,
     operator: OperatorFile = None,
@@ -66,7 +66,7 @@ def run(
 
 def stop_run(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
-    config: ServerFile = SERVER_FILE,
+    config: ServerFile,
     operator: OperatorFile = None,
 ) -> None:
     """Stop one run, which can be resumed later; the services keep running."""

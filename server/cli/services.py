@@ -53,7 +53,10 @@ def stop(config: ServerFile) -> None:
 
 
 def status(config: ServerFile, json_: _Json = False, operator: OperatorFile = None) -> None:
-    """Show the services, the connected sites and the status of the runs."""
+    """Show the services, the sites and the status of the runs.
+
+    A site whose node was killed is `not heard for N s` after 15 seconds, and offline after 60.
+    """
     from server.deployment import supervisor
     from server.deployment.site_keys import SiteKeys
 

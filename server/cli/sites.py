@@ -44,7 +44,10 @@ def remove(name: _Name, config: ServerFile, operator: OperatorFile = None) -> No
 
 @app.command(name="list")
 def list_(config: ServerFile, operator: OperatorFile = None) -> None:
-    """List the sites and their keys, and their status if the services are running."""
+    """List the sites and their keys, and their status if the services are running.
+
+    A site whose node was killed is `not heard for N s` after 15 seconds, and offline after 60.
+    """
     settings = read_server_config(config)
     keys = _keys(settings, operator)
     statuses = keys.statuses()

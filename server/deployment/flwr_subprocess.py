@@ -23,6 +23,11 @@ from server.deployment import operators
 CREDENTIAL_VARIABLE = "FEDVITALS_CREDENTIAL"
 """Environment variable that passes the credential to `server.deployment.flwr_cli`."""
 CONNECTION = "fedvitals"
+LAST_HEARD = "last-heard-s"
+"""Key that `server.deployment.flwr_cli` adds to a node: seconds since its last heartbeat."""
+SILENT_AFTER_S = 15.0
+"""A site's node sends a heartbeat every 4 s, and each may take 5 s; the SuperLink calls it online
+for 60 s after the last one."""
 FINISHED = "finished:completed"
 CALL_TIMEOUT_S = 120.0
 """Timeout of a call, for a SuperLink that hangs."""
@@ -155,10 +160,14 @@ class Flower:
         self._query(["supernode", "unregister", node, CONNECTION], f"node {node} stays registered")
 
     def nodes(self) -> dict[str, str]:
-        """Return the status of every node by id: registered, online, offline or unregistered."""
+        """Return the status of every node by id: registered, online, offline or unregistered.
+
+        A node that the SuperLink still calls online is ``not heard for 40 s`` after
+        `SILENT_AFTER_S` without a heartbeat.
+        """
         arguments = ["supernode", "list", CONNECTION, "--verbose"]
         answer = self._query(arguments, "Flower does not list its nodes")
-        return {str(node["node-id"]): str(node["status"]) for node in answer.get("nodes", [])}
+        return {str(node["node-id"]): node_status(node) for node in answer.get("nodes", [])}
 
     def _query(self, arguments: list[str], problem: str) -> dict[str, Any]:
         """Call `flwr` and return the JSON object in its output."""
@@ -222,6 +231,18 @@ def connect(folder: Path, address: str, ca: Path | None = None, credential: str 
     # The services and the apps that they start do not need it.
     environment.pop(operators.OPERATOR_VARIABLE, None)
     return Flower(folder, environment, credential)
+
+
+def node_status(node: Mapping[str, Any]) -> str:
+    """Return a node's status as far as the facts allow it.
+
+    Args:
+        node: its `status`, and `LAST_HEARD` if that is known.
+    """
+    heard = node.get(LAST_HEARD)
+    if heard is not None and heard > SILENT_AFTER_S:
+        return f"not heard for {heard:.0f} s"
+    return str(node["status"])
 
 
 def pairs(values: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ from common.adapter.adapter import Adapter
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
-from common.files.paths import home
+from common.data.cohort_folder import cohort_line
+from common.files.paths import PREPARED_LAST, current_cohort, home
 from common.seeds import derive_seed
 from server.deployment.control_log import started_by
 from server.release.release import write_release
@@ -29,6 +30,9 @@ from server.runs.run_folder import RunFolder, library_versions, read_run_config
 
 log = logging.getLogger("flwr.fedvitals.server")
 
+SIMULATED_GRID = "InMemoryGrid"
+"""Flower's class for the nodes of a simulation, by name: its package needs more than a site has."""
+
 app = ServerApp()
 
 
@@ -36,6 +40,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation and release its best adapter; an error ends the run as failed."""
     config = RunConfig.parse(context.run_config)
+    if type(grid).__name__ == SIMULATED_GRID:
+        log.info("%s", simulated_cohort(config))
     path = Path(config.out) if config.out else home() / "runs" / str(context.run_id)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
@@ -60,6 +66,17 @@ def main(grid: Grid, context: Context) -> None:
     write_release(folder.path, best.adapter, best.round)
     folder.close()
     log.info("released the adapter of round %d in %s", best.round, folder.path)
+
+
+def simulated_cohort(config: RunConfig) -> str:
+    """Return a line about the cohort that `flwr run .` shares out among its nodes.
+
+    Raises:
+        CohortError: there is none.
+    """
+    if config.data:
+        return cohort_line(Path(config.data), "named by data")
+    return cohort_line(current_cohort(), f"{PREPARED_LAST}; -c 'data=\"FOLDER\"' names another")
 
 
 def _check_window_lengths(adapted: AdaptedBackbone, config: RunConfig) -> None:

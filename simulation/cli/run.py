@@ -14,7 +14,7 @@ from rich.console import Console
 from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, output_console, print_line
 from common.errors import UsageError
-from common.files.paths import current_cohort, home
+from common.files.paths import PREPARED_LAST, current_cohort, home
 
 if TYPE_CHECKING:
     from simulation.tracking import Tracker
@@ -86,6 +86,7 @@ def run(
         beyond = [out, backbone, rounds, seed, *(config or [])]
         settings = _resumed(resume, data, any(value is not None for value in beyond))
 
+    from common.data.cohort_folder import cohort_line
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
     from simulation.engines.inprocess import quiet_flower
@@ -93,6 +94,10 @@ def run(
     from simulation.run import federate
 
     console = output_console()
+    why = f"{PREPARED_LAST}; --data names another" if data is None else "named with --data"
+    if resume is not None and data is None:
+        why = "the run's own"
+    print_line(cohort_line(Path(settings.data), why))
     if console.is_terminal:
         quiet_flower()  # the progress bar replaces its lines
     tracker = _tracker(track, settings)

@@ -13,7 +13,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, get_type_hints
 
 import typer
 from rich.box import SIMPLE
@@ -36,6 +37,16 @@ from common.interrupts import SIGNALS, causes, signal_of
 
 if TYPE_CHECKING:
     from click import Command
+
+AdapterPath = Annotated[
+    Path,
+    typer.Option(
+        "--adapter",
+        metavar="PATH",
+        help="A run folder, its adapter/, a PEFT folder, or the adapter_model.safetensors in one.",
+    ),
+]
+"""Option of every command that takes an adapter; `common.adapter.trained_adapter` finds it."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells report a process ended by SIGINT; 143 after SIGTERM."""

@@ -20,7 +20,8 @@ from common.backbones.limits import check_window_lengths
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
 from common.config.seeds import derive_seed
-from common.files.paths import home
+from common.data.cohort_folder import cohort_line
+from common.files.paths import PREPARED_LAST, current_cohort, home
 from common.flower.log_colours import plain_flower_log
 from server.aggregation.rules import check_site_count
 from server.deployment.control_log import started_by
@@ -42,6 +43,9 @@ from server.runs.run_folder import (
 
 log = logging.getLogger("flwr.fedvitals.server")
 
+SIMULATED_GRID = "InMemoryGrid"
+"""Flower's class for the nodes of a simulation, by name: its package needs more than a site has."""
+
 plain_flower_log()
 app = ServerApp()
 gc.freeze()  # what was imported stays: no collection looks at it again, nor does the process's end
@@ -51,6 +55,8 @@ gc.freeze()  # what was imported stays: no collection looks at it again, nor doe
 def main(grid: Grid, context: Context) -> None:
     """Run the federation and release its best adapter; an error ends the run as failed."""
     config = RunConfig.parse(context.run_config)
+    if type(grid).__name__ == SIMULATED_GRID:
+        log.info("%s", simulated_cohort(config))
     path = Path(config.out) if config.out else home() / "runs" / str(context.run_id)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
@@ -80,6 +86,17 @@ def main(grid: Grid, context: Context) -> None:
         best = Federation(grid, config, registry, folder, run_id, state).run()
         write_release(folder.path, best.adapter, best.round)
     log.info("released the adapter of round %d in %s", best.round, folder.path)
+
+
+def simulated_cohort(config: RunConfig) -> str:
+    """Return a line about the cohort that `flwr run .` shares out among its nodes.
+
+    Raises:
+        CohortError: there is none.
+    """
+    if config.data:
+        return cohort_line(Path(config.data), "named by data")
+    return cohort_line(current_cohort(), f"{PREPARED_LAST}; -c 'data=\"FOLDER\"' names another")
 
 
 def _resume(

@@ -1,4 +1,4 @@
-"""Smoke test of a backbone: load it, time a training step and a forecast."""
+"""Smoke test of a backbone: load it, time a training step and a forecast, try a private step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import numpy as np
 import torch
 
 from client.training.adapter_training import choose_device
+from client.training.dpsgd import train_privately
+from client.training.random_source import Randomness
 from common.backbones.base import ModelForecaster
-from common.backbones.lora import adapted_backbone
-from common.config.run_config import LoraConfig
+from common.backbones.lora import AdaptedBackbone, adapted_backbone
+from common.config.run_config import LoraConfig, PrivacyConfig, TrainConfig
+from common.data.windows import Windows
+from common.errors import PrivacyError, TrainingError
 from simulation.made_up_windows import made_up_windows
 
 BATCH = 64
@@ -30,6 +34,7 @@ class SmokeTestResult:
         step_s: seconds of one training step of `BATCH` windows, the median of a few.
         forecast_s: seconds of one forecast of as many windows, likewise.
         device: the device that was used.
+        private_refusal: why a step with differential privacy fails; empty if it works.
         facts: the family's loss, input and forecast, in words.
     """
 
@@ -39,6 +44,7 @@ class SmokeTestResult:
     step_s: float
     forecast_s: float
     device: str
+    private_refusal: str
     facts: dict[str, str]
 
 
@@ -69,8 +75,36 @@ def try_backbone(name: str) -> SmokeTestResult:
             lambda: forecaster.forecast(windows.context, windows.vital, horizon_steps)
         ),
         device=str(device),
+        private_refusal=private_refusal(adapted, windows),
         facts=adapted.backbone.facts(adapted.model),
     )
+
+
+def private_refusal(adapted: AdaptedBackbone, windows: Windows) -> str:
+    """Return why a step of DP-SGD fails on a model with an adapter; empty if it works.
+
+    Args:
+        adapted: the model; its adapter is changed.
+        windows: at least one window.
+    """
+    count = len(windows.patient_ids)
+    try:
+        train_privately(
+            adapted.model,
+            adapted.backbone,
+            windows,
+            TrainConfig(),
+            PrivacyConfig(noise_multiplier=1.0),
+            patients=count,
+            trained="b",
+            learning_rate=0.01,
+            noise_multiplier=1.0,
+            steps=1,
+            randomness=Randomness.of_seed(0),
+        )
+    except (TrainingError, PrivacyError) as error:
+        return str(error)
+    return ""
 
 
 def _seconds(work: Callable[[], object]) -> float:

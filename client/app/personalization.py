@@ -19,7 +19,8 @@ from typing import Any
 
 from client.training.adapter_training import choose_device, train_adapter
 from common.adapter.adapter import Adapter
-from common.adapter.peft_io import load_into, load_peft_folder, read_settings, save_peft_folder
+from common.adapter.peft_io import load_into, read_settings, save_peft_folder
+from common.adapter.trained_adapter import ADAPTER_FOLDER, find_adapter, read_adapter
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
@@ -27,7 +28,7 @@ from common.config.seeds import derive_seed
 from common.data.cohort_folder import unwritable
 from common.data.site_table import SiteTable
 from common.data.windows import Windows, make_windows
-from common.errors import AdapterError, TrainingError, UsageError
+from common.errors import TrainingError, UsageError
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.paired_difference import compare
 from common.files.atomic_io import atomic_folder
@@ -42,7 +43,6 @@ PASSES = ("train.epochs", "train.steps")
 """Settings that the number of passes replaces."""
 
 _COMPARISON_FILE = "comparison.json"
-_ADAPTER_FOLDER = "adapter"
 _SCHEMA_VERSION = 1
 
 _FEDERATED = ("federation.", "aggregation.", "privacy.", "wire.", "lora.train", "lora.min-rank")
@@ -78,17 +78,18 @@ def read_release(
     """Read a released adapter and the settings for training it further.
 
     Args:
-        folder: the released PEFT folder.
+        folder: a run folder, a PEFT folder, or a file in one.
         overrides: settings that replace those of the release.
-        backbone: name or folder of the backbone, where it differs from the release's.
+        backbone: name or folder of the backbone, where it differs from the release's, or where
+            PEFT itself wrote the folder.
 
     Returns:
         The adapter, the settings of a training at one site (both matrices, one epoch a pass), and
         the step length in minutes, None where the release does not give it.
 
     Raises:
-        AdapterError: where the folder is absent or damaged, or the adapter is not finite.
-        UsageError: where a setting is invalid or must not be changed.
+        AdapterError: where the adapter is damaged or not finite.
+        UsageError: where there is no adapter, or a setting is invalid or must not be changed.
     """
     for key in overrides:
         if not key.startswith(OVERRIDES) or key in PASSES:
@@ -96,17 +97,16 @@ def read_release(
                 f"personalise takes settings train.* and seed, and --passes in place of "
                 f"{' and '.join(PASSES)}; got {key}"
             )
-    adapter = load_peft_folder(folder)
-    if (name := adapter.first_nonfinite()) is not None:
-        raise AdapterError(f"{folder} holds NaN or infinity in {name}; get the release again")
-    settings = read_settings(folder)
+    place = find_adapter(folder)
+    adapter = read_adapter(place, backbone)
+    settings = read_settings(place.folder)
     step_minutes = settings.pop("step_minutes", None)
     settings = {k: value for k, value in settings.items() if not k.startswith(_FEDERATED)}
     settings.setdefault("backbone", adapter.backbone)
     settings |= {"lora.rank": adapter.rank, "lora.alpha": adapter.alpha}
     settings |= {"train.epochs": 1, "train.steps": 0}
-    if backbone is not None:
-        settings["backbone"] = backbone
+    if (named := backbone or place.backbone) is not None:
+        settings["backbone"] = named
     return adapter, RunConfig.parse({**settings, **overrides}), step_minutes
 
 
@@ -241,7 +241,7 @@ def write_personalised(made: Personalised, table: SiteTable, out: Path) -> None:
         # Its content may reveal single patients.
         with atomic_folder(out, OWNER_ONLY) as partial:
             save_peft_folder(
-                made.adapter, partial / _ADAPTER_FOLDER, model_card=card, settings=settings
+                made.adapter, partial / ADAPTER_FOLDER, model_card=card, settings=settings
             )
             (partial / _COMPARISON_FILE).write_text(text, encoding="utf-8")
     except OSError as error:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from client.cli.options import SiteFile
 
 
-def app(config: SiteFile = Path("site.toml")) -> None:
+def app(config: SiteFile) -> None:
     """Fetch work from the node and run the approved app on it.
 
     This process needs no network but the node's local interface. It alone reads the site table.

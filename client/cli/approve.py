@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from common.config.default_file import default_file_option
 from common.console import narrow_table, output_console, print_line
 from common.errors import PolicyError, UsageError
 from common.flower.bundle_signature import BundleSignature, read_signature, signature_path
@@ -25,7 +27,7 @@ _BundlePath = Annotated[
     typer.Argument(metavar="BUNDLE", help="The .fab file of `flwr build`.", show_default=False),
 ]
 _PolicyPath = Annotated[
-    Path, typer.Option("--policy", metavar="FILE", help="The site's policy.toml.")
+    Path, default_file_option("policy.toml", "The site's policy.toml", "--policy")
 ]
 _By = Annotated[
     str | None,
@@ -52,6 +54,7 @@ _Signature = Annotated[
 _Second = Annotated[bool, typer.Option("--second", help="Approve it as the second person.")]
 _Renew = Annotated[bool, typer.Option("--renew", help="Renew the approval, with another last day.")]
 _List = Annotated[bool, typer.Option("--list", help="List the approved bundles.")]
+_Files = Annotated[bool, typer.Option("--files", help="List every file and every change.")]
 _Yes = Annotated[bool, typer.Option("--yes", help="Approve without a prompt.")]
 
 
@@ -65,9 +68,14 @@ def approve(
     second: _Second = False,
     renew: _Renew = False,
     list_: _List = False,
+    files: _Files = False,
     yes: _Yes = False,
 ) -> None:
-    """Show an app bundle's contents and digest, and write its approval to the policy."""
+    """Summarise an app bundle, and write its approval to the policy.
+
+    The summary says what the app is, what it may do, and what differs from the bundle that was
+    approved last. Without a terminal, --yes is required.
+    """
     from client.policy.app_bundle import read_bundle
     from client.policy.approval_editor import Grant, approve_bundle, approve_second, renew_bundle
     from client.policy.policy import load_policy
@@ -81,7 +89,7 @@ def approve(
     if second and (renew or study or until or signature):
         raise UsageError("--second confirms the existing approval; give only --by with it")
     contents = read_bundle(bundle)
-    _show_contents(contents)
+    _show_bundle(policy, current, contents, files)
     known, person = current.bundles.get(contents.sha256), by or getpass.getuser()
     if known is not None:
         _show_approval(known)
@@ -99,8 +107,18 @@ def approve(
         _show_grant(current, contents, grant, now)
         _confirm(policy, yes)
         (renew_bundle if renew else approve_bundle)(policy, contents, grant, now)
+    _report_written(policy, bundle, contents)
+
+
+def _report_written(policy: Path, bundle: Path, contents: BundleContents) -> None:
+    """Record the files of the approved bundle; print that it may run, or what it still lacks."""
+    from client.policy.approved_files import record_files
+    from client.policy.policy import load_policy
+
     print_line(f"approved in {policy}; a running node applies it from its next message on")
     written = load_policy(policy)
+    if problem := record_files(policy, contents, written.bundles):
+        print_line(f"the next approval will not show what changes: {problem}")
     if written.approval.second_approver and len(written.bundles[contents.sha256].approvals) < 2:
         print_line(f"it runs once another person has approved it: {_second(bundle, policy)}")
 
@@ -124,20 +142,30 @@ def _signature(bundle: Path, given: Path | None) -> BundleSignature | None:
 
 
 def _confirm(policy: Path, yes: bool) -> None:
-    if not yes and not typer.confirm(f"Approve it in {policy}?"):
+    """Ask for the approval until it is y or n; a blank line, as in a pasted block, is no answer."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "the approval is asked for at a terminal, and standard input is none; read the summary "
+            "and give --yes"
+        )
+    if not typer.confirm(f"Approve it in {policy}?", default=None):
         print_line("not approved; nothing is written")
         raise typer.Exit(1)
 
 
-def _show_contents(contents: BundleContents) -> None:
-    table = narrow_table(escape(contents.name), ("file", "SHA-256"), ("bytes",))
-    for file in contents.files:
-        table.add_row(escape(file.path), file.sha256[:16], f"{file.size:,}")
-    output_console().print(table)
-    print_line(f"runs at the site: {contents.client_app}")
-    print_line(f"SHA-256: {contents.sha256}")
-    for remark in contents.remarks:
-        print_line(f"look at: {remark}")
+def _show_bundle(path: Path, policy: Policy, contents: BundleContents, files: bool) -> None:
+    """Show the summary of a bundle, and every file of it if they are asked for."""
+    from client.policy.approval_summary import summary_lines
+
+    if files:
+        table = narrow_table(escape(contents.name), ("file", "SHA-256"), ("bytes",))
+        for file in contents.files:
+            table.add_row(escape(file.path), file.sha256[:16], f"{file.size:,}")
+        output_console().print(table)
+    for line in summary_lines(path, policy, contents, every=files):
+        print_line(line)
 
 
 def _show_approval(known: ApprovedBundle) -> None:

@@ -11,13 +11,20 @@ import typer
 from rich.markup import escape
 
 from client.cli.options import SiteFile
+from common.config.default_file import default_file
 from common.console import narrow_table, output_console, print_line
 from common.errors import AuditError, UsageError
 
 app = typer.Typer(help="Show, verify and anchor the site's audit log.", no_args_is_help=True)
 
 _Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="The site's site.toml.")
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="The site's site.toml. [default: site.toml here, in FEDVITALS_HOME or in "
+        "/etc/fedvitals]",
+    ),
 ]
 _Log = Annotated[
     Path | None, typer.Option("--log", metavar="FILE", help="The log itself, instead of --config.")
@@ -153,6 +160,8 @@ def _number(value: Any, form: str) -> str:
 
 def _log_path(config: Path | None, log: Path | None, *, wanted: bool = True) -> Path:
     """Return the log's path; `wanted`: it must exist."""
+    if config is None and log is None:
+        config = default_file("site.toml", "--config, or the log with --log")
     if config is not None and log is None:
         from client.config.site_config import load_site_config
 
@@ -160,7 +169,7 @@ def _log_path(config: Path | None, log: Path | None, *, wanted: bool = True) -> 
     elif log is not None and config is None:
         path = log
     else:
-        raise UsageError("give either --config site.toml or --log audit.jsonl")
+        raise UsageError("give --config site.toml or --log audit.jsonl, not both")
     if wanted and not path.is_file():
         raise AuditError(f"there is no audit log at {path}; the node writes it at its first start")
     return path

@@ -5,6 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from common.config.default_file import default_file_option
 
-SiteFile = Annotated[Path, typer.Option("--config", metavar="FILE", help="The site's site.toml.")]
+SiteFile = Annotated[Path, default_file_option("site.toml", "The site's site.toml")]

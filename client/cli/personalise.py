@@ -10,12 +10,9 @@ import typer
 from rich.table import Table
 
 from common.config.run_config import split_pairs
-from common.console import narrow_table, output_console, print_line, working
+from common.console import AdapterPath, narrow_table, output_console, print_line, working
 from common.interrupts import left_when_stopped
 
-_AdapterFolder = Annotated[
-    Path, typer.Option("--adapter", metavar="DIR", help="The released PEFT folder.")
-]
 _Data = Annotated[
     Path, typer.Option(metavar="DIR", help="A folder made by `ingest`, or a site table.")
 ]
@@ -25,7 +22,10 @@ _Out = Annotated[
 _Passes = Annotated[int, typer.Option(help="Passes over the site's training windows.")]
 _Backbone = Annotated[
     str | None,
-    typer.Option(help="Name or folder of the backbone. [default: the adapter's]"),
+    typer.Option(
+        help="Name or folder of the backbone. Required for an adapter that PEFT saved. "
+        "[default: the adapter's]"
+    ),
 ]
 _Settings = Annotated[
     list[str] | None,
@@ -36,7 +36,7 @@ _Settings = Annotated[
 
 
 def personalise(
-    adapter: _AdapterFolder,
+    adapter: AdapterPath,
     data: _Data = Path("site"),
     out: _Out = Path("personal"),
     passes: _Passes = 5,

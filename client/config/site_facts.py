@@ -28,6 +28,8 @@ class SiteFacts:
         rule: how its patients were chosen.
         step_minutes: length of its time steps; 0 = not declared.
         backbones: digests of the frozen backbones that it has, by name.
+        epsilon_limit: limit of all runs together, which the app checks too; 0 = none.
+        epsilon_limit_delta: delta of that limit.
     """
 
     name: str
@@ -39,6 +41,8 @@ class SiteFacts:
     rule: str = ""
     step_minutes: int = 0
     backbones: Mapping[str, str] = field(default_factory=dict)
+    epsilon_limit: float = 0.0
+    epsilon_limit_delta: float = 1e-5
 
     @property
     def unprotected_outputs(self) -> str:
@@ -64,6 +68,8 @@ def site_facts(config: SiteConfig, patients: int) -> SiteFacts:
         rule=own.rule,
         step_minutes=own.step_minutes,
         backbones=dict(config.backbones),
+        epsilon_limit=own.epsilon_limit,
+        epsilon_limit_delta=own.epsilon_limit_delta,
     )
 
 

@@ -1,9 +1,15 @@
-"""Admission of a request: every check that is possible before an app is started for it."""
+"""Admission of a request: every check that is possible before an app is started for it.
+
+Nothing is charged to the budget until all of them have passed. The number of patients is compared
+last: it alone may be counted in the table, and the reason that is told for any other refusal must
+not depend on it.
+"""
 
 from __future__ import annotations
 
 from client.config.site_facts import SiteFacts
 from client.egress.daily_limits import DailyLimits
+from client.egress.planned_reply import check_planned_reply
 from client.egress.privacy_budget import PrivacyBudget, plan_of
 from client.egress.report_rules import check_guarantee, check_min_patients
 from client.egress.server_request import ServerRequest
@@ -32,7 +38,8 @@ def check_request(
         budget: privacy spent by all runs.
 
     Raises:
-        RefusedError: if the kind, settings, round, guarantee, daily limits or budget forbid it.
+        RefusedError: if the kind, settings, round, guarantee, daily limits or budget forbid it, or
+            no reply to it may leave.
     """
     if request.kind not in REQUEST_KINDS:
         raise RefusedError("kind", "no app answers this kind of request")
@@ -41,14 +48,16 @@ def check_request(
     _check_settings(request, policy)
     if request.kind != "query":
         _check_round(request, site)
-    check_min_patients(site, None, policy)
     limits.check(request.kind, policy)
     try:
+        check_planned_reply(site, request, policy)
         if request.private and request.config is not None:
             check_guarantee(plan_of(request.config), policy)
         budget.check(request, policy)
+        budget.check_limit(request, site)
     except PrivacyError as problem:
         raise RefusedError("privacy", str(problem)) from None
+    check_min_patients(site, None, policy)
 
 
 def _check_settings(request: ServerRequest, policy: Policy) -> None:
@@ -56,10 +65,12 @@ def _check_settings(request: ServerRequest, policy: Policy) -> None:
     if settings is None:
         raise RefusedError("run", request.run.problem or "its settings have not been read")
     if problem := refused_setting(settings.flat, policy.settings):
-        raise RefusedError("settings", problem)
+        raise RefusedError("settings", problem, setting=problem.partition(" ")[0])
     if request.private and settings.config.privacy.noise_seed >= 0:
         raise RefusedError(
-            "settings", "privacy.noise-seed is set: who knows the seed can subtract the noise"
+            "settings",
+            "privacy.noise-seed is set: who knows the seed can subtract the noise",
+            setting="privacy.noise-seed",
         )
     if policy.privacy_required and not request.private:
         raise RefusedError("privacy", "the run has no privacy guarantee; the policy requires one")

@@ -2,8 +2,9 @@
 
 The gate runs in the node's own process, where the app cannot reach it.
 
-1. `Gate.admit` decides on a request before an app is started for it: by its app bundle, its
-   settings, the day's limits and the privacy budget (`client.egress.admission`).
+1. `Gate.admit` decides on a request before an app is started for it and its cost is charged: by
+   its app bundle, its settings, the reply that it would have, the day's limits and the privacy
+   budget (`client.egress.admission`). The coordinator is told which of these refused it.
 2. `Gate.filter_reply` checks the app's serialised reply (`client.egress.reply_rules`) and returns
    a message rebuilt from the checked values (`client.egress.reply_builder`). A reply that fails a
    check is replaced by an error with a fixed text.
@@ -43,7 +44,7 @@ from client.egress.reply_builder import (
 from client.egress.reply_rules import CheckedReply, check_reply
 from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
-from client.policy.refusal import RefusedError
+from client.policy.refusal import PublicReason, RefusedError, public_reason
 from common.config.site_rank import rank_refusal
 from common.errors import AuditError, PolicyError
 
@@ -121,7 +122,8 @@ class Gate:
             raise
         except Exception as problem:  # a fault in the gate starts no app
             entry |= _refusal_fields(problem)
-            return NodeReply(self._send_error(REFUSED, request, entry))
+            told = public_reason(problem)
+            return NodeReply(self._send_error(REFUSED, request, entry, told))
         return None
 
     def _send_node_join(self, request: ServerRequest, entry: dict[str, Any]) -> Message:
@@ -273,12 +275,17 @@ class Gate:
         return message
 
     def _send_error(
-        self, code: int, request: ServerRequest, entry: dict[str, Any]
+        self,
+        code: int,
+        request: ServerRequest,
+        entry: dict[str, Any],
+        reason: PublicReason = PublicReason.NONE,
     ) -> Message | None:
         """Build and record an error; None once the day's limit of errors is reached."""
         message = None
         if self._limits.may_send_error():
-            message = build_error(code, request.message)
+            message = build_error(code, request.message, reason)
+            entry |= {"told": reason.value} if reason else {}
         else:
             entry |= {"silent": True}
         self._record(entry, message)

@@ -36,7 +36,7 @@ def node_join(site: SiteFacts, config: RunConfig) -> dict[str, dict[str, Any]]:
     """
     digest = site.backbones.get(config.backbone)
     if digest is None:
-        raise RefusedError("site", f"site.toml declares no digest of {config.backbone}")
+        raise RefusedError("backbone", f"site.toml declares no digest of {config.backbone}")
     if not site.step_minutes or not site.declared_patients:
         raise RefusedError("site", "site.toml declares no site.step-minutes or no site.patients")
     record = {

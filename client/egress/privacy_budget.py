@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from client.config.site_facts import SiteFacts
 from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
@@ -141,6 +142,48 @@ class PrivacyBudget:
         else:
             self._check_fits(plan.round_steps, policy)
 
+    def check_limit(self, request: ServerRequest, site: SiteFacts) -> None:
+        """Refuse a run that would exceed site.toml's `epsilon-limit`, before a round is charged.
+
+        The app compares its own ledger with the same limit, when the round is charged already. Only
+        what this node's log has of other runs counts here. A join request does not name its run,
+        which may be one that resumes: for it the run alone is compared.
+
+        Args:
+            request: the request.
+            site: the site's facts, with the limit.
+
+        Raises:
+            RefusedError: if the run is not private, or would exceed the limit.
+        """
+        limit, delta = site.epsilon_limit, site.epsilon_limit_delta
+        if not limit or (request.kind == "evaluate" and request.private):
+            return
+        if self._sent.get(_key_of(request)):
+            return  # the same bytes are sent again
+        if not request.private or request.config is None:
+            raise RefusedError("privacy", "the run is not private, and site.toml has epsilon-limit")
+        plan = plan_of(request.config)
+        whole = Steps(
+            plan.round_steps.sample_rate,
+            plan.round_steps.noise_multiplier,
+            plan.rounds * plan.round_steps.steps,
+        )
+        others = () if request.round is None else self._other_runs(request.round.run, plan)
+        total = _composed((*others, whole), delta)
+        if total > limit:
+            raise RefusedError(
+                "budget",
+                f"the run would bring the site to epsilon {total:.2f} at delta {delta:g}, above "
+                f"its epsilon-limit of {limit:g}",
+            )
+
+    def _other_runs(self, run: str, plan: RunPlan) -> tuple[Steps, ...]:
+        """Return the steps of all runs but one, which has the plan."""
+        own = (plan.round_steps.sample_rate, plan.round_steps.noise_multiplier)
+        left = self._steps - Counter({own: self._steps_of_run[run]})
+        return tuple(Steps(q, sigma, steps) for (q, sigma), steps in sorted(left.items()))
+
     def check_spent(self, policy: Policy) -> None:
         """Refuse a reply if more is spent than the policy now allows.
 
@@ -241,6 +284,12 @@ def _key_of(request: ServerRequest) -> tuple[object, ...]:
         "settings": None if settings is None else settings.record(),
     }
     return _key(entry)
+
+
+@lru_cache(maxsize=64)
+def _composed(history: tuple[Steps, ...], delta: float) -> float:
+    """Return epsilon of all steps; it takes seconds, and each round of a run has the same."""
+    return spent(history, delta).prv
 
 
 # Solving for the noise takes seconds; each message of a run needs the same plan.

@@ -11,6 +11,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from client.egress.message_parser import ParsedMessage
 from client.egress.reply_rules import CheckedReply
+from client.policy.refusal import PublicReason
 from common.adapter.serialization.message import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE
 
 APP_FAILED = 1001
@@ -24,6 +25,9 @@ ERROR_REASONS: dict[int, str] = {
     ErrorCode.CLIENT_APP_CRASHED: "the app stopped at this site",
 }
 """Every error text that is ever sent, by code; any other code becomes `APP_FAILED`.
+
+Where no app was started, `REFUSED` may be followed by a `PublicReason`, as in ``refused by the
+site's policy: privacy``.
 
 Once an app has been started under privacy, only `NO_REPLY` is sent: the app could choose among
 the others.
@@ -44,14 +48,16 @@ def build_reply(checked: CheckedReply, request: Message) -> Message:
     return Message(RecordDict(records), reply_to=request)
 
 
-def build_error(code: int, request: Message) -> Message:
+def build_error(code: int, request: Message, reason: PublicReason = PublicReason.NONE) -> Message:
     """Return the error that is sent in place of a reply.
 
     Args:
         code: a key of `ERROR_REASONS`.
         request: the server's message.
+        reason: what the coordinator is told of a request that started no app.
     """
-    return Message(Error(code=code, reason=ERROR_REASONS[code]), reply_to=request)
+    text = f"{ERROR_REASONS[code]}: {reason}" if reason else ERROR_REASONS[code]
+    return Message(Error(code=code, reason=text), reply_to=request)
 
 
 def known_code(code: int) -> int:

@@ -17,7 +17,8 @@ from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.adapter.adapter import shown
-from common.data.site_table import VITALS
+from common.config.run_config import RunConfig
+from common.data.site_table import VITAL_NAMES, VITALS
 
 SIGNIFICANT = 6
 """Significant digits of a number that the policy does not round: all 53 bits could hold a text."""
@@ -25,6 +26,8 @@ WHOLE = frozenset({"patients", "windows", "validation-windows", "steps", "privac
 """Numbers of a round that are counts."""
 GUARANTEE = "privacy."
 """Prefix of the numbers that state the privacy guarantee."""
+NEVER_IN_A_ROUND = frozenset({"validation-windows"})
+"""Numbers that `allow` may name and only a join reply has."""
 _GUARANTEE_TOLERANCE = 1e-6
 """Largest relative difference between the app's guarantee and the node's."""
 
@@ -45,6 +48,22 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 """Smallest and largest value of each number of `client.app.local_round.RoundReport`, and of the
 counts in a join reply; other numbers do not leave."""
+
+
+def planned_numbers(site: SiteFacts, config: RunConfig) -> tuple[str, ...]:
+    """Return the names of the numbers that a private round of this release reports.
+
+    Scores of vital signs are among them where `allow` names them and the run forecasts the vital.
+
+    Args:
+        site: the site's facts, with `allow`.
+        config: the settings of a run with privacy.
+    """
+    vitals = config.windows.names()
+    unused = tuple(f".{name}" for name in VITAL_NAMES if name not in vitals)
+    named = sorted(name for name in site.allow - NEVER_IN_A_ROUND if not name.endswith(unused))
+    guarantee = (f"{GUARANTEE}{name}" for name in plan_of(config).facts())
+    return ("steps", *guarantee, *named)
 
 
 def check_round_report(

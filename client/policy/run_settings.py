@@ -112,6 +112,8 @@ def read_accepted(table: object) -> dict[str, Accepted]:
 def refused_setting(settings: Mapping[str, Value], accepted: Mapping[str, Accepted]) -> str:
     """Return the reason why the policy does not accept a run's settings; empty if it does.
 
+    The reason begins with the setting's key and a space.
+
     Args:
         settings: all settings, as flat pairs.
         accepted: the policy's accepted values, by key.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 PEFT_CONFIG_FILE = "adapter_config.json"
-_WEIGHTS_FILE = "adapter_model.safetensors"
+WEIGHTS_FILE = "adapter_model.safetensors"
 ORIGIN_FILE = "fedvitals.json"
 """Holds the backbone's name and digest; PEFT warns about unknown keys in its own configuration."""
 CARD_FILE = "README.md"
@@ -134,7 +134,7 @@ def save_peft_folder(
         with atomic_folder(folder) as partial:
             _write_json(partial / PEFT_CONFIG_FILE, config)
             _write_json(partial / ORIGIN_FILE, origin)
-            (partial / _WEIGHTS_FILE).write_bytes(weights)
+            (partial / WEIGHTS_FILE).write_bytes(weights)
             if model_card is not None:
                 (partial / CARD_FILE).write_bytes(model_card.encode())
     except OSError as error:
@@ -173,7 +173,7 @@ def load_peft_folder(
             f"{folder} was trained on the backbone {recorded!s:.12}, expected {digest:.12}; "
             "use the backbone weights that the adapter was trained on"
         )
-    weights = _read_weights(folder / _WEIGHTS_FILE)
+    weights = _read_weights(folder / WEIGHTS_FILE)
     return Adapter(weights, backbone=name, backbone_digest=digest, **settings)
 
 

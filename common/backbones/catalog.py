@@ -33,6 +33,9 @@ class Family:
         usage: Markdown for the model card: how to use an adapter with the family's own package,
             with the fields `backbone` (in quotes) and `horizon`. Only for families whose package
             gives the same forecasts, apart from the lower bound of the scale.
+        private: True if a gradient of each patient can be taken, which `privacy.*` needs: no window
+            interacts with another, and the batch is the first dimension of every adapted layer. A
+            test compares it with a private step of each packaged model.
     """
 
     module: str
@@ -42,6 +45,7 @@ class Family:
     extra: str = ""
     needs: str = ""
     usage: str = ""
+    private: bool = True
 
 
 def _pipeline(config: _Config) -> str:

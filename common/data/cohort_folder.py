@@ -145,6 +145,29 @@ def read_characteristics(data: Path) -> dict[str, Any] | None:
     return found
 
 
+def cohort_line(folder: Path, why: str) -> str:
+    """Return one line about the cohort that a run uses: folder, source, sites, patients, and why.
+
+    Args:
+        folder: the cohort folder.
+        why: how it was chosen, e.g. ``named with --data``.
+
+    Raises:
+        CohortError: the folder has no site table.
+    """
+    sites = site_table_paths(folder)
+    facts = f"{len(sites)} sites" if len(sites) != 1 else "1 site"
+    # The record alone, not the tables: a damaged record is reported where it is needed.
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, StopIteration):
+        names = (COHORT_FILE, INGEST_FILE)
+        path = next(folder / name for name in names if (folder / name).is_file())
+        record = json.loads(path.read_text(encoding="utf-8"))
+        facts = f"{record['source']}, {facts}"
+        patients = sum(int(site["patients"]) for site in record["sites"].values())
+        facts += f", {patients:,} patients"
+    return f"cohort: {folder.absolute()} ({facts}), {why}"
+
+
 def check_output_folder(out: Path, record_file: str) -> bool:
     """Refuse, before a long pass, a folder that cannot be written or has files of someone else.
 

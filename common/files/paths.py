@@ -41,6 +41,10 @@ def backbone_folder(name: str) -> Path:
     return home() / "backbones" / name.replace("/", "--")
 
 
+PREPARED_LAST = "the one prepared last"
+"""Why `current_cohort` is used, in a line about a run's cohort."""
+
+
 def use_cohort(folder: Path) -> None:
     """Record the cohort that `flwr run .` uses without further settings.
 

@@ -9,13 +9,10 @@ from typing import Annotated
 import typer
 
 from common.config.run_config import split_pairs
-from common.console import HiddenName, output_console, print_line, working
+from common.console import AdapterPath, HiddenName, output_console, print_line, working
 from common.files.output_folder import check_output
 from common.interrupts import left_when_stopped
 
-_AdapterFolder = Annotated[
-    Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
-]
 _Data = Annotated[
     Path, typer.Option(metavar="DIR", help="A cohort folder (sites/*.parquet), or one site table.")
 ]
@@ -47,7 +44,7 @@ _Examples = Annotated[
 
 
 def evaluate(
-    adapter: _AdapterFolder,
+    adapter: AdapterPath,
     data: _Data,
     split: _Split = "test",
     out: _Out = None,
@@ -64,11 +61,12 @@ def evaluate(
     kept = "nothing was written; start the command again"
     with left_when_stopped(kept), working("loading") as update:
         from common.adapter.peft_io import PEFT_CONFIG_FILE
+        from common.adapter.trained_adapter import RUN_CONFIG_FILE
         from server.release.adapter_source import load_adapter
         from server.release.console_tables import evaluation_tables
         from server.release.evaluation import evaluate_adapter, write_evaluation
         from server.release.release import update_release
-        from server.runs.run_folder import EVALUATION_FILE, RUN_CONFIG_FILE
+        from server.runs.run_folder import EVALUATION_FILE
 
         started = time.perf_counter()
         loaded = load_adapter(adapter, backbone=backbone, windows=windows)

@@ -9,7 +9,7 @@ import typer
 
 from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
-from server.cli.services import SERVER_FILE, ServerFile
+from server.cli.services import ServerFile
 from server.deployment.operators import Operators, write_credential
 from server.deployment.server_config import read_server_config
 
@@ -25,7 +25,7 @@ _Out = Annotated[
 
 
 @app.command()
-def add(name: _Name, config: ServerFile = SERVER_FILE, out: _Out = None) -> None:
+def add(name: _Name, config: ServerFile, out: _Out = None) -> None:
     """Add an operator and write the credential to a new file; it is stored nowhere else."""
     operators = Operators(read_server_config(config).state)
     file = out or Path(f"{name}.operator")
@@ -39,14 +39,14 @@ def add(name: _Name, config: ServerFile = SERVER_FILE, out: _Out = None) -> None
 
 
 @app.command()
-def remove(name: _Name, config: ServerFile = SERVER_FILE) -> None:
+def remove(name: _Name, config: ServerFile) -> None:
     """Revoke an operator's credential at once; their runs continue."""
     Operators(read_server_config(config).state).remove(name)
     print_line(f"{name} is refused from now on")
 
 
 @app.command(name="list")
-def list_(config: ServerFile = SERVER_FILE) -> None:
+def list_(config: ServerFile) -> None:
     """List the operators."""
     table = narrow_table("Operators", ["operator", "since"], [])
     for name, since in Operators(read_server_config(config).state).since().items():

@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
+from common.adapter.trained_adapter import RUN_CONFIG_FILE
 from common.config.run_config import RunConfig, parse_settings
 from common.console import print_line
 from common.errors import FederationError, UsageError
 from common.files.paths import home
 from common.interrupts import left_when_stopped
 from common.names import check_name
-from server.cli.services import SERVER_FILE, OperatorFile, ServerFile
+from server.cli.services import OperatorFile, ServerFile
 from server.deployment.control_log import control_log, started_by
 from server.deployment.flwr_subprocess import Flower
 from server.deployment.server_config import ServerConfig, read_server_config
@@ -23,7 +24,6 @@ from server.deployment.supervisor import flower_of, running
 from server.runs.follow import RoundLines
 from server.runs.run_folder import (
     CHECKPOINT_FILE,
-    RUN_CONFIG_FILE,
     check_run_folder,
     read_run_config,
 )
@@ -41,7 +41,7 @@ PATIENCE_S = 120.0
 
 
 def run(
-    config: ServerFile = SERVER_FILE,
+    config: ServerFile,
     settings: _Settings = None,
     attach: _Attach = None,
     operator: OperatorFile = None,
@@ -115,7 +115,7 @@ def check_startable(path: Path, config: RunConfig) -> None:
 
 def stop_run(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")],
-    config: ServerFile = SERVER_FILE,
+    config: ServerFile,
     operator: OperatorFile = None,
 ) -> None:
     """Stop one run, which can be resumed later; the services keep running."""

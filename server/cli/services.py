@@ -9,14 +9,12 @@ from typing import Annotated
 
 import typer
 
+from common.config.default_file import default_file_option
 from common.console import narrow_table, output_console, print_line
 from common.errors import FederationError
 from server.deployment.server_config import read_server_config
 
-ServerFile = Annotated[
-    Path, typer.Option("--config", metavar="FILE", help="The coordinator's server.toml.")
-]
-SERVER_FILE = Path("server.toml")
+ServerFile = Annotated[Path, default_file_option("server.toml", "The coordinator's server.toml")]
 OperatorFile = Annotated[
     Path | None,
     typer.Option(
@@ -30,7 +28,7 @@ _Background = Annotated[bool, typer.Option(help="Return when the services are re
 _Json = Annotated[bool, typer.Option("--json", help="Print a JSON object instead of tables.")]
 
 
-def start(config: ServerFile = SERVER_FILE, background: _Background = False) -> None:
+def start(config: ServerFile, background: _Background = False) -> None:
     """Start SuperLink and SuperExec, register the sites' keys, and keep both running.
 
     Runs in the foreground, for systemd or a container, unless --background is given. The first
@@ -46,7 +44,7 @@ def start(config: ServerFile = SERVER_FILE, background: _Background = False) -> 
         serve(settings, lambda line: print_line(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}"))
 
 
-def stop(config: ServerFile = SERVER_FILE) -> None:
+def stop(config: ServerFile) -> None:
     """Stop the services; a run in progress fails and can be resumed."""
     from server.deployment import supervisor
 
@@ -54,10 +52,11 @@ def stop(config: ServerFile = SERVER_FILE) -> None:
     print_line("stopped" if stopped else "the services were not running")
 
 
-def status(
-    config: ServerFile = SERVER_FILE, json_: _Json = False, operator: OperatorFile = None
-) -> None:
-    """Show the services, the connected sites and the status of the runs."""
+def status(config: ServerFile, json_: _Json = False, operator: OperatorFile = None) -> None:
+    """Show the services, the sites and the status of the runs.
+
+    A site whose node was killed is `not heard for N s` after 15 seconds, and offline after 60.
+    """
     from server.deployment import supervisor
     from server.deployment.site_keys import SiteKeys
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.console import narrow_table, output_console, print_line
-from server.cli.services import SERVER_FILE, OperatorFile, ServerFile
+from server.cli.services import OperatorFile, ServerFile
 from server.deployment.server_config import ServerConfig, read_server_config
 from server.deployment.site_keys import SiteKeys
 from server.deployment.supervisor import flower_of, running
@@ -26,7 +26,7 @@ _Replace = Annotated[bool, typer.Option("--replace", help="Revoke the site's pre
 def add(
     name: _Name,
     key: _Key,
-    config: ServerFile = SERVER_FILE,
+    config: ServerFile,
     replace: _Replace = False,
     operator: OperatorFile = None,
 ) -> None:
@@ -36,15 +36,18 @@ def add(
 
 
 @app.command()
-def remove(name: _Name, config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
+def remove(name: _Name, config: ServerFile, operator: OperatorFile = None) -> None:
     """Revoke a site's key at once; it can never be registered again."""
     removed = _keys(read_server_config(config), operator).remove(name)
     print_line(f"{name} is refused from now on; its key {removed.fingerprint} is never taken again")
 
 
 @app.command(name="list")
-def list_(config: ServerFile = SERVER_FILE, operator: OperatorFile = None) -> None:
-    """List the sites and their keys, and their status if the services are running."""
+def list_(config: ServerFile, operator: OperatorFile = None) -> None:
+    """List the sites and their keys, and their status if the services are running.
+
+    A site whose node was killed is `not heard for N s` after 15 seconds, and offline after 60.
+    """
     settings = read_server_config(config)
     keys = _keys(settings, operator)
     statuses = keys.statuses()

@@ -7,6 +7,7 @@ takes a second of processor time to start, and a run's status is polled as long 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,10 +15,14 @@ from common.errors import FederationError
 
 if TYPE_CHECKING:
     import httpx
+    from flwr.proto.node_pb2 import NodeInfo
     from flwr.supercore.control import ControlHttpClient
     from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
 T = TypeVar("T")
+
+SILENT_AFTER_S = 15.0
+"""A site's node sends a heartbeat every 4 s, and each may take 5 s."""
 
 
 class ControlApi:
@@ -62,6 +67,9 @@ class ControlApi:
     def nodes(self) -> dict[str, str]:
         """Return the status of every node by id: registered, online, offline or unregistered.
 
+        A node that the SuperLink still calls online is ``not heard for 40 s`` after
+        `SILENT_AFTER_S` without a heartbeat.
+
         Raises:
             FederationError: the SuperLink does not list them.
         """
@@ -70,7 +78,8 @@ class ControlApi:
         answer = self._call(
             lambda client: client.ListNodes(ListNodesRequest()), "Flower does not list its nodes"
         )
-        return {str(node.node_id): str(node.status) for node in answer.nodes_info}
+        now = datetime.fromisoformat(answer.now)
+        return {str(node.node_id): _status(node, now) for node in answer.nodes_info}
 
     def _call(self, call: Callable[[ControlHttpClient], T], problem: str) -> T:
         import httpx
@@ -94,6 +103,31 @@ class ControlApi:
             raise FederationError(
                 f"{problem}: the SuperLink at {self._address} does not answer: {error}"
             ) from None
+
+
+def seconds_since_heard(node: NodeInfo, now: datetime) -> float | None:
+    """Return the seconds since a node's last heartbeat; None if it is not online.
+
+    The SuperLink calls a node online until two of its announced intervals have passed without a
+    heartbeat, a minute. It reports when that will be, from which the last heartbeat follows.
+
+    Args:
+        node: as the SuperLink lists it.
+        now: the SuperLink's time, with its offset.
+    """
+    from flwr.common.constant import HEARTBEAT_PATIENCE
+
+    if node.status != "online" or not node.HasField("online_until"):
+        return None
+    heard = node.online_until - HEARTBEAT_PATIENCE * node.heartbeat_interval
+    return max(0.0, now.timestamp() - float(heard))
+
+
+def _status(node: NodeInfo, now: datetime) -> str:
+    heard = seconds_since_heard(node, now)
+    if heard is not None and heard > SILENT_AFTER_S:
+        return f"not heard for {heard:.0f} s"
+    return str(node.status)
 
 
 class _Credential:

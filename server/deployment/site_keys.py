@@ -122,7 +122,7 @@ class SiteKeys:
                 report(f"registered {name} {fingerprint}")
 
     def statuses(self) -> dict[str, str]:
-        """Return each site's status by name: online, offline, registered or unregistered."""
+        """Return each site's status by name, as `Flower.nodes` gives it."""
         known = self._flower.nodes() if self._flower else {}
         nodes = self._read_nodes()
         return {

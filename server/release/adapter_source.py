@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from common.adapter.adapter import Adapter
-from common.adapter.peft_io import PEFT_CONFIG_FILE, read_settings
+from common.adapter.peft_io import read_settings
+from common.adapter.trained_adapter import find_adapter
 from common.backbones.loading import LoadedBackbone
 from common.config.run_config import RunConfig
 from common.errors import UsageError
 from common.forecasting.release import load_adapter_and_backbone
-from server.runs.run_folder import ADAPTER_FOLDER, RUN_CONFIG_FILE, read_run_config
+from server.runs.run_folder import read_run_config
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def load_adapter(
     """Load an adapter and its backbone, and check that they belong together.
 
     Args:
-        folder: a run folder, a PEFT folder of ours, or one that PEFT itself wrote.
+        folder: a run folder, a PEFT folder of ours, one that PEFT itself wrote, or a file in one.
         backbone: name or folder of the backbone. Needed for a folder that PEFT itself wrote, and
             when the weights are no longer where the run found them.
         windows: settings ``windows.*`` that override the run's.
@@ -51,37 +52,16 @@ def load_adapter(
         AdapterError: the adapter is damaged, not finite or was trained on another backbone.
         BackboneError: the backbone is unknown or absent.
     """
-    run, peft_folder = _locate(folder)
+    place = find_adapter(folder)
+    run = place.run
     record = read_run_config(run) if run else {}
     overrides = dict(windows or {})
     for key in overrides:
         if not key.startswith("windows."):
             raise UsageError(f"an evaluation takes settings windows.* only, got {key}")
-    settings = dict(record.get("settings", {})) if run else read_settings(peft_folder)
+    settings = dict(record.get("settings", {})) if run else read_settings(place.folder)
     recorded_step = settings.pop("step_minutes", None)
     config = RunConfig.parse({**settings, **overrides})
-    # The adapter records only the last part of the path of a local weights folder.
-    adapter, loaded = load_adapter_and_backbone(
-        peft_folder, backbone or (config.backbone if run else None)
-    )
+    adapter, loaded = load_adapter_and_backbone(place, backbone)
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
     return LoadedAdapter(adapter, loaded, config, run, min(steps, default=recorded_step))
-
-
-def _locate(folder: Path) -> tuple[Path | None, Path]:
-    """Return the run folder, if it is one, and the PEFT folder."""
-    if (folder / PEFT_CONFIG_FILE).is_file():
-        return None, folder
-    if (folder / RUN_CONFIG_FILE).is_file():
-        if (folder / ADAPTER_FOLDER).is_dir():
-            return folder, folder / ADAPTER_FOLDER
-        raise UsageError(
-            f"the run in {folder} has released no adapter: it is still running, or it failed and "
-            "can be resumed"
-        )
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; give a run folder or a PEFT folder")
-    raise UsageError(
-        f"{folder} is neither a run folder ({RUN_CONFIG_FILE}) nor a PEFT folder "
-        f"({PEFT_CONFIG_FILE})"
-    )

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from common.adapter.adapter import Adapter
 from common.adapter.peft_io import CARD_FILE, load_peft_folder, save_peft_folder
+from common.adapter.trained_adapter import ADAPTER_FOLDER
 from common.errors import AdapterError, FederationError
 from common.files.atomic_io import write_text
 from server.report.example_forecasts import Example
 from server.report.model_card import model_card
 from server.report.run_report import render_report
-from server.runs.run_folder import ADAPTER_FOLDER, REPORT_FILE
+from server.runs.run_folder import REPORT_FILE
 from server.runs.run_reader import read_run_record
 
 

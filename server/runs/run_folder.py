@@ -20,15 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common.adapter.trained_adapter import RUN_CONFIG_FILE
 from common.backbones.catalog import FAMILIES
 from common.data.cohort_folder import COHORT_FILE
 from common.errors import FederationError
 from common.files.atomic_io import write_text
 from common.files.output_folder import check_output
 
-RUN_CONFIG_FILE = "config.json"
 ROUNDS_FILE = "rounds.jsonl"
-ADAPTER_FOLDER = "adapter"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
 CHECKPOINT_FILE = "checkpoint/state.safetensors"

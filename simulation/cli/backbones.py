@@ -21,7 +21,7 @@ _Check = Annotated[
 
 _NOTES = """\
 A folder of weights in the published layout of one of these families works too: backbone = FOLDER.
-Differential privacy (privacy.epsilon) works with every family."""
+DP: whether it trains with differential privacy (privacy.epsilon); --check NAME tries a step."""
 
 
 def backbones(check: _Check = None) -> None:
@@ -34,10 +34,16 @@ def backbones(check: _Check = None) -> None:
 
 
 def _catalog_table() -> Table:
-    table = narrow_table("Backbones", ["family", "name", "weights", "extra"], ["parameters"])
+    columns = ["family", "name", "weights", "extra", "DP"]
+    table = narrow_table("Backbones", columns, ["parameters"])
     for entry in CATALOG.values():
         table.add_row(
-            entry.family, entry.name, _place(entry), _extra(entry), _millions(entry.parameters)
+            entry.family,
+            entry.name,
+            _place(entry),
+            _extra(entry),
+            "yes" if FAMILIES[entry.family].private else "no",
+            _millions(entry.parameters),
         )
     return table
 
@@ -72,6 +78,7 @@ def _trial_table(name: str) -> Table:
         ("device", trial.device),
         ("training step", f"{trial.step_s * 1e3:.1f} ms for {BATCH} windows"),
         ("forecast", f"{trial.forecast_s * 1e3:.1f} ms for {BATCH} windows"),
+        ("privacy", trial.private_refusal or "yes: a step with differential privacy works"),
         *trial.facts.items(),
     ):
         table.add_row(label, value)

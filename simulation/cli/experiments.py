@@ -11,10 +11,11 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import HiddenName, error_console, output_console
+from common.console import HiddenName, error_console, output_console, print_line
+from common.data.cohort_folder import cohort_line
 from common.errors import UsageError
 from common.files.output_folder import check_output
-from common.files.paths import current_cohort, home
+from common.files.paths import PREPARED_LAST, current_cohort, home
 from common.interrupts import left_when_stopped
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def shared_settings(data: Path | None, config: list[str] | None) -> RunConfig:
         if pair.partition("=")[0].strip() in ("seed", "out", "data", "resume"):
             raise UsageError(f"an experiment sets {pair} itself; see --seeds, --out, --data")
     folder = (data or current_cohort()).absolute()
+    why = f"{PREPARED_LAST}; --data names another" if data is None else "named with --data"
+    print_line(cohort_line(folder, why))
     return parse_settings(config or [], {"data": str(folder)})
 
 

@@ -14,7 +14,7 @@ from client.app.site_settings import SETTABLE
 from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, error_console, output_console, print_line, working
 from common.errors import FederationError, UsageError
-from common.files.paths import current_cohort, home
+from common.files.paths import PREPARED_LAST, current_cohort, home
 from common.interrupts import left_when_stopped
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ def run(
         settings = _resumed(resume, data, any(value is not None for value in beyond))
         _restore_ranks(resume, settings, own)
 
+    from common.data.cohort_folder import cohort_line
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
     from server.runs.run_folder import check_run_folder
@@ -97,6 +98,10 @@ def run(
 
     console = output_console()
     check_run_folder(Path(settings.out), settings.resume)  # the tracker writes into it
+    why = f"{PREPARED_LAST}; --data names another" if data is None else "named with --data"
+    if resume is not None and data is None:
+        why = "the run's own"
+    print_line(cohort_line(Path(settings.data), why))
     tracker = _tracker(track, settings)
     on_look = tracker.look if tracker else None
     progress = RunProgress(Path(settings.out), settings.rounds, error_console(), on_look)
@@ -139,7 +144,8 @@ def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
 
 def _kept(folder: Path) -> str:
     """Return what an interrupted run leaves, and the command that continues it."""
-    from server.runs.run_folder import ADAPTER_FOLDER, CHECKPOINT_FILE
+    from common.adapter.trained_adapter import ADAPTER_FOLDER
+    from server.runs.run_folder import CHECKPOINT_FILE
 
     if (folder / ADAPTER_FOLDER).is_dir():
         return (
@@ -164,7 +170,8 @@ def _tracker(kind: str | None, settings: RunConfig) -> Tracker | None:
 
 def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
     """Return the recorded settings of a run to resume, with the cohort's present folder."""
-    from server.runs.run_folder import RUN_CONFIG_FILE, read_run_config
+    from common.adapter.trained_adapter import RUN_CONFIG_FILE
+    from server.runs.run_folder import read_run_config
 
     if others:
         raise UsageError("--resume uses the run's own settings; give none beside it")

@@ -16,8 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from common.adapter.adapter import shown
-from common.adapter.serialization.encoding import from_wire, read_layout, to_wire
-from common.adapter.serialization.header import SCALE, Header, read_header, refused, write_message
+from common.adapter.serialization.encoding import CODES, from_wire, read_layout, to_wire
+from common.adapter.serialization.header import (
+    DTYPES,
+    SCALE,
+    Header,
+    read_header,
+    refused,
+    write_header,
+    write_message,
+)
 
 
 def rewritten(data: bytes, received: Header, dtype: str, *, max_bytes: int) -> bytes:
@@ -50,6 +58,30 @@ def rewritten(data: bytes, received: Header, dtype: str, *, max_bytes: int) -> b
                 raise refused(f"not finite: {name}")
             tensors |= to_wire(name, stack, dtype, name)
     return write_message(received.metadata, tensors)
+
+
+def reply_bytes(received: Header, dtype: str) -> int:
+    """Return the size of every reply to a message, in bytes, before there is one.
+
+    The size depends on the layers, shapes and type alone, not on the numbers.
+
+    Args:
+        received: header of the message.
+        dtype: the run's numbers on the wire, a key of `encoding.CODES`.
+
+    Raises:
+        AdapterError: where the metadata contradict the tensors, or the header would be too long.
+    """
+    factors, groups = read_layout(received)
+    tensors: dict[str, npt.NDArray[Any]] = {}
+    for name in (f"{factor}.{group}" for factor in factors for group in range(len(groups))):
+        shape = received.tensors[name].shape
+        # A view of one number: no memory is taken, whatever shape the sender states.
+        tensors[name] = np.broadcast_to(np.zeros((), DTYPES[CODES[dtype]]), shape)
+        if dtype == "int8":
+            tensors[name + SCALE] = np.zeros((shape[0], 1, 1), DTYPES["F32"])
+    header = write_header(received.metadata, tensors)
+    return len(header) + sum(tensor.nbytes for tensor in tensors.values())
 
 
 def _shapes(header: Header) -> dict[str, tuple[int, int, int]]:

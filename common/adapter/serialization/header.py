@@ -216,6 +216,20 @@ def write_message(metadata: Mapping[str, str], tensors: Mapping[str, npt.NDArray
         tensors: by name, in the order of their bytes; each of a type of `DTYPES`.
 
     Raises:
+        AdapterError: as `write_header`.
+    """
+    header = write_header(metadata, tensors)
+    return b"".join([header, *(tensor.tobytes() for tensor in tensors.values())])
+
+
+def write_header(metadata: Mapping[str, str], tensors: Mapping[str, npt.NDArray[Any]]) -> bytes:
+    """Serialise a message's header, with its length before it; only types and shapes are read.
+
+    Args:
+        metadata: text for each of `METADATA_KEYS`; written in the order of the keys.
+        tensors: by name, in the order of their bytes; each of a type of `DTYPES`.
+
+    Raises:
         AdapterError: where the header would be longer than a reader accepts, or holds half a
             surrogate pair, which has no UTF-8 encoding.
     """
@@ -239,8 +253,7 @@ def write_message(metadata: Mapping[str, str], tensors: Mapping[str, npt.NDArray
             f"names and settings of this adapter's layers need {len(header)} bytes, "
             f"at most {MAX_HEADER_BYTES} can be sent; adapt fewer layers"
         )
-    blocks = (tensor.tobytes() for tensor in tensors.values())
-    return b"".join([len(header).to_bytes(LENGTH_BYTES, "little"), header, *blocks])
+    return len(header).to_bytes(LENGTH_BYTES, "little") + header
 
 
 def refused(reason: str) -> AdapterError:

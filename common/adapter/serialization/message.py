@@ -20,11 +20,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from common.adapter.adapter import Adapter, Matrix, shown
-from common.adapter.serialization.encoding import CODES, WireDtype, decode_layers, encode_layers
+from common.adapter.adapter import Adapter, Matrix, shown, tensor_name
+from common.adapter.serialization.encoding import (
+    CODES,
+    WireDtype,
+    decode_layers,
+    encode_layers,
+    read_layout,
+)
 from common.adapter.serialization.header import (
     SCALE,
     WIRE_FORMAT,
+    Header,
     read_header,
     refused,
     write_message,
@@ -187,6 +194,22 @@ def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> WireSummary:
         dtype=tensor.dtype.name,
         backbone_digest=header.metadata["backbone_digest"],
     )
+
+
+def matrix_shapes(header: Header) -> tuple[dict[str, tuple[int, int]], int]:
+    """Return the shape of each matrix by PEFT's name, and the rank, from a header alone.
+
+    Raises:
+        AdapterError: where the metadata contradict themselves or do not fit the tensors.
+    """
+    factors, groups = read_layout(header)
+    shapes = {
+        tensor_name(module, factor): header.tensors[f"{factor}.{group}"].shape[1:]
+        for group, modules in enumerate(groups)
+        for factor in factors
+        for module in modules
+    }
+    return shapes, _rank(header.metadata)
 
 
 def to_record(adapter: Adapter, dtype: WireDtype = "float32", trained: str = "ab") -> ArrayRecord:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from common.adapter.trained_adapter import ADAPTER_FOLDER, RUN_CONFIG_FILE
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
 from common.config.run_config import RunConfig
 from server.release.adapter_source import load_adapter
-from server.runs.run_folder import ADAPTER_FOLDER, RUN_CONFIG_FILE, read_rounds
+from server.runs.run_folder import read_rounds
 from server.runs.run_reader import read_run_record
 from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
 from simulation.experiments.models.scoring import cohort_windows, forecast_device, score_sites

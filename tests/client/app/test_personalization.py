@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,21 @@ def test_a_gain_on_validation_patients_is_kept(
     assert "must not leave" in (out / "adapter" / "README.md").read_text()
 
 
+def test_a_run_folder_and_a_file_name_the_release_too(
+    release: Path, site: Path, tiny_bolt: Path, tmp_path: Path
+) -> None:
+    run_folder = tmp_path / "run"
+    shutil.copytree(release, run_folder / "adapter")
+    settings = {"settings": {"backbone": str(tiny_bolt)}}
+    (run_folder / "config.json").write_text(json.dumps(settings))
+    named = (run_folder, run_folder / "adapter" / "adapter_model.safetensors")
+    for number, path in enumerate(named):
+        out = tmp_path / str(number)
+        assert personalise(path, site, out, "--passes", "1") == 0
+    one, other = (json.loads((tmp_path / out / "comparison.json").read_text()) for out in "01")
+    assert one == other
+
+
 def test_a_private_release_is_trained_as_any_other(
     release: Path, site: Path, tiny_bolt: Path, tmp_path: Path
 ) -> None:
@@ -166,7 +182,7 @@ def test_the_same_command_gives_the_same_bytes(release: Path, site: Path, tmp_pa
         (["--passes", "0"], 2, "--passes must be at least 1"),
         (["-c", "lora.rank=4"], 2, "takes settings train.* and seed, and --passes"),
         (["-c", "train.steps=4"], 2, "got train.steps"),
-        (["--adapter", "/nowhere"], 7, "/nowhere"),
+        (["--adapter", "/nowhere"], 2, "there is no folder or file /nowhere"),
         (["--data", "/nowhere"], 4, "/nowhere"),
         (["--backbone", "chronos-bolt-nano"], 7, "the release sent an adapter for backbone"),
     ],

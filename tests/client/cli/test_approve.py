@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class Desk:
         self.policy.write_text((REPOSITORY / "deploy" / "site" / "policy.toml").read_text())
         self.bundle = make_bundle(folder, **{"client/app/client_app.py": "app = 1\n"})
         self.sha256 = read_bundle(self.bundle).sha256
+        self.words = 0
         self._capsys = capsys
 
     def approve(self, *arguments: str, code: int = 0) -> str:
@@ -34,7 +37,8 @@ class Desk:
         command = ["approve", str(self.bundle), "--policy", str(self.policy), *arguments]
         assert run(app, command) == code
         said = self._capsys.readouterr()
-        assert said.err.count("\n") <= 1
+        assert said.err.count("\n") <= 1 + said.err.count("invalid input")
+        self.words = len(said.out.split())
         return " ".join(f"{said.out} {said.err}".split())
 
     def listed(self) -> str:
@@ -56,8 +60,15 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Desk:
 
 def test_it_shows_what_it_is_about_and_approves(desk: Desk) -> None:
     said = desk.approve(*FIRST)
+    assert "client/app/client_app.py" not in said
+    assert desk.words < 250, "a summary, not every file"
     for words in (
-        "client/app/client_app.py",
+        "app: us/app 1.0",
+        "files: 2, ",
+        "--files lists them",
+        "may: read the site table and train on it",
+        "epsilon up to 8 a run and 10 over all runs",
+        "changes: no other bundle has been approved here",
         f"SHA-256: {desk.sha256}",
         f"by A. Meyer, for the study: {STUDY}",
         f"until: {UNTIL}",
@@ -72,17 +83,63 @@ def test_it_shows_what_it_is_about_and_approves(desk: Desk) -> None:
 def test_without_a_study_or_an_end_it_only_shows(desk: Desk) -> None:
     before = desk.policy.read_bytes()
     for given in ((), ("--study", STUDY), ("--until", UNTIL)):
-        said = desk.approve("--yes", *given, code=2)
+        said = desk.approve("--yes", "--files", *given, code=2)
         assert "client/app/client_app.py" in said
         assert "an approval needs --study TEXT and --until YYYY-MM-DD" in said
     assert desk.policy.read_bytes() == before
 
 
 def test_a_no_writes_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("typer.confirm", lambda _: False)
+    terminal(monkeypatch, "n\n")
     before = desk.policy.read_bytes()
     assert "not approved; nothing is written" in desk.approve(*FIRST[:-1], code=1)
     assert desk.policy.read_bytes() == before
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, typed: str) -> None:
+    """Let standard input be a terminal at which somebody types."""
+    source = io.StringIO(typed)
+    monkeypatch.setattr(source, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", source)
+
+
+@pytest.mark.parametrize(("typed", "code"), [("\n\ny\n", 0), ("\nN\n", 1), ("cp a b\nyes\n", 0)])
+def test_a_blank_line_is_no_answer(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, typed: str, code: int
+) -> None:
+    terminal(monkeypatch, typed)
+    said = desk.approve(*FIRST[:-1], code=code)
+    assert said.count("Approve it in") == typed.count("\n")
+    assert (desk.refusal is None) == (code == 0)
+
+
+def test_without_a_terminal_the_approval_is_not_asked_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+    before = desk.policy.read_bytes()
+    said = desk.approve(*FIRST[:-1], code=2)
+    assert "standard input is none; read the summary and give --yes" in said
+    assert desk.policy.read_bytes() == before
+
+
+def test_the_changes_against_the_last_approved_bundle_are_shown(desk: Desk, tmp_path: Path) -> None:
+    desk.approve(*FIRST)
+    many = {f"client/n{number}.py": "" for number in range(9)}
+    desk.bundle = make_bundle(tmp_path, **{"client/app/client_app.py": "app = 2\n", **many})
+    said = desk.approve(*FIRST)
+    assert f"changes: 1 changed, 9 added, 0 removed, against us/app 1.0 ({desk.sha256[:12]}" in said
+    assert "~ client/app/client_app.py" in said
+    assert "and 2 more; --files lists them" in said
+    assert "+ client/n8.py" in desk.approve("--files")
+    (tmp_path / "approved-files.json").write_text("[]")
+    assert "changes: unknown; the files of us/app 1.0" in desk.approve()
+
+
+def test_a_record_that_cannot_be_written_takes_no_approval_back(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "approved-files.json").mkdir()
+    assert "the next approval will not show what changes" in desk.approve(*FIRST)
+    assert desk.refusal is None
 
 
 @pytest.mark.parametrize(

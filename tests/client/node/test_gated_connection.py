@@ -190,7 +190,7 @@ def test_a_run_whose_settings_the_policy_does_not_accept_starts_no_app(
     coordinator.settings = {"windows.stride": 1}
     assert connection.receive() is None
     ((answer, _),) = coordinator.sent
-    assert answer.error.reason == "refused by the site's policy"
+    assert answer.error.reason == "refused by the site's policy: settings"
     (entry,) = read_entries(tmp_path / "audit.jsonl")
     assert entry["reason"] == "settings"
     assert "windows.stride = 1" in entry["detail"]

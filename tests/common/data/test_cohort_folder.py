@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from common.data.cohort_folder import INGEST_FILE, read_cohort_record, read_provenance
+from common.data.cohort_folder import INGEST_FILE, cohort_line, read_cohort_record, read_provenance
 from common.errors import CohortError
 
 STEP = {"label": "adults", "stays": 3, "excluded": 1, "patients": 2, "stays_per_unit": {"micu": 3}}
@@ -80,3 +81,14 @@ def test_a_record_that_is_not_of_this_release_is_refused(
         (tmp_path / name).write_text(text)
     with pytest.raises(CohortError, match=message):
         read_cohort_record(tmp_path, name)
+
+
+def test_a_line_says_which_cohort_and_why(tiny_cohort: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_cohort, tmp_path / "cohort")
+    record = json.loads((tiny_cohort / "cohort.json").read_text())
+    record["sites"] = {site: {"patients": 700} for site in record["sites"]}
+    (tmp_path / "cohort" / "cohort.json").write_text(json.dumps(record))
+    said = cohort_line(tmp_path / "cohort", "named")
+    assert said == f"cohort: {tmp_path}/cohort (synthetic, 3 sites, 2,100 patients), named"
+    (tmp_path / "cohort" / "cohort.json").write_text("[")
+    assert cohort_line(tmp_path / "cohort", "named").endswith("/cohort (3 sites), named")

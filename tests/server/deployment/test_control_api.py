@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -16,7 +17,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
 
 from common.errors import FederationError
-from server.deployment.control_api import ControlApi
+from server.deployment.control_api import ControlApi, seconds_since_heard
 from tests.samples.ports import free_port
 
 RUNS = {
@@ -29,6 +30,22 @@ RUNS = {
 }
 
 
+NOW = datetime(2026, 5, 1, 12, 0, tzinfo=UTC)
+
+
+def node(heard_s: float, status: str = "online") -> NodeInfo:
+    """A node as a SuperLink reports it whose last heartbeat is so many seconds old."""
+    return NodeInfo(
+        node_id=2**63 + 5,
+        status=status,
+        online_until=NOW.timestamp() - heard_s + 2 * 30,
+        heartbeat_interval=30,
+    )
+
+
+NODE = node(40.4)
+
+
 class SuperLink(BaseHTTPRequestHandler):
     """The two calls, as Flower's SuperLink answers them; the integration tests have the real."""
 
@@ -38,8 +55,8 @@ class SuperLink(BaseHTTPRequestHandler):
             return self._answer(401, json.dumps({"code": 401, "detail": "no operator"}).encode())
         if self.path == "/v1/control/list-nodes":
             ListNodesRequest.FromString(body)
-            nodes = [NodeInfo(node_id=2**63 + 5, status="online")]
-            return self._answer(200, ListNodesResponse(nodes_info=nodes).SerializeToString())
+            answer = ListNodesResponse(nodes_info=[NODE], now=NOW.isoformat())
+            return self._answer(200, answer.SerializeToString())
         request = ListRunsRequest.FromString(body)
         runs = {request.run_id: RUNS[request.run_id]} if request.HasField("run_id") else RUNS
         return self._answer(200, ListRunsResponse(run_dict=runs).SerializeToString())
@@ -66,7 +83,21 @@ def test_runs_and_nodes_have_their_status(address: str) -> None:
     control = ControlApi(address, credential="a.meyer.secret")
     assert list(control.runs().items()) == [("9", "finished:failed"), ("7", "running")]
     assert control.runs("7") == {"7": "running"}
-    assert control.nodes() == {str(2**63 + 5): "online"}
+    assert control.nodes() == {str(2**63 + 5): "not heard for 40 s"}
+
+
+@pytest.mark.parametrize(
+    ("info", "seconds"),
+    [
+        (node(3.0), 3.0),
+        (node(70.0, "offline"), None),
+        (NodeInfo(node_id=1, status="registered"), None),
+    ],
+)
+def test_a_killed_node_does_not_read_online_for_a_minute(
+    info: NodeInfo, seconds: float | None
+) -> None:
+    assert seconds_since_heard(info, NOW) == seconds
 
 
 def test_a_refusal_has_the_superlinks_reason(address: str) -> None:

@@ -336,7 +336,7 @@ def test_bad_input_is_reported_in_one_line(
     make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
     run = make_run()
-    with pytest.raises(UsageError, match="there is no folder"):
+    with pytest.raises(UsageError, match="there is no folder or file"):
         load_adapter(tmp_path / "absent")
     with pytest.raises(UsageError, match="neither a run folder"):
         load_adapter(tmp_path)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from common.adapter.trained_adapter import RUN_CONFIG_FILE
 from common.errors import FederationError
 from server.runs.run_folder import (
     CHECKPOINT_FILE,
     ROUNDS_FILE,
-    RUN_CONFIG_FILE,
     RunFolder,
     check_run_folder,
 )

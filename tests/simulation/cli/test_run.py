@@ -26,6 +26,10 @@ def test_a_run_prints_its_result_and_where_it_is(
     out = tmp_path / "run"
     assert run(app, command(tiny_bolt, out)) == 0
     text = capsys.readouterr().out
+    first = (
+        f"cohort: {tiny_cohort} (synthetic, 3 sites), the one prepared last; --data names another"
+    )
+    assert text.splitlines()[0] == first
     assert "against" in text
     assert "zero-shot" in text
     assert str(out / "report.html") in text

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.adapter.adapter import Adapter, tensor_name
-from common.adapter.serialization.canonical import rewritten
+from common.adapter.serialization.canonical import reply_bytes, rewritten
 from common.adapter.serialization.header import LENGTH_BYTES, Header, read_header
 from common.adapter.serialization.message import WireDtype, decode, encode
 from common.errors import AdapterError
@@ -201,3 +201,13 @@ def test_int8_is_off_by_half_a_level_at_most_at_any_magnitude(adapter: Adapter) 
         off = np.abs(arrived.tensors[name].astype(np.float64) - tensor)
         # Where the scale would be subnormal the matrix is zero: off by less than 127 x 2^-126.
         assert off.max() <= max(0.51 * largest / 127, 127 * 2.0**-126)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sent", DTYPES)
+@pytest.mark.parametrize("trained", ["ab", "b"])
+def test_the_size_of_a_reply_is_known_from_the_request(
+    dtype: WireDtype, sent: WireDtype, trained: str
+) -> None:
+    received = header(small(), sent, trained)
+    assert reply_bytes(received, dtype) == len(encode(small(7.0), dtype, trained))

@@ -22,6 +22,7 @@ from common.console import is_live
 from server.runs.follow import RoundLines
 from simulation.engines.log_lines import log_lines
 
+_REST = Column(no_wrap=True, overflow="ellipsis", ratio=1)
 _VERBS = {"train": "trains", "evaluate": "validates"}
 
 
@@ -40,10 +41,11 @@ def live_bar(console: Console | None, count: ProgressColumn) -> Progress:
         BarColumn(bar_width=20),
         count,
         TimeElapsedColumn(),
-        # One row at any width: a wrapped bar would leave its rows on the screen.
-        TextColumn("{task.fields[state]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        # The rest of one row: a wrapped bar would leave its rows on the screen.
+        TextColumn("{task.fields[state]}", table_column=_REST),
         console=console,
         transient=True,
+        expand=True,
         disable=console is None or not is_live(console),
     )
 

@@ -20,7 +20,7 @@ from server.runs.run_folder import RunFolder
 from simulation.progress import RunProgress
 
 def line(number):
-    sites = {"ccu": {}, "a-care-unit-with-quite-a-long-name": {}}
+    sites = {"ccu": {}, "a-care-unit-with-quite-a-long-name-of-sixty-four-characters-in-it": {}}
     return {"round": number, "sites": sites, "validated_round": number - 1,
             "validation_wql": 0.07, "seconds": 3.0}
 
@@ -76,6 +76,7 @@ def test_a_terminal_shows_a_line_a_round_and_a_bar_that_moves(columns: int, tmp_
     shares = [int(found[1]) for row in bars if (found := re.search(r"(\d+)%", row))]
     assert {17, 33, 50, 67, 83} <= set(shares), "it moves within the rounds"
     assert shares == sorted(shares)
+    assert all(re.search(r"\d+%.*0:00:0", row) for row in bars), "nothing but the name is cut"
     assert "of 9" not in " ".join(rows), "a round of the older run"
 
 

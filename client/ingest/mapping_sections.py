@@ -18,8 +18,11 @@ from common.errors import UsageError
 DATABASES = ("sqlite", "postgres")
 
 ISO = "iso"
-EPOCHS = {"epoch-s": 1_000_000, "epoch-ms": 1_000}
+EPOCHS = {"epoch-s": 1_000_000, "epoch-ms": 1_000, "epoch-us": 1, "epoch-ns": 0.001}
 """Formats of times that are numbers, with the microseconds of their unit."""
+
+EPOCH, EXCEL = "epoch", "excel"
+"""Numbers since 1970 in a unit told by their size; days since the end of 1899, as Excel counts."""
 
 
 def text_list(value: object, key: str = "") -> tuple[str, ...]:
@@ -53,15 +56,28 @@ def _zone(text: str) -> str:
 
 def _formats(formats: tuple[str, ...]) -> tuple[str, ...]:
     patterns = [text for text in formats if "%" in text]
-    words = (ISO, *EPOCHS)
+    words = (ISO, EPOCH, *EPOCHS, EXCEL)
     if not patterns and (len(formats) != 1 or formats[0] not in words):
         raise invalid(
             f"is {', '.join(words)} or a pattern as %d.%m.%Y %H:%M, "
             f"got {' and '.join(map(value_text, formats))}"
         )
+    twice = next((one for one in patterns if swapped(one) in patterns), None)
+    if twice is not None and twice != swapped(twice):
+        raise invalid(
+            f"has day and month in both orders, {value_text(twice)} and "
+            f"{value_text(swapped(twice))}; 03/04 would be read by the first alone: give one"
+        )
     if patterns and (len(patterns) < len(formats) or len({"%z" in one for one in patterns}) > 1):
         raise invalid("must all be patterns where it is several, with %z in all or in none")
     return formats
+
+
+def swapped(pattern: str) -> str:
+    """Return a pattern of times with day and month exchanged, if it has both as numbers."""
+    if "%d" not in pattern or "%m" not in pattern:
+        return pattern
+    return "%d".join(part.replace("%d", "%m") for part in pattern.split("%m"))
 
 
 def _cohort_rule(text: str) -> str:
@@ -148,8 +164,9 @@ class Clock(StrictModel):
     Attributes:
         zone: an IANA name as ``Europe/London``; ``UTC`` takes times without an offset as they are,
             which is right for dates shifted for privacy. A time with an offset is taken by that.
-        format: ``iso``, ``epoch-s``, ``epoch-ms``, or one or several patterns as
-            ``%d.%m.%Y %H:%M``.
+        format: ``iso``; a number since 1970 as ``epoch-s``, ``epoch-ms``, ``epoch-us``,
+            ``epoch-ns``, or ``epoch``, whose unit is told by its size; Excel's days as ``excel``;
+            or one or several patterns as ``%d.%m.%Y %H:%M``.
         fold: reading of the hour that the clocks pass twice in autumn.
         gap: reading of the hour that the clocks skip in spring; ``shift`` reads it by the clock
             that was not yet put forward.
@@ -250,6 +267,8 @@ class VitalSource(StrictModel):
         codes: long tables: texts in the column `code`.
         column: wide tables: the column.
         unit: of its values; empty = the column `unit`, or where there is none the vital's own.
+        units: units that its values mix; each value is read in the one whose range it is in.
+        unit_column: wide tables: the column of its unit, row by row.
         low: values must be above this, in `unit`.
         high: values must be below this, in `unit`.
     """
@@ -257,8 +276,21 @@ class VitalSource(StrictModel):
     codes: TextList = ()
     column: str = ""
     unit: str = ""
+    units: TextList = ()
+    unit_column: str = ""
     low: float = -math.inf
     high: float = math.inf
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        given = [key for key in ("unit", "units", "unit_column") if getattr(self, key)]
+        if len(given) > 1:
+            names = [key.replace("_", "-") for key in given]
+            raise invalid(f"does not go with {names[1]}; give one of them", names[0])
+        for key in ("low", "high"):
+            if self.units and math.isfinite(getattr(self, key)):
+                raise invalid("is in one unit and does not go with units; leave it out", key)
+        return self
 
 
 class VitalTable(VitalSource):

@@ -20,7 +20,9 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from client.ingest.diagnostics import count_dropped, read_signs, unknown_rows
+from client.ingest.diagnostics.losses import count_dropped, find_examples, unknown_rows
+from client.ingest.diagnostics.signs import count_other_units, read_signs
+from client.ingest.diagnostics.time_check import check_times
 from client.ingest.mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.query_source import open_query
@@ -153,11 +155,14 @@ def _read(
             f"none of {rows:,} rows has a code of the mapping in the column "
             f"{mapping.columns.code}; compare the codes in [vitals] with those in it"
         )
-    assign_stays(connection, mapping, stay_source)
+    times = check_times(connection, mapping)
+    examples = find_examples(connection)
+    count_other_units(connection, mapping)
+    times += assign_stays(connection, mapping, stay_source)
     flow = ExclusionFlow()
     kept, missing = choose_stays(stay_frame(connection), mapping, flow)
     keep_stays(connection, kept)
-    counts = count_dropped(connection)
+    counts, losses = count_dropped(connection, examples)
     if kept.empty:
         raise _nothing_left(flow, counts)
     steps = step_means(connection, _USED, mapping.table.step_minutes)
@@ -170,8 +175,9 @@ def _read(
         "rows": {"read": rows, "of other codes": strangers},
         "flow": flow.to_json(),
         "measurements": counts,
+        "losses": losses,
         "ids_not_found": missing,
-        "signs": read_signs(connection, mapping),
+        "signs": {**read_signs(connection, mapping), "times": times},
     }
     return Ingested(steps.drop(columns="stay"), record)
 

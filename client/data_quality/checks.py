@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from client.data_quality.finding import SEVERITIES, QualityFinding, percent
+from client.data_quality.finding import SEVERITIES, QualityFinding, share_text
 from client.data_quality.record_checks import find_in_record
 from client.data_quality.reference_ranges import EXPECTED
 from client.data_quality.unit_mixture import remedy_of_units, vitals_in_other_units
@@ -46,14 +46,13 @@ def find_all(
         record: content of `ingest.json`, with `is_same_table`; None without one.
         leftovers: scratch folders of killed ingests beside the table.
     """
-    found = [*_size(patients, windows), *_pressures(frame), *_steps(frame, step_minutes)]
+    found = [] if record is None else find_in_record(record)
+    found += [*_size(patients, windows), *_pressures(frame), *_steps(frame, step_minutes)]
     told = set() if record is None else vitals_in_other_units(record)
     for vital in VITALS:
         values = frame[vital.name].to_numpy(np.float64)
         observed = values[~np.isnan(values)]
         found += _values(vital, observed, len(values), is_told=vital.name in told)
-    if record is not None:
-        found += find_in_record(record)
     if leftovers:
         found.append(
             QualityFinding(
@@ -117,7 +116,7 @@ def _values(
         yield QualityFinding(
             "note",
             "rarely-observed",
-            f"{vital.label} is observed in {percent(len(values) / steps)} of the steps",
+            f"{vital.label} is observed in {share_text(len(values) / steps)} of the steps",
             f"check whether [vitals.{vital.name}] has all its codes",
         )
     if len(values) >= CONSTANT_LEAST and values.min() == values.max():
@@ -145,7 +144,7 @@ def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterat
             yield QualityFinding(
                 "warning",
                 "unit-left-over",
-                f"{vital.label}: {percent(share)} of the values look like {unit.name} "
+                f"{vital.label}: {share_text(share)} of the values look like {unit.name} "
                 f"(median {np.median(implausible):g})",
                 remedy_of_units(
                     vital.name,
@@ -172,7 +171,7 @@ def _pressures(frame: pd.DataFrame) -> Iterator[QualityFinding]:
         yield QualityFinding(
             "warning",
             "pressures-swapped",
-            f"the diastolic pressure is above the systolic one in {percent(share)} of the steps",
+            f"the diastolic pressure is above the systolic one in {share_text(share)} of the steps",
             "check whether [vitals.sbp] and [vitals.dbp] are exchanged",
         )
         return
@@ -182,8 +181,8 @@ def _pressures(frame: pd.DataFrame) -> Iterator[QualityFinding]:
         yield QualityFinding(
             "warning",
             "mean-pressure-outside",
-            f"the mean pressure is not between diastolic and systolic in {percent(share)} of the "
-            "steps",
+            "the mean pressure is not between diastolic and systolic in "
+            f"{share_text(share)} of the steps",
             "check whether the three come from one device and one unit, and the codes of "
             "[vitals.mbp]",
         )
@@ -212,6 +211,7 @@ def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[QualityFinding]:
         yield QualityFinding(
             "note",
             "irregular-steps",
-            f"{percent(share)} of the pauses between observed steps are over four times the usual",
+            f"{share_text(share)} of the pauses between observed steps are over four times the "
+            "usual",
             "expected of charting by hand; of a monitor's export, check whether rows are missing",
         )

@@ -30,7 +30,7 @@ class QualityFinding:
     remedy: str
 
 
-def percent(share: float) -> str:
+def share_text(share: float) -> str:
     """Return a share as a percentage of two digits."""
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from client.data_quality.finding import QualityFinding, percent
+from client.data_quality.finding import QualityFinding, share_text
 from client.data_quality.unit_mixture import describe_other_unit, vitals_in_other_units
 from client.ingest.units import TRAILING_UNIT, UNITS
 from common.data.site_table import VITALS, Vital
@@ -74,7 +74,7 @@ def _loss(
     vital: Vital, reason: str, large: _Losses, record: _Record, *, is_only: bool, is_told: bool
 ) -> QualityFinding:
     count, of = (sum(loss[key] for loss in large) for key in ("count", "of"))
-    what = f"{vital.label}: {count:,} of {of:,} measurements ({percent(count / of)}) dropped: "
+    what = f"{vital.label}: {count:,} of {of:,} measurements ({share_text(count / of)}) dropped: "
     what += f"{reason} ({vital.range_text})" if reason == "impossible value" else reason
     examples = [text for loss in large for text in loss.get("examples", [])]
     if examples:
@@ -87,6 +87,11 @@ def _loss(
     if reason == "impossible value" and is_told:
         looks, remedy = describe_other_unit(record, vital.name)
         what += f"; they {looks}"
+        if not is_only and count == of:
+            # The unit goes with the code, which is better evidence than the range.
+            unit = record["signs"]["other_units"][vital.name]["unit"]
+            own = f'sources = [{{ ..., unit = "{unit}" }}, {{ ... }}]'
+            remedy = f"give them a source of their own, {own} in [vitals.{vital.name}], or {remedy}"
     else:
         remedy = _remedy(vital.name, reason, examples, record)
     return QualityFinding("warning", _CODES.get(reason, reason.replace(" ", "-")), what, remedy)

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from client.data_quality.finding import QualityFinding, percent
+from client.data_quality.finding import QualityFinding, share_text
 from client.data_quality.losses import find_losses
 from client.data_quality.unit_mixture import find_other_units
 
 EARLY_SHARE = 0.25
 LOST_STAYS = 0.01
+FEW_ROWS = 0.01
 MANY_STAYS = 100
 """Stays from which on each patient having one is suspicious: of ICU patients some return."""
 
@@ -36,6 +37,7 @@ def find_in_record(record: _Record) -> list[QualityFinding]:
         *_ids(record),
         *_times(record),
         *_stays(record),
+        *_other_codes(record),
         *find_other_units(record),
         *find_losses(record),
     ]
@@ -62,7 +64,7 @@ def _table(record: _Record) -> Iterator[QualityFinding]:
         yield QualityFinding(
             "warning",
             "early",
-            f"{percent(early['share'])} of the stays have measurements before the admission, by "
+            f"{share_text(early['share'])} of the stays have measurements before the admission, by "
             f"{early['hours']:g} h in the median: another time zone, or an earlier ward",
             "check whether [time] and [stay.time] name the zones of the two exports",
         )
@@ -108,7 +110,7 @@ def _times(record: _Record) -> Iterator[QualityFinding]:
                 "warning",
                 "bounds-unread",
                 f"{sign['key']}: {sign['count']:,} of {sign['of']:,} "
-                f"({percent(sign['count'] / sign['of'])}) are no time, e.g. {sign['example']!r}",
+                f"({share_text(sign['count'] / sign['of'])}) are no time, e.g. {sign['example']!r}",
                 "check whether the format fits all rows",
             )
 
@@ -131,7 +133,30 @@ def _stays(record: _Record) -> Iterator[QualityFinding]:
             yield QualityFinding(
                 "warning",
                 "stays-lost",
-                f"{step['excluded']:,} of {before:,} stays ({percent(step['excluded'] / before)}) "
-                f"left out by '{step['label']}'",
+                f"{step['excluded']:,} of {before:,} stays "
+                f"({share_text(step['excluded'] / before)}) left out by '{step['label']}'",
                 remedies[0],
             )
+
+
+def _other_codes(record: _Record) -> Iterator[QualityFinding]:
+    rows, others = record["rows"]["read"], record.get("other_codes", [])
+    for one in others:
+        if one["near"] and one["rows"] > FEW_ROWS * rows:
+            yield QualityFinding(
+                "warning",
+                "code-near",
+                f"{one['rows']:,} of {rows:,} rows ({share_text(one['rows'] / rows)}) have the "
+                f"code {one['code']!r}, which the mapping does not name; it names {one['near']!r}",
+                f"add {one['code']!r} to the codes in [vitals], if they mean the same",
+            )
+    count = record["rows"].get("of other codes", 0)
+    if count > FEW_ROWS * rows and others:
+        most = ", ".join(f"{one['code']!r} ({one['rows']:,})" for one in others[:3])
+        yield QualityFinding(
+            "note",
+            "other-codes",
+            f"{count:,} of {rows:,} rows ({share_text(count / rows)}) have codes that the mapping "
+            f"does not name, e.g. {most}",
+            "expected where the table holds more than vital signs; else add them in [vitals]",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from client.data_quality.finding import QualityFinding, percent
+from client.data_quality.finding import QualityFinding, share_text
 from client.ingest.units import check_units_by_range
 from common.data.site_table import VITALS
 from common.errors import UsageError
@@ -40,7 +40,7 @@ def find_other_units(record: Mapping[str, Any]) -> Iterator[QualityFinding]:
             yield QualityFinding(
                 "warning",
                 "unit-left-over",
-                f"{vital.label}: {used:,} of {read:,} measurements ({percent(used / read)}) are "
+                f"{vital.label}: {used:,} of {read:,} measurements ({share_text(used / read)}) are "
                 f"used and {what}",
                 remedy,
             )

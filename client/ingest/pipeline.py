@@ -26,7 +26,7 @@ from client.ingest.diagnostics.time_check import check_times
 from client.ingest.mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.query_source import open_query
-from client.ingest.reshape import stage
+from client.ingest.reshape import NOTE_LENGTH, stage
 from client.ingest.selection import choose_stays, keep_stays, stay_frame
 from client.ingest.sources import Source, open_file
 from client.ingest.stays import assign_stays
@@ -147,13 +147,13 @@ def _read(
     sources: list[Source],
     stay_source: Source | None,
 ) -> Ingested:
-    stage(connection, sources, mapping)
+    others = stage(connection, sources, mapping)
     strangers = unknown_rows(connection, sources) if mapping.shape == "long" else 0
     rows = sum(source.rows for source in sources)
     if mapping.shape == "long" and rows and strangers == rows:
         raise SourceError(
             f"none of {rows:,} rows has a code of the mapping in the column "
-            f"{mapping.columns.code}; compare the codes in [vitals] with those in it"
+            f"{mapping.columns.code}{_most(others)}; compare the codes in [vitals] with those in it"
         )
     times = check_times(connection, mapping)
     examples = find_examples(connection)
@@ -173,6 +173,7 @@ def _read(
     record = {
         "inputs": [source.digest() for source in all_sources],
         "rows": {"read": rows, "of other codes": strangers},
+        "other_codes": others,
         "flow": flow.to_json(),
         "measurements": counts,
         "losses": losses,
@@ -244,6 +245,11 @@ def _check_free(out: Path, mapping: SiteMapping, overwrite: bool) -> None:
             f"{out} holds the table of {record.get('site')!r} made by another mapping; give "
             "another folder with --out or replace it with --overwrite"
         )
+
+
+def _most(others: list[dict[str, Any]]) -> str:
+    names = ", ".join(repr(one["code"][:NOTE_LENGTH]) for one in others[:3])
+    return f" (it has {names})" if names else ""
 
 
 def _nothing_left(flow: ExclusionFlow, counts: dict[str, dict[str, int]]) -> CohortError:

@@ -16,9 +16,11 @@ This is the single pass over the source. It fills the DuckDB table `staged`, a r
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import duckdb
 
+from client.ingest.diagnostics.other_codes import OtherCodes
 from client.ingest.duckdb_helpers import (
     TEXT,
     create_table,
@@ -77,8 +79,11 @@ def reason(name: str) -> int:
 
 def stage(
     connection: duckdb.DuckDBPyConnection, sources: Iterable[Source], mapping: SiteMapping
-) -> None:
+) -> list[dict[str, Any]]:
     """Read the sources, one after the other, into the table `staged`.
+
+    Returns:
+        Codes that the mapping does not name, as `OtherCodes.most` gives them.
 
     Raises:
         UsageError: a source lacks a column that the mapping names.
@@ -86,10 +91,15 @@ def stage(
     """
     create_codes(connection, mapping)
     connection.execute(_STAGED)
+    others = OtherCodes()
+    known = [code for vital in mapping.vitals for place in vital.sources for code in place.codes]
+    # Most rows of a long table have other codes.
+    only = (mapping.columns.code.lower(), known, others.add) if mapping.shape == "long" else None
     for source in sources:
         columns = _columns(source, mapping)
         statement = f"INSERT INTO staged {_measurements(source, mapping)}"
-        source.load(connection, columns, statement, only=_codes(mapping))
+        source.load(connection, columns, statement, only=only)
+    return others.most(known)
 
 
 def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
@@ -147,14 +157,6 @@ def _columns(source: Source, mapping: SiteMapping) -> list[str]:
     if not mapping.has_stay_table:
         names += [mapping.stay.id, mapping.stay.start, mapping.stay.end, mapping.cohort.flag]
     return list(dict.fromkeys(check_column(source, name) for name in names if name))
-
-
-def _codes(mapping: SiteMapping) -> tuple[str, list[str]] | None:
-    """Return the column of codes and the codes to keep; most rows of a long table have others."""
-    if mapping.shape == "wide":
-        return None
-    codes = [code for vital in mapping.vitals for place in vital.sources for code in place.codes]
-    return mapping.columns.code.lower(), codes
 
 
 def _measurements(source: Source, mapping: SiteMapping) -> str:

@@ -30,8 +30,8 @@ ROWS = "source_rows"
 
 _CSV_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz")
 
-RowFilter = tuple[str, Sequence[str]]
-"""A column (lower case) and the texts of the rows to keep."""
+RowFilter = tuple[str, Sequence[str], Callable[[pa.Array], None]]
+"""A column (lower case), the texts of the rows to keep, and what is called with the others."""
 
 
 def open_file(path: Path, form: FileFormat, progress: ReadProgress | None = None) -> Source:
@@ -116,12 +116,14 @@ def _execute(
 
 
 def _kept(batch: pa.RecordBatch, only: RowFilter) -> pa.RecordBatch:
-    column, texts = only
+    column, texts, tell = only
     if pa.types.is_floating(batch[column].type):
         # Arrow formats numbers differently from DuckDB.
         return batch
     codes = pc.utf8_trim(pc.cast(batch[column], pa.string()), characters=" ")
-    return batch.filter(pc.is_in(codes, value_set=pa.array(texts, pa.string())))
+    is_known = pc.is_in(codes, value_set=pa.array(texts, pa.string()))
+    tell(codes.filter(pc.invert(is_known)))
+    return batch.filter(is_known)
 
 
 class _ParquetFile(Source):

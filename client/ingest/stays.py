@@ -38,7 +38,7 @@ def assign_stays(
         stay_source: the table of stays, if the mapping has one.
 
     Returns:
-        Signs of bounds that were not read, as `diagnostics.time_check.check_column` gives them.
+        Signs of bounds that were not read, as `time_check.check_time_column` gives them.
 
     Raises:
         UsageError: the table of stays lacks a column, or its times have another format.

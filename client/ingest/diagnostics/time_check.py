@@ -48,12 +48,12 @@ def check_times(
     """Check the times of the measurements in `staged`.
 
     Returns:
-        Signs, as `check_column` gives them.
+        Signs, as `check_time_column` gives them.
 
     Raises:
-        UsageError: see `check_column`.
+        UsageError: see `check_time_column`.
     """
-    signs = check_column(
+    signs = check_time_column(
         connection,
         TimeColumn(
             "[time] format",
@@ -72,13 +72,13 @@ def check_bounds(
     """Check the bounds of stays, columns `start_at`, `start_note`, `end_at`, `end_note` of a table.
 
     Raises:
-        UsageError: see `check_column`.
+        UsageError: see `check_time_column`.
     """
     signs = []
     key = "[stay] time, format" if mapping.stay.time else "[time] format"
     for name, column in (("start", mapping.stay.start), ("end", mapping.stay.end)):
         if column:
-            signs += check_column(
+            signs += check_time_column(
                 connection,
                 TimeColumn(
                     f"{key} (column {column})",
@@ -90,7 +90,9 @@ def check_bounds(
     return signs
 
 
-def check_column(connection: duckdb.DuckDBPyConnection, column: TimeColumn) -> list[dict[str, Any]]:
+def check_time_column(
+    connection: duckdb.DuckDBPyConnection, column: TimeColumn
+) -> list[dict[str, Any]]:
     """Check a column of times.
 
     Returns:

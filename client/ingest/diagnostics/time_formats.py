@@ -9,8 +9,8 @@ from statistics import median
 import duckdb
 
 from client.ingest.duckdb_helpers import literal
-from client.ingest.mapping_sections import EXCEL, swapped
-from client.ingest.timestamps import FIRST_YEAR, LAST_YEAR, epoch_format
+from client.ingest.mapping_sections import EPOCHS, EXCEL, swapped
+from client.ingest.timestamps import EPOCH_LIMIT, FIRST_YEAR, LAST_YEAR, epoch_format
 
 ENOUGH = 0.95
 """Least share of a sample that a format must read."""
@@ -44,7 +44,9 @@ def guess_formats(
     found: list[str] = []
     left = list(texts)
     while left and len(found) < 3:
-        pattern, share = _best(connection, left, patterns)
+        # Never both orders of day and month: the first would read all days up to 12.
+        allowed = [one for one in patterns if swapped(one) not in found or one in found]
+        pattern, share = _best(connection, left, allowed)
         if not share:
             return ()
         found.append(pattern)
@@ -75,7 +77,8 @@ def _of_numbers(numbers: Sequence[float]) -> tuple[tuple[str, ...], ...]:
     size = median(numbers)
     if _EXCEL_LOW < size < _EXCEL_HIGH:
         return ((EXCEL,),)
-    return ((epoch_format(size),),) if size >= _EPOCH_LEAST else ()
+    is_epoch = _EPOCH_LEAST <= size < EPOCH_LIMIT * 1000 ** (len(EPOCHS) - 1)
+    return ((epoch_format(size),),) if is_epoch else ()
 
 
 def _patterns(texts: Sequence[str]) -> list[str]:

@@ -51,7 +51,7 @@ GOOD = LONG.format(zone="UTC", stay='id = "enc"', min_hours=0)
         (
             'zone = "UTC"',
             'zone = "UTC"\nformat = "DD.MM.YYYY"',
-            "format is iso, epoch, epoch-s, epoch-ms",
+            "format is iso, epoch, epoch-s",
         ),
         ('zone = "UTC"', 'zone = "UTC"\nformat = ["%d %z", "%d"]', "%z in all or in none"),
         (

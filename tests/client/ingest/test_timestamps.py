@@ -192,5 +192,5 @@ def test_what_is_no_time_is_none(text: str) -> None:
 
 
 def test_a_number_is_no_iso_time() -> None:
-    with pytest.raises(UsageError, match="set format to 'epoch'.* or one of: epoch-s, epoch-ms"):
+    with pytest.raises(UsageError, match="or one of: epoch-s, epoch-ms"):
         time_of("c", "BIGINT", Clock(zone="UTC"))

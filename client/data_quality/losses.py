@@ -56,8 +56,7 @@ def find_losses(record: _Record) -> Iterator[QualityFinding]:
                 and loss["of"] >= FEW * read
             ]
             if large and reason not in _TOLD_ELSEWHERE:
-                only = len({loss["source"] for loss in of_vital}) == 1
-                yield _loss(vital, reason, large, record, is_only=only, is_told=vital.name in told)
+                yield _loss(vital, reason, large, record, is_told=vital.name in told)
 
 
 def _by_vital(record: _Record) -> list[dict[str, Any]]:
@@ -71,15 +70,16 @@ def _by_vital(record: _Record) -> list[dict[str, Any]]:
 
 
 def _loss(
-    vital: Vital, reason: str, large: _Losses, record: _Record, *, is_only: bool, is_told: bool
+    vital: Vital, reason: str, large: _Losses, record: _Record, *, is_told: bool
 ) -> QualityFinding:
     count, of = (sum(loss[key] for loss in large) for key in ("count", "of"))
+    is_all = of == record["measurements"][vital.name]["read"]
     what = f"{vital.label}: {count:,} of {of:,} measurements ({share_text(count / of)}) dropped: "
     what += f"{reason} ({vital.range_text})" if reason == "impossible value" else reason
     examples = [text for loss in large for text in loss.get("examples", [])]
     if examples:
         what += f", e.g. {' and '.join(map(repr, dict.fromkeys((examples[0], examples[-1]))))}"
-    if not is_only and large[0]["source"]:
+    if not is_all and large[0]["source"]:
         names = [loss["source"] for loss in large]
         what += f" (of {', '.join(names[:3])}{' and others' if len(names) > 3 else ''})"
     if reason in _INTENDED:
@@ -87,7 +87,7 @@ def _loss(
     if reason == "impossible value" and is_told:
         looks, remedy = describe_other_unit(record, vital.name)
         what += f"; they {looks}"
-        if not is_only and count == of:
+        if not is_all and count == of:
             # The unit goes with the code, which is better evidence than the range.
             unit = record["signs"]["other_units"][vital.name]["unit"]
             own = f'sources = [{{ ..., unit = "{unit}" }}, {{ ... }}]'

@@ -76,8 +76,8 @@ class UnitRange:
 
 
 # Numbers are unit concepts of the OMOP vocabulary (8483 counts per minute, 8541 per minute).
-_RATE_SPELLINGS = ("/min", "1/min", "min-1", "min^-1", "permin", "perminute", "/minute")
-_RATE_SPELLINGS += ("8483", "8541")
+_PER_MINUTE = ("/min", "1/min", "min-1", "min^-1", "permin", "perminute", "/minute")
+_RATE_SPELLINGS = (*_PER_MINUTE, "8483", "8541")
 _PRESSURE = (
     Unit("mmHg", ("mm[hg]", "torr", "8876")),
     # The conventional millimetre of mercury is 133.322387415 Pa.

@@ -45,7 +45,7 @@ class OtherCodes:
             `code`, `rows`, and `near`: the known code that differs in case or signs alone, or "".
         """
         folded = {_folded(code): code for code in known}
-        found = [
+        found: list[dict[str, Any]] = [
             {"code": code, "rows": rows, "near": folded.get(_folded(code), "")}
             for code, rows in self._rows.items()
         ]

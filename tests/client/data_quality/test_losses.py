@@ -150,8 +150,8 @@ def test_ids_of_encounters_are_told(tmp_path: Path) -> None:
     # A hundred stays of which one patient has two.
     again = [*many, *hours_of("p0", "e100", {9: "80"})]
     assert not findings_of(tmp_path / "again", again)
-    found = findings_of(tmp_path / "same", PULSE, {'patient = "pid"': 'patient = "ENC"'})
-    assert "both ids are of the same column" in found["one-stay-per-patient"].what
+    same = findings_of(tmp_path / "same", PULSE, {'patient = "pid"': 'patient = "ENC"'})
+    assert "both ids are of the same column" in same["one-stay-per-patient"].what
 
 
 def test_codes_that_the_mapping_misses_are_told(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from client.data_quality.losses import find_losses
 from client.ingest.diagnostics.losses import count_dropped, find_examples, unknown_rows
 from client.ingest.diagnostics.signs import count_other_units, read_signs
 from client.ingest.diagnostics.time_check import check_times
@@ -164,7 +165,8 @@ def _read(
     keep_stays(connection, kept)
     counts, losses = count_dropped(connection, examples)
     if kept.empty:
-        raise _nothing_left(flow, counts)
+        found = {"measurements": counts, "losses": losses, "signs": {"times": times}}
+        raise _nothing_left(flow, found)
     steps = step_means(connection, _USED, mapping.table.step_minutes)
     place = kept.set_index("stay")
     for column in ("patient_id", "stay_id"):
@@ -252,7 +254,8 @@ def _most(others: list[dict[str, Any]]) -> str:
     return f" (it has {names})" if names else ""
 
 
-def _nothing_left(flow: ExclusionFlow, counts: dict[str, dict[str, int]]) -> CohortError:
+def _nothing_left(flow: ExclusionFlow, found: dict[str, Any]) -> CohortError:
+    counts = found["measurements"]
     emptied = next(step.label for step in flow.steps if not step.total)
     read = sum(of_vital["read"] for of_vital in counts.values())
     reasons: dict[str, int] = {}
@@ -261,6 +264,7 @@ def _nothing_left(flow: ExclusionFlow, counts: dict[str, dict[str, int]]) -> Coh
             if reason not in ("read", "used"):
                 reasons[reason] = reasons.get(reason, 0) + count
     why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items()) or "nothing"
+    loss = next((f"; {one.what}: {one.remedy}" for one in find_losses(found)), "")
     return CohortError(
-        f"no stay is left after the rule '{emptied}'; of {read:,} measurements dropped: {why}"
+        f"no stay is left after the rule '{emptied}'; of {read:,} measurements dropped: {why}{loss}"
     )

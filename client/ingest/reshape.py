@@ -15,7 +15,7 @@ This is the single pass over the source. It fills the DuckDB table `staged`, a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -35,7 +35,16 @@ from client.ingest.mapping import SiteMapping
 from client.ingest.mapping_sections import Clock
 from client.ingest.sources import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
-from client.ingest.units import TRAILING_UNIT, UnitRange, normalised, unit_ranges, unit_rows
+from client.ingest.units import (
+    AMBIGUOUS,
+    TRAILING_UNIT,
+    normalised,
+    normalised_sql,
+    unit_by_range_sql,
+    unit_name_sql,
+    unit_ranges,
+    unit_rows,
+)
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS
 
@@ -63,7 +72,6 @@ UNREADABLE: tuple[str, ...] = DROP_REASONS[1 : DROP_REASONS.index("ambiguous hou
 NOTE_LENGTH = 40
 """Most characters of a text kept as an example of what was not understood."""
 
-_AMBIGUOUS = "??"
 
 _STAGED = """
     CREATE TABLE staged (
@@ -180,7 +188,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
                 WHEN r.patient IS NULL THEN {reason("no patient")}
                 WHEN r.time_us IS NULL THEN {reason("no time")}
                 WHEN r.number IS NULL OR isnan(r.number) THEN {reason("no number")}
-                WHEN u.vital IS NULL THEN if(r.unit = '{_AMBIGUOUS}', {reason("ambiguous unit")},
+                WHEN u.vital IS NULL THEN if(r.unit = '{AMBIGUOUS}', {reason("ambiguous unit")},
                     {reason("unknown unit")})
                 WHEN scaled IS NULL OR NOT (
                     r.number > r.least AND r.number < r.most AND {held} > r.low
@@ -193,13 +201,13 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
 
 def _with_units(raw: str, mapping: SiteMapping) -> str:
     """Return the query of rows with their code's columns, and the number and unit to convert."""
-    stated = f"if(c.unit = '', coalesce({_normalised('r.unit')}, ''), c.unit)"
+    stated = f"if(c.unit = '', coalesce({normalised_sql('r.unit')}, ''), c.unit)"
     number, suffix = (f"regexp_extract(r.text, '{TRAILING_UNIT}', {part})" for part in (1, 2))
     # Only of a text that is no number: a number followed by a unit of this vital sign.
-    known = _unit_name("c.vital", _normalised(suffix), mapping)
+    known = unit_name_sql("c.vital", normalised_sql(suffix), mapping.units)
     trailing = f"CASE WHEN r.number IS NULL AND r.text IS NOT NULL THEN {known} END"
     # A text whose unit is not the stated one is no value of either.
-    agrees = f"{stated} = '' OR suffix_unit = {_unit_name('c.vital', stated, mapping)}"
+    agrees = f"{stated} = '' OR suffix_unit = {unit_name_sql('c.vital', stated, mapping.units)}"
     unit = f"""CASE WHEN suffix_unit IS NULL THEN {_by_range(mapping, stated)}
         WHEN {agrees} THEN suffix_unit ELSE '?' END"""
     return f"""
@@ -207,11 +215,6 @@ def _with_units(raw: str, mapping: SiteMapping) -> str:
             {trailing} AS suffix_unit, {unit} AS unit,
             if(suffix_unit IS NULL, r.number, {number_in(number, mapping.file.decimal)}) AS number
         FROM ({raw}) r JOIN codes c ON r.code = c.text WHERE r.is_there"""
-
-
-def _normalised(text: str) -> str:
-    """Return the SQL of a text as `units.normalised` writes it."""
-    return f"lower(regexp_replace({text}, '\\s', '', 'g'))"
 
 
 def _note() -> str:
@@ -237,41 +240,9 @@ def _by_range(mapping: SiteMapping, stated: str) -> str:
                 key = "/".join(map(normalised, source.units))
                 cases[vital.name, key] = (
                     f"WHEN c.vital = {VITAL_NAMES.index(vital.name)} AND c.units = {literal(key)} "
-                    f"THEN {_unit_in(ranges)}"
+                    f"THEN {unit_by_range_sql(ranges, 'r.number')}"
                 )
     return f"CASE {' '.join(cases.values())} ELSE {stated} END" if cases else stated
-
-
-def _unit_in(ranges: Sequence[UnitRange]) -> str:
-    """Return the SQL of `units.unit_by_range` of `r.number`; impossible ones get the first unit."""
-    possible = [
-        f"(r.number > {one.low!r} AND r.number {'<=' if one.high_included else '<'} {one.high!r})"
-        for one in ranges
-    ]
-    plausible = [
-        f"({inside} AND r.number BETWEEN {one.plausible_low!r} AND {one.plausible_high!r})"
-        for inside, one in zip(possible, ranges, strict=True)
-    ]
-    names = [literal(normalised(one.unit.name)) for one in ranges]
-    cases = [f"WHEN NOT ({' OR '.join(possible)}) THEN {names[0]}"]
-    for fits in (possible, plausible):
-        for place, name in enumerate(names):
-            others = " OR ".join(fits[:place] + fits[place + 1 :])
-            cases.append(f"WHEN {fits[place]} AND NOT ({others}) THEN {name}")
-    return f"CASE {' '.join(cases)} ELSE '{_AMBIGUOUS}' END"
-
-
-def _unit_name(vital: str, text: str, mapping: SiteMapping) -> str:
-    """Return the SQL of the name of a vital's unit by a spelling, NULL if it has no such unit."""
-    spelt: dict[tuple[int, str], list[str]] = {}
-    for index, spelling, name, *_ in unit_rows(mapping.units):
-        if spelling:
-            spelt.setdefault((index, name), []).append(spelling)
-    cases = " ".join(
-        f"WHEN {vital} = {index} AND {text} IN ({literals(spellings)}) THEN {literal(name)}"
-        for (index, name), spellings in spelt.items()
-    )
-    return f"CASE {cases} END"
 
 
 def _stay_columns(source: Source, mapping: SiteMapping) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from client.data_quality.reference_ranges import EXPECTED
+from client.ingest.duckdb_helpers import literal, literals
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.errors import UsageError
 
@@ -111,6 +112,9 @@ UNITS: dict[str, tuple[Unit, ...]] = {
     ),
 }
 """The units of each vital sign; the first is that of the site table."""
+
+AMBIGUOUS = "??"
+"""Name of the unit of a value that fits several."""
 
 TRAILING_UNIT = r"^([+-]?(?:[0-9]+[.,]?[0-9]*|[.,][0-9]+))\s*([^0-9\s.,+-].*)$"
 """Pattern of a number followed by a unit, as in ``88 bpm``; RE2 and Python read it alike."""
@@ -231,3 +235,54 @@ def check_units_by_range(vital: str, names: Sequence[str]) -> list[UnitRange]:
                     "value in more than one of them); name the column of units instead"
                 )
     return ranges
+
+
+def unit_by_range_sql(ranges: Sequence[UnitRange], number: str) -> str:
+    """Return the SQL of the name of the unit that `unit_by_range` gives.
+
+    Args:
+        ranges: of the units.
+        number: SQL of the value.
+
+    Returns:
+        `AMBIGUOUS` if several units fit; the first unit if none does, in which it is impossible.
+    """
+    possible = [
+        f"({number} > {one.low!r} AND {number} {'<=' if one.high_included else '<'} {one.high!r})"
+        for one in ranges
+    ]
+    plausible = [
+        f"({inside} AND {number} BETWEEN {one.plausible_low!r} AND {one.plausible_high!r})"
+        for inside, one in zip(possible, ranges, strict=True)
+    ]
+    names = [literal(normalised(one.unit.name)) for one in ranges]
+    cases = [f"WHEN NOT ({' OR '.join(possible)}) THEN {names[0]}"]
+    for fits in (possible, plausible):
+        for place, name in enumerate(names):
+            others = " OR ".join(fits[:place] + fits[place + 1 :])
+            cases.append(f"WHEN {fits[place]} AND NOT ({others}) THEN {name}")
+    return f"CASE {' '.join(cases)} ELSE '{AMBIGUOUS}' END"
+
+
+def unit_name_sql(vital: str, text: str, named: Mapping[str, str]) -> str:
+    """Return the SQL of the name of a unit by a spelling, NULL if the vital has no such unit.
+
+    Args:
+        vital: SQL of the vital's index.
+        text: SQL of the spelling, as `normalised_sql` gives it.
+        named: `[units]` of the mapping.
+    """
+    spelt: dict[tuple[int, str], list[str]] = {}
+    for index, spelling, name, *_ in unit_rows(named):
+        if spelling:
+            spelt.setdefault((index, name), []).append(spelling)
+    cases = " ".join(
+        f"WHEN {vital} = {index} AND {text} IN ({literals(spellings)}) THEN {literal(name)}"
+        for (index, name), spellings in spelt.items()
+    )
+    return f"CASE {cases} END"
+
+
+def normalised_sql(text: str) -> str:
+    """Return the SQL of a text as `normalised` writes it."""
+    return f"lower(regexp_replace({text}, '\\s', '', 'g'))"

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.data_quality.reference_ranges import EXPECTED
-from client.ingest.reshape import _unit_in
 from client.ingest.units import (
     UNITS,
     check_units_by_range,
     unit_by_range,
+    unit_by_range_sql,
     unit_ranges,
     unit_rows,
 )
@@ -81,7 +81,8 @@ def test_each_value_is_read_in_the_unit_of_its_range(
     values = [value for value in values if not near_a_limit(vital, units, value)]
     with duckdb.connect() as connection:
         rows = connection.execute(
-            f"SELECT {_unit_in(ranges)} FROM (SELECT unnest(?::DOUBLE[]) AS number) r", [values]
+            f"SELECT {unit_by_range_sql(ranges, 'x')} FROM (SELECT unnest(?::DOUBLE[]) AS x)",
+            [values],
         ).fetchall()
     for value, (by_sql,) in zip(values, rows, strict=True):
         expected = reference(vital, units, value)

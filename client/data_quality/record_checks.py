@@ -117,10 +117,13 @@ def _times(record: _Record) -> Iterator[QualityFinding]:
 
 def _either(sign: Mapping[str, Any]) -> str:
     text = sign["example"]
-    readings = []
-    for form, *_ in sign["formats"]:
-        day = datetime.strptime(text, form)  # noqa: DTZ007
-        readings.append(f"{day.day} {day:%B} by {form!r}")
+    forms = [form for form, *_ in sign["formats"]]
+    try:
+        days = [datetime.strptime(text, form) for form in forms]  # noqa: DTZ007
+    except ValueError:
+        # DuckDB has directives that Python lacks, e.g. %g of milliseconds.
+        return f"it fits {' and '.join(map(repr, forms))}"
+    readings = (f"{d.day} {d:%B} by {form!r}" for d, form in zip(days, forms, strict=True))
     return f"{text!r} is {', '.join(readings)}"
 
 

@@ -141,6 +141,23 @@ def test_rows_without_a_time_are_no_duplicates(tmp_path: Path) -> None:
     assert "duplicate" not in found
 
 
+@pytest.mark.parametrize(
+    ("seconds", "what"),
+    [
+        ("", "'01/03/2024 00:00' is 1 March by '%d/%m/%Y %H:%M', 3 January by"),
+        (":%S.%g", "it fits"),
+    ],
+)
+def test_an_order_of_dates_that_nothing_shows_is_told(
+    tmp_path: Path, seconds: str, what: str
+) -> None:
+    form = f"%d/%m/%Y %H:%M{seconds}"
+    rows = [(*row[:2], f"01/03/2024 {row[2][11:]}", *row[3:]) for row in PULSE]
+    rows = [(*r[:2], f"{r[2]}{':00.000' if seconds else ''}", *r[3:]) for r in rows]
+    found = findings_of(tmp_path, rows, {'zone = "UTC"': f'zone = "UTC"\nformat = "{form}"'})
+    assert what in found["date-order"].what
+
+
 def test_ids_of_encounters_are_told(tmp_path: Path) -> None:
     many = [row for n in range(100) for row in hours_of(f"p{n}", f"e{n}", {0: "80"})]
     found = findings_of(tmp_path, many)["one-stay-per-patient"]

@@ -84,6 +84,8 @@ def ingest(
         return
     if out is None:
         raise UsageError("--out is missing; give the folder to write the site table to")
+    from client.data_quality.finding import render_finding
+    from client.data_quality.record_checks import find_in_record
     from client.ingest.mapping import read_mapping
     from client.ingest.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
@@ -110,13 +112,11 @@ def ingest(
     print_line(f"Rows: {rows}")
     console.print(flow_table(record["flow"]))
     console.print(measurements_table(record["measurements"]))
-    for column, count in record["ids_not_found"].items():
-        if count:
-            what = column.removesuffix("_id")
-            console.print(f"{count:,} ids of the list are no {what} of this table", style="yellow")
     console.print(sites_table(out))
     for part in characteristics_page(record["characteristics"], console.width):
         console.print(part)
+    for finding in find_in_record(record):
+        console.print(render_finding(finding))
     print_line(f"Written: {out}")
     print_line(f"Check it with: python -m client check {out}")
 

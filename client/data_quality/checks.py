@@ -7,18 +7,18 @@ information. All thresholds are at the top.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from client.data_quality.finding import SEVERITIES, QualityFinding, share_text
+from client.data_quality.record_checks import find_in_record
 from client.data_quality.reference_ranges import EXPECTED
+from client.data_quality.unit_mixture import remedy_of_units, vitals_in_other_units
 from client.ingest.units import UNITS
 from common.data.site_table import VITALS, Vital
-
-SEVERITIES = ("error", "warning", "note")
 
 FEW_PATIENTS = 50
 FEW_FOR_PRIVACY = 500
@@ -26,29 +26,6 @@ LEFT_OVER_SHARE = 0.01
 RARE_SHARE = 0.01
 CONSTANT_LEAST = 20
 DISORDERED_SHARE = 0.05
-IMPOSSIBLE_SHARE = 0.05
-DUPLICATE_SHARE = 0.2
-EARLY_SHARE = 0.25
-OUTSIDE_SHARE = 0.2
-
-_Record = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class QualityFinding:
-    """One problem of a site table.
-
-    Attributes:
-        severity: one of `SEVERITIES`.
-        code: its name, for scripts.
-        what: description, with the number found.
-        remedy: what to do.
-    """
-
-    severity: str
-    code: str
-    what: str
-    remedy: str
 
 
 def find_all(
@@ -56,7 +33,7 @@ def find_all(
     patients: Mapping[str, int],
     windows: Mapping[str, int],
     step_minutes: int,
-    record: _Record | None,
+    record: Mapping[str, Any] | None,
     leftovers: Sequence[Path],
 ) -> list[QualityFinding]:
     """Run all checks and return their findings, the worst first.
@@ -69,12 +46,13 @@ def find_all(
         record: content of `ingest.json`, with `is_same_table`; None without one.
         leftovers: scratch folders of killed ingests beside the table.
     """
-    found = [*_size(patients, windows), *_pressures(frame), *_steps(frame, step_minutes)]
+    found = [] if record is None else find_in_record(record)
+    found += [*_size(patients, windows), *_pressures(frame), *_steps(frame, step_minutes)]
+    told = set() if record is None else vitals_in_other_units(record)
     for vital in VITALS:
         values = frame[vital.name].to_numpy(np.float64)
-        found += _values(vital, values[~np.isnan(values)], len(values))
-    if record is not None:
-        found += [*_source(record), *_dropped(record)]
+        observed = values[~np.isnan(values)]
+        found += _values(vital, observed, len(values), is_told=vital.name in told)
     if leftovers:
         found.append(
             QualityFinding(
@@ -124,7 +102,7 @@ def _size(patients: Mapping[str, int], windows: Mapping[str, int]) -> Iterator[Q
 
 
 def _values(
-    vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]], steps: int
+    vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]], steps: int, *, is_told: bool
 ) -> Iterator[QualityFinding]:
     if not len(values):
         yield QualityFinding(
@@ -138,7 +116,7 @@ def _values(
         yield QualityFinding(
             "note",
             "rarely-observed",
-            f"{vital.label} is observed in {_percent(len(values) / steps)} of the steps",
+            f"{vital.label} is observed in {share_text(len(values) / steps)} of the steps",
             f"check whether [vitals.{vital.name}] has all its codes",
         )
     if len(values) >= CONSTANT_LEAST and values.min() == values.max():
@@ -149,7 +127,8 @@ def _values(
             "this is a default value or another column; check the source",
         )
         return
-    yield from _unit(vital, values)
+    if not is_told:
+        yield from _unit(vital, values)
 
 
 def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterator[QualityFinding]:
@@ -165,9 +144,14 @@ def _unit(vital: Vital, values: np.ndarray[Any, np.dtype[np.float64]]) -> Iterat
             yield QualityFinding(
                 "warning",
                 "unit-left-over",
-                f"{vital.label}: {_percent(share)} of the values look like {unit.name} "
+                f"{vital.label}: {share_text(share)} of the values look like {unit.name} "
                 f"(median {np.median(implausible):g})",
-                f'set unit = "{unit.name}" in [vitals.{vital.name}], or name the column of units',
+                remedy_of_units(
+                    vital.name,
+                    UNITS[vital.name][0].name,
+                    unit.name,
+                    is_mixed=1 - len(implausible) / len(values) > LEFT_OVER_SHARE,
+                ),
             )
             return
     if not expected.has_median(median):
@@ -187,7 +171,7 @@ def _pressures(frame: pd.DataFrame) -> Iterator[QualityFinding]:
         yield QualityFinding(
             "warning",
             "pressures-swapped",
-            f"the diastolic pressure is above the systolic one in {_percent(share)} of the steps",
+            f"the diastolic pressure is above the systolic one in {share_text(share)} of the steps",
             "check whether [vitals.sbp] and [vitals.dbp] are exchanged",
         )
         return
@@ -197,8 +181,8 @@ def _pressures(frame: pd.DataFrame) -> Iterator[QualityFinding]:
         yield QualityFinding(
             "warning",
             "mean-pressure-outside",
-            f"the mean pressure is not between diastolic and systolic in {_percent(share)} of the "
-            "steps",
+            "the mean pressure is not between diastolic and systolic in "
+            f"{share_text(share)} of the steps",
             "check whether the three come from one device and one unit, and the codes of "
             "[vitals.mbp]",
         )
@@ -227,83 +211,7 @@ def _steps(frame: pd.DataFrame, step_minutes: int) -> Iterator[QualityFinding]:
         yield QualityFinding(
             "note",
             "irregular-steps",
-            f"{_percent(share)} of the pauses between observed steps are over four times the usual",
+            f"{share_text(share)} of the pauses between observed steps are over four times the "
+            "usual",
             "expected of charting by hand; of a monitor's export, check whether rows are missing",
         )
-
-
-def _source(record: _Record) -> Iterator[QualityFinding]:
-    """Check what `ingest.json` records of the table as a whole."""
-    if not record["is_same_table"]:
-        yield QualityFinding(
-            "warning",
-            "changed",
-            "the site table is not the one that ingest.json describes",
-            "ingest the table again",
-        )
-    if overlapping := record["signs"]["overlapping_stays"]:
-        yield QualityFinding(
-            "warning",
-            "overlapping-stays",
-            f"{overlapping} stays begin before an earlier stay of the same patient has ended",
-            "check whether one person has two ids, or one stay is listed twice",
-        )
-    early = record["signs"].get("early", {"share": 0.0, "hours": 0.0})
-    if early["share"] > EARLY_SHARE:
-        yield QualityFinding(
-            "warning",
-            "early",
-            f"{_percent(early['share'])} of the stays have measurements before the admission, by "
-            f"{early['hours']:g} h in the median: another time zone, or an earlier ward",
-            "check whether [time] and [stay.time] name the zones of the two exports",
-        )
-    for column, count in record["ids_not_found"].items():
-        if count:
-            yield QualityFinding(
-                "warning",
-                "ids-not-found",
-                f"{count:,} ids of the list are of no {column.removesuffix('_id')} in the table",
-                "check whether both are written alike, leading zeros included",
-            )
-
-
-def _dropped(record: _Record) -> Iterator[QualityFinding]:
-    """Check the shares of measurements that the ingest dropped."""
-    medians = record["signs"]["impossible_median"]
-    for vital in VITALS:
-        counts = record["measurements"].get(vital.name, {})
-        read = counts.get("read", 0)
-        if not read:
-            continue
-        if (share := counts.get("impossible value", 0) / read) > IMPOSSIBLE_SHARE:
-            yield _impossible(vital, share, medians.get(vital.name))
-        for reason, limit, remedy in (
-            ("duplicate", DUPLICATE_SHARE, "check whether files overlap or a join repeats rows"),
-            ("unknown unit", 0.0, f"name the unit in [vitals.{vital.name}]"),
-            ("no time", IMPOSSIBLE_SHARE, "check whether [time] format fits all rows"),
-            ("outside every stay", OUTSIDE_SHARE, "see the bounds in [stay], and both time zones"),
-        ):
-            if (share := counts.get(reason, 0) / read) > limit:
-                yield QualityFinding(
-                    "warning",
-                    reason.replace(" ", "-"),
-                    f"{vital.label}: {_percent(share)} of the measurements dropped: {reason}",
-                    remedy,
-                )
-
-
-def _impossible(vital: Vital, share: float, median: float | None) -> QualityFinding:
-    what = f"{vital.label}: {_percent(share)} of the values are impossible ({vital.range_text})"
-    remedy = f"check the codes and the unit in [vitals.{vital.name}]"
-    if median is not None:
-        what += f", with a median of {median:g}"
-        for unit in UNITS[vital.name][1:]:
-            if EXPECTED[vital.name].low <= unit.convert(median) <= EXPECTED[vital.name].high:
-                what += f": {unit.name}?"
-                remedy = f'set unit = "{unit.name}" in [vitals.{vital.name}]'
-                break
-    return QualityFinding("warning", "impossible-values", what, remedy)
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"

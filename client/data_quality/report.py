@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from client.data_quality.checks import QualityFinding, find_all
+from client.data_quality.checks import find_all
+from client.data_quality.finding import QualityFinding, render_finding
 from client.data_quality.reference_ranges import EXPECTED
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
@@ -24,8 +24,6 @@ from common.data.splits import SPLITS
 from common.data.windows import WindowSettings, make_windows
 from common.files.hashing import file_sha256
 from common.reporting.characteristics import characteristics_page
-
-_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -180,10 +178,7 @@ def _parts(report: CheckReport, width: int) -> Iterator[RenderableType]:
     if not report.findings:
         yield Text("No problem found.", style="green")
     for finding in report.findings:
-        line = Text(f"{finding.severity}: ", style=_STYLES[finding.severity])
-        line.append(finding.what, style="default not bold")
-        yield line
-        yield Padding(Text(finding.remedy, style="dim"), (0, 0, 0, 4))
+        yield render_finding(finding)
     if not report.can_train:
         yield Text("\nThis table cannot be trained on.", style="bold red")
 

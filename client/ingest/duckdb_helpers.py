@@ -46,17 +46,26 @@ def number_of(column: str, kind: str, decimal: str) -> str:
         decimal: decimal separator of texts.
     """
     if kind == TEXT:
-        text = text_of(column)
-        if decimal != ".":
-            # A point may then be a thousands separator: such a text is not a number.
-            text = f"replace(replace({text}, '.', ';'), {literal(decimal)}, '.')"
-        return f"TRY_CAST({text} AS DOUBLE)"
+        return number_in(text_of(column), decimal)
     if kind == "FLOAT":
         # Through its shortest text, so that a four-byte 36.6 equals the 36.6 of a CSV file.
         return f"TRY_CAST(CAST({quoted(column)} AS VARCHAR) AS DOUBLE)"
     if kind == "BOOLEAN":
         return "NULL::DOUBLE"
     return f"TRY_CAST({quoted(column)} AS DOUBLE)"
+
+
+def number_in(text: str, decimal: str) -> str:
+    """Return the SQL of a text as DOUBLE, NULL if not a number.
+
+    Args:
+        text: SQL of the text.
+        decimal: its decimal separator.
+    """
+    if decimal != ".":
+        # A point may then be a thousands separator: such a text is not a number.
+        text = f"replace(replace({text}, '.', ';'), {literal(decimal)}, '.')"
+    return f"TRY_CAST({text} AS DOUBLE)"
 
 
 def only_row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:

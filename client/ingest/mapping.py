@@ -22,10 +22,11 @@ from client.ingest.mapping_sections import (
     StayRule,
     TableSettings,
     VitalMapping,
+    VitalSource,
     VitalTable,
     text_list,
 )
-from client.ingest.units import check_unit
+from client.ingest.units import check_unit, check_units_by_range, unit_of_any_vital
 from common.config.error_line import known_names, value_text
 from common.config.field_types import OneOf, Parsed, invalid
 from common.config.strict_model import StrictModel
@@ -57,6 +58,15 @@ def _check_vitals(tables: dict[str, VitalTable]) -> dict[str, VitalTable]:
     return tables
 
 
+def _unit_names(names: dict[str, str]) -> dict[str, str]:
+    for text, name in names.items():
+        try:
+            unit_of_any_vital(name)
+        except UsageError as problem:
+            raise invalid(f"is not valid: {problem}", text) from None
+    return names
+
+
 class SiteMapping(StrictModel):
     """mapping.toml, validated as far as is possible without the table.
 
@@ -66,6 +76,7 @@ class SiteMapping(StrictModel):
         file, source, columns, time, stay, cohort, patients, table, ids: the sections of the same
             names.
         drop: the rows to leave out.
+        units: meaning of texts in a column of units, or after a number, that are not known.
     """
 
     site: Annotated[str, Parsed(_site_name)]
@@ -80,6 +91,7 @@ class SiteMapping(StrictModel):
     table: TableSettings = Field(default_factory=TableSettings)
     ids: IdSettings = Field(default_factory=IdSettings)
     drop: Annotated[tuple[DropRule, ...], PlainValidator(_drop_rules)] = ()
+    units: Annotated[dict[str, str], AfterValidator(_unit_names)] = Field(default_factory=dict)
     vital_tables: Annotated[dict[str, VitalTable], AfterValidator(_check_vitals)] = Field(
         alias="vitals"
     )
@@ -131,11 +143,22 @@ class SiteMapping(StrictModel):
                     f'needs {needed} where shape = "{self.shape}", and {other} does not go with it',
                     f"vitals.{vital.name}",
                 )
+            if source.unit_column and self.shape == "long":
+                raise invalid(
+                    'goes with shape = "wide"; name the column of units in [columns] unit',
+                    f"vitals.{vital.name}.unit-column",
+                )
+            self._check_units(vital.name, source)
+
+    def _check_units(self, name: str, source: VitalSource) -> None:
+        key = "unit" if source.unit else "units"
+        try:
             if source.unit:
-                try:
-                    check_unit(vital.name, source.unit)
-                except UsageError as problem:
-                    raise invalid(f"is not valid: {problem}", f"vitals.{vital.name}.unit") from None
+                check_unit(name, source.unit)
+            elif source.units:
+                check_units_by_range(name, source.units)
+        except UsageError as problem:
+            raise invalid(f"is not valid: {problem}", f"vitals.{name}.{key}") from None
 
     @property
     def vitals(self) -> tuple[VitalMapping, ...]:
@@ -163,7 +186,8 @@ class SiteMapping(StrictModel):
         """The columns that the rows must have, each once, as the mapping writes them."""
         names = [self.columns.patient, self.columns.time]
         names += [self.columns.code, self.columns.value, self.columns.unit]
-        names += [place.column for vital in self.vitals for place in vital.sources]
+        places = [place for vital in self.vitals for place in vital.sources]
+        names += [name for place in places for name in (place.column, place.unit_column)]
         names += [rule.column for rule in self.drop]
         if not self.has_stay_table:
             names += [self.stay.id, self.stay.start, self.stay.end, self.cohort.flag]

@@ -21,9 +21,11 @@ ENCODINGS = ("utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be")
 """Encodings that a mapping may state. UTF-16 is found without it."""
 
 ISO = "iso"
-EPOCHS = {"epoch-s": 1_000_000, "epoch-ms": 1_000}
+EPOCHS = {"epoch-s": 1_000_000, "epoch-ms": 1_000, "epoch-us": 1, "epoch-ns": 0.001}
 """Formats of times that are numbers, with the microseconds of their unit."""
 
+EPOCH, EXCEL = "epoch", "excel"
+"""Numbers since 1970 in a unit told by their size; days since the end of 1899, as Excel counts."""
 OFFSETS = {"minutes": 60_000_000, "hours": 3_600_000_000}
 """Formats of times that count from a moment of each stay, such as its admission."""
 
@@ -59,15 +61,28 @@ def _zone(text: str) -> str:
 
 def _formats(formats: tuple[str, ...]) -> tuple[str, ...]:
     patterns = [text for text in formats if "%" in text]
-    words = (ISO, *EPOCHS, *OFFSETS)
+    words = (ISO, EPOCH, *EPOCHS, EXCEL, *OFFSETS)
     if not patterns and (len(formats) != 1 or formats[0] not in words):
         raise invalid(
             f"is {', '.join(words)} or a pattern as %d.%m.%Y %H:%M, "
             f"got {' and '.join(map(value_text, formats))}"
         )
+    twice = next((one for one in patterns if swapped(one) in patterns), None)
+    if twice is not None and twice != swapped(twice):
+        raise invalid(
+            f"has day and month in both orders, {value_text(twice)} and "
+            f"{value_text(swapped(twice))}; 03/04 would be read by the first alone: give one"
+        )
     if patterns and (len(patterns) < len(formats) or len({"%z" in one for one in patterns}) > 1):
         raise invalid("must all be patterns where it is several, with %z in all or in none")
     return formats
+
+
+def swapped(pattern: str) -> str:
+    """Return a pattern of times with day and month exchanged, if it has both as numbers."""
+    if "%d" not in pattern or "%m" not in pattern:
+        return pattern
+    return "%d".join(part.replace("%d", "%m") for part in pattern.split("%m"))
 
 
 def _cohort_rule(text: str) -> str:
@@ -161,9 +176,10 @@ class Clock(StrictModel):
     Attributes:
         zone: an IANA name as ``Europe/London``; ``UTC`` takes times without an offset as they are,
             which is right for dates shifted for privacy. A time with an offset is taken by that.
-        format: ``iso``, ``epoch-s``, ``epoch-ms``, one or several patterns as
-            ``%d.%m.%Y %H:%M``, or for times that count from a moment of each stay ``minutes`` or
-            ``hours``.
+        format: ``iso``; a number since 1970 as ``epoch-s``, ``epoch-ms``, ``epoch-us``,
+            ``epoch-ns``, or ``epoch``, whose unit is told by its size; Excel's days as ``excel``;
+            one or several patterns as ``%d.%m.%Y %H:%M``; or for times that count from a moment of
+            each stay ``minutes`` or ``hours``.
         fold: reading of the hour that the clocks pass twice in autumn.
         gap: reading of the hour that the clocks skip in spring; ``shift`` reads it by the clock
             that was not yet put forward.
@@ -303,6 +319,8 @@ class VitalSource(StrictModel):
         codes: long tables: texts in the column `code`.
         column: wide tables: the column.
         unit: of its values; empty = the column `unit`, or where there is none the vital's own.
+        units: units that its values mix; each value is read in the one whose range it is in.
+        unit_column: wide tables: the column of its unit, row by row.
         low: values must be above this, in `unit`.
         high: values must be below this, in `unit`.
     """
@@ -310,8 +328,21 @@ class VitalSource(StrictModel):
     codes: TextList = ()
     column: str = ""
     unit: str = ""
+    units: TextList = ()
+    unit_column: str = ""
     low: float = -math.inf
     high: float = math.inf
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> Self:
+        given = [key for key in ("unit", "units", "unit_column") if getattr(self, key)]
+        if len(given) > 1:
+            names = [key.replace("_", "-") for key in given]
+            raise invalid(f"does not go with {names[1]}; give one of them", names[0])
+        for key in ("low", "high"):
+            if self.units and math.isfinite(getattr(self, key)):
+                raise invalid("is in one unit and does not go with units; leave it out", key)
+        return self
 
 
 class VitalTable(VitalSource):

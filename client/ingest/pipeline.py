@@ -20,11 +20,14 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from client.ingest.diagnostics import count_dropped, read_signs, unknown_rows
+from client.data_quality.losses import find_losses
+from client.ingest.diagnostics.losses import count_dropped, find_examples, unknown_rows
+from client.ingest.diagnostics.signs import count_other_units, read_signs
+from client.ingest.diagnostics.time_check import check_times
 from client.ingest.mapping import SiteMapping
 from client.ingest.mapping_sections import FileFormat
 from client.ingest.pseudonyms import hash_ids, read_secret
-from client.ingest.reshape import stage
+from client.ingest.reshape import NOTE_LENGTH, stage
 from client.ingest.selection import choose_stays, keep_stays, stay_facts, stay_frame
 from client.ingest.sources.open_file import open_file
 from client.ingest.sources.query_source import open_query
@@ -173,7 +176,7 @@ def _read(
     sources: list[Source],
     stay_source: Source | None,
 ) -> Ingested:
-    stage(connection, sources, mapping)
+    others = stage(connection, sources, mapping)
     strangers = unknown_rows(connection, sources) if mapping.shape == "long" else 0
     rows = sum(source.rows for source in sources)
     if not rows:
@@ -182,15 +185,19 @@ def _read(
     if mapping.shape == "long" and rows and strangers == rows:
         raise SourceError(
             f"none of {rows:,} rows has a code of the mapping in the column "
-            f"{mapping.columns.code}; compare the codes in [vitals] with those in it"
+            f"{mapping.columns.code}{_most(others)}; compare the codes in [vitals] with those in it"
         )
-    assign_stays(connection, mapping, stay_source)
+    times = check_times(connection, mapping)
+    examples = find_examples(connection)
+    count_other_units(connection, mapping)
+    times += assign_stays(connection, mapping, stay_source)
     flow = ExclusionFlow()
     kept, missing = choose_stays(stay_frame(connection), mapping, flow)
     keep_stays(connection, kept)
-    counts = count_dropped(connection)
+    counts, losses = count_dropped(connection, examples)
     if kept.empty:
-        raise _nothing_left(flow, counts)
+        found = {"measurements": counts, "losses": losses, "signs": {"times": times}}
+        raise _nothing_left(flow, found)
     steps = step_means(connection, _USED, mapping.table.step_minutes)
     place = kept.set_index("stay")
     for column in ("patient_id", "stay_id"):
@@ -199,10 +206,12 @@ def _read(
     record = {
         "inputs": [source.digest() for source in all_sources],
         "rows": {"read": rows, "of other codes": strangers},
+        "other_codes": others,
         "flow": flow.to_json(),
         "measurements": counts,
+        "losses": losses,
         "ids_not_found": missing,
-        "signs": read_signs(connection, mapping),
+        "signs": {**read_signs(connection, mapping), "times": times},
     }
     facts = stay_facts(connection, mapping, kept)
     return Ingested(steps.drop(columns="stay"), facts, record)
@@ -280,7 +289,13 @@ def _check_free(out: Path, mapping: SiteMapping, overwrite: bool) -> None:
         )
 
 
-def _nothing_left(flow: ExclusionFlow, counts: dict[str, dict[str, int]]) -> CohortError:
+def _most(others: list[dict[str, Any]]) -> str:
+    names = ", ".join(repr(one["code"][:NOTE_LENGTH]) for one in others[:3])
+    return f" (it has {names})" if names else ""
+
+
+def _nothing_left(flow: ExclusionFlow, found: dict[str, Any]) -> CohortError:
+    counts = found["measurements"]
     emptied = next(step.label for step in flow.steps if not step.total)
     read = sum(of_vital["read"] for of_vital in counts.values())
     reasons: dict[str, int] = {}
@@ -289,6 +304,7 @@ def _nothing_left(flow: ExclusionFlow, counts: dict[str, dict[str, int]]) -> Coh
             if reason not in ("read", "used"):
                 reasons[reason] = reasons.get(reason, 0) + count
     why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items()) or "nothing"
+    loss = next((f"; {one.what}: {one.remedy}" for one in find_losses(found)), "")
     return CohortError(
-        f"no stay is left after the rule '{emptied}'; of {read:,} measurements dropped: {why}"
+        f"no stay is left after the rule '{emptied}'; of {read:,} measurements dropped: {why}{loss}"
     )

@@ -9,20 +9,42 @@ This is the single pass over the source. It fills the DuckDB table `staged`, a r
     scaled             value in millionths of the site table's unit, NULL if not a number
     reason             index into `DROP_REASONS`, NULL if not dropped so far
     chosen             whether the row has the cohort's flag
+    note               what was not understood: the text of the time, the value or the unit
+    *_note             text of a bound that is no time
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import duckdb
 
-from client.ingest.duckdb_helpers import create_table, literals, number_of, quoted, text_of
+from client.ingest.diagnostics.other_codes import OtherCodes
+from client.ingest.duckdb_helpers import (
+    TEXT,
+    create_table,
+    literal,
+    literals,
+    number_in,
+    number_of,
+    quoted,
+    text_of,
+)
 from client.ingest.mapping import SiteMapping
 from client.ingest.mapping_sections import Clock
 from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
-from client.ingest.units import normalised, unit_rows
+from client.ingest.units import (
+    AMBIGUOUS,
+    TRAILING_UNIT,
+    normalised,
+    normalised_sql,
+    unit_by_range_sql,
+    unit_name_sql,
+    unit_ranges,
+    unit_rows,
+)
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS
 
@@ -33,6 +55,7 @@ DROP_REASONS: tuple[str, ...] = (
     "no time",
     "no number",
     "unknown unit",
+    "ambiguous unit",
     "impossible value",
     "ambiguous hour",
     "skipped hour",
@@ -40,14 +63,21 @@ DROP_REASONS: tuple[str, ...] = (
     "in a stay left out",
 )
 """Reasons to drop a measurement; the first that applies, in this order, is counted. Of several
-equal ones (same patient, stay, time, code and value) all but one are duplicates, even if that one
-is dropped."""
+equal ones (same patient, stay, time, code and value) all but one are duplicates, if each can be
+read: a row that lacks a patient, a time or a possible value is counted under that reason."""
+
+UNREADABLE: tuple[str, ...] = DROP_REASONS[1 : DROP_REASONS.index("ambiguous hour")]
+"""Reasons that a row has by itself, before it is compared with others."""
+
+NOTE_LENGTH = 40
+"""Most characters of a text kept as an example of what was not understood."""
+
 
 _STAGED = """
     CREATE TABLE staged (
         patient VARCHAR, stay VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, end_at BIGINT,
         end_is_utc BOOLEAN, time_us BIGINT, is_utc BOOLEAN, code USMALLINT, scaled BIGINT,
-        reason UTINYINT, chosen BOOLEAN)"""
+        reason UTINYINT, chosen BOOLEAN, note VARCHAR, start_note VARCHAR, end_note VARCHAR)"""
 
 
 def reason(name: str) -> int:
@@ -57,8 +87,11 @@ def reason(name: str) -> int:
 
 def stage(
     connection: duckdb.DuckDBPyConnection, sources: Iterable[Source], mapping: SiteMapping
-) -> None:
+) -> list[dict[str, Any]]:
     """Read the sources, one after the other, into the table `staged`.
+
+    Returns:
+        Codes that the mapping does not name, as `OtherCodes.most` gives them.
 
     Raises:
         UsageError: a source lacks a column that the mapping names.
@@ -66,10 +99,15 @@ def stage(
     """
     create_codes(connection, mapping)
     connection.execute(_STAGED)
+    others = OtherCodes()
+    known = [code for vital in mapping.vitals for place in vital.sources for code in place.codes]
+    # Most rows of a long table have other codes.
+    only = (mapping.columns.code.lower(), known, others.add) if mapping.shape == "long" else None
     for source in sources:
         columns = _columns(source, mapping)
         statement = f"INSERT INTO staged {_measurements(source, mapping)}"
-        source.load(connection, columns, statement, only=_codes(mapping))
+        source.load(connection, columns, statement, only=only)
+    return others.most(known)
 
 
 def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
@@ -80,25 +118,26 @@ def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) ->
         for rank, source in enumerate(vital.sources):
             for text in source.codes or (source.column,):
                 place = rank if vital.combine == "priority" else 0
+                units = "/".join(map(normalised, source.units))
                 limits = (source.low, source.high, *_range(index))
-                rows.append((len(rows), text, index, place, normalised(source.unit), *limits))
+                unit = normalised(source.unit)
+                rows.append((len(rows), text, index, place, unit, units, *limits))
     columns = (
-        "code USMALLINT, text VARCHAR, vital UTINYINT, rank UTINYINT, unit VARCHAR, least DOUBLE, "
-        "most DOUBLE, low DOUBLE, high DOUBLE, high_included BOOLEAN"
+        "code USMALLINT, text VARCHAR, vital UTINYINT, rank UTINYINT, unit VARCHAR, units VARCHAR, "
+        "least DOUBLE, most DOUBLE, low DOUBLE, high DOUBLE, high_included BOOLEAN"
     )
     create_table(connection, "codes", columns, rows)
-    columns = "vital UTINYINT, spelling VARCHAR, subtract DOUBLE, multiply DOUBLE, divide DOUBLE"
-    create_table(connection, "units", columns, unit_rows())
+    columns = (
+        "vital UTINYINT, spelling VARCHAR, name VARCHAR, subtract DOUBLE, multiply DOUBLE, "
+        "divide DOUBLE"
+    )
+    create_table(connection, "units", columns, unit_rows(mapping.units))
 
 
 def bounds_of(source: Source, mapping: SiteMapping) -> str:
-    """Return the SQL columns of a stay's bounds: start_at, start_is_utc, end_at, end_is_utc."""
-    return ", ".join(
-        (
-            _time(source, mapping.stay.start, mapping.stay_clock, "start_at", "start_is_utc"),
-            _time(source, mapping.stay.end, mapping.stay_clock, "end_at", "end_is_utc"),
-        )
-    )
+    """Return the SQL columns of a stay's bounds: of start and end *_at, *_is_utc and *_note."""
+    stay, clock = mapping.stay, mapping.stay_clock
+    return f"{_time(source, stay.start, clock, 'start')}, {_time(source, stay.end, clock, 'end')}"
 
 
 def flag_of(source: Source, mapping: SiteMapping) -> str:
@@ -121,14 +160,6 @@ def _columns(source: Source, mapping: SiteMapping) -> list[str]:
     return list(dict.fromkeys(check_column(source, name) for name in mapping.row_columns))
 
 
-def _codes(mapping: SiteMapping) -> tuple[str, list[str]] | None:
-    """Return the column of codes and the codes to keep; most rows of a long table have others."""
-    if mapping.shape == "wide":
-        return None
-    codes = [code for vital in mapping.vitals for place in vital.sources for code in place.codes]
-    return mapping.columns.code.lower(), codes
-
-
 def _measurements(source: Source, mapping: SiteMapping) -> str:
     """Return the query from a source's rows to rows of `staged`."""
     columns = mapping.columns
@@ -136,10 +167,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
     raw = f"""
         SELECT {text_of(columns.patient)} AS patient, {_stay_columns(source, mapping)},
             {time.at} AS time_us, {time.is_utc} AS is_utc, {_drop(mapping)} AS is_dropped,
-            {_values(source, mapping)} FROM {ROWS}"""
-    # As `units.normalised` writes it.
-    of_row = "lower(regexp_replace(r.unit, '\\s', '', 'g'))"
-    unit = f"CASE WHEN c.unit = '' THEN coalesce({of_row}, '') ELSE c.unit END"
+            {quoted(columns.time)} AS time_field, {_values(source, mapping)} FROM {ROWS}"""
     # A number too large for BIGINT is NULL, an impossible value too.
     converted = "(r.number - u.subtract) * u.multiply / u.divide"
     scaled = f"TRY_CAST(round({MILLIONTHS} * ({converted})) AS BIGINT)"
@@ -147,22 +175,67 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
     held = f"CAST(scaled / {MILLIONTHS} AS FLOAT)"
     return f"""
         SELECT r.patient, r.stay, r.start_at, r.start_is_utc, r.end_at, r.end_is_utc, r.time_us,
-            coalesce(r.is_utc, true), c.code, {scaled} AS scaled,
+            coalesce(r.is_utc, true), r.code, {scaled} AS scaled,
             CASE
                 WHEN r.is_dropped THEN {reason("left out by a drop rule")}
                 WHEN r.patient IS NULL THEN {reason("no patient")}
                 WHEN r.time_us IS NULL THEN {reason("no time")}
                 WHEN r.number IS NULL OR isnan(r.number) THEN {reason("no number")}
-                WHEN u.vital IS NULL THEN {reason("unknown unit")}
+                WHEN u.vital IS NULL THEN if(r.unit = '{AMBIGUOUS}', {reason("ambiguous unit")},
+                    {reason("unknown unit")})
                 WHEN scaled IS NULL OR NOT (
-                    r.number > c.least AND r.number < c.most AND {held} > c.low
-                    AND ({held} < c.high OR (c.high_included AND {held} = c.high))
+                    r.number > r.least AND r.number < r.most AND {held} > r.low
+                    AND ({held} < r.high OR (r.high_included AND {held} = r.high))
                 ) THEN {reason("impossible value")}
-            END, r.chosen
-        FROM ({raw}) r JOIN codes c ON r.code = c.text
-        LEFT JOIN units u ON u.vital = c.vital
-            AND u.spelling = {unit}
-        WHERE r.is_there"""
+            END AS reason, r.chosen, {_note()}, r.start_note, r.end_note
+        FROM ({_with_units(raw, mapping)}) r
+        LEFT JOIN units u ON u.vital = r.vital AND u.spelling = r.unit"""
+
+
+def _with_units(raw: str, mapping: SiteMapping) -> str:
+    """Return the query of rows with their code's columns, and the number and unit to convert."""
+    stated = f"if(c.unit = '', coalesce({normalised_sql('r.unit')}, ''), c.unit)"
+    number, suffix = (f"regexp_extract(r.text, '{TRAILING_UNIT}', {part})" for part in (1, 2))
+    # Only of a text that is no number: a number followed by a unit of this vital sign.
+    known = unit_name_sql("c.vital", normalised_sql(suffix), mapping.units)
+    trailing = f"CASE WHEN r.number IS NULL AND r.text IS NOT NULL THEN {known} END"
+    # A text whose unit is not the stated one is no value of either.
+    agrees = f"{stated} = '' OR suffix_unit = {unit_name_sql('c.vital', stated, mapping.units)}"
+    unit = f"""CASE WHEN suffix_unit IS NULL THEN {_by_range(mapping, stated)}
+        WHEN {agrees} THEN suffix_unit ELSE '?' END"""
+    return f"""
+        SELECT r.* EXCLUDE (number, unit, code), r.unit AS unit_text, c.* EXCLUDE (unit, text),
+            {trailing} AS suffix_unit, {unit} AS unit,
+            if(suffix_unit IS NULL, r.number, {number_in(number, mapping.file.decimal)}) AS number
+        FROM ({raw}) r JOIN codes c ON r.code = c.text WHERE r.is_there"""
+
+
+def _note() -> str:
+    """Return the SQL of the text that was not understood, NULL for other reasons to drop."""
+    number = "coalesce(r.text, CAST(r.number AS VARCHAR))"
+    return f"""
+        left(CASE reason
+            WHEN {reason("no time")} THEN trim(CAST(r.time_field AS VARCHAR))
+            WHEN {reason("no number")} THEN r.text
+            WHEN {reason("unknown unit")} THEN if(r.suffix_unit IS NULL, r.unit_text, r.text)
+            WHEN {reason("ambiguous unit")} THEN {number}
+            WHEN {reason("impossible value")} THEN {number}
+        END, {NOTE_LENGTH}) AS note"""
+
+
+def _by_range(mapping: SiteMapping, stated: str) -> str:
+    """Return the SQL of the unit: stated, or by the value's range where a source names several."""
+    cases = {}
+    for vital in mapping.vitals:
+        for source in vital.sources:
+            if source.units:
+                ranges = unit_ranges(vital.name, source.units)
+                key = "/".join(map(normalised, source.units))
+                cases[vital.name, key] = (
+                    f"WHEN c.vital = {VITAL_NAMES.index(vital.name)} AND c.units = {literal(key)} "
+                    f"THEN {unit_by_range_sql(ranges, 'r.number')}"
+                )
+    return f"CASE {' '.join(cases.values())} ELSE {stated} END" if cases else stated
 
 
 def _stay_columns(source: Source, mapping: SiteMapping) -> str:
@@ -170,7 +243,9 @@ def _stay_columns(source: Source, mapping: SiteMapping) -> str:
     if mapping.has_stay_table or stay.by_gap:
         # Stays are then found by patient and time.
         flag = "true" if mapping.has_stay_table else flag_of(source, mapping)
-        bounds = "NULL AS start_at, NULL AS start_is_utc, NULL AS end_at, NULL AS end_is_utc"
+        bounds = ", ".join(
+            f"NULL AS {end}_{part}" for end in ("start", "end") for part in ("at", "is_utc", "note")
+        )
         return f"NULL AS stay, {bounds}, {flag} AS chosen"
     bounds = bounds_of(source, mapping)
     # Without an id, stays of a patient are distinguished by admission.
@@ -182,10 +257,12 @@ def _values(source: Source, mapping: SiteMapping) -> str:
     """Return the SQL of code, number, unit and is_there: one per long row, one per wide column."""
     columns, decimal = mapping.columns, mapping.file.decimal
     if mapping.shape == "long":
-        number = number_of(columns.value, source.types[columns.value.lower()], decimal)
+        kind = source.types[columns.value.lower()]
+        number, text = number_of(columns.value, kind, decimal), _text(columns.value, kind)
         unit = text_of(columns.unit) if columns.unit else "NULL::VARCHAR"
         return (
-            f"{text_of(columns.code)} AS code, {number} AS number, {unit} AS unit, true AS is_there"
+            f"{text_of(columns.code)} AS code, {number} AS number, {text} AS text, {unit} AS unit, "
+            "true AS is_there"
         )
     fields = []
     for place in (place for vital in mapping.vitals for place in vital.sources):
@@ -195,9 +272,17 @@ def _values(source: Source, mapping: SiteMapping) -> str:
         there = f"{text_of(place.column)} IS NOT NULL"
         if kind in ("DOUBLE", "FLOAT"):
             there += f" AND NOT isnan({quoted(place.column)})"
-        code = literals([place.column])
-        fields.append(f"{{'code': {code}, 'number': {number}, 'is_there': {there}}}")
-    return f"NULL::VARCHAR AS unit, unnest([{', '.join(fields)}], recursive := true)"
+        code, text = literals([place.column]), _text(place.column, kind)
+        unit = text_of(place.unit_column) if place.unit_column else "NULL::VARCHAR"
+        fields.append(
+            f"{{'code': {code}, 'number': {number}, 'text': {text}, 'unit': {unit}, "
+            f"'is_there': {there}}}"
+        )
+    return f"unnest([{', '.join(fields)}], recursive := true)"
+
+
+def _text(column: str, kind: str) -> str:
+    return text_of(column) if kind == TEXT else "NULL::VARCHAR"
 
 
 def _drop(mapping: SiteMapping) -> str:
@@ -208,8 +293,12 @@ def _drop(mapping: SiteMapping) -> str:
     return " OR ".join(tests) or "false"
 
 
-def _time(source: Source, column: str, clock: Clock, at: str, is_utc: str) -> str:
+def _time(source: Source, column: str, clock: Clock, name: str) -> str:
     if not column:
-        return f"NULL::BIGINT AS {at}, true AS {is_utc}"
+        return f"NULL::BIGINT AS {name}_at, true AS {name}_is_utc, NULL::VARCHAR AS {name}_note"
     time = time_of(column, source.types[check_column(source, column)], clock)
-    return f"{time.at} AS {at}, coalesce({time.is_utc}, true) AS {is_utc}"
+    text = f"left({text_of(column)}, {NOTE_LENGTH})"
+    return (
+        f"{time.at} AS {name}_at, coalesce({time.is_utc}, true) AS {name}_is_utc, "
+        f"CASE WHEN {name}_at IS NULL THEN {text} END AS {name}_note"
+    )

@@ -12,8 +12,11 @@ From `staged` (see reshape.py) to two tables:
 
 from __future__ import annotations
 
+from typing import Any
+
 import duckdb
 
+from client.ingest.diagnostics.time_check import check_bounds
 from client.ingest.duckdb_helpers import only_row, text_of
 from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import bounds_of, flag_of, reason
@@ -28,7 +31,7 @@ _IS_SINGLE = "count(*) OVER (PARTITION BY id) = 1 AS is_single"
 
 def assign_stays(
     connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, stay_source: Source | None
-) -> None:
+) -> list[dict[str, Any]]:
     """Create `stays` and `measured` from `staged`, which is dropped.
 
     Args:
@@ -36,12 +39,15 @@ def assign_stays(
         mapping: has the definition of a stay.
         stay_source: the table of stays, if the mapping has one.
 
+    Returns:
+        Signs of bounds that were not read, as `time_check.check_time_column` gives them.
+
     Raises:
-        UsageError: the table of stays lacks a column.
+        UsageError: the table of stays lacks a column, or its times have another format.
         SourceError: it is damaged or has a stay twice.
     """
     create_zone(connection, "zone", mapping.time, "SELECT time_us, is_utc FROM staged")
-    _create_stay_rows(connection, mapping, stay_source)
+    signs = _create_stay_rows(connection, mapping, stay_source)
     _create_people(connection)
     _resolve(connection, by_key=_is_by_key(mapping))
     connection.execute("DROP TABLE staged")
@@ -63,6 +69,7 @@ def assign_stays(
         FROM resolved r LEFT JOIN stays s
             ON {found} AND r.time_us >= s.start_us AND r.time_us < s.before_us"""
     )
+    return signs
 
 
 def _is_by_key(mapping: SiteMapping) -> bool:
@@ -71,10 +78,12 @@ def _is_by_key(mapping: SiteMapping) -> bool:
 
 def _create_stay_rows(
     connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, source: Source | None
-) -> None:
+) -> list[dict[str, Any]]:
     """Create `stay_rows`: patient, key, start_us, end_us (UTC, NULL if unknown) and chosen."""
+    signs = []
     if source is not None:
         _load_stays(connection, mapping, source)
+        signs = check_bounds(connection, mapping, "stay_source")
         rows = "SELECT * FROM stay_source"
     elif _is_by_key(mapping):
         rows = "SELECT * FROM staged WHERE patient IS NOT NULL AND stay IS NOT NULL"
@@ -102,6 +111,7 @@ def _create_stay_rows(
     if source is not None:
         connection.execute("DROP TABLE stay_source")
         _refuse_twice(connection, source)
+    return signs
 
 
 def _load_stays(
@@ -115,8 +125,8 @@ def _load_stays(
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
     connection.execute(
         "CREATE TABLE stay_source (patient VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, "
-        "end_at BIGINT, end_is_utc BOOLEAN, stay VARCHAR, chosen BOOLEAN"
-        f"{''.join(f', {name} VARCHAR' for name in facts)})"
+        "start_note VARCHAR, end_at BIGINT, end_is_utc BOOLEAN, end_note VARCHAR, stay VARCHAR, "
+        f"chosen BOOLEAN{''.join(f', {name} VARCHAR' for name in facts)})"
     )
     source.load(
         connection,

@@ -16,15 +16,23 @@ import duckdb
 import pandas as pd
 
 from client.ingest.duckdb_helpers import TEXT, literal, literals, only_row, quoted, text_of
-from client.ingest.mapping_sections import EPOCHS, ISO, OFFSETS, Clock
+from client.ingest.mapping_sections import EPOCH, EPOCHS, EXCEL, ISO, OFFSETS, Clock
 from common.errors import UsageError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2300
 """Times outside these years, in UTC, count as unreadable. MIMIC's shifted dates are inside."""
 
+EPOCH_LIMIT = 1.05e10
+"""Numbers below this are seconds since 1970, below a thousand times this milliseconds, and so on:
+the year 2302 in seconds, and May 1970 in milliseconds."""
+
+EXCEL_DAYS = 25569
+"""Excel's serial day of 1970-01-01."""
+
 UTC_ZONE = "UTC"
 FOLD, GAP = 1, 2
 
+_DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (local times have no zone of their own)
 _OFFSET_AT_END = r"\d(Z|z|[+-]\d{2}(:?\d{2})?)$"
 
@@ -60,16 +68,22 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
         return TimeSql(_bounded(f"epoch_us({name})"), "true")
     if kind.startswith("TIMESTAMP") or kind == "DATE":
         return TimeSql(_bounded(f"epoch_us(CAST({name} AS TIMESTAMP))"), is_utc)
+    number = f"TRY_CAST({name} AS DOUBLE)"
     if first in OFFSETS:
-        number = f"TRY_CAST({name} AS DOUBLE)"
         return TimeSql(_bounded(f"TRY_CAST(round({number} * {OFFSETS[first]}) AS BIGINT)"), "true")
+    if first == EPOCH:
+        return TimeSql(_bounded(_epoch_by_size(number)), "true")
+    if first == EXCEL:
+        # A serial day is a local time. To the millisecond, which is what its fraction resolves.
+        at = f"round(({number} - {EXCEL_DAYS}) * {_DAY_MS}) * 1000"
+        return TimeSql(_bounded(f"TRY_CAST({at} AS BIGINT)"), is_utc)
     if first in EPOCHS:
-        number = f"TRY_CAST({name} AS DOUBLE)"
         return TimeSql(_bounded(f"TRY_CAST(round({number} * {EPOCHS[first]}) AS BIGINT)"), "true")
     if kind != TEXT:
         raise UsageError(
-            f"column {column} holds numbers of type {kind}, format says {first!r}; set format to "
-            f"one of: {', '.join(EPOCHS)}"
+            f"column {column} holds numbers of type {kind}, [time] format says {first!r}; set "
+            f"format to {EPOCH!r} (a number since 1970, its unit by its size) or one of: "
+            f"{', '.join((*EPOCHS, EXCEL))}"
         )
     if first == ISO:
         # Never as TIMESTAMP, which ignores the offset of a text.
@@ -218,6 +232,23 @@ def _us(day: date) -> int:
 
 def _day(at_us: int) -> date:
     return (_EPOCH + timedelta(microseconds=at_us)).date()
+
+
+def epoch_format(size: float) -> str:
+    """Return the format of a number since 1970 by its absolute size."""
+    limits = (EPOCH_LIMIT * 1000**place for place in range(len(EPOCHS)))
+    return next(
+        (name for name, most in zip(EPOCHS, limits, strict=False) if size < most), "epoch-ns"
+    )
+
+
+def _epoch_by_size(number: str) -> str:
+    units = list(EPOCHS.values())
+    cases = " ".join(
+        f"WHEN abs({number}) < {EPOCH_LIMIT * 1000**place:.0f} THEN {number} * {unit}"
+        for place, unit in enumerate(units[:-1])
+    )
+    return f"TRY_CAST(round(CASE {cases} ELSE {number} * {units[-1]} END) AS BIGINT)"
 
 
 def _bounded(at: str) -> str:

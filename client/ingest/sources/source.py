@@ -7,7 +7,7 @@ that sees the part as the relation `source_rows`; memory is bounded by one part.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from typing import Any, ClassVar
 
@@ -22,8 +22,8 @@ from common.names import check_name
 ROWS = "source_rows"
 """Relation of the part being loaded, in a statement given to `Source.load`."""
 
-RowFilter = tuple[str, Sequence[str]]
-"""A column (lower case) and the texts of the rows to keep."""
+RowFilter = tuple[str, Sequence[str], Callable[[pa.Array], None]]
+"""A column (lower case), the texts of the rows to keep, and what is called with the others."""
 
 
 class HeaderRowError(UsageError):
@@ -125,12 +125,14 @@ def _execute(
 
 
 def _kept(batch: pa.RecordBatch, only: RowFilter) -> pa.RecordBatch:
-    column, texts = only
+    column, texts, tell = only
     if pa.types.is_floating(batch[column].type):
         # Arrow formats numbers differently from DuckDB.
         return batch
     codes = pc.utf8_trim(pc.cast(batch[column], pa.string()), characters=" ")
-    return batch.filter(pc.is_in(codes, value_set=pa.array(texts, pa.string())))
+    is_known = pc.is_in(codes, value_set=pa.array(texts, pa.string()))
+    tell(codes.filter(pc.invert(is_known)))
+    return batch.filter(is_known)
 
 
 def check_column(source: Source, column: str) -> str:

@@ -52,6 +52,7 @@ def long_mapping(
     for old, new in (replaced or {}).items():
         assert old in text
         text = text.replace(old, new)
+    folder.mkdir(exist_ok=True)
     path = folder / "mapping.toml"
     path.write_text(text, encoding="utf-8")
     return read_mapping(path)

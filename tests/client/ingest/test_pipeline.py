@@ -48,11 +48,11 @@ def test_the_record_says_what_was_done(tmp_path: Path) -> None:
     assert read_cohort_record(tmp_path / "out", INGEST_FILE) == json.loads(json.dumps(record))
     assert record["rows"] == {"read": 9, "of other codes": 1}
     counts = record["measurements"]["heart_rate"]
-    # Texts without a number are equal to each other: the second one is a duplicate.
+    # Rows that cannot be read are no duplicates of each other.
     assert counts == {
         "read": 8,
-        "duplicate": 2,
-        "no number": 1,
+        "duplicate": 1,
+        "no number": 2,
         "impossible value": 1,
         "used": 4,
     }
@@ -351,7 +351,7 @@ def test_another_table_is_kept_unless_overwritten(tmp_path: Path) -> None:
     [
         ([], "", SourceError, "t.csv has a header and no row"),
         ([("a", "1", "x", "pulse", "80", "")], "", SourceError, "none of 1 rows has a code"),
-        ([("a", "1", "x", "HR", "80", "")], "", CohortError, "dropped: no time 1"),
+        ([("a", "1", "x", "HR", "80", "")], "", UsageError, "reads none of 1 times, e.g. 'x'"),
         (TWO, '[drop]\nSTATE = ["x"]\n', UsageError, "unknown column of t.csv 'state'"),
     ],
 )

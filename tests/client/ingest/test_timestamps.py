@@ -163,6 +163,16 @@ NOON = 1_719_835_200_000_000  # 2024-07-01 12:00
         ("1719835200", "VARCHAR", ("epoch-s",), (NOON, True)),
         ("1719835200", "BIGINT", ("epoch-s",), (NOON, True)),
         ("1719835200000", "BIGINT", ("epoch-ms",), (NOON, True)),
+        ("1719835200000000", "BIGINT", ("epoch-us",), (NOON, True)),
+        ("1719835200000000000", "BIGINT", ("epoch-ns",), (NOON, True)),
+        ("1719835200000000000", "VARCHAR", ("epoch-ns",), (NOON, True)),
+        ("1719835200", "VARCHAR", ("epoch",), (NOON, True)),
+        ("1719835200000", "BIGINT", ("epoch",), (NOON, True)),
+        ("1719835200000000", "BIGINT", ("epoch",), (NOON, True)),
+        ("1719835200000000000", "BIGINT", ("epoch",), (NOON, True)),
+        ("-86400", "BIGINT", ("epoch",), (-86_400_000_000, True)),
+        ("45474.5", "VARCHAR", ("excel",), (NOON, False)),
+        ("45474.5", "DOUBLE", ("excel",), (NOON, False)),
         ("2024-07-01 12:00", "TIMESTAMP", ("iso",), (NOON, False)),
         ("2024-07-01 13:00+01", "TIMESTAMP WITH TIME ZONE", ("iso",), (NOON, True)),
         ("2024-07-01", "DATE", ("iso",), (NOON - 43_200_000_000, False)),
@@ -182,5 +192,5 @@ def test_what_is_no_time_is_none(text: str) -> None:
 
 
 def test_a_number_is_no_iso_time() -> None:
-    with pytest.raises(UsageError, match="set format to one of: epoch-s, epoch-ms"):
+    with pytest.raises(UsageError, match="or one of: epoch-s, epoch-ms"):
         time_of("c", "BIGINT", Clock(zone="UTC"))

@@ -1,0 +1,8 @@
+"""What an ingest lost, and signs of a wrong mapping: `ingest.json` keeps them for `client check`.
+
+losses.py        counts of measurements dropped, by reason, with examples
+other_codes.py   codes that the mapping does not name
+signs.py         values in another unit, overlapping stays, other clocks, ids that are not patients'
+time_check.py    times that the mapping's format does not read, or reads in an unproven order
+time_formats.py  formats that read a sample of texts
+"""

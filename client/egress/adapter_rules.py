@@ -134,10 +134,10 @@ def _check_shapes(shapes: Mapping[str, tuple[int, int]], declared: int, policy: 
         # The declared rank and the shapes both came with the request; they must agree.
         if (rank := shape[0 if ".lora_A." in name else 1]) != declared:
             raise RefusedError("rank", f"{shown(name)} is of rank {rank}, not {declared}")
-    check_rank(declared, policy)
+    check_allowed_rank(declared, policy)
 
 
-def check_rank(rank: int, policy: Policy) -> None:
+def check_allowed_rank(rank: int, policy: Policy) -> None:
     """Refuse an adapter of a rank above the policy's.
 
     Raises:

@@ -9,7 +9,7 @@ app is not started and the budget is not charged. The numbers themselves are che
 from __future__ import annotations
 
 from client.config.site_facts import SiteFacts
-from client.egress.adapter_rules import check_planned_adapter, check_rank
+from client.egress.adapter_rules import check_allowed_rank, check_planned_adapter
 from client.egress.report_rules import planned_numbers
 from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
@@ -33,7 +33,7 @@ def check_planned_reply(site: SiteFacts, request: ServerRequest, policy: Policy)
     config = request.config
     if config is None:
         return
-    check_rank(site.rank or config.lora.rank, policy)
+    check_allowed_rank(site.rank or config.lora.rank, policy)
     if request.kind == "query":
         return
     if request.private:

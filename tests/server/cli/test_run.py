@@ -16,9 +16,10 @@ from common.errors import FederationError
 from server.cli import app
 from server.cli import run as module
 from server.runs.follow import STARTS, Start
-from server.runs.run_folder import RunFolder
+from server.runs.run_folder import CHECKPOINT_FILE, RunFolder
 
 NEW = "77"
+CONFIG = ("--config", "server.toml")
 
 
 class FlowerStub:
@@ -66,6 +67,9 @@ def write_run(path: Path, *, settings: dict[str, Any] | None = None, flower_run:
     for number in (1, 2, 3, 4):
         folder.append_round(line(number))
     folder.close()
+    checkpoint = path / CHECKPOINT_FILE
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
 
 
 @pytest.fixture
@@ -85,14 +89,14 @@ def flower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlowerStub:
 def test_a_run_prints_its_rounds_and_its_folder(
     flower: FlowerStub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(app, ["run", "-c", "out=new", "-c", "rounds=3"]) == 0
+    assert run(app, ["run", *CONFIG, "-c", "out=new", "-c", "rounds=3"]) == 0
     rounds = [f"round {number} of 3: 2 of 2 sites" for number in (1, 2, 3)]
     assert capsys.readouterr().out.splitlines()[1:] == [
         *rounds,
         "last validation: 2 of 2 sites",
         f"run {NEW} finished:completed; written in {tmp_path / 'new'}",
     ]
-    assert run(app, ["run", "--attach", NEW]) == 0
+    assert run(app, ["run", *CONFIG, "--attach", NEW]) == 0
     out = capsys.readouterr().out
     assert rounds[2] in out
     assert f"written in {tmp_path / 'new'}" in out, "the folder that the run was started with"
@@ -126,7 +130,7 @@ def test_what_cannot_be_shown_or_started_is_one_line(
     message: str,
 ) -> None:
     write_run(tmp_path / "old")
-    assert run(app, ["run", *options]) == code
+    assert run(app, ["run", *CONFIG, *options]) == code
     captured = capsys.readouterr()
     assert captured.out == "", "no line of the older run"
     assert len(captured.err.splitlines()) == 1
@@ -137,5 +141,5 @@ def test_what_cannot_be_shown_or_started_is_one_line(
 def test_a_run_of_another_command_has_no_known_folder(
     flower: FlowerStub, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(app, ["run", "--attach", NEW]) == 0
+    assert run(app, ["run", *CONFIG, "--attach", NEW]) == 0
     assert "its run folder is not known here" in capsys.readouterr().out

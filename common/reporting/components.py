@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from common.reporting.phrasing import BETTER, WORSE, IntervalJson, bounds, percent, verdict
+from common.reporting.cells import NumberCell, relative
+from common.reporting.phrasing import BETTER, WORSE, IntervalJson, verdict
 from common.reporting.style import STYLE
+from common.reporting.svg import Drawing
 from common.reporting.template import MACROS, PAGE
 
 
@@ -136,18 +138,17 @@ def render_page(page: Page) -> str:
 
 
 def raw_html(text: str, *values: object) -> Markup:
-    """Mark our own SVG or HTML as safe to insert; `values` are escaped and filled in."""
+    """Mark our own SVG or HTML as safe to insert; `values` are escaped and filled in.
+
+    A drawing stays one, so that an export can write it as a file.
+    """
+    if isinstance(text, Drawing):
+        return text
     markup = Markup(text)  # noqa: S704  # constants and figures drawn from numbers
     return markup.format(*values) if values else markup
 
 
-def difference(interval: IntervalJson) -> Markup:
+def difference(interval: IntervalJson) -> NumberCell:
     """Return a relative difference with its interval, coloured if the interval excludes zero."""
     kind = verdict(interval)
-    colour = kind if kind in (BETTER, WORSE) else ""
-    return raw_html(
-        '<span class="{}">{}</span><span class="interval">{}</span>',
-        colour,
-        percent(interval.get("estimate")),
-        bounds(interval),
-    )
+    return relative(interval, kind if kind in (BETTER, WORSE) else "")

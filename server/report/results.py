@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.evaluation.metrics import METRICS
+from common.reporting.cells import bracketed, decimal
 from common.reporting.components import (
     Figure,
     Part,
@@ -24,7 +25,6 @@ from common.reporting.phrasing import (
     WORSE,
     clean_line,
     listed,
-    number,
     verdict,
 )
 from common.reporting.svg import differences_figure
@@ -98,7 +98,7 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
         Row(
             VITAL_LABELS[vital],
             [
-                *(number(models[model]["vitals"][vital][metric], digits) for model in MODELS),
+                *(decimal(models[model]["vitals"][vital][metric], digits) for model in MODELS),
                 *(
                     _compared(differences[reference]["vitals"][vital][metric], metric)
                     for reference in ("zero_shot", "last_value")
@@ -110,7 +110,7 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
     ]
     # A mean of mmHg and degrees has no meaning.
     means = [
-        NOTHING if shown.has_dimension else number(models[model]["mean"][metric], digits)
+        NOTHING if shown.has_dimension else decimal(models[model]["mean"][metric], digits)
         for model in MODELS
     ]
     compared = [
@@ -133,10 +133,7 @@ def _compared(entry: Mapping[str, Any], metric: str) -> str:
     if metric != "coverage_80":
         return difference(entry["relative"])
     # A higher or lower coverage is neither good nor bad in itself, so there is no colour.
-    interval = entry["absolute"] or {}
-    ends = [number(interval.get(end), 3) for end in ("low", "high")]
-    text = number(interval.get("estimate"), 3)
-    return text if NOTHING in ends else f"{text} [{', '.join(ends)}]"
+    return bracketed(entry["absolute"] or {})
 
 
 def _site_part(evaluation: Mapping[str, Any]) -> Part:
@@ -176,7 +173,7 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
                 [
                     f"{counts['patients']:,}",
                     f"{counts['windows']:,}",
-                    *(number(models[model]["mean"]["wql"], 4) for model in MODELS),
+                    *(decimal(models[model]["mean"]["wql"], 4) for model in MODELS),
                     *(difference(differences[m]["relative"]) for m in HEADLINE_METRICS),
                 ],
             )
@@ -204,7 +201,7 @@ def _site_vital_table(sites: Mapping[str, Any]) -> Table:
                         f"{row['patients']:,}",
                         f"{row['windows']:,}",
                         *(
-                            number(models[model]["vitals"][vital]["mae"])
+                            decimal(models[model]["vitals"][vital]["mae"])
                             for model in ("zero_shot", "adapter")
                         ),
                         *(difference(differences[vital][m]["relative"]) for m in HEADLINE_METRICS),

@@ -10,6 +10,7 @@ from common.data.site_table import VITALS
 from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
 from common.files.atomic_io import write_text
+from common.reporting.cells import NumberCell, bracketed
 from common.reporting.components import (
     Figure,
     Page,
@@ -21,7 +22,7 @@ from common.reporting.components import (
     raw_html,
     render_page,
 )
-from common.reporting.phrasing import VITAL_LABELS, clean_line, number
+from common.reporting.phrasing import VITAL_LABELS, clean_line
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import (
@@ -182,12 +183,8 @@ def _vitals_section(analysis: Analysis) -> Section:
     return Section("vitals", "Vital by vital", [part])
 
 
-def _value(interval: Interval, digits: int) -> str:
-    known = interval.to_json()
-    text = number(known["estimate"], digits)
-    if known["low"] is None:
-        return text
-    return f"{text} [{number(known['low'], digits)}, {number(known['high'], digits)}]"
+def _value(interval: Interval, digits: int) -> NumberCell:
+    return bracketed(interval.to_json(), digits)
 
 
 def _how_section(experiment: Experiment, analysis: Analysis, command: str) -> Section:

@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 from rich.box import SIMPLE
@@ -32,6 +33,17 @@ from common.errors import FedvitalsError
 
 if TYPE_CHECKING:
     from click import Command
+
+ExportFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--export",
+        metavar="FOLDER",
+        help="Also write each table (.csv, .tex) and figure (.svg, .pdf) into this folder.",
+        show_default=False,
+    ),
+]
+"""Option of every command that makes a report or tables."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells report a process ended by SIGINT."""

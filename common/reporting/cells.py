@@ -61,8 +61,18 @@ class NumberCell(Markup):
 
 def decimal(value: float | None, digits: int = 3) -> NumberCell:
     """Return a number, rounded on the page alone; a dash without one."""
-    text = number(value, digits)
-    return NumberCell.of(Markup.escape(text), text, {"estimate": value})
+    return shown_as(value, number(value, digits))
+
+
+def shown_as(value: float | None, text: str, unit: str = "") -> NumberCell:
+    """Return a number with its text, e.g. 148272 bytes as ``148.3 kB``.
+
+    Args:
+        value: the number.
+        text: its text on the page.
+        unit: unit of the number, for the column's name in a file.
+    """
+    return NumberCell.of(Markup.escape(text), text, {"estimate": value}, unit=unit)
 
 
 def bracketed(interval: IntervalJson, digits: int = 3, *, scale: float = 1.0) -> NumberCell:

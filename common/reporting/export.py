@@ -26,8 +26,8 @@ CONTENTS_FILE = "contents.csv"
 _LONGEST_NAME = 70
 
 
-def export_page(page: Page, folder: Path) -> str:
-    """Write every table and figure of a page, and return a line that says so.
+def export_page(page: Page, folder: Path) -> None:
+    """Write every table and figure of a page.
 
     Args:
         page: the page, already rendered where it is rendered at all.
@@ -36,17 +36,27 @@ def export_page(page: Page, folder: Path) -> str:
     Raises:
         UsageError: the folder has other files, or cannot be written.
     """
-    return export_files(_page_files(page.sections), folder)
+    _write(_page_files(page.sections), folder)
 
 
-def export_tables(tables: Mapping[str, Table], folder: Path) -> str:
-    """Write tables by name, and return a line that says so; as `export_page`."""
-    files = (file for name, table in tables.items() for file in _table_files(name, table))
-    return export_files(files, folder)
+def export_tables(tables: Mapping[str, Table], folder: Path) -> None:
+    """Write tables by name; folder and errors as for `export_page`."""
+    _write((file for name, table in tables.items() for file in _table_files(name, table)), folder)
 
 
-def export_files(files: Iterable[tuple[str, str, bytes]], folder: Path) -> str:
-    """Write files, each a name, a title and bytes, with their list; as `export_page`."""
+def export_summary(folder: Path) -> str:
+    """Return a line with the number of tables and figures of an export."""
+    names = _own_names(folder)
+    counts = [
+        f"{count} {noun}{'' if count == 1 else 's'} ({kinds})"
+        for noun, kinds in (("table", ".csv, .tex"), ("figure", ".svg, .pdf"))
+        if (count := sum(name.endswith(kinds[-4:]) for name in names))
+    ]
+    return f"Exported: {folder}: {' and '.join(counts) or 'nothing'}"
+
+
+def _write(files: Iterable[tuple[str, str, bytes]], folder: Path) -> None:
+    """Write files, each a name, a title and bytes, with their list."""
     check_export_folder(folder)
     rows: list[tuple[str, str]] = []
     try:
@@ -59,13 +69,6 @@ def export_files(files: Iterable[tuple[str, str, bytes]], folder: Path) -> str:
             (partial / CONTENTS_FILE).write_text(buffer.getvalue(), encoding="utf-8")
     except OSError as error:
         raise _unwritable(folder, error) from error
-    tables, figures = (sum(name.endswith(end) for name, _ in rows) for end in (".tex", ".pdf"))
-    counts = [
-        f"{count} {noun}{'' if count == 1 else 's'} ({kinds})"
-        for count, noun, kinds in ((tables, "table", "csv, tex"), (figures, "figure", "svg, pdf"))
-        if count
-    ]
-    return f"Exported: {folder}: {' and '.join(counts) or 'nothing'}"
 
 
 def check_export_folder(folder: Path) -> None:

@@ -89,7 +89,7 @@ def latex_table(table: Table, name: str) -> str:
         name: its label is ``tab:NAME``.
     """
     places = range(len(table.header) - 1)
-    numeric = [all(_is_number(cell) for cell in _column(table.rows, p)) for p in places]
+    numeric = [all(is_number(cell) for cell in _column(table.rows, p)) for p in places]
     layout = "l" + "".join("r" if right else "l" for right in numeric)
     lines = [
         "% Made by fedvitals; needs \\usepackage{booktabs}.",
@@ -123,6 +123,12 @@ def plain_text(text: str) -> str:
     if isinstance(text, Markup):
         return text.replace("<br>", " ").striptags()
     return str(text)
+
+
+def is_number(cell: str) -> bool:
+    """Return whether a cell is set to the right: a number, or empty."""
+    text = plain_text(cell)
+    return isinstance(cell, NumberCell) or text in ("", NOTHING) or text[:1].isdigit()
 
 
 def _latex_line(cells: Sequence[str]) -> str:
@@ -165,11 +171,6 @@ def _values(cell: str, *, with_ends: bool) -> list[str]:
         text = text.replace(",", "")
     text = "" if text == NOTHING else _safe(text)
     return [text, "", ""] if with_ends else [text]
-
-
-def _is_number(cell: str) -> bool:
-    text = plain_text(cell)
-    return isinstance(cell, NumberCell) or text in ("", NOTHING) or text[:1].isdigit()
 
 
 def _safe(text: str) -> str:

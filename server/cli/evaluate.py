@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import split_pairs
-from common.console import HiddenName, output_console, print_line
+from common.console import ExportFolder, HiddenName, output_console, print_line
+from common.errors import UsageError
 
 _AdapterFolder = Annotated[
     Path, typer.Option("--adapter", metavar="DIR", help="A run folder, or a PEFT folder.")
@@ -53,12 +54,17 @@ def evaluate(
     backbone: _Backbone = None,
     config: _Config = None,
     examples: _Examples = None,
+    export: ExportFolder = None,
 ) -> None:
     """Compare an adapter with its frozen backbone, last value and a weighted mean.
 
     All forecast the same windows. Differences have 95 % intervals from a bootstrap over patients.
     """
     windows = split_pairs(config or [], {})
+    if export is not None:
+        from common.reporting.export import check_export_folder
+
+        check_export_folder(export)
     console = output_console()
     with Console(stderr=True).status("loading") as status:
         from server.release.adapter_source import load_adapter
@@ -68,15 +74,21 @@ def evaluate(
 
         started = time.perf_counter()
         loaded = load_adapter(adapter, backbone=backbone, windows=windows)
+        target = out or loaded.run
+        in_run = loaded.run is not None and target is not None and _same(target, loaded.run)
+        if export is not None and not in_run:
+            raise UsageError(
+                "--export takes the tables and figures of a run's report; give a run folder with "
+                "--adapter, and no --out"
+            )
         evaluation = evaluate_adapter(
             loaded, data, split, examples=examples, progress=lambda doing: status.update(doing)
         )
         written = []
-        target = out or loaded.run
         if target is not None:
             written.append(write_evaluation(evaluation.result, target))
-        if loaded.run is not None and target is not None and _same(target, loaded.run):
-            written.append(update_release(loaded.run, evaluation.examples))
+        if loaded.run is not None and in_run:
+            written.append(update_release(loaded.run, evaluation.examples, export))
     for table in evaluation_tables(evaluation.result):
         console.print(table)
         console.print()
@@ -85,6 +97,10 @@ def evaluate(
         print_line(f"Written: {path}")
     if not written:
         print_line("Nothing written; give a folder with --out to keep evaluation.json")
+    if export is not None:
+        from common.reporting.export import export_summary
+
+        print_line(export_summary(export))
 
 
 def _same(one: Path, other: Path) -> bool:

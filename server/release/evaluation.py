@@ -64,6 +64,7 @@ def evaluate_run(
     *,
     examples: bool | None = None,
     progress: Progress | None = None,
+    export: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's adapter, write evaluation.json and update the report and the model card.
 
@@ -74,6 +75,7 @@ def evaluate_run(
         examples: whether the report shows forecasts of single patients; None = only if all sites
             are of an open source.
         progress: receives each step.
+        export: folder for the report's tables and figures as files; None for none.
 
     Returns:
         The content of evaluation.json.
@@ -87,7 +89,7 @@ def evaluate_run(
         raise UsageError(f"{run} is a PEFT folder, expected a run folder")
     evaluation = evaluate_adapter(loaded, data, split, examples=examples, progress=progress)
     write_evaluation(evaluation.result, run)
-    update_release(run, evaluation.examples)
+    update_release(run, evaluation.examples, export)
     return evaluation.result
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import HiddenName, output_console
+from common.console import HiddenName, output_console, print_line
 from common.errors import UsageError
 from common.files.paths import current_cohort, home
 
@@ -50,6 +50,7 @@ def run_and_print(
     seeds: str,
     config: list[str] | None,
     only: list[str] | None = None,
+    export: Path | None = None,
 ) -> None:
     """Run a study and print its table, its headline and warnings, and the path of its page.
 
@@ -61,9 +62,13 @@ def run_and_print(
         seeds: value of ``--seeds``.
         config: values of ``-c``.
         only: values of ``--only``.
+        export: value of ``--export``.
     """
+    from common.reporting.export import check_export_folder, export_summary
     from simulation.experiments.run_experiment import run_study
 
+    if export is not None:
+        check_export_folder(export)
     result = run_study(
         study,
         shared_settings(data, config),
@@ -73,12 +78,15 @@ def run_and_print(
         pairs=config or [],
         only=only or [],
         console=Console(stderr=True),
+        export=export,
     )
     console = output_console()
     print_result(console, result)
     for warning in result.summary.warnings:
         console.print(warning, highlight=False)
     console.print(f"Page: {result.page}", soft_wrap=True, highlight=False)
+    if export is not None:
+        print_line(export_summary(export))
 
 
 def print_result(console: Console, result: StudyResult) -> None:

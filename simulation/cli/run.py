@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
-from common.console import HiddenName, output_console, print_line
+from common.console import ExportFolder, HiddenName, output_console, print_line
 from common.errors import UsageError
 from common.files.paths import current_cohort, home
 
@@ -69,6 +69,7 @@ def run(
     site: _Sites = None,
     resume: _Resume = None,
     track: _Track = None,
+    export: ExportFolder = None,
 ) -> None:
     """Train one global adapter over a cohort's sites, evaluate it and write a report."""
     own = split_site_settings(site or [])
@@ -86,12 +87,15 @@ def run(
         beyond = [out, backbone, rounds, seed, *(config or [])]
         settings = _resumed(resume, data, any(value is not None for value in beyond))
 
+    from common.reporting.export import check_export_folder, export_summary
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
     from simulation.engines.inprocess import quiet_flower
     from simulation.progress import RunProgress
     from simulation.run import federate
 
+    if export is not None:
+        check_export_folder(export)
     console = output_console()
     if console.is_terminal:
         quiet_flower()  # the progress bar replaces its lines
@@ -101,13 +105,15 @@ def run(
     with progress.shown():
         folder = federate(settings, engine, progress, own)
     with console.status("evaluating on the test split"):
-        result = evaluate_run(folder, Path(settings.data))
+        result = evaluate_run(folder, Path(settings.data), export=export)
     if tracker:
         tracker.finish()
     for table in evaluation_tables(result):
         console.print(table)
     print_line(f"Adapter: {folder / 'adapter'}")
     print_line(f"Report:  {folder / 'report.html'}")
+    if export is not None:
+        print_line(export_summary(export))
 
 
 def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:

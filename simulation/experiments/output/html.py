@@ -22,6 +22,7 @@ from common.reporting.components import (
     raw_html,
     render_page,
 )
+from common.reporting.export import export_page
 from common.reporting.phrasing import VITAL_LABELS, clean_line
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
@@ -49,7 +50,12 @@ _NOTES = (
 
 
 def write_experiment(
-    folder: Path, experiment: Experiment, analysis: Analysis, summary: StudySummary, command: str
+    folder: Path,
+    experiment: Experiment,
+    analysis: Analysis,
+    summary: StudySummary,
+    command: str,
+    export: Path | None = None,
 ) -> Path:
     """Write the CSV files, table.md, the figures and index.html; return the page's path.
 
@@ -59,6 +65,7 @@ def write_experiment(
         analysis: the results of its cells.
         summary: the head of the page.
         command: the command that repeats the experiment.
+        export: folder for the page's tables and figures as files; None for none.
     """
     write_tables(folder, analysis)
     findings = "\n".join(f"- {finding}" for finding in summary.findings)
@@ -83,6 +90,8 @@ def write_experiment(
         ],
     )
     write_text(folder / PAGE_FILE, render_page(page))
+    if export is not None:
+        export_page(page, export)
     return folder / PAGE_FILE
 
 

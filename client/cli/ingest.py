@@ -50,6 +50,7 @@ def ingest(
     from client.ingest.mapping import read_mapping
     from client.ingest.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
+    from client.site_split.split_findings import split_findings
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
 
@@ -74,6 +75,11 @@ def ingest(
             what = column.removesuffix("_id")
             console.print(f"{count:,} ids of the list are no {what} of this table", style="yellow")
     console.print(sites_table(out))
+    facts = record.get("split")
+    if facts:
+        print_line(f"Split: {facts['rule']}")
+    for finding in split_findings(facts, record["table"]["patients_per_split"]):
+        console.print(f"{finding.severity}: {finding.what}; {finding.remedy}", style="yellow")
     print_line(f"Written: {out}")
     print_line(f"Check it with: python -m client check {out}")
 

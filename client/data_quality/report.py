@@ -13,8 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from client.data_quality.checks import QualityFinding, find_all
+from client.data_quality.checks import SEVERITIES, QualityFinding, find_all
 from client.data_quality.reference_ranges import EXPECTED
+from client.site_split.split_findings import split_findings
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
 from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
@@ -118,6 +119,9 @@ def _check_table(path: Path, record: dict[str, Any] | None, leftovers: list[Path
         record,
         leftovers,
     )
+    per_split = {split: numbers.patients for split, numbers in splits.items()}
+    findings += split_findings((record or {}).get("split"), per_split)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return CheckReport(
         site=table.info.site,
         source=table.info.source,

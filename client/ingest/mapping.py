@@ -25,6 +25,7 @@ from client.ingest.mapping_sections import (
     text_list,
 )
 from client.ingest.units import check_unit
+from client.site_split.split_rule import SplitRule
 from common.config.error_line import known_names, value_text
 from common.config.field_types import OneOf, Parsed, invalid
 from common.config.strict_model import StrictModel
@@ -64,6 +65,7 @@ class SiteMapping(StrictModel):
         shape: ``long``, a row a measurement, or ``wide``, a row a time with a column a vital sign.
         file, source, columns, time, stay, cohort, table, ids: the sections of the same names.
         drop: the rows to leave out.
+        split: the hospital's own split; None = by a keyed hash of the patient's id.
     """
 
     site: Annotated[str, Parsed(_site_name)]
@@ -76,6 +78,7 @@ class SiteMapping(StrictModel):
     cohort: CohortRule
     table: TableSettings = Field(default_factory=TableSettings)
     ids: IdSettings = Field(default_factory=IdSettings)
+    split: SplitRule | None = None
     drop: Annotated[tuple[DropRule, ...], PlainValidator(_drop_rules)] = ()
     vital_tables: Annotated[dict[str, VitalTable], AfterValidator(_check_vitals)] = Field(
         alias="vitals"
@@ -161,10 +164,11 @@ class SiteMapping(StrictModel):
     @property
     def rule(self) -> str:
         """The cohort rule in words, as the site table carries it."""
-        return (
+        text = (
             f"{self.cohort.rule}, at least {self.cohort.min_hours:g} h, "
             f"{self.table.step_minutes} min steps"
         )
+        return f"{text}, {self.split.short_text}" if self.split else text
 
 
 def read_mapping(path: Path) -> SiteMapping:

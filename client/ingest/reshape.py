@@ -9,6 +9,7 @@ This is the single pass over the source. It fills the DuckDB table `staged`, a r
     scaled             value in millionths of the site table's unit, NULL if not a number
     reason             index into `DROP_REASONS`, NULL if not dropped so far
     chosen             whether the row has the cohort's flag
+    part               bit of the row's part in the hospital's own split (`part_bits`)
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from client.ingest.mapping_sections import Clock
 from client.ingest.sources import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
 from client.ingest.units import normalised, unit_rows
+from client.site_split.stay_sides import part_bits
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS
 
@@ -47,7 +49,7 @@ _STAGED = """
     CREATE TABLE staged (
         patient VARCHAR, stay VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, end_at BIGINT,
         end_is_utc BOOLEAN, time_us BIGINT, is_utc BOOLEAN, code USMALLINT, scaled BIGINT,
-        reason UTINYINT, chosen BOOLEAN)"""
+        reason UTINYINT, chosen BOOLEAN, part UTINYINT)"""
 
 
 def reason(name: str) -> int:
@@ -124,6 +126,7 @@ def _columns(source: Source, mapping: SiteMapping) -> list[str]:
     names += [rule.column for rule in mapping.drop]
     if not mapping.has_stay_table:
         names += [mapping.stay.id, mapping.stay.start, mapping.stay.end, mapping.cohort.flag]
+        names += [mapping.split.column] if mapping.split else []
     return list(dict.fromkeys(check_column(source, name) for name in names if name))
 
 
@@ -164,7 +167,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
                     r.number > c.least AND r.number < c.most AND {held} > c.low
                     AND ({held} < c.high OR (c.high_included AND {held} = c.high))
                 ) THEN {reason("impossible value")}
-            END, r.chosen
+            END, r.chosen, r.part
         FROM ({raw}) r JOIN codes c ON r.code = c.text
         LEFT JOIN units u ON u.vital = c.vital
             AND u.spelling = {unit}
@@ -175,13 +178,16 @@ def _stay_columns(source: Source, mapping: SiteMapping) -> str:
     stay = mapping.stay
     if mapping.has_stay_table or stay.by_gap:
         # Stays are then found by patient and time.
-        flag = "true" if mapping.has_stay_table else flag_of(source, mapping)
+        of_stay_table = mapping.has_stay_table
+        flag = "true" if of_stay_table else flag_of(source, mapping)
+        part = part_bits(None if of_stay_table else mapping.split)
         bounds = "NULL AS start_at, NULL AS start_is_utc, NULL AS end_at, NULL AS end_is_utc"
-        return f"NULL AS stay, {bounds}, {flag} AS chosen"
+        return f"NULL AS stay, {bounds}, {flag} AS chosen, {part} AS part"
     bounds = bounds_of(source, mapping)
     # Without an id, stays of a patient are distinguished by admission.
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
-    return f"{bounds}, {key} AS stay, {flag_of(source, mapping)} AS chosen"
+    part = part_bits(mapping.split)
+    return f"{bounds}, {key} AS stay, {flag_of(source, mapping)} AS chosen, {part} AS part"
 
 
 def _values(source: Source, mapping: SiteMapping) -> str:

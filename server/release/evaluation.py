@@ -212,6 +212,7 @@ def _describe(site: EvaluationSite) -> dict[str, Any]:
         "source": site.info.source,
         "rule": site.info.cohort_rule,
         "step_minutes": site.info.step_minutes,
+        **({"split_rule": site.info.split_rule} if site.info.split_rule else {}),
         "patients": len(site.windows.patient_ids),
         "windows": len(site.windows),
     }

@@ -34,9 +34,25 @@ def cohort_section(record: RunRecord) -> Section | None:
             folded_title="Stays left at each unit",
             folded=[_unit_table(steps)],
         ),
-        Part("How the patients were split", [_SPLIT], tables=[_split_table(record)]),
+        Part("How the patients were split", split_texts(evaluation), tables=[_split_table(record)]),
     ]
     return Section("cohort", "Cohort", parts)
+
+
+def split_texts(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return how the patients of the evaluation were split, sites with rules of their own named."""
+    rules = {
+        site: clean_line(about["split_rule"])
+        for site, about in evaluation.get("data", {}).items()
+        if about.get("split_rule")
+    }
+    by_hash = len(rules) < len(evaluation.get("data", {})) or not rules
+    own = [
+        f"{clean_line(site)} has a split of its own, {rule}. All stays of a patient are in one of "
+        "the three splits."
+        for site, rule in rules.items()
+    ]
+    return [*([_SPLIT] if by_hash else []), *own]
 
 
 def _stage(step: Mapping[str, Any]) -> Stage:

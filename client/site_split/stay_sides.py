@@ -19,8 +19,7 @@ from client.site_split.split_rule import SplitRule
 from common.data.splits import SPLITS
 from common.errors import CohortError, SourceError
 
-_EPOCH = pd.Timestamp(0, tz=UTC)
-_DAY_US = 86_400_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OTHER = 1 << len(SPLITS)
 """Bit of a value that is in none of the rule's lists; before it, a bit for each of `SPLITS`."""
 
@@ -109,18 +108,17 @@ def _by_column(bits: npt.NDArray[np.int64], rule: SplitRule) -> npt.NDArray[np.i
                 f"{rule.column} of [split]; name every value there, or leave the rows out with "
                 "[drop]"
             )
-    return np.argmax(named, axis=0)
+    return np.asarray(np.argmax(named, axis=0), np.int64)
 
 
 def _cut(start: npt.NDArray[np.int64], rule: SplitRule, zone: str) -> int:
     """Return the first admission of the test stays, in microseconds of UTC."""
     if rule.before is not None:
         local = datetime.combine(rule.before, time(), ZoneInfo(zone))
-        return int((local.astimezone(UTC) - _EPOCH.to_pydatetime()).total_seconds() * 1_000_000)
+        return int((local - _EPOCH).total_seconds() * 1_000_000)
     last = max(1, round(len(start) * rule.last_percent / 100))
     return int(np.sort(start)[-last])
 
 
 def _moment(at_us: int) -> datetime:
-    # Without a time zone library's limits: shifted dates lie in the 22nd century.
     return datetime.fromtimestamp(int(at_us) / 1e6, UTC)

@@ -167,8 +167,8 @@ def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTabl
     dense = stays[["patient_id", "stay_id"]].loc[stays.index.repeat(lengths)].reset_index(drop=True)
     dense["step"] = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
     if info.split_rule:
-        by_patient = frame.drop_duplicates(["patient_id", "split"])
-        by_patient = by_patient.set_index("patient_id")["split"]
+        pairs = frame.drop_duplicates(["patient_id", "split"])
+        by_patient = pairs.set_index("patient_id")["split"]
         if by_patient.index.has_duplicates:
             raise SiteTableError("a patient is in several splits; each is in one only")
         dense["split"] = dense["patient_id"].map(by_patient)

@@ -20,6 +20,7 @@ from common.reporting.svg import VARIABLES, Drawing
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.figure import Figure
+    from matplotlib.typing import RcKeyType
 
 _ROW_INCHES = 0.22
 _CHARACTERS_AN_INCH = 12
@@ -47,7 +48,7 @@ def figure_files(drawing: Drawing, legend: Sequence[LegendEntry] = ()) -> dict[s
     if legend:
         _add_legend(figure, legend, scheme)
     figure.set_facecolor("white")
-    settings: dict[str, Any] = {
+    settings: dict[RcKeyType, Any] = {
         "svg.hashsalt": f"fedvitals-{drawing.name}",
         "svg.fonttype": "none",
         # TrueType: journals refuse the Type 3 fonts of the default.

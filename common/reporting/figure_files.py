@@ -40,7 +40,7 @@ def figure_files(drawing: Drawing, legend: Sequence[LegendEntry] = ()) -> dict[s
     from matplotlib import rc_context
 
     figure = drawing.figure
-    _draw_once(figure)
+    # The page's drawing has made the ticks, in placeholder colours too.
     scheme = light_scheme()
     placeholders = {_rgb(hex_): scheme[name] for hex_, name in VARIABLES.items()}
     for artist in figure.findobj():
@@ -64,6 +64,7 @@ def figure_files(drawing: Drawing, legend: Sequence[LegendEntry] = ()) -> dict[s
             buffer = io.BytesIO()
             figure.savefig(buffer, format=kind, metadata=metadata)
             files[kind] = buffer.getvalue()
+            figure.set_layout_engine("none")  # both files have one layout, computed once
     return files
 
 
@@ -71,11 +72,6 @@ def light_scheme() -> dict[str, str]:
     """Return the colours of the page's light scheme by their CSS variables."""
     scheme = STYLE[: STYLE.index("@media")]
     return dict(re.findall(r"(--[\w-]+): (#\w+)", scheme))
-
-
-def _draw_once(figure: Figure) -> None:
-    # Ticks exist only once they are drawn, and would then come in placeholder colours.
-    figure.savefig(io.BytesIO(), format="svg")
 
 
 def _rgb(colour: object) -> tuple[int, ...]:

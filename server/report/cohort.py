@@ -20,23 +20,27 @@ are in one of the three splits and at one site."""
 
 
 def cohort_section(record: RunRecord) -> Section | None:
-    """Return the section; None if the evaluation records no exclusion flow."""
+    """Return the section; None if the evaluation records neither exclusions nor an own split."""
     evaluation = record.evaluation or {}
     cohort = evaluation.get("cohort") or {}
     steps = cohort.get("flow") or []
-    if not steps:
+    own_split = any(about.get("split_rule") for about in evaluation.get("data", {}).values())
+    if not steps and not own_split:
         return None
-    source = clean_line(cohort.get("source", ""))
-    parts = [
-        Part(
-            paragraphs=[f"{_RULES} Source: {source}." if source else _RULES],
-            flow=[_stage(step) for step in steps],
-            folded_title="Stays left at each unit",
-            folded=[_unit_table(steps)],
-        ),
-        Part("How the patients were split", split_texts(evaluation), tables=[_split_table(record)]),
-    ]
-    return Section("cohort", "Cohort", parts)
+    split = Part(
+        "How the patients were split", split_texts(evaluation), tables=[_split_table(record)]
+    )
+    parts = [_flow_part(steps, clean_line(cohort.get("source", "")))] if steps else []
+    return Section("cohort", "Cohort", [*parts, split])
+
+
+def _flow_part(steps: list[Mapping[str, Any]], source: str) -> Part:
+    return Part(
+        paragraphs=[f"{_RULES} Source: {source}." if source else _RULES],
+        flow=[_stage(step) for step in steps],
+        folded_title="Stays left at each unit",
+        folded=[_unit_table(steps)],
+    )
 
 
 def split_texts(evaluation: Mapping[str, Any]) -> list[str]:

@@ -6,9 +6,10 @@ from xml.etree import ElementTree as ET
 
 from common.reporting.components import LegendEntry, raw_html
 from common.reporting.figure_files import figure_files, light_scheme
+from common.reporting.phrasing import IntervalJson
 from common.reporting.svg import Drawing, differences_figure
 
-ROWS = {
+ROWS: dict[str, IntervalJson] = {
     "Mean": {"estimate": -0.03, "low": -0.04, "high": -0.02},
     "Heart rate": {"estimate": 0.01, "low": None, "high": None},
 }

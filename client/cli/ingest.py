@@ -79,7 +79,9 @@ def ingest(
     if facts:
         print_line(f"Split: {facts['rule']}")
     for finding in split_findings(facts, record["table"]["patients_per_split"]):
-        console.print(f"{finding.severity}: {finding.what}; {finding.remedy}", style="yellow")
+        # Without markup, which would take [split] for a style.
+        line = f"{finding.severity}: {finding.what}; {finding.remedy}"
+        console.print(line, style="yellow", markup=False)
     print_line(f"Written: {out}")
     print_line(f"Check it with: python -m client check {out}")
 

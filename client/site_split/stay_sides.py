@@ -81,7 +81,7 @@ def assign_sides(stays: pd.DataFrame, rule: SplitRule, zone: str) -> Sides:
         raise SourceError(
             f"[split] puts stays of {int(several.sum()):,} of {len(several):,} patients into "
             'several parts; a patient is in one part only: set both-sides = "first" to put a '
-            "patient into the part of the first stay, or leave such stays out"
+            "patient into the part of the first stay, or leave such stays out (keep-stays)"
         )
     first = frame.sort_values(["patient", "start"], kind="stable").groupby("patient")["place"]
     whole = frame["patient"].map(first.first()).to_numpy(np.int64)

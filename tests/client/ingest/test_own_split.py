@@ -109,6 +109,7 @@ def test_ingest_and_check_warn(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run_command(app, ["ingest", *given], "client") == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "Split: in time: stays admitted from 2024-03-03 on are test" in shown
+    assert "[split] leaves" in shown
     assert "admissions are in 2024 to 2150: these dates were shifted" in shown
     (report,) = check_folder(out)
     codes = [finding.code for finding in report.findings]

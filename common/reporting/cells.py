@@ -52,7 +52,10 @@ class NumberCell(Markup):
         """
         cell = cls(html)
         cell.value, cell.low, cell.high = (
-            None if interval.get(key) is None else scale * interval[key]
+            # A whole number stays one.
+            interval.get(key)
+            if scale == 1.0 or interval.get(key) is None
+            else scale * interval[key]
             for key in ("estimate", "low", "high")
         )
         cell.unit, cell.plain = unit, plain

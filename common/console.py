@@ -47,6 +47,16 @@ AdapterPath = Annotated[
     ),
 ]
 """Option of every command that takes an adapter; `common.adapter.trained_adapter` finds it."""
+ExportFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--export",
+        metavar="FOLDER",
+        help="Also write each table (.csv, .tex) and figure (.svg, .pdf) into this folder.",
+        show_default=False,
+    ),
+]
+"""Option of every command that makes a report or tables."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells report a process ended by SIGINT; 143 after SIGTERM."""

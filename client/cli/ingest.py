@@ -89,6 +89,7 @@ def ingest(
     from client.ingest.mapping import read_mapping
     from client.ingest.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
+    from client.site_split.split_findings import split_findings
     from common.data.exclusion_flow import flow_table
     from common.data.summary import sites_table
     from common.files.private import access_of
@@ -115,7 +116,11 @@ def ingest(
     console.print(sites_table(out))
     for part in characteristics_page(record["characteristics"], console.width):
         console.print(part)
-    for finding in find_in_record(record):
+    facts = record.get("split")
+    if facts:
+        print_line(f"Split: {facts['rule']}")
+    findings = split_findings(facts, record["table"]["patients_per_split"])
+    for finding in (*findings, *find_in_record(record)):
         console.print(render_finding(finding))
     print_line(f"Written: {out}")
     print_line(f"Check it with: python -m client check {out}")

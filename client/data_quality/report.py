@@ -13,8 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from client.data_quality.checks import find_all
-from client.data_quality.finding import QualityFinding, render_finding
+from client.data_quality.finding import SEVERITIES, QualityFinding, render_finding
 from client.data_quality.reference_ranges import EXPECTED
+from client.site_split.split_findings import split_findings
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
 from common.data.characteristics import characterise
@@ -120,6 +121,9 @@ def _check_table(path: Path, record: dict[str, Any] | None, leftovers: list[Path
         record,
         leftovers,
     )
+    per_split = {split: numbers.patients for split, numbers in splits.items()}
+    findings += split_findings((record or {}).get("split"), per_split)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return CheckReport(
         site=table.info.site,
         source=table.info.source,

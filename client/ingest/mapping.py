@@ -27,6 +27,7 @@ from client.ingest.mapping_sections import (
     text_list,
 )
 from client.ingest.units import check_unit, check_units_by_range, unit_of_any_vital
+from client.site_split.split_rule import SplitRule
 from common.config.error_line import known_names, value_text
 from common.config.field_types import OneOf, Parsed, invalid
 from common.config.strict_model import StrictModel
@@ -76,6 +77,7 @@ class SiteMapping(StrictModel):
         file, source, columns, time, stay, cohort, patients, table, ids: the sections of the same
             names.
         drop: the rows to leave out.
+        split: the hospital's own split; None = by a keyed hash of the patient's id.
         units: meaning of texts in a column of units, or after a number, that are not known.
     """
 
@@ -90,6 +92,7 @@ class SiteMapping(StrictModel):
     patients: PatientColumns = Field(default_factory=PatientColumns)
     table: TableSettings = Field(default_factory=TableSettings)
     ids: IdSettings = Field(default_factory=IdSettings)
+    split: SplitRule | None = None
     drop: Annotated[tuple[DropRule, ...], PlainValidator(_drop_rules)] = ()
     units: Annotated[dict[str, str], AfterValidator(_unit_names)] = Field(default_factory=dict)
     vital_tables: Annotated[dict[str, VitalTable], AfterValidator(_check_vitals)] = Field(
@@ -191,6 +194,7 @@ class SiteMapping(StrictModel):
         names += [rule.column for rule in self.drop]
         if not self.has_stay_table:
             names += [self.stay.id, self.stay.start, self.stay.end, self.cohort.flag]
+            names += [self.split.column] if self.split else []
         return list(dict.fromkeys(name for name in names if name))
 
     @property
@@ -198,6 +202,7 @@ class SiteMapping(StrictModel):
         """The columns that a table of stays must have, each once."""
         patient = self.stay.patient or self.columns.patient
         names = [patient, self.stay.id, self.stay.start, self.stay.end, self.cohort.flag]
+        names += [self.split.column] if self.split else []
         return list(dict.fromkeys(name for name in names if name))
 
     @property
@@ -208,10 +213,11 @@ class SiteMapping(StrictModel):
     @property
     def rule(self) -> str:
         """The cohort rule in words, as the site table carries it."""
-        return (
+        text = (
             f"{self.cohort.rule}, at least {self.cohort.min_hours:g} h, "
             f"{self.table.step_minutes} min steps"
         )
+        return f"{text}, {self.split.short_text}" if self.split else text
 
 
 def read_mapping(path: Path) -> SiteMapping:

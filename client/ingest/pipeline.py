@@ -34,6 +34,7 @@ from client.ingest.sources.query_source import open_query
 from client.ingest.sources.source import Source
 from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
+from client.site_split.stay_sides import assign_sides
 from common.data.characteristics import characterise
 from common.data.cohort_folder import (
     INGEST_FILE,
@@ -47,6 +48,7 @@ from common.data.cohort_folder import (
 )
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.splits import draw_validation
 from common.data.step_means import step_means
 from common.data.summary import summarise
 from common.data.windows import WindowSettings
@@ -66,7 +68,8 @@ class Ingested:
     """A hospital's table in memory, ready to be written.
 
     Attributes:
-        steps: `patient_id`, `stay_id`, `step` and the vitals, a row per stay and step.
+        steps: `patient_id`, `stay_id`, `step` and the vitals, a row per stay and step; and `split`,
+            if the hospital has a split of its own.
         stays: frame of `client.ingest.selection.stay_facts`.
         record: content of `ingest.json` except the site table's own counts.
     """
@@ -131,6 +134,10 @@ def ingest_tables(
             hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
             made.steps[column] = made.steps[column].map(hashes)
             made.stays[column] = made.stays[column].map(hashes)
+    if mapping.split and not mapping.split.validation:
+        # By the ids of the table, as the split by hash draws.
+        share = mapping.split.validation_percent / 100
+        made.steps["split"] = draw_validation(made.steps["patient_id"], made.steps["split"], share)
     with private_umask():
         return _write(made, mapping, out, access, overwrite)
 
@@ -200,10 +207,13 @@ def _read(
         raise _nothing_left(flow, found)
     steps = step_means(connection, _USED, mapping.table.step_minutes)
     place = kept.set_index("stay")
-    for column in ("patient_id", "stay_id"):
+    sides = assign_sides(kept, mapping.split, mapping.stay_clock.zone) if mapping.split else None
+    if sides:
+        place["split"] = sides.parts
+    for column in ("patient_id", "stay_id", *(["split"] if sides else [])):
         steps[column] = place[column].loc[steps["stay"]].to_numpy()
     all_sources = sources + ([stay_source] if stay_source else [])
-    record = {
+    record: dict[str, Any] = {
         "inputs": [source.digest() for source in all_sources],
         "rows": {"read": rows, "of other codes": strangers},
         "other_codes": others,
@@ -212,6 +222,7 @@ def _read(
         "losses": losses,
         "ids_not_found": missing,
         "signs": {**read_signs(connection, mapping), "times": times},
+        **({"split": sides.facts} if sides else {}),
     }
     facts = stay_facts(connection, mapping, kept)
     return Ingested(steps.drop(columns="stay"), facts, record)
@@ -221,7 +232,10 @@ def _write(
     made: Ingested, mapping: SiteMapping, out: Path, access: Access, overwrite: bool
 ) -> dict[str, Any]:
     step_minutes = mapping.table.step_minutes
-    info = SiteTableInfo(mapping.site, mapping.table.source, mapping.rule, step_minutes)
+    split = mapping.split.text if mapping.split else ""
+    info = SiteTableInfo(
+        mapping.site, mapping.table.source, mapping.rule, step_minutes, split_rule=split
+    )
     table = make_site_table(made.steps, info)
     try:
         with atomic_folder(out, access) as partial:

@@ -11,6 +11,7 @@ This is the single pass over the source. It fills the DuckDB table `staged`, a r
     chosen             whether the row has the cohort's flag
     note               what was not understood: the text of the time, the value or the unit
     *_note             text of a bound that is no time
+    part               bit of the row's part in the hospital's own split (`part_bits`)
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from client.ingest.units import (
     unit_ranges,
     unit_rows,
 )
+from client.site_split.stay_sides import part_bits
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS
 
@@ -77,7 +79,8 @@ _STAGED = """
     CREATE TABLE staged (
         patient VARCHAR, stay VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, end_at BIGINT,
         end_is_utc BOOLEAN, time_us BIGINT, is_utc BOOLEAN, code USMALLINT, scaled BIGINT,
-        reason UTINYINT, chosen BOOLEAN, note VARCHAR, start_note VARCHAR, end_note VARCHAR)"""
+        reason UTINYINT, chosen BOOLEAN, part UTINYINT, note VARCHAR, start_note VARCHAR,
+        end_note VARCHAR)"""
 
 
 def reason(name: str) -> int:
@@ -187,7 +190,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
                     r.number > r.least AND r.number < r.most AND {held} > r.low
                     AND ({held} < r.high OR (r.high_included AND {held} = r.high))
                 ) THEN {reason("impossible value")}
-            END AS reason, r.chosen, {_note()}, r.start_note, r.end_note
+            END AS reason, r.chosen, r.part, {_note()}, r.start_note, r.end_note
         FROM ({_with_units(raw, mapping)}) r
         LEFT JOIN units u ON u.vital = r.vital AND u.spelling = r.unit"""
 
@@ -242,15 +245,18 @@ def _stay_columns(source: Source, mapping: SiteMapping) -> str:
     stay = mapping.stay
     if mapping.has_stay_table or stay.by_gap:
         # Stays are then found by patient and time.
-        flag = "true" if mapping.has_stay_table else flag_of(source, mapping)
+        of_stay_table = mapping.has_stay_table
+        flag = "true" if of_stay_table else flag_of(source, mapping)
+        part = part_bits(None if of_stay_table else mapping.split)
         bounds = ", ".join(
-            f"NULL AS {end}_{part}" for end in ("start", "end") for part in ("at", "is_utc", "note")
+            f"NULL AS {end}_{what}" for end in ("start", "end") for what in ("at", "is_utc", "note")
         )
-        return f"NULL AS stay, {bounds}, {flag} AS chosen"
+        return f"NULL AS stay, {bounds}, {flag} AS chosen, {part} AS part"
     bounds = bounds_of(source, mapping)
     # Without an id, stays of a patient are distinguished by admission.
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
-    return f"{bounds}, {key} AS stay, {flag_of(source, mapping)} AS chosen"
+    part = part_bits(mapping.split)
+    return f"{bounds}, {key} AS stay, {flag_of(source, mapping)} AS chosen, {part} AS part"
 
 
 def _values(source: Source, mapping: SiteMapping) -> str:

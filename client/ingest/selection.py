@@ -31,12 +31,15 @@ def stay_frame(connection: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
     Returns:
         `stay` (number), `patient_id`, `stay_id` (str), `is_single`, `chosen` (bool), `last_us`
-        (microseconds from the start to the last valid measurement; -1 without one).
+        (microseconds from the start to the last valid measurement; -1 without one), `start_us`
+        (UTC; -1 where neither admission nor measurement is known) and `part`, the bits of
+        `client.site_split.stay_sides.part_bits`.
     """
     return connection.execute(
         """
         SELECT s.stay, p.patient AS patient_id, s.id AS stay_id, s.is_single,
-            coalesce(s.chosen, false) AS chosen, coalesce(m.last_us, -1) AS last_us
+            coalesce(s.chosen, false) AS chosen, coalesce(m.last_us, -1) AS last_us,
+            coalesce(s.start_us, -1) AS start_us, coalesce(s.part, 0) AS part
         FROM stays s JOIN people p ON s.patient = p.person LEFT JOIN (
             SELECT stay, max(since_us) AS last_us FROM measured WHERE reason IS NULL GROUP BY stay
         ) m ON s.stay = m.stay

@@ -2,8 +2,8 @@
 
 From `staged` (see reshape.py) to two tables:
 
-    stays      stay, patient, id, start_us, before_us, chosen, is_single: a stay has the times from
-               `start_us` up to `before_us`; it is not single if two patients have its id
+    stays      stay, patient, id, start_us, before_us, chosen, part, is_single: a stay has the
+               times from `start_us` up to `before_us`; it is not single if two patients have its id
     stay_keys  stay, patient, key, start_us, end_us; none where stays are cut by gaps
     stay_texts patient, key, and the columns of `[patients]` as text, if the mapping has any
     measured   stay, since_us (since its start), code, scaled, copies, reason: each distinct
@@ -22,6 +22,7 @@ from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import bounds_of, flag_of, reason
 from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import FOLD, GAP, create_zone, zone_join
+from client.site_split.stay_sides import part_bits
 from common.errors import SourceError
 
 _HOUR_US = 3_600_000_000
@@ -79,7 +80,7 @@ def _is_by_key(mapping: SiteMapping) -> bool:
 def _create_stay_rows(
     connection: duckdb.DuckDBPyConnection, mapping: SiteMapping, source: Source | None
 ) -> list[dict[str, Any]]:
-    """Create `stay_rows`: patient, key, start_us, end_us (UTC, NULL if unknown) and chosen."""
+    """Create `stay_rows`: patient, key, start_us, end_us (UTC, NULL if unknown), chosen, part."""
     signs = []
     if source is not None:
         _load_stays(connection, mapping, source)
@@ -99,11 +100,12 @@ def _create_stay_rows(
         CREATE TABLE stay_rows AS
         SELECT patient, stay AS key, min(start_at - coalesce(a.start_us, 0)) AS start_us,
             max(end_at - coalesce(b.end_us, 0)) AS end_us, bool_or(chosen) AS chosen,
+            bit_or(part) AS part,
             coalesce(min(start_at) < max(start_at), false)
                 OR coalesce(min(end_at) < max(end_at), false) AS is_twice
         FROM (
             SELECT patient, stay, start_at, start_is_utc, end_at, end_is_utc,
-                bool_or(chosen) AS chosen FROM ({rows}) GROUP BY ALL
+                bool_or(chosen) AS chosen, bit_or(part) AS part FROM ({rows}) GROUP BY ALL
         ) r {zone_join("stay_zone", "r", "start_at", "start_is_utc", "a")}
         {zone_join("stay_zone", "r", "end_at", "end_is_utc", "b")}
         GROUP BY ALL"""
@@ -121,19 +123,20 @@ def _load_stays(
     patient = stay.patient or mapping.columns.patient
     facts = mapping.patients.columns
     names = [patient, stay.id, stay.start, stay.end, mapping.cohort.flag, *facts.values()]
+    names += [mapping.split.column] if mapping.split else []
     columns = list(dict.fromkeys(check_column(source, name) for name in names if name))
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
     connection.execute(
         "CREATE TABLE stay_source (patient VARCHAR, start_at BIGINT, start_is_utc BOOLEAN, "
         "start_note VARCHAR, end_at BIGINT, end_is_utc BOOLEAN, end_note VARCHAR, stay VARCHAR, "
-        f"chosen BOOLEAN{''.join(f', {name} VARCHAR' for name in facts)})"
+        f"chosen BOOLEAN, part UTINYINT{''.join(f', {name} VARCHAR' for name in facts)})"
     )
     source.load(
         connection,
         columns,
         f"INSERT INTO stay_source SELECT {text_of(patient)}, {bounds_of(source, mapping)}, {key}, "
-        f"{flag_of(source, mapping)}{''.join(f', {text_of(name)}' for name in facts.values())} "
-        f"FROM {ROWS}",
+        f"{flag_of(source, mapping)}, {part_bits(mapping.split)}"
+        f"{''.join(f', {text_of(name)}' for name in facts.values())} FROM {ROWS}",
     )
     connection.execute("DELETE FROM stay_source WHERE patient IS NULL OR stay IS NULL")
     if facts:
@@ -166,27 +169,28 @@ def _create_people(connection: duckdb.DuckDBPyConnection) -> None:
         """
         CREATE TABLE stay_keys AS
         SELECT CAST(row_number() OVER (ORDER BY r.patient, r.key) AS INTEGER) AS stay, p.person,
-            r.patient, r.key, r.start_us, r.end_us, r.chosen
+            r.patient, r.key, r.start_us, r.end_us, r.chosen, r.part
         FROM stay_rows r JOIN people p ON r.patient = p.patient"""
     )
     connection.execute("DROP TABLE stay_rows")
 
 
 def _resolve(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> None:
-    """Create `resolved`: patient, stay, time_us (UTC), code, scaled, copies, reason, chosen."""
+    """Create `resolved`: patient, stay, time_us (UTC), code, scaled, copies, reason, ..."""
     stay = "k.stay" if by_key else "NULL::INTEGER"
     join = "LEFT JOIN stay_keys k ON s.patient = k.patient AND s.stay = k.key" if by_key else ""
     connection.execute(
         f"""
         CREATE TABLE resolved AS
         SELECT d.patient, d.stay, d.time_us - coalesce(z.offset_us, 0) AS time_us, d.code, d.scaled,
-            d.copies, d.chosen, CASE WHEN d.reason IS NULL AND z.kind > 0 AND z.offset_us IS NULL
+            d.copies, d.chosen, d.part,
+            CASE WHEN d.reason IS NULL AND z.kind > 0 AND z.offset_us IS NULL
                 THEN CASE z.kind WHEN {FOLD} THEN {reason("ambiguous hour")}
                     WHEN {GAP} THEN {reason("skipped hour")} END
                 ELSE d.reason END AS reason
         FROM (
             SELECT p.person AS patient, {stay} AS stay, s.time_us, s.is_utc, s.code, s.scaled,
-                s.reason, count(*) AS copies, bool_or(s.chosen) AS chosen
+                s.reason, count(*) AS copies, bool_or(s.chosen) AS chosen, bit_or(s.part) AS part
             FROM staged s LEFT JOIN people p ON s.patient = p.patient {join}
             GROUP BY ALL
         ) d {zone_join("zone", "d", "time_us", "is_utc", "z")}"""
@@ -201,7 +205,7 @@ def _stays_by_key(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -
         SELECT *, {_IS_SINGLE} FROM (
             SELECT k.stay, k.person AS patient, {_stay_id(mapping)} AS id,
                 coalesce(k.start_us, f.first_us) AS start_us,
-                coalesce(k.end_us + 1, {_NO_END}) AS before_us, k.end_us, k.chosen
+                coalesce(k.end_us + 1, {_NO_END}) AS before_us, k.end_us, k.chosen, k.part
             FROM stay_keys k LEFT JOIN (
                 SELECT stay, min(time_us) AS first_us FROM resolved
                 WHERE reason IS NULL GROUP BY stay
@@ -219,7 +223,7 @@ def _stays_by_bounds(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping
                 coalesce(least(
                     k.end_us + 1,
                     lead(k.start_us) OVER (PARTITION BY k.person ORDER BY k.start_us, k.stay)
-                ), {_NO_END}) AS before_us, k.end_us, k.chosen
+                ), {_NO_END}) AS before_us, k.end_us, k.chosen, k.part
             FROM stay_keys k)"""
     )
 
@@ -230,20 +234,20 @@ def _stays_by_gap(connection: duckdb.DuckDBPyConnection, gap_hours: float) -> No
         f"""
         CREATE TABLE stays AS
         WITH times AS (
-            SELECT patient, time_us, bool_or(chosen) AS chosen FROM resolved WHERE reason IS NULL
-            GROUP BY ALL
+            SELECT patient, time_us, bool_or(chosen) AS chosen, bit_or(part) AS part FROM resolved
+            WHERE reason IS NULL GROUP BY ALL
         ), marked AS (
-            SELECT patient, time_us, chosen, coalesce(time_us - lag(time_us)
+            SELECT patient, time_us, chosen, part, coalesce(time_us - lag(time_us)
                 OVER (PARTITION BY patient ORDER BY time_us) > {gap_us}, true) AS is_first
             FROM times
         ), numbered AS (
-            SELECT patient, time_us, chosen, count(*) FILTER (is_first)
+            SELECT patient, time_us, chosen, part, count(*) FILTER (is_first)
                 OVER (PARTITION BY patient ORDER BY time_us) AS number FROM marked
         )
         SELECT CAST(row_number() OVER (ORDER BY n.patient, number) AS INTEGER) AS stay, n.patient,
             p.patient || '-' || number AS id, min(time_us) AS start_us,
             max(time_us) + 1 AS before_us, NULL::BIGINT AS end_us, bool_or(chosen) AS chosen,
-            true AS is_single
+            bit_or(part) AS part, true AS is_single
         FROM numbered n JOIN people p ON n.patient = p.person
         GROUP BY n.patient, p.patient, number"""
     )

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.data.splits import DEFAULT_SPLIT_KEY, assign_splits
+from common.data.splits import DEFAULT_SPLIT_KEY, SPLITS, assign_splits
 from common.errors import SiteTableError
 from common.files.atomic_io import atomic_file
 
@@ -115,6 +115,7 @@ class SiteTableInfo:
         step_minutes: length of a time step, in minutes.
         split_key: key of the hash that assigns the split.
         schema_version: version of the columns and their meaning.
+        split_rule: the hospital's own split, in words; empty = by the hash with `split_key`.
     """
 
     site: str
@@ -123,6 +124,7 @@ class SiteTableInfo:
     step_minutes: int
     split_key: str = DEFAULT_SPLIT_KEY
     schema_version: int = SITE_TABLE_SCHEMA_VERSION
+    split_rule: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTabl
 
     Args:
         observations: `patient_id`, `stay_id`, `step` (from 0) and any of the vitals, at most one
-            row per stay and step; steps without any measurement may be absent.
+            row per stay and step; steps without any measurement may be absent. With a
+            `split_rule` also `split`, the same in all rows of a patient.
         info: the table's description.
 
     Returns:
@@ -164,7 +167,14 @@ def make_site_table(observations: pd.DataFrame, info: SiteTableInfo) -> SiteTabl
     ends = np.cumsum(lengths)
     dense = stays[["patient_id", "stay_id"]].loc[stays.index.repeat(lengths)].reset_index(drop=True)
     dense["step"] = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-    dense["split"] = assign_splits(dense["patient_id"], info.split_key)
+    if info.split_rule:
+        pairs = frame.drop_duplicates(["patient_id", "split"])
+        by_patient = pairs.set_index("patient_id")["split"]
+        if by_patient.index.has_duplicates:
+            raise SiteTableError("a patient is in several splits; each is in one only")
+        dense["split"] = dense["patient_id"].map(by_patient)
+    else:
+        dense["split"] = assign_splits(dense["patient_id"], info.split_key)
     vitals = frame[["stay_id", "step", *(name for name in VITAL_NAMES if name in frame)]]
     dense = dense.merge(vitals, on=["stay_id", "step"], how="left", validate="one_to_one")
     dense = dense.reindex(columns=list(SITE_TABLE_COLUMNS))
@@ -209,7 +219,10 @@ def write_site_table(table: SiteTable, path: Path) -> None:
     """
     validate_site_table(table, str(path))
     units = {vital.name: vital.unit for vital in VITALS}
-    metadata = json.dumps({**asdict(table.info), "units": units}, sort_keys=True)
+    about = asdict(table.info)
+    if not table.info.split_rule:
+        del about["split_rule"]  # the split by hash has the bytes that it always had
+    metadata = json.dumps({**about, "units": units}, sort_keys=True)
     schema = _ARROW_SCHEMA.with_metadata({_METADATA_KEY: metadata.encode()})
     # Through numpy, since pandas' own conversion would turn NaN into null.
     columns = [
@@ -312,6 +325,11 @@ def _check_keys(frame: pd.DataFrame, name: str) -> None:
 
 
 def _check_splits(frame: pd.DataFrame, info: SiteTableInfo, name: str) -> None:
+    if info.split_rule:
+        _refuse_rows(~frame["split"].isin(SPLITS), name, f"split is none of {', '.join(SPLITS)}")
+        several = frame.groupby("patient_id")["split"].transform("nunique") > 1
+        _refuse_rows(several, name, "the patient is in several splits")
+        return
     expected = assign_splits(frame["patient_id"], info.split_key)
     _refuse_rows(
         frame["split"].to_numpy(object) != expected,

@@ -1,7 +1,9 @@
 """Assignment of patients to train, validation and test, by a keyed hash of the patient's id.
 
-The split depends on the patient alone: it stays the same when other patients are added or removed
-or the cohort is prepared again, and two tables that share a patient agree on it.
+The split by hash depends on the patient alone: it stays the same when other patients are added or
+removed or the cohort is prepared again, and two tables that share a patient agree on it. A hospital
+may have a split of its own (`client.site_split`); the hash then draws validation patients from its
+training patients.
 """
 
 from __future__ import annotations
@@ -28,10 +30,38 @@ def split_of(patient_id: str, key: str = DEFAULT_SPLIT_KEY) -> str:
     Returns:
         One of `SPLITS`, with the probabilities `SPLIT_SHARES` over random keys.
     """
-    digest = blake2b(patient_id.encode(), key=key.encode(), digest_size=8).digest()
-    position = int.from_bytes(digest, "big") / 2**64
+    position = _position(patient_id, key)
     bounds = np.cumsum(SPLIT_SHARES)[:-1]
     return SPLITS[int(np.searchsorted(bounds, position, side="right"))]
+
+
+def _position(patient_id: str, key: str) -> float:
+    digest = blake2b(patient_id.encode(), key=key.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def draw_validation(
+    patient_ids: Iterable[str],
+    splits: Iterable[str],
+    share: float,
+    key: str = DEFAULT_SPLIT_KEY,
+) -> npt.NDArray[np.object_]:
+    """Return the splits with a share of the training patients in validation, each patient whole.
+
+    Args:
+        patient_ids: one id per row, [N].
+        splits: the split of each row's patient, [N].
+        share: probability of a training patient, over random keys.
+        key: see `split_of`.
+
+    Returns:
+        The split names, [N].
+    """
+    ids = np.asarray(list(patient_ids), dtype=object)
+    unique, inverse = np.unique(ids, return_inverse=True)
+    drawn = np.array([_position(str(patient), key) < share for patient in unique], dtype=bool)
+    given = np.asarray(list(splits), dtype=object)
+    return np.where(drawn[inverse] & (given == "train"), "validation", given)
 
 
 def assign_splits(

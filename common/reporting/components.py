@@ -12,18 +12,10 @@ from dataclasses import dataclass
 from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
-from common.reporting.phrasing import (
-    BETTER,
-    UNKNOWN,
-    WORSE,
-    IntervalJson,
-    bounds,
-    decimals_for,
-    percent,
-    signed_number,
-    verdict,
-)
+from common.reporting.cells import NumberCell, relative, signed
+from common.reporting.phrasing import BETTER, WORSE, IntervalJson, verdict
 from common.reporting.style import STYLE
+from common.reporting.svg import Drawing
 from common.reporting.template import MACROS, PAGE
 
 
@@ -147,7 +139,12 @@ def render_page(page: Page) -> str:
 
 
 def raw_html(text: str, *values: object) -> Markup:
-    """Mark our own SVG or HTML as safe to insert; `values` are escaped and filled in."""
+    """Mark our own SVG or HTML as safe to insert; `values` are escaped and filled in.
+
+    A drawing stays one, so that an export can write it as a file.
+    """
+    if isinstance(text, Drawing):
+        return text
     markup = Markup(text)  # noqa: S704  # constants and figures drawn from numbers
     return markup.format(*values) if values else markup
 
@@ -157,27 +154,21 @@ def with_interval(text: str, ends: str) -> Markup:
     return raw_html('{} <span class="interval">{}</span>', text, ends)
 
 
-def difference(interval: IntervalJson) -> Markup:
+def difference(interval: IntervalJson) -> NumberCell:
     """Return a relative difference with its interval, coloured if the interval excludes zero."""
-    return _coloured(interval, percent(interval.get("estimate")), bounds(interval))
+    return relative(interval, _colour(interval))
 
 
-def unit_difference(interval: IntervalJson, digits: int) -> Markup:
+def unit_difference(interval: IntervalJson, digits: int) -> NumberCell:
     """Return a difference in a vital's unit with its interval, coloured as `difference`.
 
     Args:
         interval: the difference, in the unit.
         digits: decimals; more are shown where an end of the interval would read as zero.
     """
-    digits = decimals_for(interval, digits)
-    text = signed_number(interval.get("estimate"), digits)
-    if verdict(interval) == UNKNOWN:
-        return _coloured(interval, text, "")
-    low, high = (signed_number(interval[end], digits) for end in ("low", "high"))
-    return _coloured(interval, text, f"[{low}, {high}]")
+    return signed(interval, digits, _colour(interval))
 
 
-def _coloured(interval: IntervalJson, text: str, ends: str) -> Markup:
+def _colour(interval: IntervalJson) -> str:
     kind = verdict(interval)
-    colour = kind if kind in (BETTER, WORSE) else ""
-    return with_interval(raw_html('<span class="{}">{}</span>', colour, text), ends)
+    return kind if kind in (BETTER, WORSE) else ""

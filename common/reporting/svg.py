@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from common.reporting.phrasing import MINUS, IntervalJson
 
 if TYPE_CHECKING:
@@ -26,13 +28,14 @@ SERIES = 8
 
 # Placeholder colours: all different, and none that matplotlib uses by itself.
 INK, MUTED, GRID, ACCENT = "#010203", "#010204", "#010205", "#010206"
-_VARIABLES = {
+VARIABLES = {
     INK: "--ink",
     MUTED: "--muted",
     GRID: "--rule",
     ACCENT: "--accent",
     **{f"#0203{index:02x}": f"--series-{index}" for index in range(1, SERIES + 1)},
 }
+"""CSS variables of the placeholder colours."""
 _DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.5, 1.5))
 
 # Metadata, a style that would apply to the whole page, ids that all figures share, and fonts.
@@ -72,9 +75,21 @@ _STYLE: dict[RcKeyType, Any] = {
 }
 
 
+class Drawing(Markup):
+    """Figure of a page: its <svg> element, and beside it what was drawn.
+
+    Attributes:
+        name: prefix of its ids, unique on a page, and name of its files.
+        figure: the figure in placeholder colours, for files in other formats.
+    """
+
+    name: str
+    figure: Figure
+
+
 def differences_figure(
     rows: Mapping[str, IntervalJson], metric: str, reference: str = "zero-shot"
-) -> str:
+) -> Drawing:
     """Draw relative differences with their intervals, one row each, the first on top.
 
     Args:
@@ -118,7 +133,7 @@ def blank_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield figure, figure.subplots()
 
 
-def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
+def as_svg(figure: Figure, name: str, title: str, description: str) -> Drawing:
     """Return the figure as an <svg> element with a name and a description for screen readers."""
     from matplotlib import rc_context
 
@@ -130,7 +145,7 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
     text = text[text.index("<svg") :]
     for pattern in _NOT_FOR_THE_PAGE:
         text = pattern.sub("", text)
-    for placeholder, variable in _VARIABLES.items():
+    for placeholder, variable in VARIABLES.items():
         text = text.replace(placeholder, f"var({variable})")
     head, body = text.split(">", 1)
     box = re.search(r'viewBox="[^"]+"', head)
@@ -139,10 +154,12 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> str:
         f'<title id="{name}-title">{html.escape(title)}</title>'
         f'<desc id="{name}-text">{html.escape(description)}</desc>'
     )
-    return (
+    drawing = Drawing(
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'{frame} role="img" aria-labelledby="{name}-title {name}-text">{label}{body}'
     )
+    drawing.name, drawing.figure = name, figure
+    return drawing
 
 
 def signed_per_cent(value: float, place: float) -> str:

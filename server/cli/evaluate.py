@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from common.config.run_config import split_pairs
-from common.console import AdapterPath, HiddenName, output_console, print_line, working
+from common.console import (
+    AdapterPath,
+    ExportFolder,
+    HiddenName,
+    output_console,
+    print_line,
+    working,
+)
+from common.errors import UsageError
 from common.files.output_folder import check_output
 from common.interrupts import left_when_stopped
 
@@ -51,12 +59,17 @@ def evaluate(
     backbone: _Backbone = None,
     config: _Config = None,
     examples: _Examples = None,
+    export: ExportFolder = None,
 ) -> None:
     """Compare an adapter with its frozen backbone, last value and a weighted mean.
 
     All forecast the same windows. Differences have 95 % intervals from a bootstrap over patients.
     """
     windows = split_pairs(config or [], {})
+    if export is not None:
+        from common.reporting.export import check_export_folder
+
+        check_export_folder(export)
     console = output_console()
     kept = "nothing was written; start the command again"
     with left_when_stopped(kept), working("loading") as update:
@@ -71,14 +84,20 @@ def evaluate(
         started = time.perf_counter()
         loaded = load_adapter(adapter, backbone=backbone, windows=windows)
         target = out or loaded.run
+        in_run = loaded.run is not None and target is not None and _same(target, loaded.run)
+        if export is not None and not in_run:
+            raise UsageError(
+                "--export takes the tables and figures of a run's report; give a run folder with "
+                "--adapter, and no --out"
+            )
         if target is not None:
             check_output(target, (EVALUATION_FILE, RUN_CONFIG_FILE, PEFT_CONFIG_FILE))
         evaluation = evaluate_adapter(loaded, data, split, examples=examples, progress=update)
         written = []
         if target is not None:
             written.append(write_evaluation(evaluation.result, target))
-        if loaded.run is not None and target is not None and _same(target, loaded.run):
-            written.append(update_release(loaded.run, evaluation.examples))
+        if loaded.run is not None and in_run:
+            written.append(update_release(loaded.run, evaluation.examples, export))
     for table in evaluation_tables(evaluation.result):
         console.print(table)
         console.print()
@@ -87,6 +106,10 @@ def evaluate(
         print_line(f"Written: {path}")
     if not written:
         print_line("Nothing written; give a folder with --out to keep evaluation.json")
+    if export is not None:
+        from common.reporting.export import export_summary
+
+        print_line(export_summary(export))
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -65,6 +65,7 @@ def evaluate_run(
     *,
     examples: bool | None = None,
     progress: Progress | None = None,
+    export: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run's adapter, write evaluation.json and update the report and the model card.
 
@@ -75,6 +76,7 @@ def evaluate_run(
         examples: whether the report shows forecasts of single patients; None = only if all sites
             are of an open source.
         progress: receives each step.
+        export: folder for the report's tables and figures as files; None for none.
 
     Returns:
         The content of evaluation.json.
@@ -88,7 +90,7 @@ def evaluate_run(
         raise UsageError(f"{run} is a PEFT folder, expected a run folder")
     evaluation = evaluate_adapter(loaded, data, split, examples=examples, progress=progress)
     write_evaluation(evaluation.result, run)
-    update_release(run, evaluation.examples)
+    update_release(run, evaluation.examples, export)
     return evaluation.result
 
 
@@ -226,6 +228,7 @@ def _describe(site: EvaluationSite) -> dict[str, Any]:
         "source": site.info.source,
         "rule": site.info.cohort_rule,
         "step_minutes": site.info.step_minutes,
+        **({"split_rule": site.info.split_rule} if site.info.split_rule else {}),
         "patients": len(site.windows.patient_ids),
         "windows": len(site.windows),
     }

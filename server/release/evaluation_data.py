@@ -47,7 +47,7 @@ def read_evaluation_sites(
         UsageError: a table's time step differs from the run's, or from the other tables'.
     """
     sites = {}
-    for name, path in _site_paths(data).items():
+    for name, path in evaluation_tables_of(data).items():
         table = read_site_table(path)
         step_minutes = step_minutes or table.info.step_minutes
         if table.info.step_minutes != step_minutes:
@@ -59,7 +59,8 @@ def read_evaluation_sites(
     return sites
 
 
-def _site_paths(data: Path) -> dict[str, Path]:
+def evaluation_tables_of(data: Path) -> dict[str, Path]:
+    """Return the site tables of a cohort folder by site, or a single site table."""
     return {data.stem: data} if data.is_file() else site_table_paths(data)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.evaluation.metrics import METRICS
+from common.reporting.cells import NumberCell, bracketed
 from common.reporting.components import (
     Figure,
     LegendEntry,
@@ -14,10 +15,9 @@ from common.reporting.components import (
     Section,
     Table,
     raw_html,
-    with_interval,
 )
-from common.reporting.phrasing import NOTHING, VITAL_LABELS, IntervalJson, number
-from common.reporting.svg import ACCENT, INK, MUTED, as_svg, blank_figure, signed_tick
+from common.reporting.phrasing import VITAL_LABELS, IntervalJson
+from common.reporting.svg import ACCENT, INK, MUTED, Drawing, as_svg, blank_figure, signed_tick
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,7 +119,7 @@ def _vital_figures(vitals: Mapping[str, Curves], levels: list[float]) -> list[Fi
     return figures
 
 
-def reliability_figure(curves: Curves, levels: Sequence[float]) -> str:
+def reliability_figure(curves: Curves, levels: Sequence[float]) -> Drawing:
     """Draw the shares of measurements at or below each quantile, with the diagonal.
 
     Args:
@@ -161,7 +161,7 @@ def departure_figure(
     name: str,
     title: str,
     size: tuple[float, float] = (3.6, 2.3),
-) -> str:
+) -> Drawing:
     """Draw measured minus nominal share in percentage points, by level.
 
     Args:
@@ -256,10 +256,6 @@ def _level_table(rows: Mapping[str, Curves], levels: list[float]) -> Table:
     return Table(caption, header, cells)
 
 
-def _share(interval: IntervalJson) -> str:
+def _share(interval: IntervalJson) -> NumberCell:
     """Return a share in per cent, with its interval if it has one."""
-    ends = ("estimate", "low", "high")
-    value, low, high = (
-        NOTHING if interval.get(end) is None else number(100 * interval[end], 1) for end in ends
-    )
-    return value if NOTHING in (low, high) else with_interval(value, f"[{low}, {high}]")
+    return bracketed(interval, 1, scale=100.0)

@@ -25,25 +25,45 @@ are in one of the three splits and at one site."""
 
 
 def cohort_section(record: RunRecord) -> Section | None:
-    """Return the section; None if the evaluation records no exclusion flow."""
+    """Return the section; None if the evaluation records neither exclusions nor an own split."""
     evaluation = record.evaluation or {}
     cohort = evaluation.get("cohort") or {}
     steps = cohort.get("flow") or []
-    if not steps:
+    own_split = any(about.get("split_rule") for about in evaluation.get("data", {}).values())
+    if not steps and not own_split:
         return None
+    split = Part(
+        "How the patients were split", split_texts(evaluation), tables=[_split_table(record)]
+    )
+    parts = [_patients(cohort), _flow_part(steps, cohort)] if steps else []
+    return Section("cohort", "Cohort", [*parts, split])
+
+
+def _flow_part(steps: list[Mapping[str, Any]], cohort: Mapping[str, Any]) -> Part:
     source = sources_in_words([cohort.get("source", "")])
-    parts = [
-        _patients(cohort),
-        Part(
-            "How they were selected",
-            paragraphs=[f"{_RULES} Source: {source}." if source else _RULES],
-            flow=[_stage(step) for step in steps],
-            folded_title="Stays left at each unit",
-            folded=[_unit_table(steps)],
-        ),
-        Part("How the patients were split", [_SPLIT], tables=[_split_table(record)]),
+    return Part(
+        "How they were selected",
+        paragraphs=[f"{_RULES} Source: {source}." if source else _RULES],
+        flow=[_stage(step) for step in steps],
+        folded_title="Stays left at each unit",
+        folded=[_unit_table(steps)],
+    )
+
+
+def split_texts(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return how the patients of the evaluation were split, sites with rules of their own named."""
+    rules = {
+        site: clean_line(about["split_rule"])
+        for site, about in evaluation.get("data", {}).items()
+        if about.get("split_rule")
+    }
+    by_hash = len(rules) < len(evaluation.get("data", {})) or not rules
+    own = [
+        f"{clean_line(site)} has a split of its own, {rule}. All stays of a patient are in one of "
+        "the three splits."
+        for site, rule in rules.items()
     ]
-    return Section("cohort", "Cohort", parts)
+    return [*([_SPLIT] if by_hash else []), *own]
 
 
 def _patients(cohort: Mapping[str, Any]) -> Part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from common.reporting.cells import shown_as
 from common.reporting.components import Bar, Part, Row, Section, Table, raw_html
 from common.reporting.phrasing import NO_BREAK, VITAL_LABELS, byte_size, clean_line
 from server.runs.run_reader import RunRecord, Traffic
@@ -170,9 +171,9 @@ def _site_bytes(record: RunRecord) -> Table:
                 clean_line(site),
                 [
                     str(sum(size > 0 for size in sent)),
-                    byte_size(sum(sent)),
+                    shown_as(sum(sent), byte_size(sum(sent)), "bytes"),
                     str(sum("refused" in entry for entry in entries)),
-                    f"{seconds:,.1f}",
+                    shown_as(seconds, f"{seconds:,.1f}"),
                 ],
             )
         )

@@ -13,6 +13,7 @@ from common.reporting.phrasing import clean_line
 from common.reporting.svg import (
     INK,
     MUTED,
+    Drawing,
     as_svg,
     blank_figure,
     series_colour,
@@ -77,7 +78,7 @@ class Series:
     curve: Curve
 
 
-def validation_figure(sites: Sequence[Series], mean: Curve, best_round: int) -> str:
+def validation_figure(sites: Sequence[Series], mean: Curve, best_round: int) -> Drawing:
     """Draw validation WQL by round, relative to its value before training in per cent.
 
     Args:
@@ -104,7 +105,7 @@ def validation_figure(sites: Sequence[Series], mean: Curve, best_round: int) -> 
         )
 
 
-def loss_figure(sites: Sequence[Series]) -> str:
+def loss_figure(sites: Sequence[Series]) -> Drawing:
     """Draw each site's mean training loss by round."""
     with blank_figure(4.6, 3.0) as (figure, axes):
         _draw_curves(axes, sites)

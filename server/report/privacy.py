@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from common.reporting.cells import shown_as
 from common.reporting.components import Part, Row, Section, Table
 from common.reporting.phrasing import NOTHING, clean_line, counted
 from server.runs.run_reader import RunRecord
@@ -141,11 +142,11 @@ def _cells(guarantee: Guarantee) -> list[str]:
         return [NOTHING] * 6 + ["no reply was used"]
     numbers = guarantee.numbers
     return [
-        f"{numbers['epsilon']:.4g}",
+        shown_as(numbers["epsilon"], f"{numbers['epsilon']:.4g}"),
         guarantee.accountant,
-        f"{numbers['epsilon-rdp']:.4g}",
-        f"{numbers['delta']:.3g}",
-        f"{numbers['noise-multiplier']:.4g}",
+        shown_as(numbers["epsilon-rdp"], f"{numbers['epsilon-rdp']:.4g}"),
+        shown_as(numbers["delta"], f"{numbers['delta']:.3g}"),
+        shown_as(numbers["noise-multiplier"], f"{numbers['noise-multiplier']:.4g}"),
         f"{int(numbers['steps']):,}",
         clean_line(guarantee.unprotected_outputs) or "nothing",
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.evaluation.metrics import METRICS
+from common.reporting.cells import bracketed, decimal
 from common.reporting.components import (
     Figure,
     Part,
@@ -25,7 +26,6 @@ from common.reporting.phrasing import (
     WORSE,
     clean_line,
     listed,
-    number,
     verdict,
 )
 from common.reporting.svg import differences_figure
@@ -106,7 +106,7 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
             VITAL_LABELS[vital],
             [
                 *_both(differences["zero_shot"]["vitals"][vital][metric], metric),
-                *(number(models[model]["vitals"][vital][metric], digits) for model in _ORDER),
+                *(decimal(models[model]["vitals"][vital][metric], digits) for model in _ORDER),
                 _compared(differences["last_value"]["vitals"][vital][metric], metric),
             ],
             unit=unit[vital],
@@ -115,7 +115,7 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
     ]
     # A mean of mmHg and degrees has no meaning.
     means = [
-        NOTHING if shown.has_dimension else number(models[model]["mean"][metric], digits)
+        NOTHING if shown.has_dimension else decimal(models[model]["mean"][metric], digits)
         for model in _ORDER
     ]
     compared = _both(differences["zero_shot"]["mean"][metric], metric)
@@ -147,10 +147,7 @@ def _compared(entry: Mapping[str, Any], metric: str) -> str:
     if metric != "coverage_80":
         return difference(entry["relative"])
     # A higher or lower coverage is neither good nor bad in itself, so there is no colour.
-    interval = entry["absolute"] or {}
-    ends = [number(interval.get(end), 3) for end in ("low", "high")]
-    text = number(interval.get("estimate"), 3)
-    return text if NOTHING in ends else f"{text} [{', '.join(ends)}]"
+    return bracketed(entry["absolute"] or {})
 
 
 def _site_part(evaluation: Mapping[str, Any]) -> Part:
@@ -191,7 +188,7 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
                     *(difference(differences[m]["relative"]) for m in HEADLINE_METRICS),
                     f"{counts['patients']:,}",
                     f"{counts['windows']:,}",
-                    *(number(models[model]["mean"]["wql"], 4) for model in _ORDER),
+                    *(decimal(models[model]["mean"]["wql"], 4) for model in _ORDER),
                 ],
             )
         )
@@ -218,7 +215,7 @@ def _site_vital_table(sites: Mapping[str, Any]) -> Table:
                         *_both(differences[vital]["mae"], "mae"),
                         difference(differences[vital]["wql"]["relative"]),
                         *(
-                            number(models[model]["vitals"][vital]["mae"])
+                            decimal(models[model]["vitals"][vital]["mae"])
                             for model in ("adapter", "zero_shot")
                         ),
                         f"{row['patients']:,}",

@@ -18,7 +18,12 @@ from server.runs.run_reader import RunRecord
 
 
 def render_report(record: RunRecord, examples: Sequence[Example] = ()) -> str:
-    """Return the report as a self-contained HTML page.
+    """Return the report as a self-contained HTML page; arguments as for `report_page`."""
+    return render_page(report_page(record, examples))
+
+
+def report_page(record: RunRecord, examples: Sequence[Example] = ()) -> Page:
+    """Return the report, for the page and for an export of its tables and figures.
 
     Args:
         record: the run.
@@ -38,10 +43,9 @@ def render_report(record: RunRecord, examples: Sequence[Example] = ()) -> str:
         setup_section(record),
         reproduction_section(record),
     ]
-    page = Page(
+    return Page(
         title=title(record),
         headline=headline(record),
         tiles=tiles(record),
         sections=[section for section in sections if section is not None],
     )
-    return render_page(page)

@@ -7,11 +7,13 @@ Begin with the table at the end of this file, which has every command.
 from __future__ import annotations
 
 from common.console import application
+from server.cli import export
 from simulation.cli import (
     attack,
     backbones,
     compare,
     cost,
+    diff,
     prepare,
     pretrain,
     reproduce,
@@ -25,6 +27,8 @@ app = application("Make hospitals out of ICU data and run the federation on one 
 app.add_typer(prepare.app, name="prepare")
 app.command(name="sites")(sites.sites)
 app.command(name="run")(run.run)
+app.command(name="diff")(diff.diff)
+app.command(name="export")(export.export)
 app.command(name="compare")(compare.compare)
 app.add_typer(sweep.app, name="sweep")
 app.add_typer(attack.app, name="attack")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from common.console import error_console
+from common.console import ExportFolder, error_console
 from simulation.cli.experiments import Data, FullRate, Out, Seeds, Settings, run_and_print
 from simulation.experiments.defaults import FULL_RATE, SEEDS
 
@@ -28,6 +28,7 @@ def compare(
     without: Without = None,
     seeds: Seeds = SEEDS,
     config: Settings = None,
+    export: ExportFolder = None,
 ) -> None:
     """Compare the federation with simple forecasts, each site alone and pooled data."""
     from simulation.experiments.models.registry import method_of, missing_methods
@@ -45,4 +46,4 @@ def compare(
             highlight=False,
         )
     options = {"full_rate": full_rate, "without": dropped}
-    run_and_print(STUDY, options, data=data, out=out, seeds=seeds, config=config)
+    run_and_print(STUDY, options, data=data, out=out, seeds=seeds, config=config, export=export)

@@ -57,6 +57,7 @@ def run_and_print(
     seeds: str,
     config: list[str] | None,
     only: list[str] | None = None,
+    export: Path | None = None,
 ) -> None:
     """Run a study and print its table, its headline and warnings, and the path of its page.
 
@@ -68,9 +69,13 @@ def run_and_print(
         seeds: value of ``--seeds``.
         config: values of ``-c``.
         only: values of ``--only``.
+        export: value of ``--export``.
     """
+    from common.reporting.export import check_export_folder, export_summary
     from simulation.experiments.run_experiment import run_study
 
+    if export is not None:
+        check_export_folder(export)
     folder = output_folder(out)
     with kept_cells(folder):
         result = run_study(
@@ -82,12 +87,15 @@ def run_and_print(
             pairs=config or [],
             only=only or [],
             console=error_console(),
+            export=export,
         )
     console = output_console()
     print_result(console, result)
     for warning in result.summary.warnings:
         console.print(warning, highlight=False)
     console.print(f"Page: {result.page}", soft_wrap=True, highlight=False)
+    if export is not None:
+        print_line(export_summary(export))
 
 
 def print_result(console: Console, result: StudyResult) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from common.console import error_console, output_console
+from common.console import ExportFolder, error_console, output_console, print_line
 from simulation.cli.experiments import (
     Data,
     Out,
@@ -30,6 +30,7 @@ def reproduce(
     full: Full = False,
     seeds: Seeds = "",
     config: Settings = None,
+    export: ExportFolder = None,
 ) -> None:
     """Run compare and every sweep, and write one page that links to theirs.
 
@@ -52,5 +53,8 @@ def reproduce(
             pairs=pairs,
             console=error_console(),
             on_result=partial(print_result, console),
+            export=export,
         )
     console.print(f"Page: {page}", soft_wrap=True, highlight=False)
+    if export is not None:
+        print_line(f"Exported: {export}: a folder for each study")

@@ -12,7 +12,14 @@ import typer
 
 from client.app.site_settings import SETTABLE
 from common.config.run_config import RunConfig, parse_settings
-from common.console import HiddenName, error_console, output_console, print_line, working
+from common.console import (
+    ExportFolder,
+    HiddenName,
+    error_console,
+    output_console,
+    print_line,
+    working,
+)
 from common.errors import FederationError, UsageError
 from common.files.paths import PREPARED_LAST, current_cohort, home
 from common.interrupts import left_when_stopped
@@ -71,6 +78,7 @@ def run(
     site: _Sites = None,
     resume: _Resume = None,
     track: _Track = None,
+    export: ExportFolder = None,
 ) -> None:
     """Train one global adapter over a cohort's sites, evaluate it and write a report."""
     own = split_site_settings(site or [])
@@ -90,12 +98,15 @@ def run(
         _restore_ranks(resume, settings, own)
 
     from common.data.cohort_folder import cohort_line
+    from common.reporting.export import check_export_folder, export_summary
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
     from server.runs.run_folder import check_run_folder
     from simulation.progress import RunProgress
     from simulation.run import federate
 
+    if export is not None:
+        check_export_folder(export)
     console = output_console()
     check_run_folder(Path(settings.out), settings.resume)  # the tracker writes into it
     why = f"{PREPARED_LAST}; --data names another" if data is None else "named with --data"
@@ -109,13 +120,15 @@ def run(
         with progress.shown():
             folder = federate(settings, engine, progress, own)
         with working("evaluating on the test split"):
-            result = evaluate_run(folder, Path(settings.data))
+            result = evaluate_run(folder, Path(settings.data), export=export)
     if tracker:
         tracker.finish()
     for table in evaluation_tables(result):
         console.print(table)
     print_line(f"Adapter: {folder / 'adapter'}")
     print_line(f"Report:  {folder / 'report.html'}")
+    if export is not None:
+        print_line(export_summary(export))
 
 
 def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:

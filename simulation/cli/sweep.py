@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from common.console import ExportFolder
 from simulation.cli.experiments import (
     Data,
     Only,
@@ -128,11 +129,21 @@ def _command(sweep: Sweep) -> Callable[..., None]:
         seeds: str,
         only: list[str] | None,
         config: list[str] | None,
+        export: Path | None,
         **own: Any,
     ) -> None:
         study = import_module(f"simulation.experiments.studies.{sweep.name}").STUDY
         options = {option.name: option.parse(own[option.name]) for option in sweep.options}
-        run_and_print(study, options, data=data, out=out, seeds=seeds, config=config, only=only)
+        run_and_print(
+            study,
+            options,
+            data=data,
+            out=out,
+            seeds=seeds,
+            config=config,
+            only=only,
+            export=export,
+        )
 
     parameters = {
         "data": (Data, None),
@@ -147,6 +158,7 @@ def _command(sweep: Sweep) -> Callable[..., None]:
         "seeds": (Seeds, SEEDS),
         "only": (Only, None),
         "config": (Settings, None),
+        "export": (ExportFolder, None),
     }
     command.__annotations__ = {name: annotation for name, (annotation, _) in parameters.items()}
     command.__signature__ = Signature(  # type: ignore[attr-defined]

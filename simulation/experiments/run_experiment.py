@@ -54,6 +54,7 @@ def run_study(
     pairs: Sequence[str] = (),
     only: Collection[str] = (),
     console: Console | None = None,
+    export: Path | None = None,
 ) -> StudyResult:
     """Run the cells of a study that are not cached and write its output folder.
 
@@ -66,6 +67,7 @@ def run_study(
         pairs: the settings given with ``-c``, for the command on the page.
         only: groups of cells; all when empty.
         console: where progress is shown; None shows none.
+        export: folder for the page's tables and figures as files; None for none.
 
     Raises:
         FedvitalsError: a cell failed; the finished ones stay cached.
@@ -85,7 +87,7 @@ def run_study(
             *(f"-c {pair}" for pair in pairs),
         ]
     )
-    page = write_experiment(out / experiment.name, experiment, analysis, summary, command)
+    page = write_experiment(out / experiment.name, experiment, analysis, summary, command, export)
     return StudyResult(experiment, analysis, summary, page)
 
 

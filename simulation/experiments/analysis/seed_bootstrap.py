@@ -64,6 +64,10 @@ class Resampled:
         """Return the metrics by seed, ``[1 + B, S, V, M]``; NaN where a vital has no window."""
         return self._values[arm]
 
+    def values_and_mean(self, arm: str) -> Array:
+        """Return `values` and then the mean over vitals, ``[1 + B, S, V + 1, M]``."""
+        return _with_mean(self._values[arm])
+
     def relative(self, arm: str, reference: str) -> Array:
         """Return a / b - 1 within each seed, vitals and then their mean, ``[1 + B, S, V + 1, M]``.
 
@@ -71,8 +75,14 @@ class Resampled:
         """
         ours, theirs = np.broadcast_arrays(self._values[arm], self._values[reference])
         blank = np.full(ours.shape, np.nan)
-        share = np.divide(ours, theirs, out=blank, where=theirs > 0) - 1.0
-        return np.concatenate([share, mean_over_vitals(share)[:, :, None]], axis=2)
+        return _with_mean(np.divide(ours, theirs, out=blank, where=theirs > 0) - 1.0)
+
+    def absolute(self, arm: str, reference: str) -> Array:
+        """Return a - b in the metrics' units; shape and seeds as of `relative`.
+
+        The mean over vitals has no meaning for a metric whose unit is the vital's.
+        """
+        return _with_mean(self._values[arm] - self._values[reference])
 
     def gain(self, arm: str, reference: str, metric: str) -> Array:
         """Return minus the relative difference, mean over vitals and seeds, ``[1 + B]``."""
@@ -98,6 +108,10 @@ class Resampled:
         drawn = resampled_sums(sums, replicates=replicates, seed=_DRAW_SEED)
         totals = np.concatenate([sums.sum(axis=0)[None], drawn])  # [1 + B, 2, V, M]
         return metric_values(self.metrics, totals[:, 0], totals[:, 1])
+
+
+def _with_mean(by_vital: Array) -> Array:
+    return np.concatenate([by_vital, mean_over_vitals(by_vital)[:, :, None]], axis=2)
 
 
 def by_scope(

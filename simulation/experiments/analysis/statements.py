@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.evaluation.metrics import METRICS
+from common.reporting.cells import decimal, shown_as
 from common.reporting.phrasing import (
     BETTER,
     NOTHING,
@@ -69,7 +70,7 @@ def cost_texts(arm: Arm) -> list[str]:
     parameters, exchanged = arm.fact("parameters"), arm.fact("bytes")
     seconds = arm.measured("seconds")
     return [
-        NOTHING if parameters is None else f"{parameters:,.0f}",
-        NOTHING if not exchanged else byte_size(exchanged),
-        NOTHING if seconds is None else f"{seconds:,.0f}",
+        decimal(None) if parameters is None else shown_as(parameters, f"{parameters:,.0f}"),
+        shown_as(exchanged, byte_size(exchanged), "bytes") if exchanged else decimal(None),
+        decimal(None) if seconds is None else shown_as(seconds, f"{seconds:,.0f}"),
     ]

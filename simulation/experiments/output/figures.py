@@ -12,6 +12,7 @@ from common.reporting.style import STYLE
 from common.reporting.svg import (
     INK,
     MUTED,
+    Drawing,
     as_svg,
     blank_figure,
     series_colour,
@@ -33,7 +34,7 @@ class Point:
 
 def trade_off_figure(
     lines: Mapping[str, Sequence[Point]], *, name: str, x_label: str, y_label: str
-) -> str:
+) -> Drawing:
     """Draw relative differences with intervals over a logarithmic axis, one line per series.
 
     Args:
@@ -135,7 +136,7 @@ def _no_label(_value: float, _place: float) -> str:
 
 def sites_figure(
     rows: Mapping[str, Mapping[str, Interval]], *, name: str, metric: str, reference: str
-) -> str:
+) -> Drawing:
     """Draw a difference at each site: one row per site, one mark per arm.
 
     Args:

@@ -11,6 +11,7 @@ from common.data.site_table import VITALS
 from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
 from common.files.atomic_io import write_text
+from common.reporting.cells import NumberCell, bracketed
 from common.reporting.components import (
     Figure,
     Page,
@@ -21,9 +22,9 @@ from common.reporting.components import (
     difference,
     raw_html,
     render_page,
-    with_interval,
 )
-from common.reporting.phrasing import VITAL_LABELS, clean_line, number, sources_in_words
+from common.reporting.export import export_page
+from common.reporting.phrasing import VITAL_LABELS, clean_line, sources_in_words
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.statements import (
@@ -50,7 +51,12 @@ _NOTES = (
 
 
 def write_experiment(
-    folder: Path, experiment: Experiment, analysis: Analysis, summary: StudySummary, command: str
+    folder: Path,
+    experiment: Experiment,
+    analysis: Analysis,
+    summary: StudySummary,
+    command: str,
+    export: Path | None = None,
 ) -> Path:
     """Write the CSV files, table.md, the figures and index.html; return the page's path.
 
@@ -60,6 +66,7 @@ def write_experiment(
         analysis: the results of its cells.
         summary: the head of the page.
         command: the command that repeats the experiment.
+        export: folder for the page's tables and figures as files; None for none.
     """
     write_tables(folder, analysis)
     findings = "\n".join(f"- {finding}" for finding in summary.findings)
@@ -84,6 +91,8 @@ def write_experiment(
         ],
     )
     write_text(folder / PAGE_FILE, render_page(page))
+    if export is not None:
+        export_page(page, export)
     return folder / PAGE_FILE
 
 
@@ -192,13 +201,8 @@ def _vitals_section(analysis: Analysis) -> Section:
     return Section("vitals", "Vital by vital", [part])
 
 
-def _value(interval: Interval, digits: int) -> str:
-    known = interval.to_json()
-    text = number(known["estimate"], digits)
-    if known["low"] is None:
-        return text
-    ends = f"[{number(known['low'], digits)}, {number(known['high'], digits)}]"
-    return with_interval(text, ends)
+def _value(interval: Interval, digits: int) -> NumberCell:
+    return bracketed(interval.to_json(), digits)
 
 
 def _how_section(experiment: Experiment, analysis: Analysis, command: str) -> Section:

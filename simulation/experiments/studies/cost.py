@@ -15,6 +15,7 @@ from common.backbones.catalog import short_name
 from common.config.run_config import RunConfig
 from common.errors import TrainingError, UsageError
 from common.files.atomic_io import write_text
+from common.reporting.cells import shown_as
 from common.reporting.components import (
     Bar,
     Page,
@@ -25,6 +26,7 @@ from common.reporting.components import (
     Tile,
     render_page,
 )
+from common.reporting.export import export_page
 from common.reporting.phrasing import NO_BREAK, byte_size, clean_line
 from simulation.experiments.cell_cache import SetStatus, cell_key, folder_digest
 from simulation.experiments.output.csv import csv_text
@@ -97,11 +99,20 @@ def measure_costs(
     return costs
 
 
-def write_costs(folder: Path, costs: Sequence[Cost], config: RunConfig, command: str) -> Path:
-    """Write cost.csv and the page; return the page's path."""
+def write_costs(
+    folder: Path,
+    costs: Sequence[Cost],
+    config: RunConfig,
+    command: str,
+    export: Path | None = None,
+) -> Path:
+    """Write cost.csv, the page and, where asked, its table as files; return the page's path."""
     rows = [{**asdict(cost), "trained": cost.trained} for cost in costs]
     write_text(folder / "cost.csv", csv_text(rows, _COLUMNS))
-    write_text(folder / PAGE_FILE, render_page(_page(costs, config, command)))
+    page = _page(costs, config, command)
+    write_text(folder / PAGE_FILE, render_page(page))
+    if export is not None:
+        export_page(page, export)
     return folder / PAGE_FILE
 
 
@@ -171,10 +182,14 @@ def _page(costs: Sequence[Cost], config: RunConfig, command: str) -> Page:
             [
                 cost.trained,
                 f"{cost.parameters:,}",
-                byte_size(_BYTES_PER_NUMBER * cost.parameters),
-                f"{1e3 * cost.step_s:,.1f}",
-                f"{cost.peak_mb:,.0f}",
-                f"{cost.above_mb:,.0f}",
+                shown_as(
+                    _BYTES_PER_NUMBER * cost.parameters,
+                    byte_size(_BYTES_PER_NUMBER * cost.parameters),
+                    "bytes",
+                ),
+                shown_as(1e3 * cost.step_s, f"{1e3 * cost.step_s:,.1f}"),
+                shown_as(cost.peak_mb, f"{cost.peak_mb:,.0f}"),
+                shown_as(cost.above_mb, f"{cost.above_mb:,.0f}"),
             ],
         )
         for cost in costs

@@ -22,6 +22,7 @@ from common.reporting.components import (
     raw_html,
     render_page,
 )
+from common.reporting.export import check_export_folder
 from simulation.experiments.defaults import FULL_RATE
 from simulation.experiments.experiment import Study
 from simulation.experiments.output.html import PAGE_FILE
@@ -53,6 +54,7 @@ def reproduce_all(
     pairs: Sequence[str],
     console: Console,
     on_result: Callable[[StudyResult], None],
+    export: Path | None = None,
 ) -> Path:
     """Run every study and write a page that links to each; return its path.
 
@@ -64,10 +66,25 @@ def reproduce_all(
         pairs: the settings given with ``-c``, for the commands on the pages.
         console: where progress is shown.
         on_result: called with each finished study.
+        export: folder for the tables and figures of each study's page, in a folder of its name.
     """
+    studies = _studies(config, full=full)
+    if export is not None:
+        for study, _ in studies:
+            check_export_folder(export / study.command.split()[-1])
     results = []
-    for study, options in _studies(config, full=full):
-        result = run_study(study, config, seeds, out, options=options, pairs=pairs, console=console)
+    for study, options in studies:
+        name = study.command.split()[-1]
+        result = run_study(
+            study,
+            config,
+            seeds,
+            out,
+            options=options,
+            pairs=pairs,
+            console=console,
+            export=export and export / name,
+        )
         on_result(result)
         results.append(result)
     write_text(out / PAGE_FILE, render_page(_page(results, config, full=full)))

@@ -107,12 +107,15 @@ def random_split(data: Path, count: int, out: Path) -> Path:
         raise CohortError(f"{data} has {len(owners)} patients, too few for {count} sites")
     order = np.random.default_rng(SPLIT_SEED).permutation(len(owners))
     site_of = dict(zip(owners.to_numpy()[order], np.arange(len(owners)) % count, strict=True))
+    own_split = "; ".join(
+        f"{table.info.site} {table.info.split_rule}" for table in tables if table.info.split_rule
+    )
     assigned = frame["patient_id"].map(site_of)
     with atomic_folder(folder) as partial:
         for number in range(count):
             rows = frame[assigned == number].sort_values(["patient_id", "stay_id", "step"])
             name = f"random-{number + 1:02d}"
-            info = replace(tables[0].info, site=name)
+            info = replace(tables[0].info, site=name, split_rule=own_split)
             path = partial / SITES_FOLDER / f"{name}.parquet"
             write_site_table(SiteTable(rows.reset_index(drop=True), info), path)
         text = json.dumps({"schema_version": 1, "source": "random split", **about}, indent=2)

@@ -72,9 +72,9 @@ def test_the_three_shapes_of_one_hospital_agree(hospital: Path) -> None:
 
 def test_every_command_of_the_page_runs(hospital: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(
-        r"^```\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+        r"^```(\w*)\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
     )
-    lines = [line for block in blocks for line in block.splitlines()]
+    lines = [line for language, block in blocks if not language for line in block.splitlines()]
     assert len(lines) >= 5
     for line in lines:
         program, *arguments = line.split()

@@ -57,3 +57,17 @@ def test_a_cohort_s_text_is_cut(record: RunRecord) -> None:
     assert record.evaluation is not None
     record.evaluation["cohort"]["flow"][0]["label"] = "x" * 9999
     assert "x" * 999 not in text_of(cohort_section(record))
+
+
+def test_a_site_s_own_split_is_named_and_no_hash_where_there_is_none(record: RunRecord) -> None:
+    assert record.evaluation is not None
+    assert "by a keyed hash" in text_of(cohort_section(record))
+    data = record.evaluation["data"]
+    data["ccu"]["split_rule"] = "by the column year: train 2019; test 2020"
+    text = text_of(cohort_section(record))
+    assert "ccu has a split of its own, by the column year: train 2019; test 2020." in text
+    assert "by a keyed hash" in text  # of the other sites
+    for about in data.values():
+        about["split_rule"] = "in time"
+    del record.evaluation["cohort"]
+    assert "by a keyed hash" not in text_of(cohort_section(record))

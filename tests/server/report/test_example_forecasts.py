@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from common.data.site_table import VITAL_NAMES
 from common.data.windows import FloatArray, IntArray, Windows
 from common.evaluation.evaluate import LEVELS
-from server.report.example_forecasts import EXAMPLE_QUANTILES, MOST_CANDIDATES, choose_examples
+from common.reporting.components import Page
+from common.reporting.export import export_page
+from server.report.example_forecasts import (
+    EXAMPLE_QUANTILES,
+    MOST_CANDIDATES,
+    Example,
+    choose_examples,
+    example_forecasts_section,
+)
 
 
 class Hundred:
@@ -62,3 +72,19 @@ def test_examples_are_chosen_among_a_bounded_number_of_measured_targets() -> Non
     few = above_a_hundred(3, horizon=4)
     few.target[:, 1:] = np.nan
     assert len(choose_examples({"a": few}, Hundred(), Hundred())) == len(EXAMPLE_QUANTILES)
+
+
+def test_an_export_has_the_examples_that_the_page_shows(tmp_path: Path) -> None:
+    example = Example(
+        vital=0,
+        kind="good",
+        context=np.full(8, 80, np.float32),
+        target=np.full(2, 81, np.float32),
+        quantiles=np.tile(np.arange(80, 89, dtype=np.float32), (2, 1)),
+        zero_shot=np.full(2, 80, np.float32),
+    )
+    section = example_forecasts_section([example], 60, evaluated=True)
+    assert section is not None
+    page = Page(title="", headline="", tiles=[], sections=[section])
+    export_page(page, tmp_path / "out")
+    assert (tmp_path / "out" / "example-heart-rate-good.pdf").is_file()

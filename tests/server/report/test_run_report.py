@@ -12,6 +12,9 @@ import pytest
 import server
 from common.reporting.phrasing import LONGEST_TEXT
 from common.reporting.style import STYLE
+from common.reporting.svg import Drawing
+from server.report.run_report import report_page
+from server.runs.run_reader import RunRecord
 
 MakeRun = Callable[..., Path]
 
@@ -220,3 +223,14 @@ def test_the_report_describes_the_backbone_family(full_report: Path) -> None:
     text = full_report.read_text()
     assert "pinball loss" in text
     assert "patches of 4 steps" in text
+
+
+def test_every_figure_of_the_page_can_be_exported(record: RunRecord) -> None:
+    figures = [
+        figure
+        for section in report_page(record).sections
+        for part in section.parts
+        for figure in part.figures
+    ]
+    assert len(figures) >= 10
+    assert all(isinstance(figure.svg, Drawing) for figure in figures)

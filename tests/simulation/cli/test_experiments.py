@@ -98,7 +98,9 @@ def test_sweep_aggregation_leaves_out_what_three_sites_cannot_have(
 
 @pytest.mark.slow
 def test_sweep_ranks_ends_with_all_weights(experiment_command: Command, tmp_path: Path) -> None:
-    assert experiment_command("sweep", "ranks", "--ranks", "1,2") == 0
+    export = tmp_path / "paper"
+    command = ("sweep", "ranks", "--ranks", "1,2", "--export", str(export))
+    assert experiment_command(*command) == 0
     table = rows(tmp_path / "out" / "ranks")
     trained = {row["arm"]: float(row["value"]) for row in table if row["metric"] == "parameters"}
     assert trained["rank 2"] == 2 * trained["rank 1"]
@@ -106,6 +108,10 @@ def test_sweep_ranks_ends_with_all_weights(experiment_command: Command, tmp_path
     figure = (tmp_path / "out" / "ranks" / "trade-off.svg").read_text(encoding="utf-8")
     assert figure.startswith("<?xml")
     assert "--ink: #" in figure
+    assert (export / "trade-off.pdf").is_file()
+    cost = (export / "arms-cost-mean-over-seeds.csv").read_text(encoding="utf-8").splitlines()
+    assert cost[0].startswith("Arm,Seeds,Trained numbers,Exchanged (bytes),")
+    assert f"rank 2,1,{trained['rank 2']!r}," in "\n".join(cost)
 
 
 @pytest.mark.slow

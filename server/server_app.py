@@ -15,8 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.constant import TaskType
 
 from common.adapter.adapter import Adapter
-from common.backbones.base import ModelForecaster
-from common.backbones.limits import check_window_lengths
+from common.backbones.limits import check_backbone_limits
 from common.backbones.lora import AdaptedBackbone, adapted_backbone
 from common.config.run_config import RunConfig
 from common.config.seeds import derive_seed
@@ -60,9 +59,9 @@ def main(grid: Grid, context: Context) -> None:
     path = Path(config.out) if config.out else home() / "runs" / str(context.run_id)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
+    check_backbone_limits(config)
     # On the CPU: the server only draws the first adapter, whose A is the same on every machine.
     adapted = adapted_backbone(config.backbone, config.lora, torch.device("cpu"))
-    check_window_lengths(ModelForecaster(adapted.backbone, adapted.model), config.windows)
     fresh = adapted.fresh_adapter(derive_seed(config.seed, "adapter"))
     simulated = grid.run.primary_task_type == TaskType.SIMULATION
     folder = RunFolder(path, config.resume, simulated=simulated)

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from common.errors import UsageError
 from common.names import check_name
-from server.runs.run_folder import EVALUATION_FILE, read_rounds
+from server.runs.run_folder import EVALUATION_FILE, TRACKER_FOLDER, read_rounds
 
 TRACKERS = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
 """Required package by tracker."""
@@ -116,7 +116,7 @@ class _TensorBoard:
 
         # Without the paths, since the log may be shared.
         shown = {key: value for key, value in settings.items() if key not in ("data", "out")}
-        self._writer = SummaryWriter(str(run / "tensorboard"))
+        self._writer = SummaryWriter(str(run / TRACKER_FOLDER))
         text = "\n".join(f"    {key} = {value}" for key, value in shown.items())
         self._writer.add_text("settings", text, 0)
 

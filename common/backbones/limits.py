@@ -6,9 +6,10 @@ import numpy as np
 
 from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
-from common.backbones.lora import check_rank
+from common.backbones.lora import largest_rank
 from common.config.run_config import RunConfig
 from common.config.sections import WindowConfig
+from common.errors import UsageError
 
 
 def check_backbone_limits(config: RunConfig, *, adapted: bool = True) -> None:
@@ -24,7 +25,12 @@ def check_backbone_limits(config: RunConfig, *, adapted: bool = True) -> None:
     """
     loaded = load_backbone(config.backbone)
     if adapted:
-        check_rank(loaded.model, loaded.backbone, config.lora)
+        largest = largest_rank(loaded.model, loaded.backbone, config.lora.scope)
+        if config.lora.rank > largest:
+            raise UsageError(
+                f"lora.rank = {config.lora.rank} is above the smallest dimension of the adapted "
+                f"layers of this {loaded.backbone.family}; set lora.rank to at most {largest}"
+            )
     check_window_lengths(ModelForecaster(loaded.backbone, loaded.model), config.windows)
 
 

@@ -20,7 +20,7 @@ from common.adapter.peft_io import from_peft_model, load_into
 from common.backbones.base import Backbone
 from common.backbones.loading import LoadedBackbone, load_backbone
 from common.config.run_config import LoraConfig
-from common.errors import AdapterError, BackboneError, UsageError
+from common.errors import AdapterError, BackboneError
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,9 @@ def add_adapter(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) 
     """Add an adapter to a frozen model, in place, and return PEFT's wrapper in eval mode.
 
     Raises:
-        UsageError: `lora.rank` is above the smallest dimension of the adapted layers.
         BackboneError: no layer of the model is in the scope.
     """
-    check_rank(model, backbone, config)
+    largest_rank(model, backbone, config.scope)
     settings = PeftLoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # whole in its annotation alone
@@ -92,30 +91,23 @@ def add_adapter(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) 
     return wrapped
 
 
-def check_rank(model: torch.nn.Module, backbone: Backbone, config: LoraConfig) -> None:
-    """Refuse a rank above the smallest dimension of the adapted layers.
+def largest_rank(model: torch.nn.Module, backbone: Backbone, scope: str) -> int:
+    """Return the smallest dimension of the layers in a scope, a value of `lora.scope`.
 
     B A has at most that rank: more would be trained and sent for nothing.
 
     Raises:
-        UsageError: `lora.rank` is too large; the message gives the largest possible.
         BackboneError: no layer of the model is in the scope.
     """
-    pattern = re.compile(target_modules(backbone, config.scope))
-    sizes = [
+    pattern = re.compile(target_modules(backbone, scope))
+    sizes: list[int] = [
         min(layer.weight.shape)
         for name, layer in model.named_modules()
         if pattern.fullmatch(name) and isinstance(getattr(layer, "weight", None), torch.Tensor)
     ]
     if not sizes:
-        raise BackboneError(
-            f"no layer of this {backbone.family} matches lora.scope = {config.scope}"
-        )
-    if config.rank > min(sizes):
-        raise UsageError(
-            f"lora.rank = {config.rank} is above the smallest dimension of the adapted layers of "
-            f"this {backbone.family}; set lora.rank to at most {min(sizes)}"
-        )
+        raise BackboneError(f"no layer of this {backbone.family} matches lora.scope = {scope}")
+    return min(sizes)
 
 
 def target_modules(backbone: Backbone, scope: str) -> str:

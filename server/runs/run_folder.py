@@ -30,6 +30,7 @@ from common.files.output_folder import check_output
 ROUNDS_FILE = "rounds.jsonl"
 EVALUATION_FILE = "evaluation.json"
 REPORT_FILE = "report.html"
+TRACKER_FOLDER = "tensorboard"
 CHECKPOINT_FILE = "checkpoint/state.safetensors"
 """Written at the end of each whole round; from then on the run can be resumed."""
 
@@ -164,7 +165,8 @@ def check_run_folder(path: Path, resume: bool = False, *, simulated: bool = True
     """
     if (path / COHORT_FILE).exists():
         raise FederationError(f"{path} already holds a cohort; give another folder")
-    records = (RUN_CONFIG_FILE, ROUNDS_FILE)
+    # A tracker of `simulation run --track` writes into it before the run does.
+    records = (RUN_CONFIG_FILE, ROUNDS_FILE, TRACKER_FOLDER)
     check_output(path, records, error=FederationError, remedy=_OTHER_FOLDER)
     if resume and not (path / ROUNDS_FILE).exists():
         option = "--resume" if simulated else "-c resume=true"

@@ -57,6 +57,8 @@ class Sweep:
     options: tuple[StudyOption, ...] = ()
 
 
+RANKS = "1,2,4,8,16,32"
+
 SWEEPS = (
     Sweep(
         "aggregation",
@@ -68,9 +70,9 @@ SWEEPS = (
         (
             StudyOption(
                 "ranks",
-                "1,2,4,8,16,32",
-                "Ranks, separated by commas.",
-                lambda text: parse_numbers(text, "--ranks"),
+                RANKS,
+                "Ranks, separated by commas; by default those that the backbone can have.",
+                lambda text: None if text == RANKS else parse_numbers(text, "--ranks"),
             ),
             StudyOption("full_rate", FULL_RATE, "Learning rate of full fine-tuning.", float),
         ),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.interrupts import Stopped, causes, left_when_stopped, signal_of
+from tests.samples.signals import heed_signals
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -64,6 +65,7 @@ def ends_with(start: str, number: int, times: int = 1) -> subprocess.CompletedPr
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_signals,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.backbones.loading import load_backbone
+from common.backbones.lora import largest_rank
 from common.config.run_config import RunConfig
 from common.errors import UsageError
 from common.reporting.components import Figure, raw_html
@@ -20,18 +22,26 @@ RANKS = (1, 2, 4, 8, 16, 32)
 
 
 def ranks_experiment(
-    config: RunConfig, _out: Path, ranks: Sequence[int] = RANKS, full_rate: float = FULL_RATE
+    config: RunConfig,
+    _out: Path,
+    ranks: Sequence[int] | None = None,
+    full_rate: float = FULL_RATE,
 ) -> Experiment:
     """Return federated LoRA at several ranks, with full fine-tuning as the end point.
 
     Args:
         config: the settings that all arms share.
-        ranks: different numbers from 1.
+        ranks: different numbers from 1; None = those of `RANKS` that the backbone can have.
         full_rate: learning rate of full fine-tuning.
 
     Raises:
         UsageError: no rank is given, one twice, or one below 1.
     """
+    notes: tuple[str, ...] = ()
+    if ranks is None:
+        ranks = possible_ranks(config, RANKS)
+        if len(ranks) < len(RANKS):
+            notes = (f"Ranks above {ranks[-1]} are left out: the adapted layers are smaller.",)
     if not ranks or len(set(ranks)) < len(ranks) or min(ranks) < 1:
         raise UsageError(f"--ranks takes different numbers from 1, got {list(ranks)}")
     cells = [
@@ -50,11 +60,19 @@ def ranks_experiment(
         },
         references=(ZERO_SHOT,),
         notes=(
+            *notes,
             f"alpha / rank is {config.lora.alpha / config.lora.rank:g} at every rank. {FULL}: "
             "FedAvg in a plain loop through the site's own training function, not through Flower's "
             f"messages, with a learning rate of {full_rate:g}; its bytes are counted, not sent.",
         ),
     )
+
+
+def possible_ranks(config: RunConfig, ranks: Sequence[int]) -> list[int]:
+    """Return those of some ranks that are not above the adapted layers' smallest dimension."""
+    loaded = load_backbone(config.backbone)
+    largest = largest_rank(loaded.model, loaded.backbone, config.lora.scope)
+    return [rank for rank in ranks if rank <= largest]
 
 
 def summarise_ranks(analysis: Analysis) -> StudySummary:

@@ -98,7 +98,7 @@ def _studies(config: RunConfig, *, full: bool) -> list[tuple[Study, dict[str, An
     return [
         (comparison.STUDY, {"full_rate": FULL_RATE}),
         (aggregation.STUDY, {}),
-        (ranks.STUDY, {"ranks": list(ranks.RANKS) if full else [1, 8, 32]}),
+        (ranks.STUDY, {} if full else {"ranks": ranks.possible_ranks(config, (1, 8, 32))}),
         (sites.STUDY, {"counts": list(sites.COUNTS) if full else [2, 5]}),
         (privacy.STUDY, {"epsilons": list(privacy.EPSILONS) if full else [10.0, 1.0]}),
         (backbones.STUDY, {"backbones": compared}),

@@ -8,7 +8,7 @@ import pytest
 
 from common.backbones.limits import check_backbone_limits
 from common.backbones.loading import load_backbone
-from common.backbones.lora import check_rank
+from common.backbones.lora import largest_rank
 from common.config.run_config import LoraConfig, RunConfig
 from common.errors import BackboneError, FedvitalsError
 
@@ -52,4 +52,4 @@ def test_a_scope_without_a_layer_is_refused(
     loaded = load_backbone(str(tiny_bolt))
     monkeypatch.setattr(type(loaded.backbone), "attention", "nowhere")
     with pytest.raises(BackboneError, match=r"no layer of this chronos-bolt matches lora.scope"):
-        check_rank(loaded.model, loaded.backbone, LoraConfig())
+        largest_rank(loaded.model, loaded.backbone, LoraConfig().scope)

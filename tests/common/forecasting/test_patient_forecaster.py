@@ -320,7 +320,7 @@ def test_a_folder_that_has_no_adapter_is_refused(
     backbone = str(tiny_bolt)
     with pytest.raises(UsageError, match="there is no folder"):
         load_forecaster(tmp_path / "nowhere")
-    with pytest.raises(UsageError, match="has no adapter"):
+    with pytest.raises(UsageError, match="is neither a run folder nor a PEFT folder"):
         load_forecaster(tmp_path)
     with pytest.raises(UsageError, match="trained on steps of 30 minutes, the table has 60"):
         load_forecaster(release, backbone=backbone, step_minutes=60)

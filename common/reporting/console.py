@@ -8,7 +8,7 @@ from rich.text import Text
 
 from common.console import narrow_table
 from common.reporting.components import Table
-from common.reporting.table_files import is_number, plain_text
+from common.reporting.export.table_files import is_number, plain_text
 
 
 def console_table(table: Table) -> Group:

@@ -67,7 +67,7 @@ def evaluate(
     """
     windows = split_pairs(config or [], {})
     if export is not None:
-        from common.reporting.export import check_export_folder
+        from common.reporting.export.export import check_export_folder
 
         check_export_folder(export)
     console = output_console()
@@ -107,7 +107,7 @@ def evaluate(
     if not written:
         print_line("Nothing written; give a folder with --out to keep evaluation.json")
     if export is not None:
-        from common.reporting.export import export_summary
+        from common.reporting.export.export import export_summary
 
         print_line(export_summary(export))
 

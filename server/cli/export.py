@@ -24,7 +24,7 @@ def export(run: _Run, folder: _Folder) -> None:
     They are those of report.html. CSV has full precision; LaTeX needs booktabs alone. Nothing of a
     single patient is written. contents.csv lists the files.
     """
-    from common.reporting.export import check_export_folder, export_summary
+    from common.reporting.export.export import check_export_folder, export_summary
     from server.release.release import export_release
 
     check_export_folder(folder)

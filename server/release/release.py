@@ -11,7 +11,7 @@ from common.adapter.trained_adapter import ADAPTER_FOLDER
 from common.errors import AdapterError, FederationError
 from common.files.atomic_io import write_text
 from common.reporting.components import render_page
-from common.reporting.export import export_page
+from common.reporting.export.export import export_page
 from server.report.example_forecasts import Example
 from server.report.model_card import model_card
 from server.report.run_report import render_report, report_page

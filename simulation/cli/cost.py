@@ -33,7 +33,7 @@ def cost(
     settings = parse_settings(config or [], {})
     given = parse_numbers(ranks, "--ranks")
     names = parse_backbones(backbones)
-    from common.reporting.export import check_export_folder, export_summary
+    from common.reporting.export.export import check_export_folder, export_summary
     from simulation.experiments.studies.cost import cost_statement, measure_costs, write_costs
 
     if export is not None:

@@ -60,7 +60,7 @@ def diff(
         )
     from common.files.atomic_io import write_text
     from common.reporting.console import console_table
-    from common.reporting.export import check_export_folder, export_summary, export_tables
+    from common.reporting.export.export import check_export_folder, export_summary, export_tables
     from simulation.experiments.finished_runs.diff_tables import (
         diff_tables,
         exported_tables,

@@ -71,7 +71,7 @@ def run_and_print(
         only: values of ``--only``.
         export: value of ``--export``.
     """
-    from common.reporting.export import check_export_folder, export_summary
+    from common.reporting.export.export import check_export_folder, export_summary
     from simulation.experiments.run_experiment import run_study
 
     if export is not None:

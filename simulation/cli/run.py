@@ -98,7 +98,7 @@ def run(
         _restore_ranks(resume, settings, own)
 
     from common.data.cohort_folder import cohort_line
-    from common.reporting.export import check_export_folder, export_summary
+    from common.reporting.export.export import check_export_folder, export_summary
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run
     from server.runs.run_folder import check_run_folder

@@ -23,7 +23,7 @@ from common.reporting.components import (
     raw_html,
     render_page,
 )
-from common.reporting.export import export_page
+from common.reporting.export.export import export_page
 from common.reporting.phrasing import VITAL_LABELS, clean_line, sources_in_words
 from common.reporting.svg import differences_figure
 from simulation.experiments.analysis.analysis import Analysis

@@ -26,7 +26,7 @@ from common.reporting.components import (
     Tile,
     render_page,
 )
-from common.reporting.export import export_page
+from common.reporting.export.export import export_page
 from common.reporting.phrasing import NO_BREAK, byte_size, clean_line
 from simulation.experiments.cell_cache import SetStatus, cell_key, folder_digest
 from simulation.experiments.output.csv import csv_text

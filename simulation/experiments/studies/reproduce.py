@@ -22,7 +22,7 @@ from common.reporting.components import (
     raw_html,
     render_page,
 )
-from common.reporting.export import check_export_folder
+from common.reporting.export.export import check_export_folder
 from simulation.experiments.defaults import FULL_RATE
 from simulation.experiments.experiment import Study
 from simulation.experiments.output.html import PAGE_FILE

@@ -8,7 +8,7 @@ from common.data.site_table import VITAL_NAMES
 from common.data.windows import FloatArray, IntArray, Windows
 from common.evaluation.evaluate import LEVELS
 from common.reporting.components import Page
-from common.reporting.export import export_page
+from common.reporting.export.export import export_page
 from server.report.example_forecasts import (
     EXAMPLE_QUANTILES,
     MOST_CANDIDATES,

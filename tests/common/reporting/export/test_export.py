@@ -7,7 +7,7 @@ import pytest
 
 from common.errors import UsageError
 from common.reporting.components import Figure, Page, Part, Row, Section, Table, raw_html
-from common.reporting.export import check_export_folder, export_page, export_summary
+from common.reporting.export.export import check_export_folder, export_page, export_summary
 from common.reporting.svg import differences_figure
 
 ROWS = {"Mean": {"estimate": -0.03, "low": -0.04, "high": -0.02}}

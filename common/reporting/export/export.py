@@ -18,9 +18,9 @@ from pathlib import Path
 from common.errors import UsageError
 from common.files.atomic_io import atomic_file, atomic_folder
 from common.reporting.components import LegendEntry, Page, Section, Table
-from common.reporting.figure_files import figure_files
+from common.reporting.export.figure_files import figure_files
+from common.reporting.export.table_files import csv_table, latex_table, plain_text
 from common.reporting.svg import Drawing
-from common.reporting.table_files import csv_table, latex_table, plain_text
 
 CONTENTS_FILE = "contents.csv"
 _LONGEST_NAME = 70

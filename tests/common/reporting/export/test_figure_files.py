@@ -5,7 +5,7 @@ import zlib
 from xml.etree import ElementTree as ET
 
 from common.reporting.components import LegendEntry, raw_html
-from common.reporting.figure_files import figure_files, light_scheme
+from common.reporting.export.figure_files import figure_files, light_scheme
 from common.reporting.phrasing import IntervalJson
 from common.reporting.svg import Drawing, differences_figure
 

@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from common.reporting.cells import decimal, relative
 from common.reporting.components import Row, Table
+from common.reporting.export.table_files import csv_table, latex_table, latex_text
 from common.reporting.phrasing import NOTHING
-from common.reporting.table_files import csv_table, latex_table, latex_text
 
 INTERVAL = {"estimate": -1 / 30, "low": -0.043, "high": 0.021}
 TABLE = Table(

@@ -71,7 +71,6 @@ def run_program(start: Callable[[], int]) -> int:
         print("Interrupted; the command had not begun.", file=sys.stderr)
         return 128 + number
     finally:
-        gc.freeze()  # leaves nothing to the collection at the process's end
         _end_at_once_on_signals()
 
 

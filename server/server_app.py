@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from contextlib import closing
 from pathlib import Path
@@ -47,7 +46,6 @@ SIMULATED_GRID = "InMemoryGrid"
 
 plain_flower_log()
 app = ServerApp()
-gc.freeze()  # what was imported stays: no collection looks at it again, nor does the process's end
 
 
 @app.main()

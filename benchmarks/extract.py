@@ -29,7 +29,7 @@ from extract_pandas import hourly_vitals_pandas
 from rich.console import Console
 from rich.table import Table
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals

@@ -30,7 +30,8 @@ from common.backbones.lora import adapted_backbone, add_adapter
 from common.config.run_config import RunConfig
 from common.data.cohort_folder import site_table_paths
 from common.data.cohort_writer import write_cohort
-from common.data.site_table import VITAL_NAMES, read_site_table
+from common.data.site_table import read_site_table
+from common.data.vitals import VITAL_NAMES
 from common.data.windows import make_windows, pool_windows
 from server.runs.run_folder import read_rounds
 from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort

@@ -28,7 +28,7 @@ import pyarrow.csv as pa_csv
 from rich.console import Console
 from rich.table import Table
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 ROWS_A_STAY = 5000
 HOURS_A_STAY = 100

@@ -44,7 +44,7 @@ from common.backbones.lora import (
     trained_parameters,
 )
 from common.config.run_config import LoraConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 
 CLIP, SIGMA = 0.05, 1.0
 KINDS = ("plain", "A and B", "B (FFA-LoRA)", "opacus hooks", "one at a time")

@@ -36,7 +36,7 @@ from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import WireDtype, encode, record_of
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import LoraConfig, PrivacyConfig, RunConfig, WireConfig
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from simulation.attacks.adapter_capacity import message_capacity_bits
 
 SMALL = "amazon/chronos-bolt-small"

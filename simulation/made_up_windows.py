@@ -6,7 +6,7 @@ import numpy as np
 
 from common.backbones.base import offset_and_scale
 from common.config.run_config import WindowConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import Windows
 
 

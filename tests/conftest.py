@@ -101,7 +101,8 @@ def tiny_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import pandas as pd
 
     from common.data.characteristics import characterise
-    from common.data.site_table import VITALS, SiteTableInfo, make_site_table, write_site_table
+    from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+    from common.data.vitals import VITALS
 
     folder = tmp_path_factory.mktemp("tiny-cohort")
     random = np.random.default_rng(0)

@@ -167,7 +167,7 @@ def _patient_table(forecasts: Forecasts) -> Table:
     """Return the forecast of one patient at the first and the last step."""
     import numpy as np
 
-    from common.data.site_table import VITALS
+    from common.data.vitals import VITALS
     from common.evaluation.evaluate import LEVELS
 
     hours = forecasts.step_minutes / 60

@@ -76,7 +76,7 @@ def personalise(
 
 
 def _comparison_table(record: Mapping[str, Any]) -> Table:
-    from common.data.site_table import VITALS
+    from common.data.vitals import VITALS
 
     test = record["test"]
     counts = test["global"]["mean"]

@@ -18,7 +18,7 @@ from client.data_quality.record_checks import find_in_record
 from client.data_quality.reference_ranges import EXPECTED
 from client.data_quality.unit_mixture import remedy_of_units, vitals_in_other_units
 from client.ingest.units import UNITS
-from common.data.site_table import VITALS, Vital
+from common.data.vitals import VITALS, Vital
 
 FEW_PATIENTS = 50
 FEW_FOR_PRIVACY = 500

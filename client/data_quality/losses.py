@@ -12,7 +12,7 @@ from typing import Any
 from client.data_quality.finding import QualityFinding, share_text
 from client.data_quality.unit_mixture import describe_other_unit, vitals_in_other_units
 from client.ingest.units import TRAILING_UNIT, UNITS
-from common.data.site_table import VITALS, Vital
+from common.data.vitals import VITALS, Vital
 
 FEW = 0.01
 """Share of a code's or a column's measurements below which a loss is not reported."""

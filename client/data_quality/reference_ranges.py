@@ -1,6 +1,6 @@
 """Plausible values of adult ICU patients, septic ones included, per vital sign.
 
-The valid ranges are in `common.data.site_table`. These are narrower: the plausible medians over a
+The valid ranges are in `common.data.vitals`. These are narrower: the plausible medians over a
 unit's patients, and the plausible single values. They reveal a wrong unit or a wrong column, not a
 sick patient.
 """

@@ -20,8 +20,9 @@ from common.config.run_config import WindowConfig
 from common.console import narrow_table
 from common.data.characteristics import characterise
 from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
-from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, read_site_table
+from common.data.site_table import SiteTable, read_site_table
 from common.data.splits import SPLITS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import WindowSettings, make_windows
 from common.files.hashing import file_sha256
 from common.reporting.characteristics import characteristics_page

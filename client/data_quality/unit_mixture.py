@@ -7,7 +7,7 @@ from typing import Any
 
 from client.data_quality.finding import QualityFinding, share_text
 from client.ingest.units import check_units_by_range
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.errors import UsageError
 
 FEW = 0.01

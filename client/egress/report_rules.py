@@ -18,7 +18,7 @@ from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.adapter.adapter import shown
 from common.config.run_config import RunConfig
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 SIGNIFICANT = 6
 """Significant digits of a number that the policy does not round: all 53 bits could hold a text."""

@@ -32,7 +32,7 @@ from common.config.error_line import known_names, value_text
 from common.config.field_types import OneOf, Parsed, invalid
 from common.config.strict_model import StrictModel
 from common.config.toml import parse_toml, read_bytes
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 from common.names import check_site_name
 

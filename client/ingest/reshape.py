@@ -47,8 +47,8 @@ from client.ingest.units import (
     unit_rows,
 )
 from client.site_split.stay_sides import part_bits
-from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 DROP_REASONS: tuple[str, ...] = (
     "duplicate",

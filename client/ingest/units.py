@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from client.data_quality.reference_ranges import EXPECTED
 from client.ingest.duckdb_helpers import literal, literals
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import UsageError
 
 

@@ -268,6 +268,8 @@ def _of_two(epsilon_at: Callable[[float], float], delta: float) -> float:
     return math.inf
 
 
+# Each round of a run asks for the same one.
+@lru_cache(maxsize=1024)
 def solve_noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     """Return the smallest noise multiplier that keeps a run within a target epsilon.
 

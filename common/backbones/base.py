@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray, IntArray
 from common.evaluation.evaluate import LEVELS
 
@@ -45,7 +45,7 @@ class Network(Protocol):
         Args:
             context: ``[B, C]`` in the vital's unit, NaN = not observed.
             target: ``[B, H]`` likewise, or None for a forecast.
-            vital: ``[B]``, index into `common.data.site_table.VITALS`.
+            vital: ``[B]``, index into `common.data.vitals.VITALS`.
         """
         ...
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from common.config.field_types import LARGEST_INT, OneOf, ZeroOr
 from common.config.strict_model import StrictModel
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.data.windows import WindowSettings
 from common.errors import UsageError
 from common.names import NAME_PATTERN, check_name

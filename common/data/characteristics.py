@@ -29,8 +29,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from common.data.demographics import SEXES
-from common.data.site_table import VITAL_NAMES, SiteTable
+from common.data.site_table import SiteTable
 from common.data.splits import SPLITS
+from common.data.vitals import VITAL_NAMES
 from common.data.windows import WindowSettings, count_windows
 
 OLDEST_AGE = 90

@@ -14,7 +14,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 
 MILLIONTHS = 1_000_000
 """Integers per unit of a vital sign."""

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from common.console import narrow_table
 from common.data.cohort_folder import site_table_paths
-from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, read_site_table
+from common.data.site_table import SiteTable, read_site_table
 from common.data.splits import SPLITS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 
 def sites_table(folder: Path) -> Table:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from common.data.site_table import VITAL_NAMES, SiteTable
 from common.data.splits import SPLITS
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 from common.names import check_name
+
+if TYPE_CHECKING:
+    from common.data.site_table import SiteTable
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -69,7 +71,7 @@ class Windows:
     Attributes:
         context: ``[N, C]``; steps before the origin; NaN = not measured or before the stay.
         target: ``[N, H]``; steps from the origin on; NaN = not measured or after the stay.
-        vital: ``[N]``; index into `common.data.site_table.VITALS`.
+        vital: ``[N]``; index into `common.data.vitals.VITALS`.
         patient: ``[N]``; index into `patient_ids`.
         patient_ids: the patients; after `make_windows` each has at least one window; `take` keeps
             all of them, so that indices stay valid.
@@ -95,7 +97,7 @@ class Windows:
         )
 
     def of_vital(self, index: int) -> Windows:
-        """Return the windows of one vital, by its index into `common.data.site_table.VITALS`."""
+        """Return the windows of one vital, by its index into `common.data.vitals.VITALS`."""
         return self.take(self.vital == index)
 
 
@@ -232,6 +234,8 @@ class _Stays:
 
     @classmethod
     def of_split(cls, table: SiteTable, split: str) -> _Stays:
+        import pandas as pd  # not above: every command's settings import this module
+
         frame = table.frame
         # By the schema every stay starts at step 0 and has no gap.
         starts = np.flatnonzero(frame["step"].to_numpy() == 0)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray, IntArray, Windows
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS

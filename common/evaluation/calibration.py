@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 from common.evaluation.bootstrap import DEFAULT_REPLICATES, Interval, Intervals, bootstrap_intervals
 from common.evaluation.evaluate import LEVELS, Evaluation, mean_over_vitals

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import FloatArray, IntArray, Windows
 from common.errors import ForecastError, UsageError
 from common.evaluation.metrics import (
@@ -42,7 +42,7 @@ class Forecaster(Protocol):
 
         Args:
             context: ``[N, C]`` in the vital's unit, NaN = not measured.
-            vital: ``[N]``, index into `common.data.site_table.VITALS`.
+            vital: ``[N]``, index into `common.data.vitals.VITALS`.
             horizon_steps: H, the number of steps to forecast.
 
         Returns:

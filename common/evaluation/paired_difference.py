@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 from common.evaluation.bootstrap import DEFAULT_REPLICATES, Interval, Intervals, bootstrap_intervals
 from common.evaluation.evaluate import Evaluation, mean_over_vitals, metric_values

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray, IntArray
 
 _LOW = np.array([vital.low for vital in VITALS], np.float32)
@@ -24,7 +24,7 @@ def bound_forecast(forecast: FloatArray, vital: IntArray) -> FloatArray:
 
     Args:
         forecast: ``[N, ...]`` in the vital's unit: points, quantiles or samples; NaN stays NaN.
-        vital: ``[N]``, index into `common.data.site_table.VITALS`.
+        vital: ``[N]``, index into `common.data.vitals.VITALS`.
 
     Returns:
         A new array of the same shape, from `Vital.low` to `Vital.high`. Quantiles that rise along

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS
@@ -22,7 +22,7 @@ class Forecasts:
 
     Attributes:
         keys: N rows of `patient_id`, and `stay_id` if it was given.
-        vital: ``[N]``, index into `common.data.site_table.VITALS`.
+        vital: ``[N]``, index into `common.data.vitals.VITALS`.
         context: ``[N, C]``, what the model saw, in the vital's unit; NaN = not measured.
         quantiles: ``[N, H, Q]`` at `common.evaluation.evaluate.LEVELS`, in the vital's unit and its
             valid range, rising along Q; NaN for a series that is refused.

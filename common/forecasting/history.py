@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from common.data.site_table import KEY_COLUMNS, VITAL_NAMES
+from common.data.site_table import KEY_COLUMNS
+from common.data.vitals import VITAL_NAMES
 from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError
 from common.names import check_name
@@ -23,7 +24,7 @@ class History:
     Attributes:
         keys: a row per stay, in the order of the table: `patient_id`, and `stay_id` if it is given.
         vitals: names of the V vital signs of the table, in the order of
-            `common.data.site_table.VITALS`.
+            `common.data.vitals.VITALS`.
         context: ``[K, V, C]`` in the vitals' units, ending with each stay's last row; NaN = not
             measured, no row, or before the stay.
         last_step: ``[K]``, number of each stay's last step.

@@ -20,7 +20,7 @@ import pandas as pd
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
 from common.config.run_config import RunConfig
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError
 from common.evaluation.evaluate import LEVELS, Forecaster
@@ -67,7 +67,7 @@ class PatientForecaster:
         Args:
             history: a row per stay and time step, in any order: `patient_id`; `stay_id`, if
                 patients have several stays; `step`, the number of the time step of `step_minutes`;
-                and any of `common.data.site_table.VITAL_NAMES` in the units of the site table (bpm,
+                and any of `common.data.vitals.VITAL_NAMES` in the units of the site table (bpm,
                 mmHg, breaths/min, °C, %), NaN = not measured. The frame of a site table is one.
 
         Returns:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError
 from common.forecasting.unit_checks import unit_mistake
@@ -51,7 +51,7 @@ def check_series(context: FloatArray, vital: IntArray, patient: IntArray) -> lis
 
     Args:
         context: ``[N, C]``, NaN = not measured.
-        vital: ``[N]``, index into `common.data.site_table.VITALS`.
+        vital: ``[N]``, index into `common.data.vitals.VITALS`.
         patient: ``[N]``; equal numbers are one stay, whose pressures are compared.
 
     Returns:

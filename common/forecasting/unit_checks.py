@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray
 
 
@@ -53,7 +53,7 @@ def unit_mistake(vital: int, values: FloatArray) -> str:
     """Describe the other unit that a series of one patient seems to have.
 
     Args:
-        vital: index into `common.data.site_table.VITALS`.
+        vital: index into `common.data.vitals.VITALS`.
         values: ``[C]``, NaN = not measured.
 
     Returns:

@@ -16,7 +16,7 @@ from rich.table import Table as ConsoleTable
 from rich.text import Text
 
 from common.console import narrow_table
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.reporting.components import Row, Table, with_interval
 from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import NOTHING, clean_line, count_or_dash

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 
 IntervalJson = Mapping[str, Any]
 """`common.evaluation.bootstrap.Interval.to_json`: estimate, low, high; None where not defined."""

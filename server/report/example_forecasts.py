@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray, Windows, pool_windows
 from common.evaluation.evaluate import LEVELS, Forecaster
 from common.evaluation.metrics import METRICS, window_totals
@@ -40,7 +40,7 @@ class Example:
     """Forecast of one window, beside what was measured.
 
     Attributes:
-        vital: index into `common.data.site_table.VITALS`.
+        vital: index into `common.data.vitals.VITALS`.
         kind: a key of `EXAMPLE_QUANTILES`.
         context: ``[C]`` in the vital's unit, NaN = not measured.
         target: ``[H]``, likewise.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from common.config.run_config import PrivacyConfig
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from server.rounds.site_registry import Member
 
 MAX_TEXT = 200

@@ -9,7 +9,7 @@ from client.app.local_round import VALIDATION_METRICS, RoundReport
 from client.config.site_config import load_site_config
 from client.policy.policy import JOIN_FIELDS, load_policy
 from client.privacy.allowlist import PRIVATE_NUMBERS, PUBLIC_NUMBERS
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from server.deployment.server_config import read_server_config
 from server.rounds.report_validation import PRIVACY_KEYS
 from tests.integration.setup.deployed import REPOSITORY

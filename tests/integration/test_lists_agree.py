@@ -9,7 +9,7 @@ from client.ingest.units import UNITS
 from client.privacy.allowlist import PRIVATE_NUMBERS, PUBLIC_NUMBERS
 from common.config.run_config import PrivacyConfig
 from common.config.sections import BY_NAME_RULES, RANK_MIXING_RULES, RULES
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from server.aggregation.rules import _RULES
 from server.report.clinical_text import UNIT_WORDS
 from server.rounds.report_validation import validate_report

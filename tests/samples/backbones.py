@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from common.backbones.lag_llama.sizes import LagLlamaSizes
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray, IntArray
 
 CONTEXT, HORIZON = 48, 6

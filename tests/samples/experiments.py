@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.config.run_config import RunConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.evaluation.evaluate import Evaluation
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.analysis import Analysis, analyse

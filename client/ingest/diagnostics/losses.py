@@ -14,7 +14,7 @@ import duckdb
 from client.ingest.duckdb_helpers import only_row
 from client.ingest.reshape import DROP_REASONS, UNREADABLE, reason
 from client.ingest.sources.source import Source
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 
 Examples = dict[tuple[int, int], list[str]]
 """By code and reason: the first and the last text, in alphabetical order."""

@@ -14,8 +14,8 @@ from client.ingest.duckdb_helpers import create_table, number_in, only_row
 from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import reason
 from client.ingest.units import UNITS, check_unit, normalised, unit_ranges
-from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 LEAD_HOURS = 14
 """Hours before a stay in which measurements are looked for: the most two clocks can differ by."""

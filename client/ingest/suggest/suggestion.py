@@ -30,7 +30,7 @@ from client.ingest.suggest.vital_sources import (
     wide_sources,
 )
 from common.config.toml import parse_toml
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 
 NAME_COLUMN = "file"

@@ -15,7 +15,7 @@ from client.ingest.suggest.column_roles import matching
 from client.ingest.suggest.sample import Sample
 from client.ingest.suggest.value_units import UnitGuess, guess_unit, known_units
 from client.ingest.suggest.vital_names import VitalName, vital_of_code, vital_of_name
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 
 _LEAST_PLAUSIBLE = 0.5
 _LONGEST_CODE = 60

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from common.data.site_table import VITALS, Vital
 from common.data.step_means import MILLIONTHS, step_means
+from common.data.vitals import VITALS, Vital
 from common.errors import UsageError
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
 from simulation.cohorts.arrays import Floats, Ints

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import SourceError, UsageError
 from common.files.hashing import ReadProgress
 from simulation.cohorts.arrays import Bools, Floats, Ints

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from common.data.site_table import VITALS
 from common.data.step_means import MILLIONTHS, MINUTE_US, step_means
+from common.data.vitals import VITALS
 from simulation.cohorts.arrays import Floats, Ints
 
 _IMPOSSIBLE = "impossible value"
@@ -24,7 +24,7 @@ class Measurements:
 
     Attributes:
         record: index of the stay's record.
-        vital: index of the vital in `common.data.site_table.VITALS`.
+        vital: index of the vital in `common.data.vitals.VITALS`.
         parameter: index of the source's parameter, e.g. cuff or arterial line of one vital.
         minute: chart time in minutes since the record's start, not negative.
         value: in the vital's unit; NaN if the source's text is not a number.

@@ -11,7 +11,7 @@ import pandas as pd
 from common.data.cohort_writer import Cohort
 from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, means_per_step

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled, by_group, by_scope

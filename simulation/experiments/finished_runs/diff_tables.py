@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.evaluation.metrics import METRICS
 from common.reporting.cells import bracketed, decimal, relative, shown_as
 from common.reporting.components import Row, Table

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 from common.evaluation.bootstrap import CONFIDENCE, DEFAULT_REPLICATES
 from common.evaluation.evaluate import Evaluation

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray, IntArray
 from common.errors import UsageError
 from common.evaluation.baselines import Baseline, ExponentiallyWeightedMean, LastValue

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.files.atomic_io import write_text
 from simulation.experiments.analysis.analysis import MEAN_OF_VITALS, Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled

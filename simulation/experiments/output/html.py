@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.data.cohort_folder import read_provenance
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
 from common.files.atomic_io import write_text

@@ -19,13 +19,8 @@ from common.backbones.loading import load_backbone
 from common.backbones.lora import adapted_backbone, lora_parameters
 from common.config.run_config import LoraConfig
 from common.console import run
-from common.data.site_table import (
-    VITALS,
-    SiteTable,
-    SiteTableInfo,
-    make_site_table,
-    write_site_table,
-)
+from common.data.site_table import SiteTable, SiteTableInfo, make_site_table, write_site_table
+from common.data.vitals import VITALS
 from common.data.windows import Windows, make_windows
 
 SETTINGS: dict[str, Any] = {

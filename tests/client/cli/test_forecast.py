@@ -8,7 +8,8 @@ import pytest
 
 from client.cli import app
 from common.console import run
-from common.data.site_table import VITALS, SiteTableInfo, make_site_table, write_site_table
+from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.vitals import VITALS
 from common.forecasting import patient_forecaster
 from common.forecasting.patient_forecaster import PatientForecaster
 from tests.common.forecasting.wards import TypicalValues, ward

@@ -11,7 +11,8 @@ import pytest
 from client.cli import app
 from client.data_quality.report import check_folder
 from common.console import run
-from common.data.site_table import VITALS, SiteTableInfo, make_site_table, write_site_table
+from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
+from common.data.vitals import VITALS
 from tests.client.ingest.hospital import hours_of, long_mapping, write_rows
 from tests.client.ingest.hospital import run as ingest
 

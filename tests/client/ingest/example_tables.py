@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 STAYS = 60
 HOURS = 40

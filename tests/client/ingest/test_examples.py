@@ -14,7 +14,8 @@ from client.ingest.mapping_sections import VitalTable
 from common.config.error_line import fields_by_key
 from common.config.strict_model import StrictModel
 from common.console import run
-from common.data.site_table import VITAL_NAMES, read_site_table
+from common.data.site_table import read_site_table
+from common.data.vitals import VITAL_NAMES
 from tests.client.ingest.example_tables import HOURS, STAYS, write_long, write_sql, write_wide
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -9,7 +9,8 @@ import pandas as pd
 from client.ingest.mapping import read_mapping
 from common.data.cohort_folder import site_table_paths
 from common.data.cohort_writer import write_cohort
-from common.data.site_table import VITALS, read_site_table
+from common.data.site_table import read_site_table
+from common.data.vitals import VITALS
 from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
 from simulation.cohorts.mimic3.vitals import ITEMS_OF_VITAL
 from tests.client.ingest.hospital import run

@@ -24,7 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.ingest.reshape import UNREADABLE
-from common.data.site_table import VITAL_NAMES, VITALS, read_site_table
+from common.data.site_table import read_site_table
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import CohortError, SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, long_mapping, run, write_rows
 

@@ -6,7 +6,7 @@ import pytest
 
 from client.ingest.mapping import read_mapping
 from client.ingest.units import UNITS, check_unit, spellings
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import UsageError
 from tests.client.ingest.hospital import LONG, long_mapping
 

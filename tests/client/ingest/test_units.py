@@ -18,7 +18,7 @@ from client.ingest.units import (
     unit_ranges,
     unit_rows,
 )
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import UsageError
 
 MIXTURES = {

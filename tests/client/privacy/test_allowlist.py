@@ -8,7 +8,7 @@ from client.privacy.allowlist import (
     parse_allow,
     unprotected_outputs,
 )
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import PrivacyError
 
 NUMBERS = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from torch import nn
 
 from common.adapter.adapter import Adapter, tensor_name
@@ -71,6 +71,15 @@ def test_a_model_s_adapter_is_read_by_name() -> None:
     assert (result.target_modules, result.backbone) == (TARGETS, "nano")
     expected = model.base_model.model.encoder["q"].lora_B["default"].weight.detach().numpy()
     np.testing.assert_array_equal(result.pair("encoder.q")[1], expected)
+
+
+def test_names_and_matrices_are_those_of_peft() -> None:
+    model = adapted()
+    expected = get_peft_model_state_dict(model, save_embedding_layers=False)
+    result = from_peft_model(model, "nano", DIGEST)
+    assert list(result.tensors) == sorted(expected)
+    for name, tensor in expected.items():
+        np.testing.assert_array_equal(result.tensors[name], tensor.numpy())
 
 
 def test_a_read_adapter_does_not_change_with_the_model() -> None:

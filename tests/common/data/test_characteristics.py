@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from common.data.characteristics import characterise
-from common.data.site_table import VITAL_NAMES, VITALS, SiteTable, SiteTableInfo, make_site_table
+from common.data.site_table import SiteTable, SiteTableInfo, make_site_table
 from common.data.splits import SPLITS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import WindowSettings, make_windows
 
 STEP_MINUTES = 30

@@ -18,8 +18,9 @@ from common.data.cohort_folder import (
 from common.data.cohort_writer import Cohort, write_cohort
 from common.data.demographics import describe_patients, read_patients
 from common.data.exclusion_flow import ExclusionFlow
-from common.data.site_table import VITAL_NAMES, read_site_table
+from common.data.site_table import read_site_table
 from common.data.summary import sites_table
+from common.data.vitals import VITAL_NAMES
 from common.errors import CohortError, SiteTableError
 
 

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 
 from common.data.site_table import (
     SITE_TABLE_COLUMNS,
-    VITAL_NAMES,
-    VITALS,
     SiteTable,
     SiteTableInfo,
     make_site_table,
@@ -24,6 +22,7 @@ from common.data.site_table import (
     write_site_table,
 )
 from common.data.splits import split_of
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import SiteTableError
 
 INFO = SiteTableInfo("micu", "mimic3", "sepsis=explicit", 60)

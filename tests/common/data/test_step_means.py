@@ -6,8 +6,8 @@ import duckdb
 import pandas as pd
 import pytest
 
-from common.data.site_table import VITAL_NAMES
 from common.data.step_means import MILLIONTHS, MINUTE_US, step_means
+from common.data.vitals import VITAL_NAMES
 
 HEART_RATE = VITAL_NAMES.index("heart_rate")
 SBP = VITAL_NAMES.index("sbp")

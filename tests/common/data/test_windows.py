@@ -9,15 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.data.site_table import (
-    VITAL_NAMES,
-    VITALS,
-    SiteTable,
-    SiteTableInfo,
-    make_site_table,
-    write_site_table,
-)
+from common.data.site_table import SiteTable, SiteTableInfo, make_site_table, write_site_table
 from common.data.splits import SPLITS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import Windows, WindowSettings, make_windows, pool_windows
 from common.errors import UsageError
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import Windows
 from common.errors import UsageError
 from common.evaluation.baselines import Baseline, ExponentiallyWeightedMean, LastValue

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from utilsforecast import losses
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.errors import UsageError
 from common.evaluation.metrics import (
     METRICS,

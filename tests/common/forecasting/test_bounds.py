@@ -14,12 +14,8 @@ from hypothesis import strategies as st
 
 from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
-from common.data.site_table import (
-    VITAL_NAMES,
-    VITALS,
-    SiteTableInfo,
-    make_site_table,
-)
+from common.data.site_table import SiteTableInfo, make_site_table
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import FloatArray, IntArray, WindowSettings, make_windows, pool_windows
 from common.evaluation.evaluate import LEVELS, Forecaster, evaluate
 from common.evaluation.metrics import steps_at_or_below, window_totals

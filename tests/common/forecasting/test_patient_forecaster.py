@@ -15,7 +15,7 @@ from common.adapter.peft_io import save_peft_folder
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import LoraConfig
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import AdapterError, UsageError
 from common.evaluation.evaluate import LEVELS
 from common.forecasting.forecast_table import QUANTILE_COLUMNS

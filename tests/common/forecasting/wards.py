@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import FloatArray, IntArray
 from common.evaluation.evaluate import LEVELS
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.errors import UsageError
 from common.forecasting.forecast_table import Forecasts
 from common.forecasting.patient_forecaster import PatientForecaster

@@ -23,7 +23,8 @@ from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import add_adapter, merged_model
 from common.config.run_config import LoraConfig, RunConfig
-from common.data.site_table import VITAL_NAMES, VITALS, read_site_table, write_site_table
+from common.data.site_table import read_site_table, write_site_table
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import Windows, WindowSettings, make_windows
 from common.errors import AdapterError, CohortError, FederationError, UsageError
 from common.evaluation.evaluate import LEVELS

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.data.windows import FloatArray, IntArray, Windows
 from common.evaluation.evaluate import LEVELS
 from common.reporting.components import Page

@@ -17,7 +17,7 @@ from client.cli import app
 from client.ingest.mapping import SiteMapping, read_mapping
 from client.ingest.suggest.suggestion import suggest_mapping
 from common.console import run as run_command
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.errors import FedvitalsError, UsageError
 from tests.client.ingest.example_tables import write_long, write_wide
 from tests.client.ingest.hospital import run

@@ -24,7 +24,7 @@ from common.backbones.chronos.chronos_bolt import FlooredInstanceNorm
 from common.backbones.loading import load_backbone
 from common.backbones.lora import AdaptedBackbone, add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.data.windows import FloatArray, IntArray
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS

@@ -14,7 +14,7 @@ from common.backbones.chronos.chronos_bolt import ChronosBolt
 from common.backbones.loading import load_backbone
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
 from tests.samples.backbones import damaged_copy, windows

@@ -19,7 +19,7 @@ from common.backbones.chronos import token_sampling
 from common.backbones.chronos.chronos_t5 import SAMPLED_PATHS, SEED, ChronosT5
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
 from tests.samples.backbones import damaged_copy, windows

@@ -19,7 +19,7 @@ from common.backbones.lag_llama.series import SAMPLES, robust_scale, sample_path
 from common.backbones.lag_llama.sizes import PUBLISHED_LAGS
 from common.backbones.lora import add_adapter, lora_parameters
 from common.config.run_config import LoraConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
 from tests.samples.backbones import LAG_LLAMA_SIZES as SIZES

@@ -16,7 +16,7 @@ from common.backbones.lora import add_adapter, lora_parameters
 from common.backbones.moirai.moirai2 import Moirai2
 from common.backbones.moirai.packing import carry_forward, causal_mean
 from common.config.run_config import LoraConfig
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 from common.errors import BackboneError
 from common.evaluation.evaluate import LEVELS
 from tests.samples.backbones import windows

@@ -10,7 +10,8 @@ import pytest
 
 from common.data.cohort_writer import write_cohort
 from common.data.demographics import AGE_BANDS
-from common.data.site_table import VITALS, read_site_table
+from common.data.site_table import read_site_table
+from common.data.vitals import VITALS
 from common.errors import CohortError, SourceError, UsageError
 from simulation.cohorts.mimic3.cohort import ADULT_UNITS, Mimic3Settings, mimic3_cohort
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import SourceError, UsageError
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.duckdb_tables import MimicTables

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from common.data.cohort_writer import Cohort, write_cohort
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import SourceError, UsageError
 from simulation.cohorts.physionet_challenge import challenge_2012
 from simulation.cohorts.physionet_challenge.challenge2012 import VITAL_OF_PARAMETER

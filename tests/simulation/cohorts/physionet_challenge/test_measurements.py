@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, means_per_step
 
 Entry = tuple[int, int, int, int, float]

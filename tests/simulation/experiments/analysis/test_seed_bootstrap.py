@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from common.evaluation.paired_difference import compare
 from simulation.experiments.analysis.seed_bootstrap import Resampled, by_group, by_scope
 from tests.samples.experiments import evaluation

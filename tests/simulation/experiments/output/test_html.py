@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.config.run_config import RunConfig
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.output.html import write_experiment
 from simulation.experiments.studies.comparison import STUDY

@@ -28,6 +28,9 @@ class Vital:
         high_included: whether `high` itself is a valid value.
         scale_floor: the least standard deviation (in `unit`) that a model may scale by.
         clinical_offset: a typical adult value (in `unit`).
+        mape_floor: the least denominator (in `unit`) of an error in per cent. Smaller values occur
+            in adults around a cardiac arrest or as artefacts, and would outweigh all others: half
+            a breath a minute among thousands of values would move the mean.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Vital:
     high: float
     scale_floor: float
     clinical_offset: float
+    mape_floor: float
     high_included: bool = False
 
     def valid(self, values: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
@@ -59,13 +63,13 @@ class Vital:
 
 
 VITALS: tuple[Vital, ...] = (
-    Vital("heart_rate", "Heart rate", "HR", "bpm", 0, 300, 2.0, 85.0),
-    Vital("sbp", "Systolic blood pressure", "SBP", "mmHg", 0, 400, 3.0, 120.0),
-    Vital("dbp", "Diastolic blood pressure", "DBP", "mmHg", 0, 300, 2.0, 60.0),
-    Vital("mbp", "Mean blood pressure", "MBP", "mmHg", 0, 300, 2.0, 78.0),
-    Vital("resp_rate", "Respiratory rate", "RR", "breaths/min", 0, 70, 1.0, 18.0),
-    Vital("temperature_c", "Temperature", "Temp", "°C", 10, 50, 0.1, 37.0),
-    Vital("spo2", "Oxygen saturation", "SpO2", "%", 0, 100, 0.5, 97.0, high_included=True),
+    Vital("heart_rate", "Heart rate", "HR", "bpm", 0, 300, 2.0, 85.0, 30.0),
+    Vital("sbp", "Systolic blood pressure", "SBP", "mmHg", 0, 400, 3.0, 120.0, 50.0),
+    Vital("dbp", "Diastolic blood pressure", "DBP", "mmHg", 0, 300, 2.0, 60.0, 20.0),
+    Vital("mbp", "Mean blood pressure", "MBP", "mmHg", 0, 300, 2.0, 78.0, 30.0),
+    Vital("resp_rate", "Respiratory rate", "RR", "breaths/min", 0, 70, 1.0, 18.0, 5.0),
+    Vital("temperature_c", "Temperature", "Temp", "°C", 10, 50, 0.1, 37.0, 30.0),
+    Vital("spo2", "Oxygen saturation", "SpO2", "%", 0, 100, 0.5, 97.0, 50.0, high_included=True),
 )
 """All vital signs in the order of the site table's columns; a vital's index is its position.
 

@@ -32,6 +32,7 @@ DEFAULT_METRICS: tuple[str, ...] = tuple(name for name in METRICS if name != "dt
 """All metrics except DTW, which takes longer than the others together."""
 
 _SCALE_FLOORS = np.array([vital.scale_floor for vital in VITALS])
+_MAPE_FLOORS = np.array([vital.mape_floor for vital in VITALS])
 
 
 class Forecaster(Protocol):
@@ -179,6 +180,7 @@ def _score(batch: Windows, forecaster: Forecaster, result: Evaluation) -> None:
         batch.context,
         _SCALE_FLOORS[batch.vital],
         result.metrics,
+        _MAPE_FLOORS[batch.vital],
     )
     cell = (batch.patient, batch.vital)
     np.add.at(result.numerator, cell, totals.numerator)
@@ -207,6 +209,12 @@ def _check_forecast(quantiles: FloatArray, batch: Windows, forecaster: Forecaste
         )
     if (np.diff(quantiles, axis=2) < 0).any():
         raise ForecastError(f"{model} returned quantiles that cross; sort them along the last axis")
+
+
+def below_mape_floor(windows: Windows) -> IntArray:
+    """Count the observed target steps below `Vital.mape_floor`, by vital, ``[V]``."""
+    below = (windows.target < _MAPE_FLOORS[windows.vital][:, None]).sum(axis=1)
+    return np.bincount(windows.vital, weights=below, minlength=len(VITALS)).astype(np.int64)
 
 
 def pool_evaluations(sites: Mapping[str, Evaluation]) -> Evaluation:

@@ -11,7 +11,7 @@ observed target steps, q the forecast quantile of level a:
     mae          sum |e|                                      n               the vital's
     mse          sum e^2                                      n               the vital's, squared
     rmse         as mse; the value is the root of the ratio   n               the vital's
-    mape         100 sum |e / y|                              n               %
+    mape         100 sum |e| / max(|y|, floor of the vital)   n               %
     mase         (sum |e| / n) / scale of the context         1               -
     wql          2 sum over steps of mean over levels of      sum |y|         -
                  max(a (y - q), (a - 1) (y - q))
@@ -19,9 +19,9 @@ observed target steps, q the forecast quantile of level a:
     dtw          n x `warping_distance`                       n               the vital's
 
 WQL is GluonTS' mean weighted sum quantile loss, as the Chronos paper reports it (arXiv 2403.07815);
-MASE is from Hyndman & Koehler 2006, doi 10.1016/j.ijforecast.2006.03.001. MAPE needs y != 0, which
-the valid ranges of all vitals guarantee. DTW is dynamic time warping, the distance of two sequences
-when time may be stretched.
+MASE is from Hyndman & Koehler 2006, doi 10.1016/j.ijforecast.2006.03.001. MAPE's denominator has a
+floor, `common.data.vitals.Vital.mape_floor`, so that one value near 0 does not outweigh all others.
+DTW is dynamic time warping, the distance of two sequences when time may be stretched.
 """
 
 from __future__ import annotations
@@ -119,6 +119,7 @@ def window_totals(
     context: npt.NDArray[np.floating[Any]],
     scale_floor: float | npt.NDArray[np.floating[Any]],
     metrics: Sequence[str] | None = None,
+    mape_floor: float | npt.NDArray[np.floating[Any]] = 1e-6,
 ) -> WindowTotals:
     """Compute the totals of each window.
 
@@ -129,6 +130,7 @@ def window_totals(
         context: ``[N, C]`` in the same unit, NaN = not observed; used only for MASE's scale.
         scale_floor: the minimum scale of MASE, in the same unit; one number or ``[N]``.
         metrics: names of `METRICS`; None = all.
+        mape_floor: the minimum denominator of MAPE, in the same unit; one number or ``[N]``.
 
     Returns:
         The totals of each window.
@@ -139,7 +141,7 @@ def window_totals(
     names = tuple(METRICS) if metrics is None else tuple(metrics)
     for name in names:
         check_name("metric", name, METRICS)
-    scored = _Scored.of(target, quantiles, levels, context, scale_floor)
+    scored = _Scored.of(target, quantiles, levels, context, scale_floor, mape_floor)
     totals = [METRICS[name].totals(scored) for name in names]
     empty = np.empty((len(target), 0))
     return WindowTotals(
@@ -161,6 +163,7 @@ class _Scored:
         error: ``[N, H]``, target - median, 0 where not observed.
         context: ``[N, C]``.
         scale_floor: a number or ``[N]``.
+        mape_floor: ``[N, 1]``.
     """
 
     target: Array
@@ -170,6 +173,7 @@ class _Scored:
     error: Array
     context: npt.NDArray[np.floating[Any]]
     scale_floor: float | npt.NDArray[np.floating[Any]]
+    mape_floor: Array
 
     @classmethod
     def of(
@@ -179,6 +183,7 @@ class _Scored:
         levels: Sequence[float],
         context: npt.NDArray[np.floating[Any]],
         scale_floor: float | npt.NDArray[np.floating[Any]],
+        mape_floor: float | npt.NDArray[np.floating[Any]],
     ) -> _Scored:
         if quantiles.shape != (*target.shape, len(levels)) or len(context) != len(target):
             raise UsageError(
@@ -190,7 +195,8 @@ class _Scored:
         values = np.where(observed, target, 0.0).astype(np.float64)
         wide = quantiles.astype(np.float64)
         error = np.where(observed, values - wide[..., _level(known, 0.5)], 0.0)
-        return cls(values, observed, wide, known, error, context, scale_floor)
+        floor = np.broadcast_to(np.asarray(mape_floor, np.float64), len(target))[:, None]
+        return cls(values, observed, wide, known, error, context, scale_floor, floor)
 
     @property
     def count(self) -> Array:
@@ -217,7 +223,7 @@ def _squared(scored: _Scored) -> tuple[Array, Array]:
 
 
 def _percentage(scored: _Scored) -> tuple[Array, Array]:
-    size = np.where(scored.observed, np.abs(scored.target), 1.0)
+    size = np.maximum(np.abs(scored.target), scored.mape_floor)
     return 100.0 * (np.abs(scored.error) / size).sum(axis=1), scored.count
 
 

@@ -21,17 +21,24 @@ from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
 from common.data.cohort_folder import read_characteristics, read_provenance
 from common.data.splits import SPLITS
+from common.data.vitals import VITALS
 from common.errors import CohortError, FederationError, UsageError
 from common.evaluation.baselines import ExponentiallyWeightedMean, LastValue
 from common.evaluation.bootstrap import CONFIDENCE, DEFAULT_REPLICATES
 from common.evaluation.calibration import calibrate
-from common.evaluation.evaluate import Evaluation, Forecaster, evaluate, pool_evaluations
+from common.evaluation.evaluate import (
+    Evaluation,
+    Forecaster,
+    below_mape_floor,
+    evaluate,
+    pool_evaluations,
+)
 from common.evaluation.metrics import METRICS
 from common.evaluation.paired_difference import compare
 from common.files.atomic_io import write_text
 from common.names import check_name
 from common.reporting.phrasing import MODELS, REFERENCES
-from common.reporting.small_cells import without_small_cells
+from common.reporting.small_cells import LEAST_COUNT, without_small_cells
 from server.release.adapter_source import LoadedAdapter, load_adapter
 from server.release.evaluation_data import EvaluationSite, read_evaluation_sites
 from server.release.release import update_release
@@ -198,12 +205,25 @@ def _result(
             "seed": BOOTSTRAP_SEED,
             "unit": "patient",
         },
+        "mape_floors": _mape_floors(sites),
         "pooled": {**_compared(pooled), "calibration": _calibrated(pooled)},
         "sites": {
             name: _compared({model: per_site[name] for model, per_site in scores.items()})
             for name in scores["adapter"]
         },
         "versions": library_versions(frozen.backbone.family),
+    }
+
+
+def _mape_floors(sites: Mapping[str, EvaluationSite]) -> dict[str, Any]:
+    """Return the floors of MAPE's denominator, and the target steps of all vitals below them.
+
+    A small count is None: a value near zero may be a single patient's arrest.
+    """
+    below = sum(int(below_mape_floor(site.windows).sum()) for site in sites.values())
+    return {
+        "floors": {vital.name: vital.mape_floor for vital in VITALS},
+        "steps_below": None if 0 < below < LEAST_COUNT else below,
     }
 
 

@@ -28,6 +28,7 @@ from common.reporting.phrasing import (
     listed,
     verdict,
 )
+from common.reporting.small_cells import LEAST_COUNT
 from common.reporting.svg import differences_figure
 
 HEADLINE_METRICS: tuple[str, ...] = ("mae", "wql")
@@ -77,9 +78,26 @@ def results_section(evaluation: Mapping[str, Any] | None) -> Section:
         Part(paragraphs=[intro], figures=figures),
         Part("Per vital sign", tables=tables, folded_title="All other metrics", folded=others),
         _site_part(evaluation),
-        Part(notes=[_METRICS, _INTERVALS, _BASELINES]),
+        Part(notes=[_METRICS, *_mape_note(evaluation), _INTERVALS, _BASELINES]),
     ]
     return Section("results", "Results", parts)
+
+
+def _mape_note(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return the floors of MAPE's denominator and the steps below them; empty for older files."""
+    found = evaluation.get("mape_floors")
+    if found is None:
+        return []
+    floors = listed(
+        f"{found['floors'][name]:g} {VITAL_UNITS[name]} ({VITAL_LABELS[name].lower()})"
+        for name in evaluation["pooled"]["models"]["adapter"]["vitals"]
+    )
+    steps = found["steps_below"]
+    count = f"fewer than {LEAST_COUNT}" if steps is None else f"{steps:,}"
+    return [
+        "MAPE divides an error by the observed value, or by a floor where that is larger: "
+        f"{floors}. Observed steps below their floor: {count}."
+    ]
 
 
 def _difference_figure(pooled: Mapping[str, Any], metric: str) -> Figure:

@@ -13,6 +13,7 @@ from common.evaluation.evaluate import (
     DEFAULT_METRICS,
     LEVELS,
     Evaluation,
+    below_mape_floor,
     evaluate,
     pool_evaluations,
 )
@@ -65,13 +66,39 @@ def test_totals_of_patients_and_vitals_are_those_of_their_windows() -> None:
         chosen = windows.of_vital(index)
         forecast = LastStep().forecast(chosen.context, chosen.vital, 6)
         totals = window_totals(
-            chosen.target, forecast, LEVELS, chosen.context, VITALS[index].scale_floor
+            chosen.target,
+            forecast,
+            LEVELS,
+            chosen.context,
+            VITALS[index].scale_floor,
+            mape_floor=VITALS[index].mape_floor,
         )
         for name in METRICS:
             assert result.metric(name, vital) == pytest.approx(totals.metric(name)), name
         for patient in range(10):
             mine = totals.numerator[chosen.patient == patient].sum(axis=0)
             np.testing.assert_allclose(result.numerator[patient, index], mine)
+
+
+def test_one_breath_near_zero_does_not_move_the_mape_of_thousands() -> None:
+    rng = np.random.default_rng(0)
+    target = rng.normal(18, 2, (1000, 6)).astype(np.float32)
+    windows = Windows(
+        context=np.full((1000, 12), 18, np.float32),
+        target=target,
+        vital=np.full(1000, VITAL_NAMES.index("resp_rate")),
+        patient=np.zeros(1000, np.int64),
+        patient_ids=("p",),
+    )
+    before = evaluate(windows, LastStep(), metrics=["mape"]).metric("mape")
+    assert below_mape_floor(windows).sum() == 0
+    target[500, 3] = 0.01
+    after = evaluate(windows, LastStep(), metrics=["mape"]).metric("mape")
+    assert abs(after - before) < 0.1
+    assert dict(zip(VITAL_NAMES, below_mape_floor(windows), strict=True)) == {
+        **dict.fromkeys(VITAL_NAMES, 0),
+        "resp_rate": 1,
+    }
 
 
 def test_counts_per_level_are_those_of_a_loop_over_steps() -> None:

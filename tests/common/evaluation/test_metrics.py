@@ -65,6 +65,19 @@ def test_point_metrics_are_those_of_utilsforecast(name: str, factor: int) -> Non
     assert ours == pytest.approx(factor * reference["model"].item())
 
 
+def test_mape_divides_by_its_floor_where_the_value_is_smaller() -> None:
+    target = np.array([[0.01, 10.0, nan]])
+    quantiles = np.full((1, 3, 9), 12.0)
+    context = np.ones((1, 4))
+
+    def mape(floor: float) -> float:
+        totals = window_totals(target, quantiles, LEVELS, context, 1.0, ["mape"], floor)
+        return totals.metric("mape")
+
+    assert mape(5.0) == pytest.approx(100 * (11.99 / 5 + 2 / 10) / 2)
+    assert mape(1e-6) == pytest.approx(100 * (11.99 / 0.01 + 2 / 10) / 2)
+
+
 def test_wql_is_the_scaled_crps_of_utilsforecast() -> None:
     target, quantiles, context = some_windows()
     reference = losses.scaled_crps(

@@ -56,3 +56,23 @@ def test_the_effect_comes_first_in_the_unit_and_in_per_cent(record: RunRecord) -
             assert abs(shown - value) <= 0.0051
         assert "%" in row.cells[1]
     assert mae.rows[-1].cells[0] == "–"  # noqa: RUF001
+
+
+def test_the_floors_of_mape_are_stated_and_a_small_count_is_not(record: RunRecord) -> None:
+    assert record.evaluation is not None
+    floors = {"heart_rate": 30.0, "resp_rate": 5.0}
+    vitals = record.evaluation["pooled"]["models"]["adapter"]["vitals"]
+    everything = {**dict.fromkeys(vitals, 1.0), **floors}
+
+    def notes(found: dict[str, object] | None) -> str:
+        evaluation = dict(record.evaluation or {})
+        evaluation.pop("mape_floors", None)
+        if found is not None:
+            evaluation["mape_floors"] = found
+        return " ".join(results_section(evaluation).parts[-1].notes)
+
+    text = notes({"floors": everything, "steps_below": 1234})
+    assert "30 bpm (heart rate)" in text
+    assert "Observed steps below their floor: 1,234." in text
+    assert "below their floor: fewer than 10." in notes({"floors": everything, "steps_below": None})
+    assert "floor" not in notes(None)

@@ -34,6 +34,7 @@ from typer.models import ArgumentInfo
 from common.errors import FedvitalsError
 from common.files.system_errors import abandon_output, describe_failure, is_closed_pipe
 from common.interrupts import SIGNALS, causes, signal_of
+from common.names import printable
 
 if TYPE_CHECKING:
     from click import Command
@@ -65,6 +66,7 @@ CLOSED_PIPE = 141
 FAILED = 1
 """Exit code where the machine failed, e.g. by a full disk, or the program has a bug."""
 _LONGEST_REASON = 300
+_LONGEST_ENDING = 4000
 
 
 def application(summary: str, *, completion: bool = False, **options: Any) -> typer.Typer:
@@ -218,7 +220,10 @@ def _print_ending(line: str, *, is_error: bool) -> None:
     with suppress(OSError, SystemExit):  # standard error may be closed as well
         if is_error:
             console.print("error:", style="bold red", end=" ")
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        # A name or a server's text in it may hold codes that move the cursor.
+        console.print(
+            printable(line, _LONGEST_ENDING), markup=False, highlight=False, soft_wrap=True
+        )
 
 
 PIPED_COLUMNS = 100

@@ -28,6 +28,7 @@ from flwr.clientapp import ClientApp
 from client.app.dataset import SiteData, declared_patients, load_site, site_tables
 from client.app.local_round import RoundRequest, run_local_round, site_backbone
 from client.app.node_config import NodeSettings, read_node_settings
+from client.policy.refusal import REFUSED, PublicReason, refusal_text
 from client.privacy.allowlist import allowed_numbers, unprotected_outputs
 from client.privacy.budget_session import (
     EpsilonLimit,
@@ -51,7 +52,11 @@ log = logging.getLogger("flwr.fedvitals.client")
 def conceal_failure(
     message: Message, context: Context, call_next: Callable[[Message, Context], Message]
 ) -> Message:
-    """Reply to an exception with its type alone; its text may name patients and stays here."""
+    """Reply to an exception with its type alone; its text may name patients and stays here.
+
+    A `PrivacyError` becomes the gate's refusal of the same: a limit, a ledger, or a declaration
+    that is missing, and not which.
+    """
     try:
         return call_next(message, context)
     except Exception as error:
@@ -59,8 +64,10 @@ def conceal_failure(
             log.error("the round failed at this site: %s", error)
         else:
             log.exception("the round failed at this site")
-        reason = f"client failed: {type(error).__name__}"
-        return Message(Error(code=CLIENT_FAILED, reason=reason), reply_to=message)
+        code, reason = CLIENT_FAILED, f"client failed: {type(error).__name__}"
+        if isinstance(error, PrivacyError):
+            code, reason = REFUSED, refusal_text(PublicReason.PRIVACY)
+        return Message(Error(code=code, reason=reason), reply_to=message)
 
 
 app = ClientApp(mods=[conceal_failure])

@@ -99,6 +99,7 @@ def forecast(
 def _check_files(plot: Path | None, out: Path | None, patient: str | None) -> None:
     """Check the output files before anything is loaded."""
     from common.files.atomic_io import atomic_file
+    from common.files.output_folder import check_output_file
     from common.reporting.patient_figure import check_figure_path
 
     if plot is not None:
@@ -107,6 +108,8 @@ def _check_files(plot: Path | None, out: Path | None, patient: str | None) -> No
             raise UsageError("--plot draws one patient; name the patient with --patient")
     if out is not None and out.suffix.lower() != ".csv":
         raise UsageError(f"--out takes a name that ends in .csv, got {out.name!r}")
+    if out is not None:
+        check_output_file(out, _is_forecast, kind="table of forecasts")
     for path in filter(None, (plot, out)):
         if path.is_dir():
             raise UsageError(f"{path} is a folder; give the name of a file")
@@ -120,6 +123,11 @@ def _check_files(plot: Path | None, out: Path | None, patient: str | None) -> No
             probe.unlink()
         except OSError as error:
             raise UsageError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def _is_forecast(file: Path) -> bool:
+    with file.open("rb") as table:
+        return b",minutes_since_observed," in table.readline(1000)
 
 
 def _selected_rows(frame: pd.DataFrame, patient: str | None, stay: str | None) -> pd.DataFrame:

@@ -45,7 +45,7 @@ def check_request(
         raise RefusedError("kind", "no app answers this kind of request")
     if request.problem:
         raise RefusedError("question", request.problem)
-    _check_settings(request, policy)
+    check_run_settings(request, policy)
     if request.kind != "query":
         _check_round(request, site)
     limits.check(request.kind, policy)
@@ -60,7 +60,12 @@ def check_request(
     check_min_patients(site, None, policy)
 
 
-def _check_settings(request: ServerRequest, policy: Policy) -> None:
+def check_run_settings(request: ServerRequest, policy: Policy) -> None:
+    """Refuse a run with settings that the policy does not accept.
+
+    Raises:
+        RefusedError: naming the setting, or the privacy guarantee that is missing.
+    """
     settings = request.run.settings
     if settings is None:
         raise RefusedError("run", request.run.problem or "its settings have not been read")

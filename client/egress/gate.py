@@ -26,7 +26,7 @@ from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
 
 from client.config.site_facts import SiteFacts
-from client.egress.admission import REQUEST_KINDS, check_request
+from client.egress.admission import REQUEST_KINDS, check_request, check_run_settings
 from client.egress.daily_limits import ERROR, DailyLimits
 from client.egress.join_rules import node_join
 from client.egress.message_parser import MAX_OBJECT_BYTES, ReadObject, parse_message
@@ -34,7 +34,6 @@ from client.egress.privacy_budget import PrivacyBudget
 from client.egress.reply_builder import (
     ERROR_REASONS,
     NO_REPLY,
-    REFUSED,
     build_error,
     build_reply,
     known_code,
@@ -44,7 +43,7 @@ from client.egress.reply_builder import (
 from client.egress.reply_rules import CheckedReply, check_reply
 from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
-from client.policy.refusal import PublicReason, RefusedError, public_reason
+from client.policy.refusal import REFUSED, PublicReason, RefusedError, public_reason
 from common.config.site_rank import rank_refusal
 from common.errors import AuditError, PolicyError
 
@@ -197,6 +196,7 @@ class Gate:
         reason = policy.refusal(request.run.bundle, datetime.now(UTC))
         if reason is not None:
             raise RefusedError("bundle", reason)
+        check_run_settings(request, policy)  # the policy may have changed since the request
         parsed = parse_message(tree, read, policy.max_bytes + 4 * MAX_OBJECT_BYTES)
         if parsed.has_error:
             raise RefusedError("damaged", "an error reply that is not marked as one")

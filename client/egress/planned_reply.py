@@ -16,7 +16,9 @@ from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
 from common.adapter.adapter import shown
 from common.adapter.serialization.header import Header
+from common.backbones.catalog import short_name
 from common.config.run_config import RunConfig
+from common.errors import UsageError
 
 
 def check_planned_reply(site: SiteFacts, request: ServerRequest, policy: Policy) -> None:
@@ -36,16 +38,14 @@ def check_planned_reply(site: SiteFacts, request: ServerRequest, policy: Policy)
     check_allowed_rank(site.rank or config.lora.rank, policy)
     if request.kind == "query":
         return
-    if request.private:
-        _check_numbers(site, config, policy)
+    _check_numbers(site, config, policy)
     if request.kind == "train" and request.adapter is not None:
         check_planned_adapter(request.adapter, config.wire.dtype, policy)
-        if request.private:
-            _check_own(site, request.adapter, config)
+        _check_own(site, request.adapter, config)
 
 
 def _check_numbers(site: SiteFacts, config: RunConfig, policy: Policy) -> None:
-    """Check that the policy names the guarantee, and the numbers in the site's own `allow`."""
+    """Check that the policy names the numbers that every round of the run reports."""
     for name in planned_numbers(site, config):
         if name not in policy.metrics:
             raise RefusedError(
@@ -54,17 +54,25 @@ def _check_numbers(site: SiteFacts, config: RunConfig, policy: Policy) -> None:
 
 
 def _check_own(site: SiteFacts, received: Header, config: RunConfig) -> None:
-    """Check that the adapter is the run's, on the site's backbone; the app would refuse another.
+    """Check that the adapter is the run's, on the site's backbone.
 
-    Only under privacy: there a round that the app refuses has been charged.
+    The reply repeats the settings of the adapter that it answers, but the app writes its own: with
+    others it refuses the round, or its reply would be refused.
     """
     digest, metadata = site.backbones.get(config.backbone), received.metadata
     if digest is not None and metadata["backbone_digest"] != digest:
         given = shown(metadata["backbone_digest"][:12])
         raise RefusedError("backbone", f"adapter for {given}, site.toml declares {digest[:12]}")
+    try:
+        lora = config.lora.at_rank(site.rank or config.lora.rank)
+    except UsageError as problem:
+        raise RefusedError("adapter", f"at the site's rank: {problem}") from None
     for key, expected in (
-        ("rank", str(site.rank or config.lora.rank)),
+        ("rank", str(lora.rank)),
+        ("alpha", repr(lora.alpha)),
+        ("dropout", repr(lora.dropout)),
         ("trained", config.trained),
+        ("backbone", short_name(config.backbone)),
     ):
         if metadata[key] != expected:
             given = shown(metadata[key])

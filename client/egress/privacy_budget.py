@@ -88,7 +88,8 @@ class PrivacyBudget:
         self._steps: Counter[tuple[float, float]] = Counter()
         self._steps_of_run: Counter[str] = Counter()
         self._unbounded: set[str] = set()
-        self._sent: dict[tuple[object, ...], str] = {}
+        # Of each run, its last answered round: the app keeps the reply to that one alone.
+        self._sent: dict[str, tuple[tuple[object, ...], str]] = {}
         self._plans: dict[object, Steps] = {}
         for entry in entries:
             self.note(entry)
@@ -109,7 +110,7 @@ class PrivacyBudget:
             self._spend(str(entry.get("run")), entry.get("privacy"))
         elif entry.get("decision") == "sent" and entry.get("kind") == "train":
             if "received" in entry:
-                self._sent[_key(entry)] = entry["adapter"]["sha256"]
+                self._sent[str(entry.get("run"))] = (_key(entry), entry["adapter"]["sha256"])
             else:
                 self._note_without_reservation(entry)
 
@@ -137,7 +138,7 @@ class PrivacyBudget:
             return  # a validation trains nothing
         plan = plan_of(request.config)
         if request.kind == "train" and request.round is not None:
-            answered = not anew and bool(self._sent.get(_key_of(request)))
+            answered = not anew and bool(self.sent_before(_facts_of(request)))
             self._check_fits(plan.remaining(request.round.number, answered=answered), policy)
         else:
             self._check_fits(plan.round_steps, policy)
@@ -159,7 +160,7 @@ class PrivacyBudget:
         limit, delta = site.epsilon_limit, site.epsilon_limit_delta
         if not limit or (request.kind == "evaluate" and request.private):
             return
-        if self._sent.get(_key_of(request)):
+        if self.sent_before(_facts_of(request)):
             return  # the same bytes are sent again
         if not request.private or request.config is None:
             raise RefusedError("privacy", "the run is not private, and site.toml has epsilon-limit")
@@ -235,10 +236,14 @@ class PrivacyBudget:
     def sent_before(self, entry: Mapping[str, Any]) -> str:
         """Return the SHA-256 of the adapter sent for the same request before; empty if none was.
 
+        Only the run's last answered round counts, whose reply the app keeps. An earlier one would
+        be trained anew, so it is charged anew.
+
         Args:
             entry: the request's fields in the audit log, on which a reply depends.
         """
-        return self._sent.get(_key(entry), "")
+        key, sent = self._sent.get(str(entry.get("run")), ((), ""))
+        return sent if key == _key(entry) else ""
 
     def _spend(self, run: str, privacy: Mapping[str, Any] | None) -> None:
         if not privacy:
@@ -273,17 +278,16 @@ def _key(entry: Mapping[str, Any]) -> tuple[object, ...]:
     return (*(entry.get(name) for name in names), settings)
 
 
-def _key_of(request: ServerRequest) -> tuple[object, ...]:
-    """Return the same key from a request."""
+def _facts_of(request: ServerRequest) -> dict[str, object]:
+    """Return a request's fields in the audit log, on which a reply depends."""
     round_id, settings = request.round, request.run.settings
-    entry = {
+    return {
         "run": None if round_id is None else round_id.run,
         "round": None if round_id is None else round_id.number,
         "bundle": request.run.bundle or None,
         "received": request.adapter_sha256,
         "settings": None if settings is None else settings.record(),
     }
-    return _key(entry)
 
 
 @lru_cache(maxsize=64)

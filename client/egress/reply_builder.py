@@ -11,14 +11,13 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 
 from client.egress.message_parser import ParsedMessage
 from client.egress.reply_rules import CheckedReply
-from client.policy.refusal import PublicReason
+from client.policy.refusal import REFUSED, REFUSED_TEXT, PublicReason, refusal_text
 from common.adapter.serialization.message import ARRAY_DTYPE, ARRAY_KEY, ARRAY_STYPE
 
 APP_FAILED = 1001
-REFUSED = 1002
 NO_REPLY = 1003
 ERROR_REASONS: dict[int, str] = {
-    REFUSED: "refused by the site's policy",
+    REFUSED: REFUSED_TEXT,
     APP_FAILED: "the app failed at this site",
     NO_REPLY: "no answer leaves this site; its own log says why",
     ErrorCode.INVALID_FAB: "the app bundle is not approved at this site",
@@ -56,7 +55,7 @@ def build_error(code: int, request: Message, reason: PublicReason = PublicReason
         request: the server's message.
         reason: what the coordinator is told of a request that started no app.
     """
-    text = f"{ERROR_REASONS[code]}: {reason}" if reason else ERROR_REASONS[code]
+    text = refusal_text(reason) if code == REFUSED else ERROR_REASONS[code]
     return Message(Error(code=code, reason=text), reply_to=request)
 
 

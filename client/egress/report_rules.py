@@ -28,6 +28,11 @@ GUARANTEE = "privacy."
 """Prefix of the numbers that state the privacy guarantee."""
 NEVER_IN_A_ROUND = frozenset({"validation-windows"})
 """Numbers that `allow` may name and only a join reply has."""
+ALWAYS_REPORTED = (
+    *("patients", "windows", "steps", "loss"),
+    *("seconds.validation", "seconds.training"),
+)
+"""Numbers of every round without privacy."""
 _GUARANTEE_TOLERANCE = 1e-6
 """Largest relative difference between the app's guarantee and the node's."""
 
@@ -51,14 +56,17 @@ counts in a join reply; other numbers do not leave."""
 
 
 def planned_numbers(site: SiteFacts, config: RunConfig) -> tuple[str, ...]:
-    """Return the names of the numbers that a private round of this release reports.
+    """Return the names of the numbers that every round of this release reports.
 
-    Scores of vital signs are among them where `allow` names them and the run forecasts the vital.
+    Under privacy, scores of vital signs are among them where `allow` names them and the run
+    forecasts the vital. Without it they depend on the table.
 
     Args:
         site: the site's facts, with `allow`.
-        config: the settings of a run with privacy.
+        config: the run's settings.
     """
+    if not config.privacy.on:
+        return ALWAYS_REPORTED
     vitals = config.windows.names()
     unused = tuple(f".{name}" for name in VITAL_NAMES if name not in vitals)
     named = sorted(name for name in site.allow - NEVER_IN_A_ROUND if not name.endswith(unused))

@@ -17,17 +17,28 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.constant import HEAD_BODY_DIVIDER
 
-from client.egress.message_parser import ReadObject, parse_message
+from client.egress.message_parser import ParsedArray, ParsedMessage, ReadObject, parse_message
 from client.policy.refusal import RefusedError
 from client.policy.submitted_run import SubmittedRun
-from common.adapter.serialization.header import Header, read_header
+from common.adapter.adapter import shown
+from common.adapter.serialization.header import Header
+from common.adapter.serialization.message import (
+    ARRAY_DTYPE,
+    ARRAY_KEY,
+    ARRAY_STYPE,
+    check_message,
+)
 from common.config.run_config import RunConfig
+from common.errors import AdapterError
 
 MAX_REQUEST_BYTES = 2**30
 """Larger than a reply's limit: the server may send more than a site does."""
 
 _RUN = re.compile(r"[0-9a-f]{1,64}")
 _LAST_ROUND = 10**6
+_ADAPTER, _RESIDUAL = "adapter", "carried"
+_ROUND = {"round"}
+_ROUND_KEYS = {"site", "round", "run"}
 
 
 @dataclass(frozen=True)
@@ -87,16 +98,44 @@ def parse_request(
     try:
         _check_envelope(message, tree, read)
         parsed = parse_message(tree, read, MAX_REQUEST_BYTES)
-        round_record = parsed.configs.get("round", {})
-        array = parsed.arrays.get("adapter", {}).get("adapter")
-        header = None if array is None else read_header(array.data, MAX_REQUEST_BYTES)
+        _check_records(parsed)
+        headers = {name: _read_adapter(array) for name, array in parsed.arrays.items()}
     except RefusedError as refusal:
         return ServerRequest(message, kind, run, problem=refusal.detail)
     except Exception as problem:  # whatever is wrong, no reply can be checked against it
         name = type(problem).__name__
         return ServerRequest(message, kind, run, problem=f"the request cannot be read: {name}")
-    sha256 = "" if array is None else hashlib.sha256(array.data).hexdigest()
-    return ServerRequest(message, kind, run, _round_id(round_record), header, sha256)
+    round_id, header = _round_id(parsed.configs.get("round", {})), headers.get(_ADAPTER)
+    if header is None:
+        return ServerRequest(message, kind, run, round_id)
+    sha256 = hashlib.sha256(parsed.arrays[_ADAPTER][ARRAY_KEY].data).hexdigest()
+    return ServerRequest(message, kind, run, round_id, header, sha256)
+
+
+def _check_records(parsed: ParsedMessage) -> None:
+    """Check that a request has no other record than this release's: an app could act on it."""
+    for kind, known in (("arrays", {_ADAPTER, _RESIDUAL}), ("metrics", set()), ("configs", _ROUND)):
+        if extra := sorted(getattr(parsed, kind).keys() - known):
+            raise RefusedError("question", f"{kind}: {shown(extra[0])} is in no request")
+    if extra := sorted(parsed.configs.get("round", {}).keys() - _ROUND_KEYS):
+        raise RefusedError("question", f"the record round has {shown(extra[0])}")
+
+
+def _read_adapter(record: Mapping[str, ParsedArray]) -> Header:
+    """Return the header of an adapter or a residual, as the app would accept it.
+
+    What the app refuses here would have been charged to the budget already.
+    """
+    if set(record) != {ARRAY_KEY}:
+        raise RefusedError("question", f"arrays {shown(sorted(record))}, expected one")
+    array = record[ARRAY_KEY]
+    declared = (array.stype, array.dtype, array.shape)
+    if declared != (ARRAY_STYPE, ARRAY_DTYPE, (len(array.data),)):
+        raise RefusedError("question", f"the array declares {shown(declared)}; no adapter does")
+    try:
+        return check_message(array.data)
+    except AdapterError as problem:
+        raise RefusedError("question", str(problem)) from None
 
 
 def _check_envelope(message: Message, tree: ObjectTree, read: ReadObject) -> None:

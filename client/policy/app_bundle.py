@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import posixpath
+import re
 import tomllib
+import unicodedata
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from client.policy.bundle_identity import is_safe_name
 from common.errors import UsageError
 from common.flower.bundle_signature import bundle_name
 
@@ -21,6 +25,12 @@ MAX_BUNDLE_BYTES = 10 * 2**20
 """Flower's limit for the zip file."""
 MAX_UNPACKED_BYTES = 100 * 2**20
 MAX_FILES = 2000
+MAX_NAME = 255
+"""Longest path of a file."""
+
+_OBJECT = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,127}:[A-Za-z_][A-Za-z0-9_.]{0,63}")
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
+_SHOWN = 80
 
 CODE_AND_TEXT = frozenset(
     {".py", ".toml", ".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".j2"}
@@ -62,7 +72,8 @@ def read_bundle(path: Path) -> BundleContents:
     """Read a bundle; none of its code is run.
 
     Raises:
-        UsageError: if it is missing, too large or no bundle, or a name in it is not printable.
+        UsageError: if it is missing, too large or no bundle, or a name in it could deceive a
+            reader.
     """
     try:
         with path.open("rb") as file:
@@ -77,16 +88,21 @@ def read_bundle(path: Path) -> BundleContents:
             contents = {one.filename: bundle.read(one) for one in bundle.infolist()}
         project = tomllib.loads(contents["pyproject.toml"].decode())
         name = bundle_name(project)
-        client_app = str(project["tool"]["flwr"]["app"]["components"]["clientapp"])
+        client_app = project["tool"]["flwr"]["app"]["components"]["clientapp"]
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError, RuntimeError, OSError) as problem:
         raise UsageError(f"{path} is not an app bundle; make one with `flwr build`") from problem
-    _check_names(path, (name, client_app, *contents))
+    _check_names(path, (name, str(client_app), *contents))
+    if not is_safe_name(name):
+        raise UsageError(f"{path} is called {name[:_SHOWN]!a}, which no site accepts as a name")
+    if not isinstance(client_app, str) or not _OBJECT.fullmatch(client_app):
+        raise UsageError(f"{path} runs {str(client_app)[:_SHOWN]!a}, which is no module:object")
     files = tuple(
         BundleFile(one, len(content), hashlib.sha256(content).hexdigest())
         for one, content in sorted(contents.items())
     )
     digest = hashlib.sha256(data).hexdigest()
-    return BundleContents(digest, name, client_app, files, _remarks(files), data)
+    remarks = (*_remark_on_app(client_app, contents), *_remarks(contents))
+    return BundleContents(digest, name, client_app, files, remarks, data)
 
 
 def unpack_bundle(bundle: BundleContents, folder: Path) -> None:
@@ -116,22 +132,50 @@ def _check_size(path: Path, bundle: zipfile.ZipFile) -> None:
 
 
 def _check_names(path: Path, names: Iterable[str]) -> None:
-    """Refuse names with control characters, which could overwrite the list of files on screen."""
+    """Refuse names that could overwrite, imitate or push away other lines on the screen."""
     for name in names:
+        short = name[:_SHOWN]
         if not name.isprintable():  # !a: no control character reaches the terminal
-            raise UsageError(f"{path} holds a name with control characters, {name!a}")
+            raise UsageError(f"{path} holds a name with control characters, {short!a}")
+        if len(name) > MAX_NAME or "  " in name or name != name.strip():
+            raise UsageError(
+                f"{path} holds a name of {len(name)} characters or with spaces side by side, "
+                f"{short!a}"
+            )
 
 
-def _remarks(files: tuple[BundleFile, ...]) -> tuple[str, ...]:
-    remarks = [
-        f"{file.path}: leads out of the bundle's folder" for file in files if not _inside(file.path)
-    ]
-    remarks += [
-        f"{file.path}: neither Python nor text"
-        for file in files
-        if PurePosixPath(file.path).suffix.lower() not in CODE_AND_TEXT
-    ]
-    return tuple(remarks)
+def _remark_on_app(client_app: str, files: Mapping[str, bytes]) -> Iterator[str]:
+    module = client_app.partition(":")[0].replace(".", "/")
+    if not {f"{module}.py", f"{module}/__init__.py"} & files.keys():
+        yield f"{client_app}: this module is not in the bundle"
+
+
+def _remarks(files: Mapping[str, bytes]) -> Iterator[str]:
+    """Yield what an approver should look at, a line each."""
+    spelled: dict[str, str] = {}
+    for path, content in sorted(files.items()):
+        first = spelled.setdefault(_same_file(path), path)
+        if first != path:
+            yield f"{path}: unpacks to the same file as {first}, at least on some machines"
+        if not path.isascii():
+            yield f"{path}: has letters that may look like others, {path!a}"
+        if not _inside(path):
+            yield f"{path}: leads out of the bundle's folder"
+        if PurePosixPath(path).suffix.lower() not in CODE_AND_TEXT or not _is_text(content):
+            yield f"{path}: neither Python nor text"
+
+
+def _same_file(path: str) -> str:
+    """Return one spelling of a path for all that a file system may take for the same file."""
+    return unicodedata.normalize("NFKC", posixpath.normpath(path)).casefold()
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(content) is None
 
 
 def _inside(path: str) -> bool:

@@ -11,7 +11,7 @@ from client.policy.approved_files import changes_since
 from client.policy.policy import Policy
 
 MOST_CHANGES = 8
-"""Changed files that the summary names, unless all are asked for."""
+"""Changed files, and files to look at, that the summary names, unless all are asked for."""
 
 
 def summary_lines(
@@ -34,8 +34,10 @@ def summary_lines(
     for permission in _permissions(policy):
         yield f"may: {permission}"
     yield from _changes(policy_file, policy, contents, every)
-    for remark in contents.remarks:
-        yield f"look at: {remark}"
+    shown = contents.remarks if every else contents.remarks[:MOST_CHANGES]
+    yield from (f"look at: {remark}" for remark in shown)
+    if left := len(contents.remarks) - len(shown):
+        yield f"look at: {left} more; --files lists them"
 
 
 def last_approved(bundles: Mapping[str, ApprovedBundle], but: str) -> ApprovedBundle | None:

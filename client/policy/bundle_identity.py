@@ -20,6 +20,12 @@ _VERSION = re.compile(r"[0-9](?:[A-Za-z0-9.+!_-]{0,62}[A-Za-z0-9])?")
 _SHOWN = 80
 
 
+def is_safe_name(name: str) -> bool:
+    """Return whether a bundle's name, ``publisher/name version``, is one that a run may have."""
+    fab_id, _, version = name.rpartition(" ")
+    return ".." not in name and bool(_ID.fullmatch(fab_id) and _VERSION.fullmatch(version))
+
+
 def check_run_bundle(fab_id: str, fab_version: str, fab_hash: str, content: bytes) -> None:
     """Check that a run's id, version and digest are its bundle's own, and safe in a path.
 

@@ -30,9 +30,19 @@ class PublicReason(StrEnum):
     REPORT = "report"
     """The numbers that a round of this run reports."""
     MESSAGE_KIND = "message kind"
-    """The request is malformed, of an unknown kind, or for another site or round."""
+    """The request is malformed, has unknown records, or is of an unknown kind, site or round."""
     NONE = ""
     """No reason is told. Several causes share it on purpose, the number of patients among them."""
+
+
+REFUSED = 1002
+"""Code of the error that the coordinator receives for a refusal."""
+REFUSED_TEXT = "refused by the site's policy"
+
+
+def refusal_text(reason: PublicReason) -> str:
+    """Return the whole text of a refusal, e.g. ``refused by the site's policy: privacy``."""
+    return f"{REFUSED_TEXT}: {reason}" if reason else REFUSED_TEXT
 
 
 _BY_CODE: Mapping[str, PublicReason] = {

@@ -1,10 +1,10 @@
-"""Checks of a command's output folder before its work begins."""
+"""Checks of a command's output folder or file before its work begins."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from common.errors import FedvitalsError, UsageError
@@ -44,6 +44,33 @@ def check_output(
     elif os.path.lexists(folder):
         raise error(f"{folder} is a file, not a folder; {remedy}")
     check_writable(folder.absolute().parent if replaced else folder, error=error, remedy=remedy)
+
+
+def check_output_file(
+    file: Path, is_ours: Callable[[Path], bool], *, kind: str, remedy: str = "give another --out"
+) -> None:
+    """Refuse a file of someone else, a folder, or a place that cannot be written.
+
+    Args:
+        file: the output file; absent, or an earlier output of the same command, which is replaced.
+        is_ours: whether an existing file is one; an `OSError`, `ValueError`
+            or `UsageError` means that it is none.
+        kind: the output's kind, e.g. ``app bundle``.
+        remedy: what the user can do.
+
+    Raises:
+        UsageError: in one line.
+    """
+    if file.is_dir():
+        raise UsageError(f"{file} is a folder; give a file's name, {remedy}")
+    if os.path.lexists(file):
+        try:
+            ours = file.is_file() and is_ours(file)
+        except (OSError, ValueError, UsageError):
+            ours = False
+        if not ours:
+            raise UsageError(f"{file} exists and is no {kind}; {remedy}, or remove it first")
+    check_writable(file.absolute().parent, remedy=remedy)
 
 
 def check_writable(

@@ -12,11 +12,16 @@ from typing import Annotated
 import typer
 
 from common.console import print_line
-from common.errors import UsageError
 from common.files.atomic_io import atomic_file
 from common.files.hashing import file_sha256
-from common.files.output_folder import check_writable
-from common.flower.bundle_signature import bundle_name, sign_bundle, signature_path, write_signature
+from common.files.output_folder import check_output_file
+from common.flower.bundle_signature import (
+    bundle_name,
+    read_signature,
+    sign_bundle,
+    signature_path,
+    write_signature,
+)
 from common.interrupts import left_when_stopped
 from server.deployment.author_key import new_author_key, read_private_key
 from server.deployment.flwr_subprocess import connect
@@ -52,9 +57,9 @@ def bundle(
         print_line(f"keep {new_key} secret; sites add this to the author-keys of their policy:")
         print_line(f"{made.text} {made.name}")
         return
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; give the bundle's file with --out")
-    check_writable(out.absolute().parent)
+    check_output_file(out, _is_bundle, kind="app bundle")
+    beside = signature_path(out)
+    check_output_file(beside, _is_signature, kind="signature of a bundle")
     key = None if sign is None else read_private_key(sign, _passphrase)
     with (
         left_when_stopped(f"nothing was written to {out}"),
@@ -64,6 +69,7 @@ def bundle(
         built = flower.build(app.absolute(), Path(folder))
         with atomic_file(out) as partial:
             shutil.copyfile(built, partial)
+        beside.unlink(missing_ok=True)  # of the bundle that was replaced
     digest = file_sha256(out)
     print_line(f"{digest}  {out}")
     if sign is None or key is None:
@@ -71,8 +77,19 @@ def bundle(
     with zipfile.ZipFile(out) as archive:
         name = bundle_name(tomllib.loads(archive.read("pyproject.toml").decode()))
     signature = sign_bundle(digest, name, key, sign.stem)
-    write_signature(signature, signature_path(out))
-    print_line(f"signed {name} with {signature.author.fingerprint}, in {signature_path(out)}")
+    write_signature(signature, beside)
+    print_line(f"signed {name} with {signature.author.fingerprint}, in {beside}")
+
+
+def _is_bundle(file: Path) -> bool:
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return "pyproject.toml" in archive.namelist()
+
+
+def _is_signature(file: Path) -> bool:
+    return bool(read_signature(file))
 
 
 def _passphrase() -> str:

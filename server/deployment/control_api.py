@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import FederationError
+from common.names import printable
 
 if TYPE_CHECKING:
     import httpx
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 
 T = TypeVar("T")
+
+_LONGEST_STATUS = 60
+_DAY_S = 86_400.0
 
 SILENT_AFTER_S = 15.0
 """A site's node sends a heartbeat every 4 s, and each may take 5 s."""
@@ -59,10 +63,7 @@ class ControlApi:
         found = sorted(answer.run_dict.values(), key=lambda one: one.pending_at, reverse=True)
         if run and not found:
             raise FederationError(f"the SuperLink knows no run {run}")
-        return {
-            str(one.run_id): ":".join(filter(None, (one.status.status, one.status.sub_status)))
-            for one in found
-        }
+        return {str(one.run_id): _shown(one.status.status, one.status.sub_status) for one in found}
 
     def nodes(self) -> dict[str, str]:
         """Return the status of every node by id: registered, online, offline or unregistered.
@@ -78,7 +79,13 @@ class ControlApi:
         answer = self._call(
             lambda client: client.ListNodes(ListNodesRequest()), "Flower does not list its nodes"
         )
-        now = datetime.fromisoformat(answer.now)
+        try:
+            now = datetime.fromisoformat(answer.now)
+        except ValueError:
+            raise FederationError(
+                f"Flower does not list its nodes: the SuperLink at {self._address} gives no valid "
+                f"time, {printable(answer.now, _LONGEST_STATUS)!r}"
+            ) from None
         return {str(node.node_id): _status(node, now) for node in answer.nodes_info}
 
     def _call(self, call: Callable[[ControlHttpClient], T], problem: str) -> T:
@@ -106,7 +113,7 @@ class ControlApi:
 
 
 def seconds_since_heard(node: NodeInfo, now: datetime) -> float | None:
-    """Return the seconds since a node's last heartbeat; None if it is not online.
+    """Return the seconds since a node's last heartbeat; None if it is not online, or not known.
 
     The SuperLink calls a node online until two of its announced intervals have passed without a
     heartbeat, a minute. It reports when that will be, from which the last heartbeat follows.
@@ -120,14 +127,20 @@ def seconds_since_heard(node: NodeInfo, now: datetime) -> float | None:
     if node.status != "online" or not node.HasField("online_until"):
         return None
     heard = node.online_until - HEARTBEAT_PATIENCE * node.heartbeat_interval
-    return max(0.0, now.timestamp() - float(heard))
+    silent = max(0.0, now.timestamp() - float(heard))
+    return silent if silent < _DAY_S else None
 
 
 def _status(node: NodeInfo, now: datetime) -> str:
     heard = seconds_since_heard(node, now)
     if heard is not None and heard > SILENT_AFTER_S:
         return f"not heard for {heard:.0f} s"
-    return str(node.status)
+    return _shown(node.status)
+
+
+def _shown(*status: str) -> str:
+    """Return a status as it may be shown: it is the SuperLink's text, not ours."""
+    return printable(":".join(filter(None, status)), _LONGEST_STATUS)
 
 
 class _Credential:

@@ -60,7 +60,7 @@ def diff(
         )
     from common.files.atomic_io import write_text
     from common.reporting.console import console_table
-    from common.reporting.export.export import check_export_folder, export_summary, export_tables
+    from common.reporting.export.export import export_summary, export_tables
     from simulation.experiments.finished_runs.diff_tables import (
         diff_tables,
         exported_tables,
@@ -69,8 +69,7 @@ def diff(
     from simulation.experiments.finished_runs.finished_run import read_finished_run
     from simulation.experiments.finished_runs.run_diff import diff_runs
 
-    if export is not None:
-        check_export_folder(export)
+    _check_outputs(json_file, export)
     with Console(stderr=True).status("reading") as status:
         groups = [[read_finished_run(run) for run in group] for group in (a, b)]
         found = diff_runs(groups[0], groups[1], data, status.update)
@@ -97,4 +96,20 @@ def diff(
         raise UsageError(
             f"no difference is computed: {found.refusal}; evaluate both on one cohort with "
             "python -m server evaluate --adapter RUN --data COHORT, then compare again"
+        )
+
+
+def _check_outputs(json_file: Path | None, export: Path | None) -> None:
+    """Check the output places before anything is read."""
+    from common.files.output_folder import check_output_file
+    from common.reporting.export.export import check_export_folder
+
+    if export is not None:
+        check_export_folder(export)
+    if json_file is not None:
+        check_output_file(
+            json_file,
+            lambda file: "bootstrap" in json.loads(file.read_bytes()),
+            kind="comparison of runs",
+            remedy="give another --json",
         )

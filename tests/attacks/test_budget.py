@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from flwr.app import ArrayRecord, Message, MetricRecord
 
-from client.egress.reply_builder import NO_REPLY, REFUSED
+from client.egress.reply_builder import NO_REPLY
+from client.policy.refusal import REFUSED
 from client.privacy.accountant import spent
 from client.privacy.ledger_schema import FILE_NAME
 from common.adapter.adapter import Adapter

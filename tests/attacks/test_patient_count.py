@@ -109,9 +109,9 @@ def test_a_hospital_that_declares_no_number_takes_no_part(
     site = hospital(tmp_path, "site", [LONG] * 3, 0)
     if kind == "query":
         reply = site.ask("query", config)
-        assert reply.error.reason == "client failed: PrivacyError"
+        assert reply.error.reason == "refused by the site's policy: privacy"
         return
-    with pytest.raises(AssertionError, match="PrivacyError"):
+    with pytest.raises(AssertionError, match="policy: privacy"):
         site.train(config)
     assert not list(tmp_path.rglob("*.sqlite"))
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from client.egress.reply_builder import ERROR_REASONS, REFUSED
-from client.policy.refusal import PublicReason, RefusedError, public_reason
+from client.egress.reply_builder import ERROR_REASONS
+from client.policy.refusal import REFUSED, PublicReason, RefusedError, public_reason
 from tests.client.egress.gated_site import POLICY, GatedSite, Make
 
 TEXTS = {

@@ -10,9 +10,9 @@ from flwr.app import MetricRecord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.egress.reply_builder import NO_REPLY, REFUSED
+from client.egress.reply_builder import NO_REPLY
 from client.egress.report_rules import RANGES, WHOLE, ranged, report_capacity_bits, rounded
-from client.policy.refusal import RefusedError
+from client.policy.refusal import REFUSED, RefusedError
 from tests.client.egress.gated_site import OPEN, GatedSite, Make
 
 NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.egress.reply_builder import REFUSED
+from client.policy.refusal import REFUSED
 from client.policy.run_settings import Accepted, is_guarded, refused_setting, unnamed_settings
 from common.config.run_config import RunConfig, key_types
 from tests.client.egress.gated_site import POLICY, GatedSite, Make

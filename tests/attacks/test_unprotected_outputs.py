@@ -8,7 +8,8 @@ import pytest
 from flwr.app import Error, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
-from client.egress.reply_builder import APP_FAILED, ERROR_REASONS, NO_REPLY, REFUSED
+from client.egress.reply_builder import APP_FAILED, ERROR_REASONS, NO_REPLY
+from client.policy.refusal import REFUSED
 from client.privacy.allowlist import PRIVATE_NUMBERS
 from tests.client.egress.gated_site import POLICY, GatedSite, Make
 

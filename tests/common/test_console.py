@@ -204,3 +204,20 @@ def test_forced_colours_never_move_the_cursor_of_a_pipe(
     with console.working("training"), console.byte_progress("reading"):
         assert not console.is_live(console.error_console())
     assert capsys.readouterr().err == ""
+
+
+def test_an_error_with_foreign_text_is_one_line_without_codes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before: a file's name or a server's reason could clear the screen."""
+    app = typer.Typer()
+
+    @app.command()
+    def fail() -> None:
+        raise SourceError("\x1b[2J\x1b]0;title\x07/a\r\nerror: b\u202e.csv" + "x" * 9000)
+
+    assert console.run(app, []) == SourceError.exit_code
+    said = capsys.readouterr().err
+    assert said.rstrip("\n").isprintable()
+    assert said.count("\n") == 1
+    assert len(said) < 5000

@@ -26,6 +26,7 @@ from common.adapter.serialization.encoding import (
     WireDtype,
     decode_layers,
     encode_layers,
+    from_wire,
     read_layout,
 )
 from common.adapter.serialization.header import (
@@ -194,6 +195,24 @@ def inspect(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> WireSummary:
         dtype=tensor.dtype.name,
         backbone_digest=header.metadata["backbone_digest"],
     )
+
+
+def check_message(data: bytes, *, max_bytes: int = DEFAULT_MAX_BYTES) -> Header:
+    """Check a message from an untrusted sender, and return its header; a shared A is not needed.
+
+    Raises:
+        AdapterError: where its layers, rank, alpha or dropout are damaged, or a number is not
+            finite.
+    """
+    header = read_header(data, max_bytes)
+    factors, groups = read_layout(header)
+    _rank(header.metadata)
+    for key in ("alpha", "dropout"):
+        _number(header.metadata, key)
+    for name in (f"{factor}.{group}" for factor in factors for group in range(len(groups))):
+        if not np.isfinite(from_wire(data, header, name)).all():
+            raise refused(f"not finite: {name}")
+    return header
 
 
 def matrix_shapes(header: Header) -> tuple[dict[str, tuple[int, int]], int]:

@@ -225,3 +225,12 @@ def test_a_bundle_or_the_list_has_to_be_asked_for(
 ) -> None:
     assert run(app, ["approve", "--policy", str(desk.policy)]) == 2
     assert "give the .fab file of the bundle, or --list" in capsys.readouterr().err
+
+
+def test_remarks_do_not_push_the_summary_away(desk: Desk) -> None:
+    odd = {f"payload{number:03}.so": b"\0" for number in range(300)}
+    make_bundle(desk.bundle.parent, **{"client/app/client_app.py": "app = 1\n"}, **odd)
+    said = desk.approve(code=2)
+    assert said.count("look at: ") == 9
+    assert "look at: 292 more; --files lists them" in said
+    assert desk.approve("--files", code=2).count("look at: ") == 300

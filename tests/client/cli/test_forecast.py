@@ -117,3 +117,14 @@ def test_wrong_options_end_with_one_line_and_nothing_written(
     assert message in error
     assert error.count("\n") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
+
+
+def test_a_table_of_something_else_is_not_overwritten(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before: a hospital's own file was replaced by the forecasts."""
+    out = tmp_path / "patients.csv"
+    out.write_text("patient_id,hour,heart_rate\n")
+    assert command(site, "--out", str(out)) == 2
+    assert "exists and is no table of forecasts" in capsys.readouterr().err
+    assert out.read_text() == "patient_id,hour,heart_rate\n"

@@ -107,7 +107,11 @@ max-delta = 1e-4
 budget-epsilon = 12.0
 budget-delta = 1e-5
 """.replace("APPROVED", approved(BUNDLE))
-OPEN = POLICY.replace("required = true", "required = false").replace("budget-epsilon = 12.0", "")
+OPEN = (
+    POLICY.replace("required = true", "required = false")
+    .replace("budget-epsilon = 12.0", "")
+    .replace("loss = 3", 'loss = 3\nwindows = -2\n"seconds.training" = 0\n"seconds.validation" = 0')
+)
 """A policy without privacy, and so without a budget."""
 
 PRIVATE: Mapping[str, Any] = {"privacy.noise-multiplier": 3.0, "privacy.sample-rate": 0.5}

@@ -11,7 +11,8 @@ from flwr.app import ConfigRecord, Message, MetricRecord
 from flwr.common.constant import ErrorCode
 
 from client.egress.audit.hash_chain import verify_log
-from client.egress.reply_builder import ERROR_REASONS, NO_REPLY, REFUSED
+from client.egress.reply_builder import ERROR_REASONS, NO_REPLY
+from client.policy.refusal import REFUSED
 from tests.client.egress.gated_site import OPEN, POLICY, Make
 
 NOT_PRIVATE = {"privacy.noise-multiplier": 0.0, "privacy.sample-rate": 1.0}

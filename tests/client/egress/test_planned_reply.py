@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from client.egress.reply_builder import ERROR_REASONS, REFUSED
-from client.policy.refusal import PublicReason
-from tests.client.egress.gated_site import POLICY, GatedSite, Make
+from client.egress.reply_builder import ERROR_REASONS
+from client.policy.refusal import REFUSED, PublicReason
+from common.adapter.serialization.message import to_record
+from tests.client.egress.gated_site import OPEN, POLICY, GatedSite, Make
 
 PRIVACY, BACKBONE, SHAPE = (
     PublicReason.PRIVACY,
     PublicReason.BACKBONE,
     PublicReason.ADAPTER_SHAPE,
 )
+NOT_PRIVATE: dict[str, Any] = {"privacy.noise-multiplier": 0.0}
 SETTINGS, REPORT, NONE = PublicReason.SETTINGS, PublicReason.REPORT, PublicReason.NONE
 
 POLICIES = [
@@ -102,3 +104,58 @@ def test_the_epsilon_limit_holds_before_the_app_would_apply_it(make: Make) -> No
     assert "above its epsilon-limit of 4" in site.last["detail"]
     again = site.ask("train", run="aa")
     assert site.admitted(again) is None, "the same bytes are sent again"
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.3},
+    "alpha": {"alpha": 3.0},
+    "backbone": {"backbone": "other"},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_an_adapter_with_other_settings_than_the_run_s_is_not_charged(
+    make: Make, change: dict[str, Any]
+) -> None:
+    """Before: the round was trained and charged, and its reply, with the run's own, was refused."""
+    site = make()
+    message = site.ask("train")
+    other = replace(site.shared_adapter(), **change)
+    message.content["adapter"] = to_record(other, trained=site.config.trained)
+    refusal = site.admitted(message)
+    assert refusal is not None
+    assert refusal.error.reason == text_of(SHAPE)
+    assert [entry["decision"] for entry in site.entries] == ["refused"]
+
+
+@pytest.mark.parametrize("name", ["windows = -2\n", '"seconds.training" = 0\n', "loss = 3\n"])
+def test_a_number_of_every_round_without_privacy_is_compared_too(make: Make, name: str) -> None:
+    """Before: the run was trained and recorded as unbounded, and no reply of it could leave."""
+    assert name in OPEN
+    site = make(policy=OPEN.replace(name, ""), **NOT_PRIVATE)
+    assert refused(site) == text_of(REPORT)
+    assert not site.gate._budget.unbounded
+
+
+def test_a_reply_stays_where_the_policy_no_longer_accepts_the_settings(make: Make) -> None:
+    """Before: the settings were compared with the policy of the request alone."""
+    site = make()
+    message = site.ask("train")
+    assert site.admitted(message) is None
+    answer = site.answer(message)
+    site.change_policy('"train.steps" = { min = 0, max = 10 }', '"train.steps" = 1')
+    assert site.passed(message, answer).has_error()
+    assert site.last["reason"] == "settings"
+
+
+def test_an_earlier_round_is_charged_before_it_is_trained_again(make: Make) -> None:
+    """The app keeps the last reply of a run alone, and trains any other round anew.
+
+    Before: the second training of round 1 was charged after it, or refused then.
+    """
+    site = make(rounds=2)
+    for number in (1, 2):
+        assert not site.asked_and_answered(site.ask("train", number)).has_error()
+    assert site.admitted(site.ask("train", 2)) is None, "the app sends the same bytes"
+    assert refused(site) == text_of(PRIVACY)
+    assert "has spent its" in site.last["detail"]

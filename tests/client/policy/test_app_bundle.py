@@ -46,6 +46,53 @@ def test_what_should_be_looked_at_is_remarked(tmp_path: Path) -> None:
     assert sum("leads out" in remark for remark in remarks) == 3
 
 
+@pytest.mark.parametrize(
+    ("files", "remark"),
+    [
+        ({"cli\u0435nt/app/client_app.py": ""}, "letters that may look like others, 'cli\\u0435nt"),
+        ({"client/app/client_app\u0301.py": ""}, "letters that may look like others"),
+        ({"./client/app/client_app.py": ""}, "same file as ./client/app/client_app.py"),
+        ({"client//app/client_app.py": ""}, "same file as client//app/client_app.py"),
+        ({"Client/app/client_app.py": ""}, "same file as Client/app/client_app.py"),
+        ({"client/payload": b"\x7fELF\0\xff"}, "client/payload: neither Python nor text"),
+        ({"client/data.json": b"PK\x03\x04"}, "client/data.json: neither Python nor text"),
+        ({"client/app/cursor.py": b"#\x1b[2K"}, "cursor.py: neither Python nor text"),
+    ],
+)
+def test_a_file_that_hides_among_others_is_remarked(
+    tmp_path: Path, files: dict[str, str | bytes], remark: str
+) -> None:
+    bundle = read_bundle(
+        make_bundle(tmp_path, **{"client/app/client_app.py": "app = 1\n"}, **files)
+    )
+    assert [remark in one for one in bundle.remarks] == [True]
+
+
+def test_an_app_from_outside_the_bundle_is_remarked(tmp_path: Path) -> None:
+    other = PROJECT.replace("client.app.client_app:app", "os:system")
+    remarks = read_bundle(make_bundle(tmp_path, other)).remarks
+    assert remarks == ("os:system: this module is not in the bundle",)
+
+
+@pytest.mark.parametrize(
+    ("project", "files"),
+    [
+        (PROJECT, {"x" * 300: ""}),
+        (PROJECT, {"x" + " " * 60 + "changes: none.md": ""}),
+        (PROJECT.replace('"app"', '"app 1.0, approved by A. Meyer"'), {}),
+        (PROJECT.replace('"us"', '"[red]us[/red]"'), {}),
+        (PROJECT.replace('"us"', '"\u0443s"'), {}),
+        (PROJECT.replace('"1.0"', "[1, 0]"), {}),
+        (PROJECT.replace("client_app:app", "client_app:app, and no other"), {}),
+    ],
+)
+def test_a_name_that_imitates_the_summary_is_refused(
+    tmp_path: Path, project: str, files: dict[str, str | bytes]
+) -> None:
+    with pytest.raises(UsageError, match=r"holds a name of|accepts as a name|no module:object"):
+        read_bundle(make_bundle(tmp_path, project, **files))
+
+
 @pytest.mark.parametrize("sign", ["\x1b[2K\x1b[1A", "\r", "\n", "\x9b2J", "\u202e", "\u200b"])
 @pytest.mark.parametrize("where", ["file", "publisher", "version", "clientapp"])
 def test_a_name_that_would_change_what_is_shown_is_refused(

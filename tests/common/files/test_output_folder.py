@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from common.errors import FederationError, UsageError
-from common.files.output_folder import check_output, check_writable
+from common.files.output_folder import check_output, check_output_file, check_writable
 
 RECORDS = ("config.json", "rounds.jsonl")
 
@@ -53,3 +54,21 @@ def test_a_folder_that_cannot_be_written_is_found_by_writing(
     with pytest.raises(UsageError, match=rf"out cannot be written \({os.strerror(number)}\); free"):
         check_writable(tmp_path / "new" / "out")
     assert not any(tmp_path.iterdir())
+
+
+def test_an_output_file_replaces_its_own_kind_alone(tmp_path: Path) -> None:
+    def is_ours(file: Path) -> bool:
+        return "ours" in json.loads(file.read_text())
+
+    file = tmp_path / "new" / "a.json"
+    check_output_file(file, is_ours, kind="list")
+    assert not file.parent.exists()
+    file = tmp_path / "a.json"
+    file.write_text('["ours"]')
+    check_output_file(file, is_ours, kind="list")
+    for theirs in ("[]", "no JSON", "\xff"):
+        file.write_text(theirs)
+        with pytest.raises(UsageError, match=r"a.json exists and is no list; give another --out"):
+            check_output_file(file, is_ours, kind="list")
+    with pytest.raises(UsageError, match="is a folder"):
+        check_output_file(tmp_path, is_ours, kind="list")

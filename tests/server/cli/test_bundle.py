@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,36 @@ def test_what_cannot_sign_is_refused_before_anything_is_built(
     assert message in error
     assert error.count("\n") == 1
     assert not (folder / "app.fab").exists()
+
+
+@pytest.mark.parametrize("name", ["app.fab", "app.fab.sig"])
+@pytest.mark.parametrize("kind", ["text", "archive", "folder", "link"])
+def test_a_file_that_is_no_bundle_is_not_overwritten(
+    folder: Path, capsys: pytest.CaptureFixture[str], kind: str, name: str
+) -> None:
+    """Before: any file was replaced without a word."""
+    path = folder / name
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/dev/null")
+    elif kind == "archive":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("theirs.txt", "theirs")
+    else:
+        path.write_text("theirs")
+    before = path.lstat()
+    assert build(folder) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert path.lstat() == before
+    assert [one.name for one in folder.iterdir()] == [name]
+
+
+def test_a_bundle_replaces_a_bundle_and_its_signature(folder: Path) -> None:
+    key = folder / "author.key"
+    assert run(app, ["bundle", "--new-key", str(key)]) == 0
+    for signed in (True, True, False):
+        assert build(folder, *(["--sign", str(key)] if signed else [])) == 0
+        assert (folder / "app.fab.sig").exists() is signed

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -15,6 +15,7 @@ from flwr.proto.control_pb2 import (
 )
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.proto.run_pb2 import Run, RunStatus
+from google.protobuf.message import Message
 
 from common.errors import FederationError
 from server.deployment.control_api import ControlApi, seconds_since_heard
@@ -114,3 +115,44 @@ def test_a_superlink_that_is_gone_is_an_error(run: str) -> None:
 def test_the_id_of_a_run_is_a_number(address: str) -> None:
     with pytest.raises(FederationError, match=r"knows no run x7; a run's id is a number"):
         ControlApi(address).runs("x7")
+
+
+ESCAPES = "\x1b[2J\x1b[31mok\n\x07" + "x" * 1000
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Message], ControlApi]:
+    """A function that returns a client of a SuperLink with one answer."""
+
+    def client(message: Message) -> ControlApi:
+        control = ControlApi("here:1")
+        monkeypatch.setattr(control, "_call", lambda *_: message)
+        return control
+
+    return client
+
+
+@pytest.mark.parametrize("now", ["", "yesterday", ESCAPES])
+def test_a_time_that_is_none_is_an_error(answer: Callable[[Message], ControlApi], now: str) -> None:
+    """Before: the command ended as by a bug of its own."""
+    with pytest.raises(FederationError, match="the SuperLink at here:1 gives no valid time"):
+        answer(ListNodesResponse(nodes_info=[NODE], now=now)).nodes()
+
+
+@pytest.mark.parametrize("until", [float("nan"), float("inf"), float("-inf"), -1e300])
+def test_a_heartbeat_that_cannot_be_is_not_shown(
+    answer: Callable[[Message], ControlApi], until: float
+) -> None:
+    info = NodeInfo(node_id=1, status="online", online_until=until, heartbeat_interval=30)
+    control = answer(ListNodesResponse(nodes_info=[info], now=NOW.isoformat()))
+    assert control.nodes() == {"1": "online"}
+
+
+def test_a_status_moves_no_cursor(answer: Callable[[Message], ControlApi]) -> None:
+    info = NodeInfo(node_id=1, status=ESCAPES)
+    nodes = answer(ListNodesResponse(nodes_info=[info], now=NOW.isoformat())).nodes()
+    run = Run(run_id=1, status=RunStatus(status="finished", sub_status=ESCAPES))
+    runs = answer(ListRunsResponse(run_dict={1: run})).runs()
+    for shown in (nodes["1"], runs["1"]):
+        assert shown.isprintable()
+        assert len(shown) <= 60

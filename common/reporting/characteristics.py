@@ -225,7 +225,11 @@ def _missing_of(vital: str) -> _Cell:
 
 
 def _unit_of(unit: str) -> _Cell:
-    return lambda group: _share_of((group["unit"] or {}).get(unit, 0), group["stays"])
+    def cell(group: Group) -> str:
+        units = group["unit"]
+        return NOT_RECORDED if units is None else _share_of(units.get(unit, 0), group["stays"])
+
+    return cell
 
 
 def _flag_of(name: str) -> _Cell:

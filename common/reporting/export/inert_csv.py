@@ -12,7 +12,6 @@ import io
 from collections.abc import Iterable
 
 _FORMULA = ("=", "+", "-", "@")
-_CONTROL = ("\t", "\r")
 
 
 def inert_csv(rows: Iterable[Iterable[object]]) -> str:
@@ -27,9 +26,10 @@ def inert_csv(rows: Iterable[Iterable[object]]) -> str:
 def inert_text(text: str) -> str:
     """Return text with an apostrophe before it if a spreadsheet could take it for a formula.
 
-    A number with a sign stays as it is.
+    A number with a sign stays as it is; tabs and carriage returns become spaces.
     """
-    if not (text.lstrip().startswith(_FORMULA) or text.startswith(_CONTROL)):
+    text = text.replace("\r", " ").replace("\t", " ")  # Python writes a CR without quotes
+    if not text.lstrip().startswith(_FORMULA):
         return text
     try:
         float(text)

@@ -18,9 +18,9 @@ def test_every_site_and_vital_sign_has_its_row(record: RunRecord) -> None:
     assert len(table.rows) == 3 * 7
     assert table.rows[0].label == "ccu: heart rate"
     cells = [cell for cell in table.rows[0].cells if isinstance(cell, NumberCell)]
-    assert [cell.value is not None for cell in cells] == [True] * 3
+    assert all(cell.value is not None for cell in cells)
     # Fewer than ten test patients at the site.
-    assert [cell.low for cell in cells] == [None] * 3
+    assert all(cell.low is None for cell in cells)
 
 
 def test_the_effect_comes_first_in_the_unit_and_in_per_cent(record: RunRecord) -> None:

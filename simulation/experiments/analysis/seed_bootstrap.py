@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from common.evaluation.bootstrap import (
     DEFAULT_REPLICATES,
+    Interval,
     Intervals,
     percentile_intervals,
     resampled_sums,
@@ -96,6 +97,11 @@ class Resampled:
         """
         patients = self._patients[: rows.shape[1], None]
         return percentile_intervals(rows[0], rows[1:]).mask_few_patients(patients)
+
+    def interval(self, draws: Array) -> Interval:
+        """Return the interval of one statistic of all vitals, ``[1 + B]``, as `intervals` does."""
+        found = percentile_intervals(np.asarray(draws[0]), draws[1:])
+        return found.mask_few_patients(self._patients[-1]).at()
 
     def _draw(self, evaluation: Evaluation, replicates: int) -> Array:
         columns = [evaluation.metrics.index(name) for name in self.metrics]

@@ -220,8 +220,11 @@ def _print_refusals(forecasts: Forecasts, patient: str | None) -> None:
 
 def _write_csv(forecasts: Forecasts, out: Path) -> None:
     from common.files.atomic_io import write_private
+    from common.reporting.export.inert_csv import inert_text
 
+    ids = {name: forecasts.table[name].map(inert_text) for name in ("patient_id", "stay_id")}
+    text = forecasts.table.assign(**ids).to_csv(index=False, float_format="%.6g")
     try:
-        write_private(out, forecasts.table.to_csv(index=False, float_format="%.6g"))
+        write_private(out, text)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror or error})") from error

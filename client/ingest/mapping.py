@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr, model_v
 from pydantic_core import PydanticKnownError
 
 from client.ingest.mapping_sections import (
+    OFFSETS,
     Clock,
     CohortRule,
     Columns,
@@ -105,6 +106,7 @@ class SiteMapping(StrictModel):
     def _check_together(self) -> Self:
         self._check_columns()
         self._check_stays()
+        self._check_split()
         for vital in self.vitals:
             self._check_vital(vital)
         sources = [source for vital in self.vitals for source in vital.sources]
@@ -137,6 +139,15 @@ class SiteMapping(StrictModel):
             raise invalid("names columns of a table of stays; give stay.table too", "patients")
         if self.has_stay_table and not stay.start:
             raise invalid("is missing, which a table of stays needs", "stay.start")
+
+    def _check_split(self) -> None:
+        clock = self.stay_clock if self.stay.start else self.time
+        if self.split and self.split.in_time and clock.format[0] in OFFSETS:
+            raise invalid(
+                f'is in time, and format = "{clock.format[0]}" counts from a moment of each stay: '
+                "no admission is before another; split by a column",
+                "split",
+            )
 
     def _check_vital(self, vital: VitalMapping) -> None:
         needed, other = ("codes", "column") if self.shape == "long" else ("column", "codes")

@@ -34,7 +34,7 @@ from client.ingest.sources.query_source import open_query
 from client.ingest.sources.source import Source
 from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
-from client.site_split.stay_sides import assign_sides
+from client.site_split.stay_sides import assign_sides, with_validation
 from common.data.characteristics import characterise
 from common.data.cohort_folder import (
     INGEST_FILE,
@@ -48,7 +48,6 @@ from common.data.cohort_folder import (
 )
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import SiteTableInfo, make_site_table, write_site_table
-from common.data.splits import draw_validation
 from common.data.step_means import step_means
 from common.data.summary import summarise
 from common.data.windows import WindowSettings
@@ -135,9 +134,7 @@ def ingest_tables(
             made.steps[column] = made.steps[column].map(hashes)
             made.stays[column] = made.stays[column].map(hashes)
     if mapping.split and not mapping.split.validation:
-        # By the ids of the table, as the split by hash draws.
-        share = mapping.split.validation_percent / 100
-        made.steps["split"] = draw_validation(made.steps["patient_id"], made.steps["split"], share)
+        made.steps["split"] = with_validation(made.steps, mapping.split)
     with private_umask():
         return _write(made, mapping, out, access, overwrite)
 

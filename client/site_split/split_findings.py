@@ -10,6 +10,11 @@ from client.data_quality.finding import QualityFinding
 from common.data.splits import SPLITS
 
 FEW_IN_PART = 20
+_TOO_FEW = {
+    "train": "too few to train on",
+    "validation": "a round chosen by so few is little more than chance",
+    "test": "a score over so few is little more than chance",
+}
 LONGEST_YEARS = 40
 """A table that spans more years than this has shifted dates."""
 
@@ -33,7 +38,7 @@ def _find(facts: Mapping[str, Any], patients: Mapping[str, int]) -> Iterator[Qua
         yield QualityFinding(
             "warning",
             "split-both-sides",
-            f"{both:,} patients have stays in several parts of [split]; each is whole in the part "
+            f"patients with stays in several parts of [split]: {both:,}; each is whole in the part "
             f"of the first stay{later}",
             "leave such stays out, if the parts must not share a time or a value",
         )
@@ -44,8 +49,7 @@ def _find(facts: Mapping[str, Any], patients: Mapping[str, int]) -> Iterator[Qua
             yield QualityFinding(
                 "warning",
                 "split-small-part",
-                f"[split] leaves {patients[split]} {split} patients: a score over so few is little "
-                "more than chance",
+                f"[split] leaves few patients in {split}, {patients[split]}: {_TOO_FEW[split]}",
                 f"change [split] so that at least {FEW_IN_PART} are in {split}",
             )
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from client.ingest.duckdb_helpers import literals, text_of
 from client.site_split.split_rule import SplitRule
-from common.data.splits import SPLITS
+from common.data.splits import SPLITS, draw_validation
 from common.errors import CohortError, SourceError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -68,8 +68,9 @@ def assign_sides(stays: pd.DataFrame, rule: SplitRule, zone: str) -> Sides:
     if rule.in_time:
         cut = _cut(start, rule, zone)
         place = np.where(start >= cut, SPLITS.index("test"), SPLITS.index("train"))
-        years = [_moment(at).year for at in (start.min(), start.max())]
-        facts |= {"test_from": _moment(cut).date().isoformat(), "years": years}
+        # As the hospital's calendar has them: midnight in Berlin is the day before in UTC.
+        first, last, test_from = (_local(at, zone) for at in (start.min(), start.max(), cut))
+        facts |= {"test_from": test_from.date().isoformat(), "years": [first.year, last.year]}
     else:
         place = _by_column(stays["part"].to_numpy(np.int64), rule)
     frame = pd.DataFrame(
@@ -92,6 +93,26 @@ def assign_sides(stays: pd.DataFrame, rule: SplitRule, zone: str) -> Sides:
                 "or remove [split] for the split by the patient's hash"
             )
     return Sides(np.array(SPLITS, object)[whole], facts)
+
+
+def with_validation(steps: pd.DataFrame, rule: SplitRule) -> npt.NDArray[np.object_]:
+    """Return the splits with validation patients drawn from the training patients.
+
+    Args:
+        steps: `patient_id` as in the site table, by which the split by hash draws too, and `split`.
+        rule: the rule, which names no validation patients.
+
+    Raises:
+        CohortError: no training patient is left.
+    """
+    share = rule.validation_percent / 100
+    drawn = draw_validation(steps["patient_id"], steps["split"], share)
+    if not (drawn == "train").any():
+        raise CohortError(
+            "[split] leaves no training patient: all were drawn for validation; lower "
+            "validation-percent, or name the validation patients by a column"
+        )
+    return drawn
 
 
 def _by_column(bits: npt.NDArray[np.int64], rule: SplitRule) -> npt.NDArray[np.int64]:
@@ -120,5 +141,5 @@ def _cut(start: npt.NDArray[np.int64], rule: SplitRule, zone: str) -> int:
     return int(np.sort(start)[-last])
 
 
-def _moment(at_us: int) -> datetime:
-    return datetime.fromtimestamp(int(at_us) / 1e6, UTC)
+def _local(at_us: int, zone: str) -> datetime:
+    return datetime.fromtimestamp(int(at_us) / 1e6, ZoneInfo(zone))

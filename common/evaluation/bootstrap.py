@@ -26,6 +26,12 @@ from common.evaluation.metrics import Array
 
 DEFAULT_REPLICATES = 1000
 CONFIDENCE = 0.95
+LEAST_PATIENTS = 10
+"""Patients below which there is no interval.
+
+Of two models that do not differ, percentile intervals over 3, 5 and 10 patients exclude zero in
+about 29, 18 and 12 of 100 comparisons instead of 5: so few draws do not show the variation.
+"""
 _COUNTS_AT_ONCE = 2_000_000  # 16 MB a block, for any number of patients
 
 
@@ -56,16 +62,14 @@ class Intervals:
     low: Array
     high: Array
 
-    def mask_single_patients(self, patients: npt.NDArray[np.integer[Any]]) -> Intervals:
-        """Return the intervals with NaN ends where fewer than two patients contribute.
-
-        One patient gives the same ratio however often it is drawn: a point, no interval.
+    def mask_few_patients(self, patients: npt.NDArray[np.integer[Any]]) -> Intervals:
+        """Return the intervals with NaN ends where fewer than `LEAST_PATIENTS` contribute.
 
         Args:
             patients: number of patients in each statistic; broadcasts to the intervals' shape.
         """
-        alone = patients < 2
-        low, high = (np.where(alone, np.nan, end) for end in (self.low, self.high))
+        few = patients < LEAST_PATIENTS
+        low, high = (np.where(few, np.nan, end) for end in (self.low, self.high))
         return Intervals(self.estimate, low, high)
 
     def at(self, *index: int) -> Interval:
@@ -94,7 +98,7 @@ def bootstrap_intervals(
         seed: seed of the draws; the same seed gives the same intervals.
 
     Returns:
-        Intervals of shape S; with fewer than two patients their ends are NaN.
+        Intervals of shape S; with fewer than `LEAST_PATIENTS` patients their ends are NaN.
 
     Raises:
         UsageError: fewer than one replicate.
@@ -102,7 +106,7 @@ def bootstrap_intervals(
     estimate = statistic(sums.sum(axis=0, dtype=np.float64)[None])[0]
     samples = statistic(resampled_sums(sums, replicates=replicates, seed=seed))
     intervals = percentile_intervals(estimate, samples)
-    return intervals.mask_single_patients(np.full(estimate.shape, len(sums)))
+    return intervals.mask_few_patients(np.full(estimate.shape, len(sums)))
 
 
 def resampled_sums(

@@ -72,7 +72,7 @@ def calibrate(
         seed: seed of the draws.
 
     Returns:
-        The calibration. An interval is NaN if fewer than two patients have the vital.
+        The calibration. An interval is NaN if fewer than `LEAST_PATIENTS` patients have the vital.
 
     Raises:
         UsageError: the evaluation has no counts per level, or no coverage.
@@ -95,7 +95,7 @@ def calibrate(
 
     patients = np.count_nonzero(evaluation.observed, axis=0)
     intervals = bootstrap_intervals(sums, statistic, replicates=replicates, seed=seed)
-    intervals = intervals.mask_single_patients(np.append(patients, len(sums))[:, None])
+    intervals = intervals.mask_few_patients(np.append(patients, len(sums))[:, None])
     rows = [_reliability(intervals, row) for row in range(len(VITAL_NAMES) + 1)]
     vitals = {vital: rows[row] for row, vital in enumerate(VITAL_NAMES) if patients[row]}
     return Calibration(vitals, rows[-1])

@@ -84,7 +84,7 @@ def compare(
         seed: seed of the draws.
 
     Returns:
-        The differences. An interval is NaN if fewer than two patients have the vital.
+        The differences. An interval is NaN if fewer than `LEAST_PATIENTS` patients have the vital.
 
     Raises:
         UsageError: the windows differ, or a metric is missing in one of them.
@@ -113,7 +113,7 @@ def _assemble(
     intervals: Intervals, names: tuple[str, ...], patients: npt.NDArray[np.intp], resampled: int
 ) -> Comparison:
     """Name the intervals [absolute and relative, V + mean, M]; `patients` is [V]."""
-    intervals = intervals.mask_single_patients(np.append(patients, resampled)[:, None])
+    intervals = intervals.mask_few_patients(np.append(patients, resampled)[:, None])
     vitals = {
         vital: {
             name: Difference(intervals.at(0, row, column), intervals.at(1, row, column))

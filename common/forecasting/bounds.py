@@ -3,9 +3,11 @@
 A model knows no range and may forecast an oxygen saturation of 100.7 %. Every forecast that is
 given to a person passes `bound_forecast`: the table of `common.forecasting.patient_forecaster`,
 the figures of single patients, and the examples of the report. Scores are those of the unbounded
-quantiles, so that results stay comparable across releases. Bounding cannot make a score worse: all
+quantiles, so that results stay comparable across releases. Bounding makes no loss worse: all
 measured values lie in the range, so moving a quantile to the nearest end of the range brings it
-nearer to each of them (pinball loss, absolute and squared error) and past none (coverage).
+nearer to each of them (pinball loss, absolute and squared error) and past none (the share of values
+at or below a quantile). The coverage of a range changes in one case: if all of the range was above
+the highest valid value and exactly that was measured, as an SpO2 of 100 %, the range then holds it.
 """
 
 from __future__ import annotations

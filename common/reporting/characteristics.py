@@ -5,8 +5,6 @@ One table for all outputs: a page's `Table`, the console, Markdown and CSV show 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ from rich.text import Text
 from common.console import narrow_table
 from common.data.vitals import VITALS
 from common.reporting.components import Row, Table, with_interval
+from common.reporting.export.inert_csv import inert_csv
 from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import NOTHING, clean_line, count_or_dash
 from common.reporting.small_cells import LEAST_COUNT, SUPPRESSED
@@ -88,11 +87,7 @@ def characteristics_in_markdown(characteristics: Mapping[str, Any]) -> str:
 def characteristics_in_csv(characteristics: Mapping[str, Any]) -> str:
     """Return the table as CSV, with the texts of the paper's table."""
     table = characteristics_table(characteristics)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table.header)
-    writer.writerows([_with_unit(row), *_plain(row.cells)] for row in table.rows)
-    return text.getvalue()
+    return inert_csv([table.header, *([_with_unit(row), *_plain(row.cells)] for row in table.rows)])
 
 
 def characteristics_on_console(
@@ -230,7 +225,11 @@ def _missing_of(vital: str) -> _Cell:
 
 
 def _unit_of(unit: str) -> _Cell:
-    return lambda group: _share_of((group["unit"] or {}).get(unit, 0), group["stays"])
+    def cell(group: Group) -> str:
+        units = group["unit"]
+        return NOT_RECORDED if units is None else _share_of(units.get(unit, 0), group["stays"])
+
+    return cell
 
 
 def _flag_of(name: str) -> _Cell:

@@ -62,6 +62,7 @@ def _pool_small_units(groups: Mapping[str, dict[str, Any]]) -> None:
         if units := group["unit"]:
             pooled = sum(count for unit, count in units.items() if unit in small)
             kept = {unit: count for unit, count in units.items() if unit not in small}
+            pooled += kept.pop(OTHER_UNITS, 0)  # a source may have a unit of this name
             group["unit"] = {**kept, OTHER_UNITS: pooled} if pooled else kept
 
 
@@ -86,7 +87,21 @@ def _partitions(groups: Mapping[str, dict[str, Any]]) -> dict[str, dict[Cell, in
             known = values["icu_days"]["known"]
             rest = {"known": known, "unknown": values["stays"] - known}
             found.setdefault("icu_days", {}).update({(group, c): n for c, n in rest.items()})
-    return found
+        for vital, numbers in values["vitals"].items():
+            missing = numbers["missing"]
+            rest = {"known": values["steps"] - missing, "missing": missing}
+            found.setdefault(vital, {}).update({(group, c): n for c, n in rest.items()})
+    # A few values are of a few patients; a few missing ones point to nobody.
+    few = {vital for vital in groups[_OVERALL]["vitals"] if _is_rare(found[vital])}
+    return {
+        name: counts
+        for name, counts in found.items()
+        if name in few or name not in groups[_OVERALL]["vitals"]
+    }
+
+
+def _is_rare(counts: Mapping[Cell, int]) -> bool:
+    return any(0 < n < LEAST_COUNT for (_, category), n in counts.items() if category == "known")
 
 
 def _to_suppress(counts: Mapping[Cell, int]) -> set[Cell]:
@@ -173,6 +188,9 @@ def _suppress(group: dict[str, Any], name: str, category: str) -> None:
             group[name] = SUPPRESSED
     elif name in ("sex", "unit"):
         group[name][category] = SUPPRESSED
+    elif name in group["vitals"]:
+        # Either follows from the other and the number of steps.
+        group["vitals"][name].update(known=SUPPRESSED, missing=SUPPRESSED)
     elif name == "icu_days":
         group[name]["known"] = SUPPRESSED
     else:

@@ -50,7 +50,7 @@ _INTERVALS = """\
 In brackets: 95 % intervals from a bootstrap over patients, with all windows of a patient drawn
 together and both models on the same draw. They do not include the variation between training runs
 with other seeds. Colour marks an interval that excludes zero. The intervals are not corrected for
-looking at several vitals and sites."""
+looking at several vitals and sites. Fewer than 10 patients have no interval."""
 
 _BASELINES = """\
 The forecasts of last value and weighted mean (weight 0.35) take their spread from the errors on the

@@ -94,8 +94,9 @@ def diff(
         print_line(export_summary(export))
     if found.refusal:
         raise UsageError(
-            f"no difference is computed: {found.refusal}; evaluate both on one cohort with "
-            "python -m server evaluate --adapter RUN --data COHORT, then compare again"
+            f"no difference is computed: {found.refusal}; evaluate both with python -m server "
+            "evaluate --adapter RUN --data COHORT on one cohort, of which neither was trained on a "
+            "test patient, then compare again"
         )
 
 

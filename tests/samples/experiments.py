@@ -35,6 +35,10 @@ def evaluation(errors: Sequence[float], vitals: int = 1) -> Evaluation:
     )
 
 
+_COPIES = 10
+"""Copies of each patient: fewer than `LEAST_PATIENTS` have no interval."""
+
+
 def analysis(groups: Groups | None = None, **errors: dict[str, list[list[float]]]) -> Analysis:
     """Arms by method: by site, per seed, the error of each patient."""
     arms = {}
@@ -44,11 +48,17 @@ def analysis(groups: Groups | None = None, **errors: dict[str, list[list[float]]
         seeds = len(next(iter(by_site.values())))
         for seed in range(seeds):
             scores: dict[str, Evaluation] = {
-                site: evaluation(values[seed]) for site, values in by_site.items()
+                site: evaluation(values[seed] * _COPIES) for site, values in by_site.items()
             }
             arm.results[seed] = CellResult(scores)
         arms[name] = arm
     references = tuple(METHODS[name].label for name in ("zero-shot", "local"))
+    if groups is not None:
+        members = {
+            name: {site: np.tile(mask, _COPIES) for site, mask in by_site.items()}
+            for name, by_site in groups.members.items()
+        }
+        groups = Groups(members, groups.too_small)
     return analyse(arms, references, groups)
 
 

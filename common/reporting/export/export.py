@@ -10,7 +10,6 @@ The folder is written whole or not at all, and never replaces files that are not
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from common.errors import UsageError
 from common.files.atomic_io import atomic_file, atomic_folder
 from common.reporting.components import LegendEntry, Page, Section, Table
 from common.reporting.export.figure_files import figure_files
+from common.reporting.export.inert_csv import inert_csv
 from common.reporting.export.table_files import csv_table, latex_table, plain_text
 from common.reporting.svg import Drawing
 
@@ -64,9 +64,9 @@ def _write(files: Iterable[tuple[str, str, bytes]], folder: Path) -> None:
             for name, title, data in files:
                 (partial / name).write_bytes(data)
                 rows.append((name, title))
-            buffer = io.StringIO()
-            csv.writer(buffer, lineterminator="\n").writerows([("file", "title"), *rows])
-            (partial / CONTENTS_FILE).write_text(buffer.getvalue(), encoding="utf-8")
+            (partial / CONTENTS_FILE).write_text(
+                inert_csv([("file", "title"), *rows]), encoding="utf-8"
+            )
     except OSError as error:
         raise _unwritable(folder, error) from error
 

@@ -6,8 +6,6 @@ rounded text of the page and needs no package but booktabs.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -16,10 +14,10 @@ from markupsafe import Markup
 
 from common.reporting.cells import NumberCell
 from common.reporting.components import Row, Table
+from common.reporting.export.inert_csv import inert_csv
 from common.reporting.phrasing import NOTHING
 
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+")
-_FORMULA = ("=", "+", "@", "\t")
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -72,13 +70,11 @@ def csv_table(table: Table) -> str:
         header += _column_names(plain_text(name), cells)
     lines = [header]
     for place, row in enumerate(table.rows):
-        line = [_safe(plain_text(row.label)), *([row.unit] if units else [])]
+        line = [plain_text(row.label), *([row.unit] if units else [])]
         for cells in columns:
             line += _values(cells[place], with_ends=_has_interval(cells))
         lines.append(line)
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(lines)
-    return buffer.getvalue()
+    return inert_csv(lines)
 
 
 def latex_table(table: Table, name: str) -> str:
@@ -169,10 +165,5 @@ def _values(cell: str, *, with_ends: bool) -> list[str]:
     text = plain_text(cell)
     if _THOUSANDS.fullmatch(text):
         text = text.replace(",", "")
-    text = "" if text == NOTHING else _safe(text)
+    text = "" if text == NOTHING else text
     return [text, "", ""] if with_ends else [text]
-
-
-def _safe(text: str) -> str:
-    # A spreadsheet would run a name or a site's reason that begins like a formula.
-    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -47,8 +47,8 @@ def measure_gain_share(analysis: Analysis, metric: str = "wql") -> GainShare:
         together.gain(CENTRALISED, ZERO_SHOT, metric),
     )
     by_site = {
-        site: _interval(analysis.scopes[site].gain(FEDERATED, ZERO_SHOT, metric))
-        for site in analysis.sites
+        site: scope.interval(scope.gain(FEDERATED, ZERO_SHOT, metric))
+        for site, scope in ((site, analysis.scopes[site]) for site in analysis.sites)
     }
     worst = min(by_site, key=lambda site: by_site[site].estimate)
     return GainShare(share, _by_seed(together, metric), worst, by_site[worst])

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from common.evaluation.bootstrap import (
     DEFAULT_REPLICATES,
+    Interval,
     Intervals,
     percentile_intervals,
     resampled_sums,
@@ -57,7 +58,7 @@ class Resampled:
         }
         first = next(iter(arms.values()))[0]
         patients = np.count_nonzero(first.windows, axis=0)  # [V]
-        self._alone = np.append(patients, np.count_nonzero(first.windows.any(axis=1))) < 2
+        self._patients = np.append(patients, np.count_nonzero(first.windows.any(axis=1)))
         self.present = patients > 0
 
     def values(self, arm: str) -> Array:
@@ -92,13 +93,15 @@ class Resampled:
     def intervals(self, rows: Array) -> Intervals:
         """Return 95 % intervals of rows ``[1 + B, V or V + 1, M]``.
 
-        A single patient gives an estimate without an interval.
+        Fewer than `LEAST_PATIENTS` patients give an estimate without an interval.
         """
-        alone = self._alone[: rows.shape[1]]
-        found = percentile_intervals(rows[0], rows[1:])
-        low, high = found.low.copy(), found.high.copy()
-        low[alone], high[alone] = np.nan, np.nan
-        return Intervals(found.estimate, low, high)
+        patients = self._patients[: rows.shape[1], None]
+        return percentile_intervals(rows[0], rows[1:]).mask_few_patients(patients)
+
+    def interval(self, draws: Array) -> Interval:
+        """Return the interval of one statistic of all vitals, ``[1 + B]``, as `intervals` does."""
+        found = percentile_intervals(np.asarray(draws[0]), draws[1:])
+        return found.mask_few_patients(self._patients[-1]).at()
 
     def _draw(self, evaluation: Evaluation, replicates: int) -> Array:
         columns = [evaluation.metrics.index(name) for name in self.metrics]

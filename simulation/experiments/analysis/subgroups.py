@@ -10,10 +10,8 @@ import numpy.typing as npt
 
 from common.config.run_config import RunConfig
 from common.data.demographics import AGE_BANDS, SEXES, read_patients
+from common.evaluation.bootstrap import LEAST_PATIENTS
 from simulation.experiments.models.scoring import cohort_windows
-
-LEAST_PATIENTS = 10
-"""A smaller group is named and not compared: its interval would be unreliable."""
 
 Members = dict[str, npt.NDArray[np.bool_]]
 """Membership masks over each site's test patients, in the order of their scores, by site."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.data.vitals import VITALS
 from common.evaluation.metrics import METRICS
-from common.reporting.cells import bracketed, decimal, relative, shown_as
+from common.reporting.cells import decimal, relative, shown_as, signed
 from common.reporting.components import Row, Table
 from common.reporting.phrasing import (
     BETTER,
@@ -28,7 +28,8 @@ from common.reporting.phrasing import (
 )
 from simulation.experiments.analysis.seed_bootstrap import ALL
 from simulation.experiments.finished_runs.finished_run import FinishedRun
-from simulation.experiments.finished_runs.run_diff import MEAN, Group, RunDiff
+from simulation.experiments.finished_runs.run_diff import MEAN, RunDiff, seed_of
+from simulation.experiments.finished_runs.training_data import Group
 
 SHOWN_METRICS = ("wql", "mae")
 _SHOWN = {
@@ -41,6 +42,11 @@ _INTERVALS = (
     "In brackets: 95 % intervals. Patients are resampled, each with all windows and for A and B "
     "alike (paired). They do not cover the variation between seeds, and are not corrected for "
     "looking at several sites and vital signs."
+)
+_OTHER_TRAINING = (
+    "A and B were trained on different data (see the table), so a difference between them is not "
+    "of the settings alone. No run records which patients it was trained on: make sure that no "
+    "test patient of this cohort was a training patient of A or B."
 )
 _ONE_SEED = (
     "One run each: two runs that differ in their seed alone differ too. For several seeds see "
@@ -86,6 +92,8 @@ def statements(diff: RunDiff) -> list[str]:
             f"Left out, since not all runs were tested on the same table there: "
             f"{listed(map(clean_line, diff.left_out))}."
         )
+    if diff.training:
+        lines.append(_OTHER_TRAINING)
     lines += [f"{_statement(metric, counts[MEAN][metric])}." for metric in SHOWN_METRICS]
     lines.append(_INTERVALS)
     lines += list(_about_seeds(diff))
@@ -108,6 +116,13 @@ def _about_seeds(diff: RunDiff) -> Iterator[str]:
         yield _ONE_SEED
         return
     known = [seed for seed in seeds if seed is not None]
+    of_a, of_b = ([seed_of(run) for run in group] for group in (diff.a, diff.b))
+    if len(of_a) == len(of_b) and of_a != of_b:
+        yield (
+            "A and B have different seeds. They are paired in the order of their seeds: "
+            + listed(f"{a} with {b}" for a, b in zip(of_a, of_b, strict=True))
+            + "."
+        )
     yield (
         f"Values are means over {len(seeds)} pairs of runs. WQL of the single pairs: "
         f"{percent(min(known))} to {percent(max(known))}."
@@ -117,8 +132,11 @@ def _about_seeds(diff: RunDiff) -> Iterator[str]:
 
 
 def _settings_table(diff: RunDiff) -> Table:
-    rows = [Row(clean_line(key), [_values(a), _values(b)]) for key, (a, b) in diff.settings.items()]
+    differing = diff.settings | diff.training
+    rows = [Row(clean_line(key), [_values(a), _values(b)]) for key, (a, b) in differing.items()]
     caption = "Settings that differ" if rows else "All settings are the same"
+    if diff.training:
+        caption = "Settings and training data that differ"
     return Table(caption, ["setting", "A", "B"], rows, text=True)
 
 
@@ -183,7 +201,9 @@ def _wql_by_site(diff: RunDiff) -> Table:
             )
         )
     header = ["site", "patients", "A", "B", "B relative to A", "shown"]
-    return Table("WQL, mean over vital signs", header, rows)
+    return Table(
+        "WQL, mean over vital signs of the values and of the relative differences", header, rows
+    )
 
 
 def _mae_by_site(diff: RunDiff) -> Table:
@@ -215,7 +235,7 @@ def _by_vital(diff: RunDiff, metric: str, scope: str) -> Table:
                 vital.short,
                 [
                     *(decimal(entry[name]["estimate"], digits) for name in ("a", "b")),
-                    bracketed(entry["absolute"], digits),
+                    signed(entry["absolute"], digits),
                     shown_as(
                         _scaled(entry["relative"]), percent(entry["relative"]["estimate"]), "%"
                     ),

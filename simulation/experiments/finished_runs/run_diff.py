@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,11 @@ from common.evaluation.evaluate import Evaluation
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.seed_bootstrap import Array, Resampled, by_scope
 from simulation.experiments.finished_runs.finished_run import FinishedRun, find_tables, score_run
+from simulation.experiments.finished_runs.training_data import Group, differing_training
 
 SCHEMA_VERSION = 1
 MEAN = "mean"
 _NOT_SETTINGS = ("data", "out", "resume")
-
-Group = Sequence[FinishedRun]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class RunDiff:
         a: the reference's runs.
         b: the compared runs, one per seed of `a`, or of any number if `a` has one.
         settings: by key, the values of `a` and of `b`; only settings that differ.
+        training: the same for what the runs record of their training data.
         sites: sites that are compared.
         left_out: sites that not all runs were tested on with the same table.
         refusal: why the scores are not compared; empty if they are.
@@ -49,6 +50,7 @@ class RunDiff:
     a: Group
     b: Group
     settings: dict[str, tuple[list[Any], list[Any]]]
+    training: dict[str, tuple[list[Any], list[Any]]]
     sites: list[str]
     left_out: list[str]
     refusal: str = ""
@@ -59,7 +61,10 @@ class RunDiff:
         return {
             "schema_version": SCHEMA_VERSION,
             **{name: [_about(run) for run in group] for name, group in self.groups().items()},
-            "settings": {key: {"a": a, "b": b} for key, (a, b) in self.settings.items()},
+            **{
+                name: {key: {"a": a, "b": b} for key, (a, b) in values.items()}
+                for name, values in (("settings", self.settings), ("training", self.training))
+            },
             "cohort": {
                 "same": not self.refusal and not self.left_out,
                 "split": self.a[0].evaluation["split"],
@@ -106,10 +111,19 @@ def diff_runs(
             f"runs are paired by seed: give as many runs as runs to compare against, or one; got "
             f"{len(b)} and {len(a)}"
         )
-    a, b = (sorted(group, key=_seed) for group in (a, b))
+    a, b = (sorted(group, key=seed_of) for group in (a, b))
+    _refuse_seeds_twice(a, b)
     runs = [*a, *b]
     sites, left_out = _shared_sites(runs)
-    found = RunDiff(a, b, _differing_settings(a, b), sites, left_out, _refusal(runs, sites))
+    found = RunDiff(
+        a,
+        b,
+        _differing_settings(a, b),
+        differing_training(a, b),
+        sites,
+        left_out,
+        _refusal(runs, sites),
+    )
     if found.refusal:
         return found
     tables = find_tables(runs, sites, data)
@@ -124,8 +138,19 @@ def diff_runs(
     return found
 
 
-def _seed(run: FinishedRun) -> int:
+def seed_of(run: FinishedRun) -> int:
+    """Return the seed of a run."""
     return int(run.record.settings.get("seed", 0))
+
+
+def _refuse_seeds_twice(a: Group, b: Group) -> None:
+    for name, group in (("A", a), ("B", b)):
+        for first, second in pairwise(group):
+            if seed_of(first) == seed_of(second):
+                raise UsageError(
+                    f"two runs of {name} have the seed {seed_of(first)}: {first.folder} and "
+                    f"{second.folder}; give one run per seed"
+                )
 
 
 def _shared_sites(runs: Group) -> tuple[list[str], list[str]]:
@@ -217,7 +242,7 @@ def _about(run: FinishedRun) -> dict[str, Any]:
     record, traffic = run.record, run.record.traffic()
     return {
         "run": run.folder.name,
-        "seed": _seed(run),
+        "seed": seed_of(run),
         "adapter": record.adapter.digest(),
         "rounds": record.trained_rounds,
         "released_round": record.best_round,

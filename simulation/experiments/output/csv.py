@@ -6,14 +6,13 @@ measured.csv  seconds, which vary
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.data.vitals import VITAL_NAMES
 from common.files.atomic_io import write_text
+from common.reporting.export.inert_csv import inert_csv
 from simulation.experiments.analysis.analysis import MEAN_OF_VITALS, Analysis
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled
 from simulation.experiments.run_cells import Arm
@@ -67,12 +66,8 @@ def write_tables(folder: Path, analysis: Analysis) -> None:
 
 def csv_text(rows: Iterable[_Row], columns: Sequence[str] = RESULT_COLUMNS) -> str:
     """Return rows as CSV; an undefined number is an empty cell."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([_cell(row.get(column, "")) for column in columns])
-    return buffer.getvalue()
+    cells = ([_cell(row.get(column, "")) for column in columns] for row in rows)
+    return inert_csv([columns, *cells])
 
 
 def _facts(arm: Arm) -> Iterator[_Row]:

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from common.config.run_config import RunConfig, Value
+from common.evaluation.bootstrap import Interval
 from common.reporting.components import Figure, Tile, raw_html
 from common.reporting.phrasing import (
     MINUS,
@@ -204,10 +205,10 @@ def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
     return "gain-by-site", Figure("WQL at each site", caption, raw_html(svg))
 
 
-def _mirrored(headline: GainShare) -> dict[str, float]:
+def _mirrored(headline: GainShare) -> dict[str, float | None]:
     """Return the least gain as a difference: below zero is a gain."""
     gain = headline.worst_gain
-    return {"estimate": -gain.estimate, "low": -gain.high, "high": -gain.low}
+    return Interval(-gain.estimate, -gain.high, -gain.low).to_json()
 
 
 def _per_cent(share: float) -> str:

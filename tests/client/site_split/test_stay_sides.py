@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.site_split.split_rule import FIRST, REFUSE, SplitRule
-from client.site_split.stay_sides import OTHER, assign_sides
+from client.site_split.stay_sides import OTHER, assign_sides, with_validation
 from common.data.splits import SPLITS, draw_validation
 from common.errors import CohortError, FedvitalsError, SourceError
 
@@ -73,7 +73,9 @@ def test_the_day_begins_in_the_hospitals_time_zone() -> None:
     midnight = int(datetime(2021, 12, 31, 23, tzinfo=UTC).timestamp() * 1e6)
     table = stays(("a", midnight - 1, 0), ("b", midnight, 0))
     rule = SplitRule(before=date(2022, 1, 1))
-    assert assign_sides(table, rule, "Europe/Berlin").parts.tolist() == ["train", "test"]
+    sides = assign_sides(table, rule, "Europe/Berlin")
+    assert sides.parts.tolist() == ["train", "test"]
+    assert (sides.facts["test_from"], sides.facts["years"]) == ("2022-01-01", [2021, 2022])
     with pytest.raises(CohortError, match="leaves no test patient of 2"):
         assign_sides(table, rule, "UTC")
 
@@ -101,3 +103,14 @@ def test_validation_is_drawn_by_patient_at_about_its_share() -> None:
     ids = np.repeat([f"p{number}" for number in range(2000)], 2)
     drawn = draw_validation(ids, ["train"] * len(ids), 0.125)
     assert 0.1 < np.mean(drawn == "validation") < 0.15
+
+
+def test_validation_never_takes_the_last_training_patient() -> None:
+    steps = pd.DataFrame({"patient_id": ["a", "a", "b"], "split": ["train", "train", "test"]})
+    rule = SplitRule(before=date(2022, 1, 1), validation_percent=0)
+    assert with_validation(steps, rule).tolist() == ["train", "train", "test"]
+    ids = (f"patient-{number}" for number in range(50))
+    drawn = next(one for one in ids if draw_validation([one], ["train"], 0.5)[0] == "validation")
+    steps = pd.DataFrame({"patient_id": [drawn, "b"], "split": ["train", "test"]})
+    with pytest.raises(CohortError, match="leaves no training patient"):
+        with_validation(steps, rule.replace(validation_percent=50))

@@ -8,7 +8,13 @@ import pytest
 
 import common.evaluation.bootstrap
 from common.errors import UsageError
-from common.evaluation.bootstrap import Interval, Intervals, bootstrap_intervals, resampled_sums
+from common.evaluation.bootstrap import (
+    LEAST_PATIENTS,
+    Interval,
+    Intervals,
+    bootstrap_intervals,
+    resampled_sums,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -80,8 +86,8 @@ def test_the_seed_decides_and_the_block_size_does_not(monkeypatch: pytest.Monkey
 
 
 def test_undefined_replicates_are_left_out() -> None:
-    # One patient of three has the vital: a third of a replicate's draws, or none at all.
-    sums = np.array([[6.0, 2.0], [0.0, 0.0], [0.0, 0.0]])
+    # One patient has the vital, and is in some draws not at all.
+    sums = np.array([[6.0, 2.0], *[[0.0, 0.0]] * (LEAST_PATIENTS - 1)])
 
     def ratio(totals: Array) -> Array:
         values: Array = np.full(len(totals), np.nan)
@@ -92,7 +98,7 @@ def test_undefined_replicates_are_left_out() -> None:
     assert (interval.estimate, interval.low, interval.high) == (3.0, 3.0, 3.0)
 
 
-@pytest.mark.parametrize("patients", [0, 1])
+@pytest.mark.parametrize("patients", [0, 1, LEAST_PATIENTS - 1])
 def test_too_few_patients_have_no_interval(patients: int) -> None:
     sums = np.full((patients, 2), 2.0)
     interval = bootstrap_intervals(sums, lambda totals: totals[:, 0]).at()
@@ -100,9 +106,9 @@ def test_too_few_patients_have_no_interval(patients: int) -> None:
     assert np.isnan([interval.low, interval.high]).all()
 
 
-def test_one_patient_gives_a_point_and_no_interval() -> None:
+def test_few_patients_give_a_point_and_no_interval() -> None:
     both = Intervals(np.array([1.0, 2.0]), np.array([0.5, 1.5]), np.array([1.5, 2.5]))
-    several = both.mask_single_patients(np.array([1, 2]))
+    several = both.mask_few_patients(np.array([LEAST_PATIENTS - 1, LEAST_PATIENTS]))
     np.testing.assert_array_equal(several.estimate, both.estimate)
     np.testing.assert_array_equal(several.low, [np.nan, 1.5])
     np.testing.assert_array_equal(several.high, [np.nan, 2.5])

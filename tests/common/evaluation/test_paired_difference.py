@@ -9,6 +9,7 @@ import pytest
 from common.data.vitals import VITAL_NAMES
 from common.data.windows import FloatArray, IntArray, Windows
 from common.errors import UsageError
+from common.evaluation.bootstrap import LEAST_PATIENTS
 from common.evaluation.evaluate import LEVELS, Evaluation, evaluate
 from common.evaluation.metrics import METRICS
 from common.evaluation.paired_difference import compare
@@ -80,7 +81,7 @@ def test_a_better_model_is_certain_only_as_far_as_patients_agree() -> None:
     assert better.low < better.estimate < better.high < 0
     same = compare(evaluated(windows, 1.0), evaluated(windows, 1.0)).mean["mae"].relative
     assert (same.low, same.estimate, same.high) == (0, 0, 0)
-    few = noisy_windows(patients=6)
+    few = noisy_windows(patients=LEAST_PATIENTS)
     rough = compare(evaluated(few, 0.0), evaluated(few, 3.0)).mean["mae"].relative
     assert rough.high - rough.low > better.high - better.low
 

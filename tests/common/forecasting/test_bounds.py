@@ -1,4 +1,4 @@
-"""Bounding is harmless: no score gets worse, coverage stays as it is."""
+"""Bounding is harmless: no loss grows, no value leaves a range or changes sides of a quantile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from common.backbones.base import ModelForecaster
@@ -46,12 +46,14 @@ def test_missing_stays_missing_and_the_input_is_unchanged() -> None:
     assert given_[0, 1] == 150.0
 
 
+@example(vital=VITAL_NAMES.index("spo2"), quantiles=[100.5] * 9, place=1.0)
+@example(vital=VITAL_NAMES.index("spo2"), quantiles=[99.0] * 4 + [101.0] * 5, place=1.0)
 @given(
     vital=st.integers(0, len(VITALS) - 1),
     quantiles=st.lists(st.floats(-1e4, 1e4, width=32), min_size=9, max_size=9).map(sorted),
     place=st.floats(0.001, 1.0),
 )
-def test_no_loss_grows_and_no_coverage_changes(
+def test_no_loss_grows_and_no_value_leaves_a_range(
     vital: int, quantiles: list[float], place: float
 ) -> None:
     """For every forecast and every value that a site table can hold."""
@@ -75,7 +77,20 @@ def test_no_loss_grows_and_no_coverage_changes(
         window_totals(target, q, LEVELS, context, 1.0, ["coverage_80"]).numerator
         for q in (raw, bounded)
     )
-    np.testing.assert_array_equal(after, before)
+    only_end = kind.high_included and value == kind.high and quantiles[0] > kind.high
+    assert (before, after) == (0, 1) if only_end else before == after
+
+
+def test_a_range_above_all_valid_values_holds_the_highest() -> None:
+    """The one change of coverage: SpO2 of 100 % under a range from 100.2 to 101 %."""
+    spo2 = VITAL_NAMES.index("spo2")
+    raw = np.linspace(100.2, 101.0, 9, dtype=np.float32)[None, None]
+    target = np.array([[100.0]], np.float32)
+    inside = [
+        window_totals(target, quantiles, LEVELS, target, 1.0, ["coverage_80"]).numerator.item()
+        for quantiles in (raw, bound_forecast(raw, np.array([spo2])))
+    ]
+    assert inside == [0, 1]
 
 
 @dataclass(frozen=True)

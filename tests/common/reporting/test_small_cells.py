@@ -208,3 +208,22 @@ def test_units_and_unknown_values_are_covered() -> None:
     assert published["died"] == {"yes": "*", "known": "*"}
     assert published["icu_days"]["known"] == "*"
     assert published["age"]["known"] == "*"
+
+
+def test_a_few_values_of_a_vital_sign_do_not_follow_from_the_missing_ones() -> None:
+    """Three values are of three patients at most; 717 missing of 720 steps would say so."""
+    sites = [group({"female": 15, "male": 15, "unknown": 0}, 20, 20) for _ in range(3)]
+    whole = cohort(*sites)
+    for one, known in zip((*sites, whole["overall"]), (3, 300, 400, 703), strict=True):
+        one["vitals"]["spo2"] = {"missing": one["steps"] - known, **quartiles(known)}
+    published = without_small_cells(whole)
+    shown = [one["vitals"]["spo2"]["missing"] for one in published["sites"].values()]
+    assert shown == ["*", "*", 320]
+    assert published["overall"]["vitals"]["spo2"]["missing"] == whole["overall"]["steps"] - 703
+    assert published["sites"]["site-0"]["vitals"]["sbp"]["missing"] == 0
+
+
+def test_a_unit_named_as_the_pooled_ones_loses_no_stay() -> None:
+    one = group({"female": 60, "male": 60, "unknown": 0}, 20, 20, {OTHER_UNITS: 30, "a": 4})
+    whole = {"windows": None, "sepsis": "", "overall": one, "sites": {"x": copy.deepcopy(one)}}
+    assert without_small_cells(whole)["overall"]["unit"] == {OTHER_UNITS: 34}

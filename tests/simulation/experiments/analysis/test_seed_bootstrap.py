@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from common.data.vitals import VITAL_NAMES
+from common.evaluation.bootstrap import LEAST_PATIENTS
 from common.evaluation.paired_difference import compare
 from simulation.experiments.analysis.seed_bootstrap import Resampled, by_group, by_scope
 from tests.samples.experiments import evaluation
 
 
 def test_one_seed_gives_what_a_comparison_of_two_models_gives() -> None:
-    a, b = evaluation([1.0, 2.0, 4.0, 3.0], vitals=2), evaluation([2.0, 2.0, 3.0, 5.0], vitals=2)
+    a, b = (
+        evaluation(errors * 3, vitals=2) for errors in ([1.0, 2.0, 4.0, 3.0], [2.0, 2.0, 3.0, 5.0])
+    )
     resampled = Resampled({"a": [a], "b": [b]}, ("wql", "mae"))
     found = resampled.intervals(resampled.relative("a", "b").mean(axis=1))
     expected = compare(a, b, metrics=("wql", "mae"))
@@ -38,11 +41,15 @@ def test_a_reference_of_several_seeds_stands_beside_a_model_of_one() -> None:
     np.testing.assert_allclose(resampled.relative("a", "b")[0, :, 0, 0], [-0.5, -0.75])
 
 
-def test_a_single_patient_gives_no_interval() -> None:
-    resampled = Resampled({"a": [evaluation([1.0])], "b": [evaluation([2.0])]}, ("mae",))
+@pytest.mark.parametrize("patients", [1, LEAST_PATIENTS - 1, LEAST_PATIENTS])
+def test_few_patients_give_no_interval(patients: int) -> None:
+    arms = {"a": [evaluation([1.0] * patients)], "b": [evaluation([2.0] * patients)]}
+    resampled = Resampled(arms, ("mae",))
     interval = resampled.intervals(resampled.relative("a", "b").mean(axis=1)).at(0, 0)
-    assert interval.estimate == pytest.approx(-0.5)
-    assert np.isnan([interval.low, interval.high]).all()
+    gain = resampled.interval(resampled.gain("a", "b", "mae"))
+    assert (interval.estimate, gain.estimate) == (-0.5, 0.5)
+    ends = [interval.low, interval.high, gain.low, gain.high]
+    assert np.isnan(ends).all() == (patients < LEAST_PATIENTS)
 
 
 def test_scopes_are_all_sites_together_and_each() -> None:

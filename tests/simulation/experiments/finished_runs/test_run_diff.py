@@ -11,6 +11,7 @@ import pytest
 
 from common.console import run
 from common.errors import UsageError
+from common.evaluation.bootstrap import LEAST_PATIENTS
 from common.evaluation.evaluate import pool_evaluations
 from common.evaluation.paired_difference import compare
 from server.release.evaluation import evaluate_run
@@ -229,3 +230,56 @@ def test_a_stale_evaluation_is_noticed(runs: dict[str, Path], changed: Callable[
     stale = changed(lambda evaluation: evaluation["adapter"].update(digest="0" * 64))
     with pytest.raises(UsageError, match="of another adapter than the one released"):
         read_finished_run(stale)
+
+
+def _config_changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_training_on_other_data_is_said(
+    runs: dict[str, Path], changed: Callable[..., Path]
+) -> None:
+    """Runs trained on different cohorts, both evaluated on one: not a matter of settings alone."""
+    assert not any("trained on different data" in line for line in statements(_two(runs)))
+    folder = _config_changed(
+        changed(lambda _: None), lambda config: config["sites"]["micu"].update(patients=99)
+    )
+    found = diff_runs([read_finished_run(runs["first"])], [read_finished_run(folder)])
+    ((fact, (a, b)),) = found.training.items()
+    assert (fact, b) == ("micu: patients", [99])
+    assert a != b
+    assert any("trained on different data" in line for line in statements(found))
+    assert "micu: patients" in [row.label for row in exported_tables(found)["settings"].rows]
+    assert found.to_json()["training"]["micu: patients"]["b"] == [99]
+    _config_changed(folder, lambda config: config["sites"].pop("micu"))
+    found = diff_runs([read_finished_run(runs["first"])], [read_finished_run(folder)])
+    assert found.training == {"micu: trained": (["yes"], ["no"])}
+
+
+def test_seeds_are_paired_by_what_they_are(
+    runs: dict[str, Path], changed: Callable[..., Path]
+) -> None:
+    first, second, third = (read_finished_run(folder) for folder in runs.values())
+    with pytest.raises(UsageError, match="two runs of B have the seed 1"):
+        diff_runs([first], [second, second])
+    reseeded = read_finished_run(
+        _config_changed(changed(lambda _: None), lambda config: config["settings"].update(seed=7))
+    )
+    text = " ".join(statements(diff_runs([first, second], [third, reseeded])))
+    assert "different seeds" in text
+    assert "0 with 2 and 1 with 7" in text
+    assert "different seeds" not in " ".join(
+        statements(diff_runs([first, second], [first, second]))
+    )
+
+
+def test_nothing_is_said_to_be_shown_over_few_patients(runs: dict[str, Path]) -> None:
+    """Over three patients, percentile intervals exclude zero in 29 of 100 pairs of equal runs."""
+    found = _two(runs)
+    rows = {row.label: row.cells for row in exported_tables(found)["wql-by-site"].rows}
+    few = [site for site, entry in found.scopes.items() if entry["patients"] < LEAST_PATIENTS]
+    assert few
+    assert all(rows[site][-1] == "too few" for site in few if site in rows)

@@ -57,7 +57,7 @@ def test_a_group_is_compared_on_its_own_patients() -> None:
     assert summarise_comparison(found).warnings == []
     (part,) = fairness_section(found).parts
     groups = part.tables[1].rows
-    assert [row.label for row in groups] == ["patients aged 80+ (2)"]
+    assert [row.label for row in groups] == ["patients aged 80+ (20)"]
     assert f"{MINUS}20.00" in str(groups[0].cells[0])
     assert "Not compared, with fewer than 10 test patients: male patients." in part.paragraphs
 

@@ -21,7 +21,7 @@ def test_the_tables_hold_each_arm_and_each_site_against_every_reference() -> Non
     assert "| LoRA, federated | -12.50 % [" in arms
     assert "| -15.00 % to -10.00 % |" in arms
     assert "| Zero-shot | 0 | 0 |" in arms
-    assert "| WQL vs Zero-shot | a, 4 patients | b, 4 patients |" in against_zero_shot
+    assert "| WQL vs Zero-shot | a, 40 patients | b, 40 patients |" in against_zero_shot
     # Patients of a site are alike here, so that drawing others changes nothing.
     alone = "| LoRA, each site alone | -10.00 % [-10.00, -10.00] | 0.00 % [0.00, 0.00] |"
     assert alone in against_zero_shot.replace("+", "").replace("-0.00", "0.00")
@@ -38,5 +38,5 @@ def test_groups_have_their_table_where_the_cohort_tells_them() -> None:
     )
     text = markdown_table(found, [], "again").replace(NO_BREAK, " ").replace(MINUS, "-")
     heading, _, row = text.split("\n\n")[3].splitlines()
-    assert heading == "| WQL vs Zero-shot | male patients (2) |"
+    assert heading == "| WQL vs Zero-shot | male patients (20) |"
     assert row == "| LoRA, federated | -10.00 % [-10.00, -10.00] |"

@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[simulation,moirai,experiments,dev]"
+	$(BIN)/python -m pip install --quiet --editable ".[simulation,ingest,moirai,experiments,dev]"
 	@touch $@
 
 demo: setup ## run five synthetic hospitals to a report; MIMIC3_DIR=... uses MIMIC-III

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from common.data.site_table import VITAL_NAMES
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 
 TARGET_RATIO = 1.0
@@ -113,7 +113,7 @@ def _run_contender(name: str, folder: Path, out: Path) -> None:
     if name == "pandas":
         frame = hourly_vitals_pandas(folder)
     else:
-        with MimicTables(folder) as tables:
+        with mimic3_tables(folder) as tables:
             stays = tables.load("ICUSTAYS", "the benchmark")
             rows = tables.connection.execute("SELECT DISTINCT subject_id FROM icustays").fetchall()
             subjects = [subject for (subject,) in rows]

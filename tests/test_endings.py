@@ -54,7 +54,7 @@ CASES = {
     "prepare": Case(
         "simulation",
         "prepare synthetic --stays 30 --sepsis none --out {out}",
-        "simulation.cli.prepare._synthetic_cohort",
+        "simulation.cli.prepare.mimic3._synthetic_cohort",
         "cohort.json",
         4,
     ),

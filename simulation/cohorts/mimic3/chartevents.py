@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from common.data.csv_stream import CsvStream, Keep
-from common.data.parquet_stream import ParquetStream
+from common.data.csv_stream import Keep
 from common.files.hashing import ReadProgress
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables, TableStream
 from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
+from simulation.cohorts.source_tables import SourceTables
 
 _TABLE = "CHARTEVENTS"
 _NUMBERS = ("subject_id", "itemid", "charttime", "valuenum", "error")
@@ -25,7 +24,7 @@ _KEYS = {"subject_id": pa.int64(), "itemid": pa.int32()}
 
 
 def stream_chartevents(
-    tables: MimicTables,
+    tables: SourceTables,
     items: Collection[int],
     subjects: Collection[int],
     *,
@@ -50,19 +49,9 @@ def stream_chartevents(
         SourceError: the table or a column is missing, the file is damaged, or a field of a kept row
             cannot be read.
     """
-    path = tables.path(_TABLE, "the vital signs")
     names = list(TABLE_COLUMNS[_TABLE]) if with_text else list(_NUMBERS)
     keep = _keep(items, subjects)
-    stream: TableStream
-    # Only the keys are converted here, for the filter; other columns are converted after it.
-    if path.suffix == ".parquet":
-        own = {name: _KEYS.get(name) for name in names}
-        stream = ParquetStream(path, _TABLE, own, keep=keep, progress=progress)
-    else:
-        text = {name: _KEYS.get(name, pa.string()) for name in names}
-        stream = CsvStream(path, _TABLE, text, keep=keep, progress=progress, published=True)
-    tables.ingest(_TABLE, stream)
-    return _TABLE.lower()
+    return tables.stream(_TABLE, "the vital signs", names, _KEYS, keep, progress)
 
 
 def _keep(items: Collection[int], subjects: Collection[int]) -> Keep:

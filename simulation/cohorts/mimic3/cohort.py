@@ -21,10 +21,11 @@ from common.errors import UsageError
 from common.files.hashing import ReadProgress
 from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
 from simulation.cohorts.mimic3.sofa.score import SOFA_ITEMS
 from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
+from simulation.cohorts.source_tables import SourceTables
 
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
 _DAY_S = 24 * 60 * 60
@@ -99,7 +100,7 @@ def mimic3_cohort(
     Raises:
         SourceError: a table or column is missing, or a file is damaged.
     """
-    with MimicTables(folder, memory_gb=memory_gb) as tables:
+    with mimic3_tables(folder, memory_gb=memory_gb) as tables:
         # Checked before anything is read, not an hour into the pass.
         tables.path("CHARTEVENTS", "the vital signs")
         check_tables(tables, settings.sepsis)
@@ -133,7 +134,7 @@ def mimic3_cohort(
 
 
 def _candidate_stays(
-    tables: MimicTables, settings: Mimic3Settings, flow: ExclusionFlow
+    tables: SourceTables, settings: Mimic3Settings, flow: ExclusionFlow
 ) -> pd.DataFrame:
     icustays = tables.load("ICUSTAYS", "the ICU stays")
     patients = tables.load("PATIENTS", "the patients' age and sex")
@@ -164,7 +165,7 @@ def _candidate_stays(
 
 
 def _septic(
-    tables: MimicTables,
+    tables: SourceTables,
     settings: Mimic3Settings,
     stays: pd.DataFrame,
     chartevents: str | None,
@@ -180,7 +181,7 @@ def _septic(
 
 
 def _facts(
-    tables: MimicTables, settings: Mimic3Settings, stays: pd.DataFrame
+    tables: SourceTables, settings: Mimic3Settings, stays: pd.DataFrame
 ) -> tuple[pd.DataFrame, str]:
     """Return facts of the stays for table 1, and the rule of its septic ones in words.
 
@@ -207,7 +208,7 @@ def _facts(
 
 
 def _stream(
-    tables: MimicTables,
+    tables: SourceTables,
     stays: pd.DataFrame,
     items: frozenset[int],
     progress: ReadProgress | None,
@@ -217,7 +218,7 @@ def _stream(
     return stream_chartevents(tables, items, subjects, with_text=with_text, progress=progress)
 
 
-def _register(tables: MimicTables, name: str, stays: pd.DataFrame) -> str:
+def _register(tables: SourceTables, name: str, stays: pd.DataFrame) -> str:
     columns = stays[["subject_id", "hadm_id", "icustay_id", "intime", "outtime"]]
     tables.connection.register(f"{name}_frame", columns)
     tables.connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM {name}_frame")

@@ -1,12 +1,11 @@
-"""Columns of MIMIC-III v1.4 that the cohort code reads, with their SQL types.
-
-All types are stated, none is guessed from a sample: an ICD code keeps its leading zeros whatever
-the first thousand rows look like.
-"""
+"""Tables and columns of MIMIC-III v1.4 that the cohort code reads, with their SQL types."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+
+from simulation.cohorts.source_tables import SourceTables, TableLayout
 
 TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     "ICUSTAYS": {
@@ -106,3 +105,8 @@ TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
     },
 }
 """Every table and column that the cohort code reads, with the SQL type it is given."""
+
+
+def mimic3_tables(folder: Path, *, memory_gb: float = 2.0) -> SourceTables:
+    """Open a folder of MIMIC-III tables, see `SourceTables`."""
+    return SourceTables(folder, TableLayout("MIMIC-III", TABLE_COLUMNS), memory_gb=memory_gb)

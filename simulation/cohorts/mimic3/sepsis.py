@@ -13,7 +13,7 @@ Sepsis-3: Singer et al. 2016, doi 10.1001/jama.2016.0287; the others are cited i
 `suspected_infection`.
 
 To add a rule, add its name to `SEPSIS_RULES`, its tables to `RULE_TABLES`, its query to
-`select_septic`, and its name to the help of ``--sepsis`` in `simulation.cli.prepare`.
+`select_septic`, and its name to the help of ``--sepsis`` in `simulation.cli.prepare.mimic3`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import pandas as pd
 
 from common.errors import UsageError
 from simulation.cohorts.mimic3 import icd9
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sofa.score import SOFA_TABLES, sofa_scores
 from simulation.cohorts.mimic3.suspected_infection import suspected_infections
+from simulation.cohorts.source_tables import SourceTables
 
 SEPSIS_RULES: tuple[str, ...] = ("explicit", "angus", "martin", "sepsis3", "none")
 
@@ -46,7 +46,7 @@ RULE_TABLES: dict[str, tuple[str, ...]] = {
 """Tables that each rule reads, besides ICUSTAYS."""
 
 
-def check_tables(tables: MimicTables, rule: str) -> None:
+def check_tables(tables: SourceTables, rule: str) -> None:
     """Check, before anything large is read, that the tables of a rule exist.
 
     Raises:
@@ -58,7 +58,7 @@ def check_tables(tables: MimicTables, rule: str) -> None:
 
 
 def select_septic(
-    tables: MimicTables, rule: str, stays: str, chartevents: str | None = None
+    tables: SourceTables, rule: str, stays: str, chartevents: str | None = None
 ) -> list[int]:
     """Select the ICU stays that satisfy a sepsis rule.
 
@@ -93,7 +93,7 @@ def select_septic(
     return [int(icustay_id) for (icustay_id,) in tables.connection.execute(query).fetchall()]
 
 
-def flags(tables: MimicTables) -> pd.DataFrame:
+def flags(tables: SourceTables) -> pd.DataFrame:
     """Return for every ICU stay which code-based rules its admission satisfies.
 
     Args:
@@ -133,12 +133,12 @@ def _known(rule: str) -> str:
 # Each of the following returns a query for the `hadm_id` of the admissions with a condition.
 
 
-def _explicit(tables: MimicTables) -> str:
+def _explicit(tables: SourceTables) -> str:
     codes = (*icd9.SEVERE_SEPSIS_CODES, *icd9.SEPTIC_SHOCK_CODES)
     return _diagnosed(tables, codes, "explicit")
 
 
-def _angus(tables: MimicTables) -> str:
+def _angus(tables: SourceTables) -> str:
     infection = _diagnosed(tables, icd9.ANGUS_INFECTION_CODES, "angus")
     organ = _diagnosed(tables, icd9.ANGUS_ORGAN_CODES, "angus")
     ventilation = _treated(tables, icd9.ANGUS_VENTILATION_PROCEDURES, "angus")
@@ -147,25 +147,25 @@ def _angus(tables: MimicTables) -> str:
     )
 
 
-def _martin(tables: MimicTables) -> str:
+def _martin(tables: SourceTables) -> str:
     septicaemia = _diagnosed(tables, icd9.MARTIN_SEPTICAEMIA_CODES, "martin")
     return f"({septicaemia}) INTERSECT ({_martin_organ_failure(tables)})"
 
 
-def _martin_organ_failure(tables: MimicTables) -> str:
+def _martin_organ_failure(tables: SourceTables) -> str:
     diagnosed = _diagnosed(tables, icd9.MARTIN_ORGAN_CODES, "martin")
     return f"({diagnosed}) UNION ({_treated(tables, icd9.MARTIN_ORGAN_PROCEDURES, 'martin')})"
 
 
-def _diagnosed(tables: MimicTables, codes: tuple[str, ...], rule: str) -> str:
+def _diagnosed(tables: SourceTables, codes: tuple[str, ...], rule: str) -> str:
     return _admissions_with(tables, "DIAGNOSES_ICD", codes, rule)
 
 
-def _treated(tables: MimicTables, codes: tuple[str, ...], rule: str) -> str:
+def _treated(tables: SourceTables, codes: tuple[str, ...], rule: str) -> str:
     return _admissions_with(tables, "PROCEDURES_ICD", codes, rule)
 
 
-def _admissions_with(tables: MimicTables, table: str, codes: tuple[str, ...], rule: str) -> str:
+def _admissions_with(tables: SourceTables, table: str, codes: tuple[str, ...], rule: str) -> str:
     name = tables.load(table, f"the sepsis rule {rule}")
     # NULL in a list makes `NOT IN` and `IN` unknown instead of false.
     return (
@@ -174,7 +174,7 @@ def _admissions_with(tables: MimicTables, table: str, codes: tuple[str, ...], ru
     )
 
 
-def _sepsis3(tables: MimicTables, stays: str, chartevents: str) -> str:
+def _sepsis3(tables: SourceTables, stays: str, chartevents: str) -> str:
     infections = suspected_infections(tables, stays)
     # An admission may have an infection weeks before or after the stay. It makes the stay septic
     # only if its window overlaps the stay; of several infections, any with SOFA >= 2 does.

@@ -8,7 +8,7 @@ the time of the culture, the only one of the two with a clock time.
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.source_tables import SourceTables
 
 CULTURE_BEFORE_H = 72
 """Most hours from a culture to a later antibiotic."""
@@ -63,7 +63,7 @@ _LOCAL_DRUG_WORDS = ("cream", "desensitization", "ophth oint", "gel")
 _NEEDED_FOR = "suspected infection (sepsis3)"
 
 
-def suspected_infections(tables: MimicTables, stays: str) -> str:
+def suspected_infections(tables: SourceTables, stays: str) -> str:
     """Find the times of suspected infection in the hospital admission of each ICU stay.
 
     Args:
@@ -104,7 +104,7 @@ def suspected_infections(tables: MimicTables, stays: str) -> str:
     return "suspected_infections"
 
 
-def first_suspected_infection(tables: MimicTables, stays: str) -> str:
+def first_suspected_infection(tables: SourceTables, stays: str) -> str:
     """Find the first time of suspected infection in the admission of each ICU stay.
 
     Args:

@@ -15,7 +15,7 @@ import pandas as pd
 from common.data.site_table import VITALS, Vital
 from common.data.step_means import MILLIONTHS, step_means
 from common.errors import UsageError
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.source_tables import SourceTables
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ _FAHRENHEIT_RANGE = (70, 120)
 
 
 def hourly_vitals(
-    tables: MimicTables, stays: str, chartevents: str, step_minutes: int
+    tables: SourceTables, stays: str, chartevents: str, step_minutes: int
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Clean the charted vital signs and average them per stay and time step.
 
@@ -108,7 +108,7 @@ def hourly_vitals(
     return frame, dropped
 
 
-def _create_items(tables: MimicTables) -> None:
+def _create_items(tables: SourceTables) -> None:
     rows = [
         (item, index, *_range(vital, items, item))
         for index, vital in enumerate(VITALS)
@@ -128,7 +128,7 @@ def _range(vital: Vital, items: VitalItems, item: int) -> tuple[bool, float, flo
     return (False, vital.low, vital.high, vital.high_included)
 
 
-def _create_bounded_stays(tables: MimicTables, stays: str) -> None:
+def _create_bounded_stays(tables: SourceTables, stays: str) -> None:
     """Create `vital_stays`: each stay's exclusive end `before`, so that stays do not overlap."""
     connection = tables.connection
     open_ended = f"SELECT count(*) FROM {stays} WHERE outtime IS NULL"
@@ -192,7 +192,7 @@ def _measurements(chartevents: str) -> str:
     """
 
 
-def _count_dropped(tables: MimicTables) -> dict[str, int]:
+def _count_dropped(tables: SourceTables) -> dict[str, int]:
     rows = tables.connection.execute(
         """
         SELECT reason, count(*) FROM vital_measurements WHERE reason IS NOT NULL GROUP BY reason
@@ -204,7 +204,7 @@ def _count_dropped(tables: MimicTables) -> dict[str, int]:
     return {reason: counts.get(reason, 0) for reason in DROPPED_REASONS}
 
 
-def _means(tables: MimicTables, step_minutes: int) -> pd.DataFrame:
+def _means(tables: SourceTables, step_minutes: int) -> pd.DataFrame:
     measurements = (
         "SELECT icustay_id AS stay, since_us, vital, 0 AS rank, scaled "
         "FROM vital_measurements WHERE reason IS NULL"

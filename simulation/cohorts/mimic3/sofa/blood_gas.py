@@ -14,8 +14,8 @@ FiO2 is the laboratory's where the gas has one, else the last charted in the 4 h
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sofa.laboratory import FIO2, PO2, SPECIMEN, labevents
+from simulation.cohorts.source_tables import SourceTables
 
 _FIO2_PERCENT = (3420, 3422)
 _FIO2_FRACTION = 190
@@ -26,7 +26,7 @@ ITEMS: frozenset[int] = frozenset({*_FIO2_PERCENT, _FIO2_FRACTION, _FIO2_METAVIS
 _CHARTED_FIO2_VALID_H = 4
 
 
-def pao2_fio2(tables: MimicTables, chartevents: str, windows: str) -> str:
+def pao2_fio2(tables: SourceTables, chartevents: str, windows: str) -> str:
     """Return a query for the PaO2/FiO2 ratios of the arterial gases in each window.
 
     Args:

@@ -17,7 +17,7 @@ Mean arterial pressure: CHARTEVENTS 52, 6702, 456, 443 (CareVue), 220052, 225312
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.source_tables import SourceTables
 
 MEAN_PRESSURES = (52, 443, 456, 6702, 220052, 220181, 225312)
 
@@ -57,7 +57,7 @@ VASOPRESSORS: dict[int, tuple[str, str]] = {
 _NEEDED_FOR = "SOFA (sepsis3): doses of vasopressors"
 
 
-def score(tables: MimicTables, chartevents: str, windows: str) -> str:
+def score(tables: SourceTables, chartevents: str, windows: str) -> str:
     """Return a query for `window_id` and `score` of the circulation.
 
     A mean pressure below 70 mmHg is 1 point; dobutamine, or dopamine up to 5 ug/kg/min, 2;
@@ -101,7 +101,7 @@ def score(tables: MimicTables, chartevents: str, windows: str) -> str:
     """
 
 
-def _infusions(tables: MimicTables) -> str:
+def _infusions(tables: SourceTables) -> str:
     # A rate of 0 marks the end of an infusion; a rewritten order was never given.
     items = ", ".join(str(item) for item in VASOPRESSORS)
     carevue = tables.load("INPUTEVENTS_CV", _NEEDED_FOR, where=f"itemid IN ({items})")

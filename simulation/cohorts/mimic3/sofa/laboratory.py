@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.source_tables import SourceTables
 
 PLATELETS = 51265
 BILIRUBIN = 50885
@@ -22,7 +22,7 @@ _MOST_VALID = {PLATELETS: 10_000, BILIRUBIN: 150, CREATININE: 150}
 _ITEMS = (PLATELETS, BILIRUBIN, CREATININE, SPECIMEN, FIO2, PO2)
 
 
-def labevents(tables: MimicTables) -> str:
+def labevents(tables: SourceTables) -> str:
     """Load the LABEVENTS rows of all components; return the DuckDB table's name.
 
     Raises:
@@ -32,7 +32,7 @@ def labevents(tables: MimicTables) -> str:
     return tables.load("LABEVENTS", "SOFA (sepsis3)", where=f"itemid IN ({items})")
 
 
-def coagulation(tables: MimicTables, windows: str) -> str:
+def coagulation(tables: SourceTables, windows: str) -> str:
     """Return a query for `window_id` and `score` of coagulation, by the lowest platelet count."""
     return f"""
         SELECT window_id, CASE WHEN lowest < 20 THEN 4 WHEN lowest < 50 THEN 3
@@ -41,7 +41,7 @@ def coagulation(tables: MimicTables, windows: str) -> str:
     """
 
 
-def liver(tables: MimicTables, windows: str) -> str:
+def liver(tables: SourceTables, windows: str) -> str:
     """Return a query for `window_id` and `score` of the liver, by the highest bilirubin."""
     return f"""
         SELECT window_id, CASE WHEN highest >= 12 THEN 4 WHEN highest >= 6 THEN 3
@@ -51,7 +51,7 @@ def liver(tables: MimicTables, windows: str) -> str:
     """
 
 
-def extreme(tables: MimicTables, windows: str, item: int, aggregate: str, name: str) -> str:
+def extreme(tables: SourceTables, windows: str, item: int, aggregate: str, name: str) -> str:
     """Return a query for the extreme of a laboratory value in each window that has one.
 
     Args:

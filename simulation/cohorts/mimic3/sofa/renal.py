@@ -10,8 +10,8 @@ shorter one is left out, and the lowest day counts.
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sofa.laboratory import CREATININE, extreme
+from simulation.cohorts.source_tables import SourceTables
 
 URINE_ITEMS = (
     *(40055, 40056, 40057, 40069, 40085, 40086, 40094, 40096, 40405, 40428, 40473, 40651, 40715),
@@ -24,7 +24,7 @@ DAY_H = 24
 SHORTEST_DAY_H = 12
 
 
-def score(tables: MimicTables, windows: str) -> str:
+def score(tables: SourceTables, windows: str) -> str:
     """Return a query for `window_id` and `score` of the kidneys.
 
     Creatinine from 1.2, 2.0, 3.5 and 5.0 mg/dL is 1, 2, 3 and 4 points; urine below 500 mL a day
@@ -48,7 +48,7 @@ def score(tables: MimicTables, windows: str) -> str:
     """
 
 
-def _days(tables: MimicTables, windows: str) -> str:
+def _days(tables: SourceTables, windows: str) -> str:
     items = ", ".join(str(item) for item in URINE_ITEMS)
     output = tables.load(
         "OUTPUTEVENTS", "SOFA (sepsis3): urine output", where=f"itemid IN ({items})"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sofa import blood_gas, ventilation
+from simulation.cohorts.source_tables import SourceTables
 
 
-def score(tables: MimicTables, chartevents: str, windows: str) -> str:
+def score(tables: SourceTables, chartevents: str, windows: str) -> str:
     """Return a query for `window_id` and `score` of respiration.
 
     Below 400 mmHg is 1 point, below 300 is 2; with respiratory support below 200 is 3 and below

@@ -27,7 +27,6 @@ mimic-iii/concepts). Where this module differs from its first-day SOFA, and why:
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
 from simulation.cohorts.mimic3.sofa import (
     blood_gas,
     cardiovascular,
@@ -37,6 +36,7 @@ from simulation.cohorts.mimic3.sofa import (
     respiration,
     ventilation,
 )
+from simulation.cohorts.source_tables import SourceTables
 
 SOFA_ITEMS: frozenset[int] = (
     blood_gas.ITEMS | ventilation.ITEMS | cardiovascular.ITEMS | neurological.ITEMS
@@ -69,7 +69,7 @@ _WINDOWS = "sofa_windows"
 
 
 def sofa_scores(
-    tables: MimicTables, chartevents: str, windows: str, *, lab_lookback_h: int = 0
+    tables: SourceTables, chartevents: str, windows: str, *, lab_lookback_h: int = 0
 ) -> str:
     """Score SOFA in windows of time.
 
@@ -123,7 +123,7 @@ def sofa_scores(
     return "sofa_scores"
 
 
-def first_day_sofa(tables: MimicTables, chartevents: str, stays: str) -> str:
+def first_day_sofa(tables: SourceTables, chartevents: str, stays: str) -> str:
     """Score SOFA in the first 24 hours of ICU stays, laboratory values from 6 hours before.
 
     Args:

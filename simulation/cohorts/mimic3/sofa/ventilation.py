@@ -7,7 +7,7 @@ MIMIC code (mimic-iii/concepts/durations/ventilation_classification).
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.source_tables import SourceTables
 
 # CHARTEVENTS: any value of these is a ventilator setting.
 VENTILATOR_SETTINGS: frozenset[int] = frozenset(
@@ -55,7 +55,7 @@ OXYGEN_DEVICES = (
 LONGEST_GAP_H = 8
 
 
-def episodes(tables: MimicTables, chartevents: str) -> str:
+def episodes(tables: SourceTables, chartevents: str) -> str:
     """Return a query for the episodes: `subject_id`, `starttime`, `endtime`, both included.
 
     Args:
@@ -90,7 +90,7 @@ def episodes(tables: MimicTables, chartevents: str) -> str:
     """
 
 
-def _signs(tables: MimicTables, chartevents: str) -> str:
+def _signs(tables: SourceTables, chartevents: str) -> str:
     # One row per charted sign of ventilation, of oxygen by another device, or of extubation.
     icustays = tables.load("ICUSTAYS", "SOFA (sepsis3)")
     procedures = tables.load("PROCEDUREEVENTS_MV", "SOFA (sepsis3): extubation")

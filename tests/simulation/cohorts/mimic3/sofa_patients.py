@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sofa.score import COMPONENTS, SOFA_ITEMS, sofa_scores
+from simulation.cohorts.source_tables import SourceTables
 
 INTIME = datetime.fromisoformat("2150-01-01 00:00:00")
 SOFA_HEADERS = {
@@ -88,7 +89,7 @@ def rows_of(subject: int, patient: Patient) -> dict[str, list[tuple[object, ...]
 
 
 @contextmanager
-def opened(folder: Path, patients: Sequence[Patient]) -> Iterator[tuple[MimicTables, str]]:
+def opened(folder: Path, patients: Sequence[Patient]) -> Iterator[tuple[SourceTables, str]]:
     """The patients' tables, and the name of that of their chart events; subjects count from 1."""
     rows = [rows_of(subject, patient) for subject, patient in enumerate(patients, start=1)]
     for table, header in HEADERS.items():
@@ -96,7 +97,7 @@ def opened(folder: Path, patients: Sequence[Patient]) -> Iterator[tuple[MimicTab
             writer = csv.writer(file)
             writer.writerow(header.split(","))
             writer.writerows(row for patient_rows in rows for row in patient_rows[table])
-    with MimicTables(folder) as tables:
+    with mimic3_tables(folder) as tables:
         subjects = range(1, len(patients) + 1)
         yield tables, stream_chartevents(tables, SOFA_ITEMS, subjects, with_text=True)
 

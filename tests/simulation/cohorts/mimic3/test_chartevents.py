@@ -10,8 +10,7 @@ import pytest
 from common.data import csv_stream
 from common.errors import SourceError
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
-from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
+from simulation.cohorts.mimic3.schema import TABLE_COLUMNS, mimic3_tables
 
 HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,VALUE,VALUENUM,VALUEUOM,ERROR"
 LINES = [
@@ -41,7 +40,7 @@ def write(folder: Path, form: str, lines: list[str] = LINES, header: str = HEADE
 
 
 def read(folder: Path, *, with_text: bool) -> pd.DataFrame:
-    with MimicTables(folder) as tables:
+    with mimic3_tables(folder) as tables:
         name = stream_chartevents(tables, ITEMS, SUBJECTS, with_text=with_text)
         frame = tables.connection.execute(f"SELECT * FROM {name} ORDER BY charttime").df()
         types = dict(
@@ -77,7 +76,7 @@ def test_with_text_all_columns_stay(tmp_path: Path, form: str) -> None:
 
 def test_a_second_pass_replaces_the_first(tmp_path: Path) -> None:
     write(tmp_path, "csv")
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         stream_chartevents(tables, ITEMS, SUBJECTS, with_text=True)
         name = stream_chartevents(tables, [211], [9], with_text=False)
         rows = tables.connection.execute(f"SELECT subject_id, valuenum FROM {name}").fetchall()
@@ -89,7 +88,7 @@ def test_nothing_wanted_gives_an_empty_table(
     tmp_path: Path, items: list[int], subjects: list[int]
 ) -> None:
     write(tmp_path, "csv.gz")
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         name = stream_chartevents(tables, items, subjects, with_text=False)
         assert tables.connection.execute(f"SELECT * FROM {name}").fetchall() == []
 
@@ -98,7 +97,7 @@ def test_nothing_wanted_gives_an_empty_table(
 def test_progress_rises_to_the_size_of_the_file(tmp_path: Path, form: str) -> None:
     path = write(tmp_path, form, LINES[:1] * 5000)
     calls: list[tuple[int, int]] = []
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         stream_chartevents(
             tables,
             ITEMS,
@@ -118,7 +117,7 @@ def test_many_small_blocks_lose_no_row(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(csv_stream, "CSV_BLOCK_BYTES", 1000)
     lines = [f"{n},7,70,700,211,2100-01-01 00:00:00,{n},{n},bpm,0" for n in range(5000)]
     write(tmp_path, "csv.gz", lines)
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         name = stream_chartevents(tables, [211], [7], with_text=False)
         query = f"SELECT count(DISTINCT valuenum), sum(valuenum)::BIGINT FROM {name}"
         assert tables.connection.execute(query).fetchall() == [(5000, sum(range(5000)))]

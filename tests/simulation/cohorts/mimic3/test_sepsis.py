@@ -9,7 +9,7 @@ import pytest
 from common.errors import SourceError, UsageError
 from simulation.cohorts.mimic3 import icd9
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sepsis import (
     RULE_TABLES,
     SEPSIS_RULES,
@@ -47,7 +47,7 @@ def write_codes(
 
 def septic(folder: Path, rule: str) -> list[int]:
     """The admissions that a rule keeps."""
-    with MimicTables(folder) as tables:
+    with mimic3_tables(folder) as tables:
         stays = tables.load("ICUSTAYS", "the test")
         chartevents = None
         if rule == "sepsis3":
@@ -58,7 +58,7 @@ def septic(folder: Path, rule: str) -> list[int]:
 
 def test_explicit(tmp_path: Path) -> None:
     write_codes(tmp_path, [["99592"], ["78552"], ["99591"], ["0389"], ["4019", "99592"], []])
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         coded = flags(tables)
     assert coded["sepsis"].tolist() == [False, False, True, False, False, False]
     assert coded["explicit"].tolist() == [True, True, False, False, True, False]
@@ -118,7 +118,7 @@ def test_codes_hold_for_every_stay_of_the_admission(tmp_path: Path) -> None:
 
 def test_only_candidate_stays_are_selected(tmp_path: Path) -> None:
     write_codes(tmp_path, [["99592"], ["99592"]])
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         stays = tables.load("ICUSTAYS", "the test")
         tables.connection.execute(f"CREATE TABLE candidates AS FROM {stays} WHERE hadm_id = 2")
         assert select_septic(tables, "explicit", "candidates") == [1002]
@@ -199,7 +199,7 @@ def test_sepsis3_of_a_later_infection_and_of_an_open_stay(tmp_path: Path) -> Non
 
 def test_sepsis3_without_chart_events_is_a_defect_of_the_caller(tmp_path: Path) -> None:
     write_sepsis3(tmp_path, [("2150-06-10", "2150-06-10 06:00:00", [])])
-    with MimicTables(tmp_path) as tables, pytest.raises(ValueError, match="chart events"):
+    with mimic3_tables(tmp_path) as tables, pytest.raises(ValueError, match="chart events"):
         select_septic(tables, "sepsis3", tables.load("ICUSTAYS", "the test"))
 
 
@@ -212,10 +212,10 @@ def test_sepsis3_without_chart_events_is_a_defect_of_the_caller(tmp_path: Path) 
 def test_an_absent_table_and_the_rule_are_named(tmp_path: Path, rule: str, table: str) -> None:
     write_codes(tmp_path, [["99592"]])
     write_sepsis3(tmp_path, [("2150-06-10", "2150-06-10 06:00:00", [])])
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         check_tables(tables, rule)
     (tmp_path / f"{table}.csv").unlink()
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         with pytest.raises(SourceError, match=rf"\b{table}\b.*{rule}"):
             check_tables(tables, rule)
         with pytest.raises(SourceError, match=rf"\b{table}\b.*{rule}"):
@@ -223,7 +223,7 @@ def test_an_absent_table_and_the_rule_are_named(tmp_path: Path, rule: str, table
 
 
 def test_an_unknown_rule_is_refused(tmp_path: Path) -> None:
-    with MimicTables(tmp_path) as tables, pytest.raises(UsageError, match=r"'sepsis2'.*sepsis3"):
+    with mimic3_tables(tmp_path) as tables, pytest.raises(UsageError, match=r"'sepsis2'.*sepsis3"):
         select_septic(tables, "sepsis2", "stays")
 
 
@@ -244,7 +244,7 @@ def test_codes_are_written_as_mimic_writes_them() -> None:
 def test_code_rules_equal_the_labels_stay_by_stay(shared_data: Path) -> None:
     labels = pd.read_csv(shared_data / "mimic3-demo-grafted-labels" / "labels.csv")
     labels = labels.set_index("icustay_id").sort_index().astype({"angus": bool})
-    with MimicTables(shared_data / "mimic3-demo-grafted") as tables:
+    with mimic3_tables(shared_data / "mimic3-demo-grafted") as tables:
         found = flags(tables).set_index("icustay_id")
         stays = tables.load("ICUSTAYS", "the test")
         selected = {

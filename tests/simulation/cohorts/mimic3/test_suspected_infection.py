@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from common.errors import SourceError
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.suspected_infection import (
     ANTIBIOTIC_NAMES,
     first_suspected_infection,
@@ -65,7 +65,7 @@ def write_tables(
 
 def first_infections(folder: Path) -> dict[int, datetime]:
     """The first suspected infection by admission."""
-    with MimicTables(folder) as tables:
+    with mimic3_tables(folder) as tables:
         stays = tables.load("ICUSTAYS", "the test")
         table = first_suspected_infection(tables, stays)
         rows = tables.connection.execute(f"SELECT icustay_id, infection_time FROM {table}")
@@ -140,7 +140,7 @@ def test_all_infections_of_an_admission_are_found_once_each(tmp_path: Path) -> N
         [(1, at(hour), "MAIN", drug, "IV") for hour in days for drug in drugs],
         [(1, at(hour), at(hour + 5)) for hour in (0, 0, 240, 360)],
     )
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         stays = tables.load("ICUSTAYS", "the test")
         table = suspected_infections(tables, stays)
         rows = tables.connection.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()
@@ -169,7 +169,7 @@ def test_first_suspected_infection_equals_the_labels(shared_data: Path) -> None:
         shared_data / "mimic3-demo-grafted-labels" / "labels.csv",
         parse_dates=["first_suspected_infection"],
     )
-    with MimicTables(shared_data / "mimic3-demo-grafted") as tables:
+    with mimic3_tables(shared_data / "mimic3-demo-grafted") as tables:
         stays = tables.load("ICUSTAYS", "the test")
         found = tables.connection.table(first_suspected_infection(tables, stays)).df()
     expected = labels.set_index("icustay_id")["first_suspected_infection"].dropna()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.errors import SourceError, UsageError
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.vitals import (
     DROPPED_REASONS,
     ITEMS_OF_VITAL,
@@ -34,7 +34,7 @@ Event = tuple[int, int | None, int, str, float | None, int | None]
 def extract(
     folder: Path, step_minutes: int = 60, stays: str = "SELECT * FROM icustays"
 ) -> tuple[pd.DataFrame, dict[str, int]]:
-    with MimicTables(folder) as tables:
+    with mimic3_tables(folder) as tables:
         tables.load("ICUSTAYS", "the test")
         tables.connection.execute(f"CREATE TABLE kept AS {stays}")
         rows = tables.connection.execute("SELECT DISTINCT subject_id FROM kept").fetchall()

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import SourceError
 from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
+from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sofa.score import (
     COMPONENTS,
     SOFA_ITEMS,
@@ -157,7 +157,7 @@ def test_an_absent_table_is_named(tmp_path: Path, table: str) -> None:
     with opened(tmp_path, [Patient()]) as (tables, chart):
         pass
     (tmp_path / f"{table}.csv").unlink()
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         tables.connection.execute(
             "CREATE TABLE windows (subject_id BIGINT, icustay_id BIGINT, window_start TIMESTAMP, "
             "window_end TIMESTAMP)"
@@ -168,7 +168,7 @@ def test_an_absent_table_is_named(tmp_path: Path, table: str) -> None:
 
 def test_first_day_sofa_equals_the_labels(shared_data: Path) -> None:
     labels = pd.read_csv(shared_data / "mimic3-demo-grafted-labels" / "labels.csv")
-    with MimicTables(shared_data / "mimic3-demo-grafted") as tables:
+    with mimic3_tables(shared_data / "mimic3-demo-grafted") as tables:
         stays = tables.load("ICUSTAYS", "the test")
         subjects = labels["subject_id"].unique().tolist()
         chart = stream_chartevents(tables, SOFA_ITEMS, subjects, with_text=True)

@@ -1,29 +1,46 @@
-"""Tables of a MIMIC-III v1.4 folder: found, checked and loaded into DuckDB.
+"""Tables of a published data set's folder: found, checked and loaded into DuckDB.
 
-A table is TABLE.csv.gz, TABLE.parquet or TABLE.csv, its name and its header in upper or lower case.
-Columns get the types of `schema.TABLE_COLUMNS`.
+A table is TABLE.csv.gz, TABLE.parquet or TABLE.csv; the case of its name and header is ignored.
+A `TableLayout` gives the SQL type of each column that the cohort code reads.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Protocol
 
 import duckdb
 import pyarrow as pa
 
-from common.data.csv_stream import CsvStream
+from common.data.csv_stream import CsvStream, Keep
 from common.data.parquet_stream import ParquetStream
 from common.errors import SourceError, UsageError
-from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
+from common.files.hashing import ReadProgress
 
 # A .csv.gz comes first because it carries a checksum: a .csv beside it may be half unpacked.
 _SUFFIXES = (".csv.gz", ".parquet", ".csv")
 _STREAM = "source_stream"
+
+
+@dataclass(frozen=True)
+class TableLayout:
+    """Tables of a published data set, as far as the cohort code reads them.
+
+    Attributes:
+        name: the data set, e.g. ``MIMIC-III``.
+        columns: SQL type of each column read, in lower case, by table. All types are stated, none
+            is guessed from a sample: an ICD code keeps its leading zeros.
+        folders: subfolders with the tables, e.g. ``hosp`` and ``icu``; none = the folder itself.
+    """
+
+    name: str
+    columns: Mapping[str, Mapping[str, str]]
+    folders: tuple[str, ...] = ()
 
 
 class TableStream(Protocol):
@@ -39,14 +56,15 @@ class TableStream(Protocol):
         """Return `file`, `bytes` and `sha256` of the file, after `batches` is exhausted."""
 
 
-class MimicTables:
-    """Context manager of a MIMIC-III folder and the DuckDB database with its loaded tables.
+class SourceTables:
+    """Context manager of a source's folder and the DuckDB database with its loaded tables.
 
     The database is in a scratch folder of its own, so that memory is bounded even for tables of
     tens of millions of rows; the scratch folder is removed at the end of the context.
 
     Args:
-        folder: the folder with the tables.
+        folder: the folder with the tables, or with the layout's subfolders.
+        layout: the tables and their columns.
         memory_gb: bound on DuckDB's memory, in gigabytes.
 
     Attributes:
@@ -59,18 +77,19 @@ class MimicTables:
 
     connection: duckdb.DuckDBPyConnection
 
-    def __init__(self, folder: Path, *, memory_gb: float = 2.0) -> None:
+    def __init__(self, folder: Path, layout: TableLayout, *, memory_gb: float = 2.0) -> None:
         if not folder.is_dir():
-            raise SourceError(f"there is no folder {folder}; give that of the MIMIC-III tables")
+            raise SourceError(f"there is no folder {folder}; give that of the {layout.name} tables")
         if not memory_gb > 0:
             raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
         self.folder = folder
-        self._names = {path.name: path for path in folder.iterdir()}
+        self.layout = layout
+        self._files = _files_by_name(folder, layout)
         self._loaded: dict[str, str | None] = {}
         self._digests: dict[str, dict[str, Any]] = {}
-        self._scratch = Path(tempfile.mkdtemp(prefix="fedvitals-mimic3-"))
+        self._scratch = Path(tempfile.mkdtemp(prefix="fedvitals-tables-"))
         self.connection = duckdb.connect(
-            str(self._scratch / "mimic3.duckdb"),
+            str(self._scratch / "tables.duckdb"),
             config={
                 "memory_limit": f"{memory_gb}GB",
                 "temp_directory": str(self._scratch / "spill"),
@@ -79,7 +98,7 @@ class MimicTables:
             },
         )
 
-    def __enter__(self) -> MimicTables:
+    def __enter__(self) -> SourceTables:
         return self
 
     def __exit__(
@@ -96,14 +115,14 @@ class MimicTables:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def has(self, table: str) -> bool:
-        """Return whether the folder has a file of the table (its name in upper case)."""
+        """Return whether the folder has a file of the table (its name in the layout)."""
         return self._find(table) is not None
 
     def path(self, table: str, needed_for: str) -> Path:
         """Return the file of a table.
 
         Args:
-            table: the table's name in upper case, e.g. ``ICUSTAYS``.
+            table: the table's name in the layout, e.g. ``ICUSTAYS``.
             needed_for: what needs the table, for the message.
 
         Raises:
@@ -114,7 +133,7 @@ class MimicTables:
             sought = ", ".join(f"{table}{suffix}" for suffix in _SUFFIXES)
             raise SourceError(
                 f"{self.folder} holds no table {table}, needed for {needed_for}; looked for "
-                f"{sought} (also in lower case)"
+                f"{sought} (upper or lower case)"
             )
         return found
 
@@ -122,15 +141,14 @@ class MimicTables:
         """Load a table into the database, once.
 
         Args:
-            table: the table's name in upper case; any of `TABLE_COLUMNS` but CHARTEVENTS, which is
-                streamed (see `chartevents.stream_chartevents`).
+            table: the table's name in the layout; `stream` is for tables too large to load whole.
             needed_for: what needs the table, for messages.
             where: SQL condition on the typed columns of the rows to keep, for large tables, e.g.
                 ``itemid IN (50885, 50912)``.
 
         Returns:
             The name of the DuckDB table: the table's own in lower case, its columns in lower case
-            and of the types in `TABLE_COLUMNS`. The order of its rows is undefined.
+            and of the types in the layout. The order of its rows is undefined.
 
         Raises:
             SourceError: the table or a column is missing, the file is damaged, or a field cannot
@@ -138,30 +156,62 @@ class MimicTables:
             ValueError: the table was loaded before with another `where`.
         """
         if table not in self._loaded:
-            path = self.path(table, needed_for)
-            stream: TableStream
-            if path.suffix == ".parquet":
-                stream = ParquetStream(path, table, dict.fromkeys(TABLE_COLUMNS[table]))
-            else:
-                text = dict.fromkeys(TABLE_COLUMNS[table], pa.string())
-                stream = CsvStream(path, table, text, published=True)
-            self.ingest(table, stream, where=where)
+            self._ingest(
+                table, self._open(table, needed_for, list(self.layout.columns[table])), where
+            )
             self._loaded[table] = where
         elif self._loaded[table] != where:
             raise ValueError(f"{table} was loaded before with another condition")
         return table.lower()
 
-    def ingest(self, table: str, stream: TableStream, *, where: str | None = None) -> None:
-        """Create the DuckDB table of a source table from a stream, and record the file's digest.
+    def stream(
+        self,
+        table: str,
+        needed_for: str,
+        columns: Sequence[str],
+        keys: Mapping[str, pa.DataType],
+        keep: Keep,
+        progress: ReadProgress | None = None,
+    ) -> str:
+        """Read a large table once and load the rows that a filter keeps.
 
         Args:
-            table: the table's name in upper case.
-            stream: its rows; each column is cast to its type in `TABLE_COLUMNS`.
-            where: SQL condition on the typed columns of the rows to keep.
+            table: the table's name in the layout.
+            needed_for: what needs the table, for messages.
+            columns: columns to load.
+            keys: Arrow types of those of them that `keep` reads; the others are converted after
+                the filter, by DuckDB.
+            keep: filter of a batch's rows; called from several threads.
+            progress: called with the bytes of the file read so far and its size.
+
+        Returns:
+            The name of the DuckDB table, as of `load`; it replaces that of an earlier pass.
 
         Raises:
-            SourceError: the stream raises it, or a field cannot be read as its type.
+            SourceError: the table or a column is missing, the file is damaged, or a field of a kept
+                row cannot be read.
         """
+        self._ingest(table, self._open(table, needed_for, columns, keys, keep, progress))
+        return table.lower()
+
+    def _open(
+        self,
+        table: str,
+        needed_for: str,
+        columns: Sequence[str],
+        keys: Mapping[str, pa.DataType] = MappingProxyType({}),
+        keep: Keep | None = None,
+        progress: ReadProgress | None = None,
+    ) -> TableStream:
+        path = self.path(table, needed_for)
+        if path.suffix == ".parquet":
+            own = {name: keys.get(name) for name in columns}
+            return ParquetStream(path, table, own, keep=keep, progress=progress)
+        text = {name: keys.get(name, pa.string()) for name in columns}
+        return CsvStream(path, table, text, keep=keep, progress=progress, published=True)
+
+    def _ingest(self, table: str, stream: TableStream, where: str | None = None) -> None:
+        """Create the DuckDB table of a source table from a stream, and record the file's digest."""
         failure: list[SourceError] = []
 
         def guarded() -> Generator[pa.RecordBatch, None, None]:
@@ -191,12 +241,12 @@ class MimicTables:
         return dict(sorted(self._digests.items()))
 
     def _find(self, table: str) -> Path | None:
-        names = [name + suffix for suffix in _SUFFIXES for name in (table, table.lower())]
-        return next((self._names[name] for name in names if name in self._names), None)
+        names = [table.lower() + suffix for suffix in _SUFFIXES]
+        return next((self._files[name] for name in names if name in self._files), None)
 
     def _create(self, table: str, names: list[str], where: str | None) -> None:
         casts = ", ".join(
-            f"CAST({name} AS {TABLE_COLUMNS[table][name]}) AS {name}" for name in names
+            f"CAST({name} AS {self.layout.columns[table][name]}) AS {name}" for name in names
         )
         condition = f" WHERE {where}" if where else ""
         self.connection.execute(
@@ -219,3 +269,9 @@ class MimicTables:
                 f"make room in {self._scratch.parent}"
             )
         return error
+
+
+def _files_by_name(folder: Path, layout: TableLayout) -> dict[str, Path]:
+    """Return the files of the layout's folders by their names in lower case."""
+    parts = [folder / name for name in layout.folders] or [folder]
+    return {path.name.lower(): path for part in parts if part.is_dir() for path in part.iterdir()}

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from common.data import csv_stream
 from common.data.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
-from simulation.cohorts.mimic3.duckdb_tables import MimicTables
-from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
+from simulation.cohorts.mimic3.schema import TABLE_COLUMNS, mimic3_tables
 
 PATIENTS = (
     "ROW_ID,SUBJECT_ID,GENDER,DOB\n1,10006,F,2094-03-05 00:00:00\n2,10011,M,1800-06-05 00:00:00\n"
@@ -27,7 +26,7 @@ DIAGNOSES = 'SUBJECT_ID,HADM_ID,SEQ_NUM,ICD9_CODE\n1,2,1,"0389"\n1,2,2,"99592"\n
 
 
 def rows_of(folder: Path, table: str, where: str | None = None) -> list[tuple[object, ...]]:
-    with MimicTables(folder) as tables:
+    with mimic3_tables(folder) as tables:
         name = tables.load(table, "the test", where=where)
         return tables.connection.execute(f"SELECT * FROM {name} ORDER BY ALL").fetchall()
 
@@ -74,7 +73,7 @@ def test_every_form_of_a_file_gives_the_same_typed_table(
     tmp_path: Path, write: Callable[[Path, str, str], None]
 ) -> None:
     write(tmp_path, "PATIENTS", PATIENTS)
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         name = tables.load("PATIENTS", "the test")
         types = tables.connection.execute(f"DESCRIBE {name}").fetchall()
         rows = tables.connection.execute(
@@ -219,7 +218,7 @@ def test_a_table_without_rows_is_an_empty_table(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_named_with_what_needs_it(tmp_path: Path) -> None:
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         assert not tables.has("LABEVENTS")
         with pytest.raises(SourceError, match=r"LABEVENTS, needed for SOFA;.*LABEVENTS\.csv\.gz"):
             tables.load("LABEVENTS", "SOFA")
@@ -227,12 +226,12 @@ def test_a_missing_table_is_named_with_what_needs_it(tmp_path: Path) -> None:
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no folder"):
-        MimicTables(tmp_path / "absent")
+        mimic3_tables(tmp_path / "absent")
 
 
 def test_a_memory_bound_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be positive, got 0 GB"):
-        MimicTables(tmp_path, memory_gb=0)
+        mimic3_tables(tmp_path, memory_gb=0)
 
 
 def test_the_compressed_file_goes_before_a_perhaps_half_unpacked_one(tmp_path: Path) -> None:
@@ -243,7 +242,7 @@ def test_the_compressed_file_goes_before_a_perhaps_half_unpacked_one(tmp_path: P
 
 def test_a_condition_keeps_only_its_rows_and_must_not_change(tmp_path: Path) -> None:
     as_csv(tmp_path, "PATIENTS", PATIENTS)
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         name = tables.load("PATIENTS", "the test", where="gender = 'F'")
         tables.load("PATIENTS", "the test", where="gender = 'F'")
         rows = tables.connection.execute(f"SELECT subject_id FROM {name}").fetchall()
@@ -258,7 +257,7 @@ def test_digests_are_those_of_the_files_read(
 ) -> None:
     write(tmp_path, "PATIENTS", PATIENTS)
     write(tmp_path, "DIAGNOSES_ICD", DIAGNOSES)
-    with MimicTables(tmp_path) as tables:
+    with mimic3_tables(tmp_path) as tables:
         tables.load("PATIENTS", "the test")
         digests = tables.digests()
     (path,) = tmp_path.glob("PATIENTS*")
@@ -276,7 +275,7 @@ def test_the_scratch_folder_goes_also_after_an_error(
     as_csv(tmp_path, "PATIENTS", PATIENTS)
 
     def load_and_fail() -> None:
-        with MimicTables(tmp_path) as tables:
+        with mimic3_tables(tmp_path) as tables:
             tables.load("PATIENTS", "the test")
             assert any(scratch.iterdir())
             tables.load("LABEVENTS", "the test")

@@ -60,7 +60,8 @@ ExportFolder = Annotated[
 """Option of every command that makes a report or tables."""
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells report a process ended by SIGINT; 143 after SIGTERM."""
+"""Exit code after Ctrl-C, as shells report a process ended by SIGINT; 143 after SIGTERM, 129 after
+SIGHUP."""
 CLOSED_PIPE = 141
 """Exit code where the reader of standard output has ended, as shells report SIGPIPE."""
 FAILED = 1

@@ -1,4 +1,4 @@
-"""Start and end of a program's process, and its answer to SIGINT and SIGTERM.
+"""Start and end of a program's process, and its answer to SIGINT, SIGTERM and SIGHUP.
 
 Begin with `run_program`, which each program's `__main__` calls. Imports the standard library only,
 so that a signal is answered in one line from the first milliseconds on.
@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C, a stop by a service manager or `kill`, and a terminal or connection that was closed."""
 
 DEBOUNCE_S = 1.0
 """A terminal and a parent process may both send the signal: those that follow it are one."""
@@ -26,7 +27,7 @@ _RAISE_AGAIN_S = 0.05
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGINT or SIGTERM has arrived.
+    """One of `SIGNALS` has arrived.
 
     Args:
         number: the signal.
@@ -75,14 +76,15 @@ def run_program(start: Callable[[], int]) -> int:
 
 
 def catch_signals() -> None:
-    """Raise `Stopped` in the main thread on SIGINT and SIGTERM.
-
-    A signal that the parent process has set to be ignored stays ignored, as under nohup.
-    """
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+    """Raise `Stopped` in the main thread on each of `SIGNALS` that is heeded."""
+    for number in heeded_signals():
+        signal.signal(number, _stop)
     sys.unraisablehook = _raise_again
+
+
+def heeded_signals() -> tuple[signal.Signals, ...]:
+    """Return the signals that the parent process has not set to be ignored, as nohup does."""
+    return tuple(one for one in SIGNALS if signal.getsignal(one) is not signal.SIG_IGN)
 
 
 def signal_of(error: BaseException) -> int | None:
@@ -165,6 +167,5 @@ def _raise_again(unraisable: Any) -> None:
 
 def _end_at_once_on_signals() -> None:
     """End without a word on a signal from now on: the command is over, its output is written."""
-    for number in SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, lambda received, _frame: os._exit(128 + received))
+    for number in heeded_signals():
+        signal.signal(number, lambda received, _frame: os._exit(128 + received))

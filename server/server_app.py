@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
@@ -33,6 +34,7 @@ from server.rounds.site_registry import SiteRegistry
 from server.runs.follow import STARTS, Start
 from server.runs.run_folder import (
     CHECKPOINT_FILE,
+    SITE_SETTINGS,
     RunFolder,
     library_versions,
     read_rounds,
@@ -79,7 +81,9 @@ def main(grid: Grid, context: Context) -> None:
         if folder.has_run:
             run_id, state = _resume(folder, config, fresh, flower_run)
         else:
-            run_id, state = _start(folder, config, adapted, registry, fresh, flower_run)
+            # Only the in-process engine gives its sites settings of their own.
+            own = dict(context.node_config)
+            run_id, state = _start(folder, config, adapted, registry, fresh, flower_run, own)
         best = Federation(grid, config, registry, folder, run_id, state).run()
         write_release(folder.path, best.adapter, best.round)
     log.info("released the adapter of round %d in %s", best.round, folder.path)
@@ -119,10 +123,12 @@ def _start(
     registry: SiteRegistry,
     fresh: Adapter,
     flower_run: str,
+    site_settings: Mapping[str, Any],
 ) -> tuple[str, Checkpoint]:
     """Start a run in the folder; return its id and the state before its first round."""
     record = {
         **_config_record(config, adapted, registry),
+        SITE_SETTINGS: site_settings,
         # Random, so that a site's budget ledger never takes one run for another.
         "run": token_hex(8),
         "resumed_after": [],

@@ -15,7 +15,7 @@ from common.data.site_table import read_site_table
 from common.errors import UsageError
 from common.names import check_name
 from server.aggregation.rules import check_site_count
-from server.runs.run_folder import check_run_folder
+from server.runs.run_folder import SITE_SETTINGS, check_run_folder, read_run_config
 from simulation.progress import RunProgress
 
 ENGINES = ("inprocess", "ray")
@@ -34,7 +34,7 @@ def federate(
         engine: ``inprocess``, or ``ray`` for `flwr run` with a process a client.
         progress: display during the run; None shows nothing.
         own: settings of single sites, by site (see `client.app.node_config`); in-process engine
-            only.
+            only. A resumed run has those that it began with.
 
     Returns:
         The run folder.
@@ -62,9 +62,10 @@ def federate(
         )
     nodes = len(tables)
     check_site_count(config, nodes)
+    own = _restored(config, own or {}) if config.resume else own or {}
     if own and engine == "ray":
         raise UsageError("the Ray engine does not support settings of single sites; use inprocess")
-    _check_sites(config, own or {}, list(tables))
+    _check_sites(config, own, list(tables))
     install_packaged()
     progress = progress or RunProgress.silent()
     progress.expect(_sites_a_round(config, nodes))
@@ -85,10 +86,35 @@ def federate(
             config.flat(),
             nodes=nodes,
             on_message=progress.site_works,
-            own=[(own or {}).get(site, {}) for site in tables],
+            own=[own.get(site, {}) for site in tables],
+            site_settings=_by_site_and_key(own),
         )
     progress.look()
     return Path(config.out)
+
+
+def _restored(config: RunConfig, own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the settings of single sites with which a run to be resumed began.
+
+    Raises:
+        UsageError: other ones are given.
+    """
+    recorded: dict[str, Any] = read_run_config(Path(config.out)).get(SITE_SETTINGS, {})
+    for key, value in _by_site_and_key(own).items():
+        before = recorded.get(key, "none")
+        if str(value) != str(before):
+            raise UsageError(f"--site {key} is {value}, the run began with {before}; leave it out")
+    restored: dict[str, dict[str, Any]] = {}
+    for key, value in recorded.items():
+        site, _, name = key.partition(".")
+        restored.setdefault(site, {})[name] = value
+    return restored
+
+
+def _by_site_and_key(own: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        f"{site}.{key}": value for site, settings in own.items() for key, value in settings.items()
+    }
 
 
 def _check_sites(

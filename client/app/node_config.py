@@ -13,7 +13,7 @@ from common.config.run_config import RunConfig
 from common.config.sections import MAX_RANK
 from common.config.strict_model import StrictModel
 from common.errors import UsageError
-from common.files.paths import home
+from common.files.paths import STATE_FOLDER, home
 
 
 class NodeSettings(StrictModel, strict=False, coerce_numbers_to_str=True):
@@ -71,7 +71,7 @@ def read_node_settings(node: Mapping[str, Any], config: RunConfig, run: str) -> 
     simulated = "data-path" not in node
     # A simulated run is a world of its own; a hospital's state outlives every run.
     default = (Path(config.out) if config.out else home() / "runs" / run) if simulated else home()
-    values = {"state-path": default / "site", "num-partitions": 1, **node}
+    values = {"state-path": default / STATE_FOLDER, "num-partitions": 1, **node}
     if not simulated:
         values["num-partitions"] = 0
     settings = NodeSettings.load(values, UsageError, "the node's configuration")

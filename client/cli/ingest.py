@@ -108,22 +108,23 @@ def ingest(
             memory_gb=memory_gb,
             progress=progress,
         )
-    console = output_console()
-    rows = ", ".join(f"{count:,} {what}" for what, count in record["rows"].items())
-    print_line(f"Rows: {rows}")
-    console.print(flow_table(record["flow"], console.width))
-    console.print(measurements_table(record["measurements"]))
-    console.print(sites_table(out))
-    for part in characteristics_page(record["characteristics"], console.width):
-        console.print(part)
-    facts = record.get("split")
-    if facts:
-        print_line(f"Split: {facts['rule']}")
-    findings = split_findings(facts, record["table"]["patients_per_split"])
-    for finding in (*findings, *find_in_record(record)):
-        console.print(render_finding(finding))
-    print_line(f"Written: {out}")
-    print_line(f"Check it with: python -m client check {out}")
+    with left_when_stopped(f"the table is whole, in {out}"):
+        console = output_console()
+        rows = ", ".join(f"{count:,} {what}" for what, count in record["rows"].items())
+        print_line(f"Rows: {rows}")
+        console.print(flow_table(record["flow"], console.width))
+        console.print(measurements_table(record["measurements"]))
+        console.print(sites_table(out))
+        for part in characteristics_page(record["characteristics"], console.width):
+            console.print(part)
+        facts = record.get("split")
+        if facts:
+            print_line(f"Split: {facts['rule']}")
+        findings = split_findings(facts, record["table"]["patients_per_split"])
+        for finding in (*findings, *find_in_record(record)):
+            console.print(render_finding(finding))
+        print_line(f"Written: {out}")
+        print_line(f"Check it with: python -m client check {out}")
 
 
 def _suggest(tables: list[Path], mapping: Path) -> None:

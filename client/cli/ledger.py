@@ -13,7 +13,7 @@ from rich.table import Table
 from client.privacy.ledger_statement import SiteStatement, as_json, make_statement
 from common.console import narrow_table, output_console, print_line
 from common.errors import UsageError
-from common.files.paths import home
+from common.files.paths import STATE_FOLDER, home
 
 _State = Annotated[
     Path | None,
@@ -55,7 +55,7 @@ def ledger(
         )
     from client.privacy.budget_ledger import Ledger
 
-    records = Ledger(home() / "site" if state is None else state).runs(site)
+    records = Ledger(home() / STATE_FOLDER if state is None else state).runs(site)
     if site is not None and not records:
         raise UsageError(f"the ledger has no run of site {site!r}; omit --site to see all")
     statements = make_statement(records, delta, limit)

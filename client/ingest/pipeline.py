@@ -28,7 +28,14 @@ from client.ingest.mapping import SiteMapping
 from client.ingest.mapping_sections import FileFormat
 from client.ingest.pseudonyms import hash_ids, read_secret
 from client.ingest.reshape import NOTE_LENGTH, stage
-from client.ingest.selection import choose_stays, keep_stays, stay_facts, stay_frame
+from client.ingest.selection import (
+    AT_LEAST,
+    HOUR_US,
+    choose_stays,
+    keep_stays,
+    stay_facts,
+    stay_frame,
+)
 from client.ingest.sources.open_file import open_file
 from client.ingest.sources.query_source import open_query
 from client.ingest.sources.source import Source
@@ -196,12 +203,13 @@ def _read(
     count_other_units(connection, mapping)
     times += assign_stays(connection, mapping, stay_source)
     flow = ExclusionFlow()
-    kept, missing = choose_stays(stay_frame(connection), mapping, flow)
+    stays = stay_frame(connection)
+    kept, missing = choose_stays(stays, mapping, flow)
     keep_stays(connection, kept)
     counts, losses = count_dropped(connection, examples)
     if kept.empty:
         found = {"measurements": counts, "losses": losses, "signs": {"times": times}}
-        raise _nothing_left(flow, found)
+        raise _nothing_left(flow, found, stays["last_us"].max())
     steps = step_means(connection, _USED, mapping.table.step_minutes)
     place = kept.set_index("stay")
     sides = assign_sides(kept, mapping.split, mapping.stay_clock.zone) if mapping.split else None
@@ -305,7 +313,7 @@ def _most(others: list[dict[str, Any]]) -> str:
     return f" (it has {names})" if names else ""
 
 
-def _nothing_left(flow: ExclusionFlow, found: dict[str, Any]) -> CohortError:
+def _nothing_left(flow: ExclusionFlow, found: dict[str, Any], longest_us: int) -> CohortError:
     counts = found["measurements"]
     emptied = next(step.label for step in flow.steps if not step.total)
     read = sum(of_vital["read"] for of_vital in counts.values())
@@ -316,6 +324,9 @@ def _nothing_left(flow: ExclusionFlow, found: dict[str, Any]) -> CohortError:
                 reasons[reason] = reasons.get(reason, 0) + count
     why = ", ".join(f"{reason} {count:,}" for reason, count in reasons.items()) or "nothing"
     loss = next((f"; {one.what}: {one.remedy}" for one in find_losses(found)), "")
+    if emptied.startswith(AT_LEAST):
+        hours = longest_us / HOUR_US
+        loss += f"; the longest stay spans {hours:.3g} h: check [time] format, or lower min-hours"
     return CohortError(
         f"no stay is left after the rule '{emptied}'; of {read:,} measurements dropped: {why}{loss}"
     )

@@ -14,7 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from common.errors import UsageError
-from common.files.paths import home
+from common.files.paths import STATE_FOLDER, home
 from common.files.private import (
     OWNER_ONLY,
     Access,
@@ -29,7 +29,7 @@ _HASH_BYTES = 16
 
 def default_secret() -> Path:
     """Return the default path of a site's secret."""
-    return home() / "site" / "id-secret"
+    return home() / STATE_FOLDER / "id-secret"
 
 
 def read_secret(path: Path, access: Access = OWNER_ONLY) -> bytes:

@@ -17,8 +17,10 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.step_means import MINUTE_US
 from common.errors import SourceError
 
-_HOUR_US = 60 * MINUTE_US
-_DAY_US = 24 * _HOUR_US
+HOUR_US = 60 * MINUTE_US
+AT_LEAST = "at least "
+"""Begin of the rule on the length of a stay."""
+_DAY_US = 24 * HOUR_US
 _COMMENT = "#"
 _AGE = (
     r"(?i)^\s*(?P<sign>>=|≥|>)?\s*(?P<years>\d{1,3}(?:\.\d+)?)\s*\+?\s*"
@@ -76,8 +78,8 @@ def choose_stays(
     step_us = mapping.table.step_minutes * MINUTE_US
     # A step counts in full, as in the site table.
     lengths = (stays["last_us"].to_numpy(np.int64) // step_us + 1) * step_us
-    stays = stays[lengths >= mapping.cohort.min_hours * _HOUR_US]
-    flow.record(f"at least {mapping.cohort.min_hours:g} h of vital signs", stays)
+    stays = stays[lengths >= mapping.cohort.min_hours * HOUR_US]
+    flow.record(f"{AT_LEAST}{mapping.cohort.min_hours:g} h of vital signs", stays)
     return stays, missing
 
 

@@ -6,6 +6,7 @@ the project's; this folder depends on neither.
     HOME/cohort              path of the cohort that `flwr run .` uses: the one prepared last
     HOME/cohorts/<source>/   cohorts prepared without --out
     HOME/backbones/<name>/   weights by name
+    HOME/site/               the site's state between rounds, e.g. its privacy ledger
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from common.errors import CohortError
 from common.files.atomic_io import write_text
 
 HOME_VARIABLE = "FEDVITALS_HOME"
+STATE_FOLDER = "site"
+"""State of a site between rounds; in a simulation, of all sites and below the run's folder."""
 
 
 def home() -> Path:

@@ -71,8 +71,8 @@ def evaluate(
 
         check_export_folder(export)
     console = output_console()
-    kept = "nothing was written; start the command again"
-    with left_when_stopped(kept), working("loading") as update:
+    written: list[Path] = []
+    with left_when_stopped(lambda: _kept(written)), working("loading") as update:
         from common.adapter.peft_io import PEFT_CONFIG_FILE
         from common.adapter.trained_adapter import RUN_CONFIG_FILE
         from server.release.adapter_source import load_adapter
@@ -93,7 +93,6 @@ def evaluate(
         if target is not None:
             check_output(target, (EVALUATION_FILE, RUN_CONFIG_FILE, PEFT_CONFIG_FILE))
         evaluation = evaluate_adapter(loaded, data, split, examples=examples, progress=update)
-        written = []
         if target is not None:
             written.append(write_evaluation(evaluation.result, target))
         if loaded.run is not None and in_run:
@@ -110,6 +109,11 @@ def evaluate(
         from common.reporting.export.export import export_summary
 
         print_line(export_summary(export))
+
+
+def _kept(written: list[Path]) -> str:
+    done = f"written: {', '.join(map(str, written))}" if written else "nothing was written"
+    return f"{done}; start the command again"
 
 
 def _same(one: Path, other: Path) -> bool:

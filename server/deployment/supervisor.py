@@ -25,6 +25,7 @@ from types import FrameType
 from common.backbones.weights_store import install_packaged
 from common.errors import FederationError, UsageError
 from common.files.atomic_io import atomic_file, write_text
+from common.interrupts import heeded_signals
 from server.deployment import control_log
 from server.deployment.flwr_subprocess import Flower, connect, last_error
 from server.deployment.operators import (
@@ -292,13 +293,13 @@ def _sole_owner(state: Path) -> Iterator[None]:
 
 @contextmanager
 def _until_signal() -> Iterator[Callable[[], bool]]:
-    """Turn SIGTERM and SIGINT into a request to stop, for an orderly end."""
+    """Turn a signal into a request to stop, for an orderly end."""
     received: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, note) for number in heeded_signals()}
     try:
         yield lambda: bool(received)
     finally:

@@ -10,6 +10,7 @@ from common.backbones.catalog import CATALOG
 from common.config.run_config import RunConfig
 from common.reporting.components import Part, Row, Section, Table, raw_html
 from common.reporting.phrasing import clean_line, count_or_dash
+from server.runs.run_folder import SITE_SETTINGS
 from server.runs.run_reader import RunRecord
 
 
@@ -119,9 +120,10 @@ def rerun_command(record: RunRecord) -> str:
             text = str(value).lower() if isinstance(value, bool) else str(value)
             words.append(f"-c {shlex.quote(f'{key}={text}')}")
     rank = record.settings.get("lora.rank")
-    for site, about in record.sites.items():
-        if about.get("rank", rank) != rank:
-            words.append(f"--site {shlex.quote(clean_line(site))}.lora-rank={int(about['rank'])}")
+    ranks = {site: about.get("rank", rank) for site, about in record.sites.items()}
+    own = {f"{site}.lora-rank": one for site, one in ranks.items() if one != rank}
+    own |= record.config.get(SITE_SETTINGS, {})
+    words += [f"--site {shlex.quote(clean_line(f'{key}={own[key]}'))}" for key in sorted(own)]
     return " \\\n  ".join(words)
 
 

@@ -26,6 +26,7 @@ from common.data.cohort_folder import COHORT_FILE
 from common.errors import FederationError
 from common.files.atomic_io import write_text
 from common.files.output_folder import check_output
+from common.files.paths import STATE_FOLDER
 
 ROUNDS_FILE = "rounds.jsonl"
 EVALUATION_FILE = "evaluation.json"
@@ -33,6 +34,9 @@ REPORT_FILE = "report.html"
 TRACKER_FOLDER = "tensorboard"
 CHECKPOINT_FILE = "checkpoint/state.safetensors"
 """Written at the end of each whole round; from then on the run can be resumed."""
+
+SITE_SETTINGS = "site_settings"
+"""Key of config.json: settings of single sites of a simulation, by SITE.KEY."""
 
 _LIBRARIES = ("fedvitals", "flwr", "numpy", "peft", "torch", "transformers")
 
@@ -87,6 +91,9 @@ class RunFolder:
         try:
             self._lock_file.truncate(0)
             shutil.rmtree(self.path / Path(CHECKPOINT_FILE).parent, ignore_errors=True)
+            # What simulated sites spent in it is no budget of the new run's.
+            if self.simulated and (self.path / STATE_FOLDER).is_dir():
+                shutil.rmtree(self.path / STATE_FOLDER)
             # Last: a crash before it leaves a folder that can still be started anew.
             (self.path / RUN_CONFIG_FILE).unlink(missing_ok=True)
         except OSError as error:

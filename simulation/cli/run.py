@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,7 +96,6 @@ def run(
     else:
         beyond = [out, backbone, rounds, seed, *(config or [])]
         settings = _resumed(resume, data, any(value is not None for value in beyond))
-        _restore_ranks(resume, settings, own)
 
     from common.data.cohort_folder import cohort_line
     from common.reporting.export.export import check_export_folder, export_summary
@@ -116,19 +116,20 @@ def run(
     tracker = _tracker(track, settings)
     on_look = tracker.look if tracker else None
     progress = RunProgress(Path(settings.out), settings.rounds, error_console(), on_look)
-    with left_when_stopped(lambda: _kept(Path(settings.out))):
+    with left_when_stopped(lambda: _kept(Path(settings.out), settings.data)):
         with progress.shown():
             folder = federate(settings, engine, progress, own)
         with working("evaluating on the test split"):
             result = evaluate_run(folder, Path(settings.data), export=export)
-    if tracker:
-        tracker.finish()
-    for table in evaluation_tables(result):
-        console.print(table)
-    print_line(f"Adapter: {folder / 'adapter'}")
-    print_line(f"Report:  {folder / 'report.html'}")
-    if export is not None:
-        print_line(export_summary(export))
+    with left_when_stopped(f"the run is whole; its report: {folder / 'report.html'}"):
+        if tracker:
+            tracker.finish()
+        for table in evaluation_tables(result):
+            console.print(table)
+        print_line(f"Adapter: {folder / 'adapter'}")
+        print_line(f"Report:  {folder / 'report.html'}")
+        if export is not None:
+            print_line(export_summary(export))
 
 
 def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -155,20 +156,20 @@ def split_site_settings(given: Sequence[str]) -> dict[str, dict[str, str]]:
     return own
 
 
-def _kept(folder: Path) -> str:
+def _kept(folder: Path, data: str) -> str:
     """Return what an interrupted run leaves, and the command that continues it."""
     from common.adapter.trained_adapter import ADAPTER_FOLDER
     from server.runs.run_folder import CHECKPOINT_FILE
 
     if (folder / ADAPTER_FOLDER).is_dir():
         return (
-            f"the adapter is in {folder}, without its evaluation; make it: python -m server "
-            f"evaluate --adapter {folder} --data DIR"
+            f"the adapter is in {folder}, its evaluation is not complete; repeat it: python -m "
+            f"server evaluate --adapter {shlex.quote(str(folder))} --data {shlex.quote(data)}"
         )
     if (folder / CHECKPOINT_FILE).is_file():
         return (
             f"the rounds so far are in {folder}; continue: python -m simulation run --resume "
-            f"{folder}"
+            f"{shlex.quote(str(folder))}"
         )
     return "no round was complete; start the command again"
 
@@ -194,20 +195,3 @@ def _resumed(folder: Path, data: Path | None, others: bool) -> RunConfig:
     # `flwr run .` follows the cohort prepared last, and records no folder.
     moved = {"data": str(data or recorded["data"] or current_cohort())}
     return RunConfig.parse({**recorded, **moved, "out": str(folder), "resume": True})
-
-
-def _restore_ranks(folder: Path, settings: RunConfig, own: dict[str, dict[str, str]]) -> None:
-    """Add the ranks that sites of a resumed run began with to their own settings.
-
-    Raises:
-        UsageError: another rank is given for a site.
-    """
-    from server.runs.run_folder import read_run_config
-
-    for site, facts in read_run_config(folder).get("sites", {}).items():
-        rank = facts.get("rank", settings.lora.rank)
-        given = own.get(site, {}).get("lora-rank", str(rank))
-        if given != str(rank):
-            raise UsageError(f"--site {site}.lora-rank is {given}, the run began with {rank}")
-        if rank != settings.lora.rank:
-            own.setdefault(site, {})["lora-rank"] = str(rank)

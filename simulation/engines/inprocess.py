@@ -156,6 +156,7 @@ def run_in_process(
     nodes: int,
     on_message: OnMessage | None = None,
     own: Sequence[Mapping[str, Any]] | None = None,
+    site_settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Run a federation in this process; exceptions of the ServerApp propagate.
 
@@ -166,9 +167,14 @@ def run_in_process(
         nodes: number of nodes.
         on_message: see `OnMessage`.
         own: each node's own settings, in the order of the nodes.
+        site_settings: the same by SITE.KEY, which the ServerApp records.
     """
     TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = RUN_ID
     context = Context(
-        run_id=RUN_ID, node_id=0, node_config={}, state=RecordDict(), run_config=dict(run_config)
+        run_id=RUN_ID,
+        node_id=0,
+        node_config=dict(site_settings or {}),
+        state=RecordDict(),
+        run_config=dict(run_config),
     )
     server_app(InProcessGrid(client_app, run_config, nodes, on_message, own), context)

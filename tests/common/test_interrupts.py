@@ -76,7 +76,9 @@ def ends_with(start: str, number: int, times: int = 1) -> subprocess.CompletedPr
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["INT", "TERM", "HUP"],
 )
 @pytest.mark.parametrize("phase", PHASES.values(), ids=PHASES)
 def test_a_signal_ends_a_program_with_one_line(phase: str, number: int, code: int) -> None:
@@ -104,16 +106,17 @@ def test_a_signal_after_the_end_shows_nothing() -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
-def test_a_signal_that_is_ignored_stays_ignored() -> None:
-    start = """
+@pytest.mark.parametrize("number", ["SIGINT", "SIGHUP"])
+def test_a_signal_that_is_ignored_stays_ignored(number: str) -> None:
+    start = f"""
 import signal
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.{number}, signal.SIG_IGN)
 def start():
     print("ready", flush=True)
     time.sleep(0.5)
     return 7
 """
-    assert ends_with(start, signal.SIGINT).returncode == 7
+    assert ends_with(start, signal.Signals[number]).returncode == 7
 
 
 def test_the_signal_is_found_among_the_causes() -> None:

@@ -39,7 +39,10 @@ def guess_formats(
     """
     if numbers := _numbers(texts):
         compact = _best(connection, texts, _COMPACT)
-        return ((compact[0],),) if compact[1] >= ENOUGH else _of_numbers(numbers)
+        if compact[1] >= ENOUGH:
+            return ((compact[0],),)
+        number = number_format(numbers)
+        return ((number,),) if number else ()
     patterns = list(_patterns(texts))
     found: list[str] = []
     left = list(texts)
@@ -73,12 +76,13 @@ def _numbers(texts: Sequence[str]) -> list[float]:
     return numbers if len(numbers) >= ENOUGH * len(texts) else []
 
 
-def _of_numbers(numbers: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+def number_format(numbers: Sequence[float]) -> str:
+    """Return the format of absolute times that are numbers, by their size; empty if none fits."""
     size = median(numbers)
     if _EXCEL_LOW < size < _EXCEL_HIGH:
-        return ((EXCEL,),)
+        return EXCEL
     is_epoch = _EPOCH_LEAST <= size < EPOCH_LIMIT * 1000 ** (len(EPOCHS) - 1)
-    return ((epoch_format(size),),) if is_epoch else ()
+    return epoch_format(size) if is_epoch else ""
 
 
 def _patterns(texts: Sequence[str]) -> list[str]:

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from client.ingest.mapping_sections import ISO
+from client.ingest.diagnostics.time_formats import number_format
+from client.ingest.mapping_sections import EXCEL, ISO
 from client.ingest.suggest.vital_names import folded
+from client.ingest.timestamps import EXCEL_DAYS
 
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?)?(Z|[+-]\d{2}(:?\d{2})?)?")
 _DATE = re.compile(
@@ -19,7 +19,6 @@ _DATE = re.compile(
     r"(?P<noon> ?[AaPp]\.?[Mm]\.?)?"
 )
 _COMPACT = {r"\d{14}": "%Y%m%d%H%M%S", r"\d{12}": "%Y%m%d%H%M", r"\d{8}": "%Y%m%d"}
-_EPOCH_S, _EPOCH_MS = (2e8, 2e10), (2e11, 2e13)
 _SHIFTED_YEAR = 2035
 
 
@@ -66,13 +65,15 @@ def _of_numbers(column: str, numbers: list[float], texts: Sequence[str]) -> Time
     for pattern, form in _COMPACT.items():
         if all(re.fullmatch(pattern, text) and text[:2] in ("19", "20") for text in texts):
             return _with_zone((form,), texts, "digits of date and time", sure=True)
-    middle = float(np.median(np.abs(numbers)))
-    for (low, high), form in ((_EPOCH_S, "epoch-s"), (_EPOCH_MS, "epoch-ms")):
-        if low < middle < high:
-            return TimeGuess((form,), "UTC", "numbers since 1970", "such numbers are UTC")
     name = folded(column)
     hours = re.search(r"hour|stunde|heure|iculos|\bh\b", name) is not None
     minutes = re.search(r"offset|minute|\bmin\b", name) is not None
+    form = number_format(numbers)
+    # Minutes of a stay are as large as Excel's days, but begin near its start.
+    if form == EXCEL and min(numbers) >= EXCEL_DAYS and not (hours or minutes):
+        return _with_zone((form,), (), "Excel's days, as 45292.5", sure=False)
+    if form and form != EXCEL:
+        return TimeGuess((form,), "UTC", "numbers since 1970", "such numbers are UTC")
     return TimeGuess(
         ("hours",) if hours and not minutes else ("minutes",),
         "UTC",

@@ -32,10 +32,11 @@ from flwr.supernode.runtime import run_clientapp
 from client.node.isolation.landlock import landlock_version, restrict_files
 from client.node.isolation.linux import adopt_orphans, end_descendants, end_with_parent, hide_memory
 from client.policy.bundle_identity import check_run_bundle
+from common.interrupts import SIGNALS
 
 OURS = frozenset({"client", "common", "server", "simulation"})
 """Packages that are in the bundle, and must not be loaded before it."""
-_SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
+_SIGNALS = frozenset({signal.SIGCHLD, *SIGNALS})
 
 log = logging.getLogger("flwr.fedvitals.client")
 
@@ -59,7 +60,7 @@ def forget_own_modules() -> None:
 def supervise(arguments: Sequence[str], folder: Path, hidden: Sequence[Path]) -> None:
     """Run the app for one message, and return when none of its processes is left.
 
-    SIGTERM ends it early.
+    A signal that ends a program ends it early.
 
     Args:
         arguments: the command line of `flwr-clientapp`, its name first.

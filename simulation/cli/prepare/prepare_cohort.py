@@ -64,16 +64,17 @@ def prepare_cohort(
             record = write_cohort(cohort, folder, overwrite, access)
         else:
             record = write_cohort(joint.join(cohort), folder, overwrite=True, access=access)
-    use_cohort(folder)
-    # An app that Flower ships has no weights of its own: it loads these.
-    install_packaged()
-    console = output_console()
-    console.print(flow_table(record["flow"], console.width))
-    if cohort.dropped:
-        dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
-        console.print(f"Measurements dropped: {dropped}")
-    console.print(sites_table(folder))
-    for part in characteristics_page(record["characteristics"], console.width):
-        console.print(part)
-    print_line(f"Table 1: {folder / TABLE1_MARKDOWN}, {folder / TABLE1_CSV}")
-    print_line(f"Cohort: {folder}")
+    with left_when_stopped(f"the cohort is whole, in {folder}"):
+        use_cohort(folder)
+        # An app that Flower ships has no weights of its own: it loads these.
+        install_packaged()
+        console = output_console()
+        console.print(flow_table(record["flow"], console.width))
+        if cohort.dropped:
+            dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
+            console.print(f"Measurements dropped: {dropped}")
+        console.print(sites_table(folder))
+        for part in characteristics_page(record["characteristics"], console.width):
+            console.print(part)
+        print_line(f"Table 1: {folder / TABLE1_MARKDOWN}, {folder / TABLE1_CSV}")
+        print_line(f"Cohort: {folder}")

@@ -21,13 +21,14 @@ def test_the_command_gives_the_same_settings_again(record: RunRecord, tiny_bolt:
     settings = RunConfig.parse({**record.settings, **changed}).flat()
     record.config["settings"] = settings
     record.config["sites"]["micu"]["rank"] = 2
+    record.config["site_settings"] = {"sicu.patients": "5"}
     command = rerun_command(record)
     assert str(tiny_bolt.parent) not in command
     assert "/somewhere" not in command
     parts = shlex.split(command.replace("\\\n", " "))
     assert parts[:8] == shlex.split("python -m simulation run --data COHORT --out RUN")
     assert parts[8:10] == ["--backbone", f"path/to/{tiny_bolt.name}"]
-    assert parts[-2:] == ["--site", "micu.lora-rank=2"]
+    assert parts[-4:] == ["--site", "micu.lora-rank=2", "--site", "sicu.patients=5"]
     pairs = [value for flag, value in pairwise(parts) if flag == "-c"]
     again = parse_settings(pairs, {}).flat()
     own = ("data", "out", "backbone")

@@ -56,7 +56,7 @@ def config(tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path) -> RunConfig:
     return tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run")
 
 
-def stop_at(config: RunConfig, number: int, place: str) -> None:
+def stop_at(config: RunConfig, number: int, place: str, own: Any = None) -> None:
     """Run until round `number`, then stop the server before or after it has written the round.
 
     The folder's claim is let go, as the kernel does when a process ends.
@@ -80,7 +80,7 @@ def stop_at(config: RunConfig, number: int, place: str) -> None:
         patch.setattr("server.server_app.RunFolder", claimed)
         patch.setattr(f"server.rounds.federation.{place}", stop)
         with pytest.raises(StopError):
-            federate(config)
+            federate(config, own=own)
     claims[0].close()
 
 
@@ -104,6 +104,31 @@ def test_a_run_cut_off_in_round_two_ends_in_the_same_bytes(
     assert [line["round"] for line in rounds_of(config)] == [1, 2, 3, 4]
     told = [line.get("adapter_digest") for line in rounds_of(config)]
     assert told == [line.get("adapter_digest") for line in rounds_of(whole)]
+
+
+def test_a_resumed_run_has_the_settings_of_single_sites_that_it_began_with(
+    config: RunConfig,
+) -> None:
+    config = with_settings(config, VARIANTS["private"])
+    own = {"micu": {"patients": 3}}  # by which each of its private steps is divided
+    whole, plain = elsewhere(config, "whole"), elsewhere(config, "plain")
+    federate(whole, own=own)
+    federate(plain)
+    stop_at(config, 2, "save_checkpoint", own)
+    with pytest.raises(UsageError, match=r"patients is 4, the run began with 3; leave it"):
+        federate(config.replace(resume=True), own={"micu": {"patients": 4}})
+    federate(config.replace(resume=True))
+    assert read_run_config(Path(config.out))["site_settings"] == {"micu.patients": 3}
+    assert released(config) == released(whole)
+    assert released(config) != released(plain)
+
+
+def test_a_run_started_anew_in_its_folder_has_its_whole_privacy_budget(config: RunConfig) -> None:
+    private = with_settings(config, {"rounds": 1, "privacy.epsilon": 8.0})
+    own = {"micu": {"epsilon-limit": 8}}
+    stop_at(private, 1, "save_checkpoint", own)
+    federate(private, own=own)
+    assert all("weight" in site for site in rounds_of(private)[0]["sites"].values())
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ from common.errors import TrainingError, UsageError
 from common.evaluation.evaluate import Evaluation, evaluate
 from common.evaluation.paired_difference import compare
 from common.files.atomic_io import atomic_folder
-from common.files.output_folder import check_writable
+from common.files.output_folder import check_replaceable
 from common.files.private import OWNER_ONLY
 
 GLOBAL, PERSONAL = "global", "personal"
@@ -122,7 +122,7 @@ def check_steps(table: SiteTable, step_minutes: int | None) -> None:
 
 def check_empty(out: Path) -> None:
     """Raise `UsageError` where the output folder is not empty or cannot be written."""
-    check_writable(out.absolute().parent, remedy="give another folder with --out")
+    check_replaceable(out, remedy="give another folder with --out")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} is not empty; give another folder with --out")
 

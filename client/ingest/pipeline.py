@@ -59,7 +59,7 @@ from common.data.step_means import step_means
 from common.data.summary import summarise
 from common.data.windows import WindowSettings
 from common.errors import CohortError, SourceError, UsageError
-from common.files.atomic_io import PARTIAL_SUFFIX, atomic_folder
+from common.files.atomic_io import PARTIAL_SUFFIX, atomic_folder, real_folder
 from common.files.hashing import ReadProgress, file_sha256
 from common.files.private import OWNER_ONLY, Access, private_umask
 
@@ -275,7 +275,7 @@ def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyCo
     # Beside `out`, on the disk that the site chose for its data, and readable by its owner alone:
     # it has patients' records, and a killed process leaves it behind.
     scratch = Path(
-        tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL_SUFFIX, dir=out.absolute().parent)
+        tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL_SUFFIX, dir=real_folder(out).parent)
     )
     try:
         with duckdb.connect(

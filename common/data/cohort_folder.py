@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import CohortError, UsageError
-from common.files.atomic_io import atomic_file
+from common.files.atomic_io import real_folder
+from common.files.output_folder import check_replaceable
 from common.files.private import make_folders
 
 COHORT_FILE = "cohort.json"
@@ -183,8 +184,7 @@ def check_output_folder(out: Path, record_file: str) -> bool:
     Raises:
         CohortError: `out` has other files, or cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise CohortError(f"{out} is a file; give a folder with --out")
+    check_replaceable(out, error=CohortError, remedy="free space or give another folder with --out")
     held = {path.name for path in out.iterdir()} if out.exists() else set()
     if held and record_file not in held:
         raise CohortError(
@@ -197,7 +197,10 @@ def check_output_folder(out: Path, record_file: str) -> bool:
             f"{out} holds {foreign[0]} beside its cohort, which would be lost; move it or give "
             "another folder with --out"
         )
-    _check_writable(out)
+    try:
+        make_folders(real_folder(out).parent)
+    except OSError as error:
+        raise unwritable(out, error) from error
     return bool(held)
 
 
@@ -279,15 +282,3 @@ def _own_files(record: Path) -> set[str]:
         if content.get("characteristics"):
             names |= {TABLE1_MARKDOWN, TABLE1_CSV}
     return names
-
-
-def _check_writable(out: Path) -> None:
-    # By writing: this finds missing permissions, a full disk and a read-only file system alike.
-    probe_path = out.parent / f".{out.name}.probe"
-    try:
-        make_folders(out.absolute().parent)
-        with atomic_file(probe_path) as probe:
-            probe.write_bytes(b"")
-        probe_path.unlink()
-    except OSError as error:
-        raise unwritable(out, error) from error

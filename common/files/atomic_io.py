@@ -54,12 +54,13 @@ def atomic_folder(target: Path, access: Access | None = None) -> Iterator[Path]:
     neither the old content nor the new one.
 
     Args:
-        target: the folder to create or replace.
+        target: the folder to create or replace; of a link, the folder that it points to.
         access: who may read the folder and all that is in it; None = as the umask says.
 
     Yields:
         An empty folder beside the target; with `access` it is its owner's alone.
     """
+    target = real_folder(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial_name(target)
     partial.mkdir(mode=0o777 if access is None else 0o700)
@@ -73,6 +74,11 @@ def atomic_folder(target: Path, access: Access | None = None) -> Iterator[Path]:
         _swap(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def real_folder(target: Path) -> Path:
+    """Return the absolute path of a folder with its links resolved; it need not exist."""
+    return Path(os.path.realpath(target))
 
 
 def write_text(target: Path, text: str, access: Access | None = None) -> None:

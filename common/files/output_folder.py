@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from common.errors import FedvitalsError, UsageError
+from common.files.atomic_io import real_folder
 
 _PROBE_BYTES = 4096
 
@@ -42,8 +43,39 @@ def check_output(
                 f"{remedy}"
             )
     elif os.path.lexists(folder):
-        raise error(f"{folder} is a file, not a folder; {remedy}")
-    check_writable(folder.absolute().parent if replaced else folder, error=error, remedy=remedy)
+        raise error(f"{folder} is {_other_than_folder(folder)}; {remedy}")
+    if replaced:
+        check_replaceable(folder, error=error, remedy=remedy)
+    else:
+        check_writable(folder, error=error, remedy=remedy)
+
+
+def check_replaceable(
+    folder: Path,
+    *,
+    error: type[FedvitalsError] = UsageError,
+    remedy: str = "free space or give another folder",
+) -> None:
+    """Refuse a folder, absent or not, that `atomic_folder` cannot create or replace.
+
+    Args:
+        folder: the folder.
+        error: class of the error.
+        remedy: what the user can do.
+
+    Raises:
+        FedvitalsError: of class `error`, in one line.
+    """
+    real = real_folder(folder)
+    if os.path.lexists(real) and not real.is_dir():
+        raise error(f"{folder} is {_other_than_folder(folder)}; {remedy}")
+    if real.is_mount():
+        raise error(f"{folder} is a mount point, which cannot be replaced; give a folder in it")
+    _probe(real.parent, folder, error, remedy)
+
+
+def _other_than_folder(path: Path) -> str:
+    return "a file, not a folder" if path.exists() else "a link that points to no folder"
 
 
 def check_output_file(
@@ -91,7 +123,10 @@ def check_writable(
     Raises:
         FedvitalsError: of class `error`, in one line.
     """
-    present = folder.absolute()
+    _probe(folder.absolute(), folder, error, remedy)
+
+
+def _probe(present: Path, named: Path, error: type[FedvitalsError], remedy: str) -> None:
     while not os.path.lexists(present):
         present = present.parent
     try:
@@ -100,7 +135,7 @@ def check_writable(
             os.fsync(probe.fileno())
     except OSError as problem:
         reason = problem.strerror or str(problem)
-        raise error(f"{folder} cannot be written ({reason}); {remedy}") from problem
+        raise error(f"{named} cannot be written ({reason}); {remedy}") from problem
 
 
 def _any_of(records: Collection[str]) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from common.errors import UsageError
 from common.files.atomic_io import atomic_folder, write_text
 from common.files.hashing import file_sha256
-from common.files.output_folder import check_writable
+from common.files.output_folder import check_replaceable
 from common.reporting.markdown import table_in_markdown
 from simulation.pretraining.model_spec import NanoModel
 from simulation.pretraining.recipe import PretrainingRecipe
@@ -103,7 +103,7 @@ def check_weights_folder(out: Path) -> None:
         UsageError: `out` is a file, a folder with content but without a recipe, or cannot be
             written.
     """
-    check_writable(out.absolute().parent)
+    check_replaceable(out)
     if out.is_dir() and (not any(out.iterdir()) or (out / _RECIPE_FILE).is_file()):
         return
     if out.exists():

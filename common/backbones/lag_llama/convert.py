@@ -18,7 +18,7 @@ from common.backbones.torch_pickle.placeholders import StoredTensor
 from common.backbones.weights_store import WEIGHT_FILES
 from common.errors import UsageError
 from common.files.atomic_io import atomic_folder
-from common.files.output_folder import check_writable
+from common.files.output_folder import check_replaceable
 
 _PREFIX = "model."
 # The only settings that the network here supports; others would load and forecast wrong.
@@ -116,7 +116,7 @@ def _parts(value: object) -> Sequence[object]:
 
 
 def _check_replaceable(out: Path) -> None:
-    check_writable(out.absolute().parent)
+    check_replaceable(out)
     if not out.exists():
         return
     if not out.is_dir() or {path.name for path in out.iterdir()} - set(WEIGHT_FILES):

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from common.errors import UsageError
-from common.files.atomic_io import atomic_file, atomic_folder
+from common.files.atomic_io import atomic_folder
+from common.files.output_folder import check_replaceable
 from common.reporting.components import LegendEntry, Page, Section, Table
 from common.reporting.export.figure_files import figure_files
 from common.reporting.export.inert_csv import inert_csv
@@ -77,8 +78,7 @@ def check_export_folder(folder: Path) -> None:
     Raises:
         UsageError: see above.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; give a folder for the tables and figures")
+    check_replaceable(folder)
     try:
         foreign = sorted(set(_names(folder)) - set(_own_names(folder)))
         if foreign:
@@ -86,11 +86,6 @@ def check_export_folder(folder: Path) -> None:
                 f"{folder} holds {foreign[0]}, which no export wrote and which would be lost; give "
                 "an empty or a new folder"
             )
-        # By writing: this finds missing permissions, a full disk and a read-only disk alike.
-        probe = folder.absolute().parent / f".{folder.name}.probe"
-        with atomic_file(probe) as partial:
-            partial.write_bytes(b"")
-        probe.unlink()
     except OSError as error:
         raise _unwritable(folder, error) from error
 

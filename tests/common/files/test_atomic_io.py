@@ -80,3 +80,16 @@ def test_killed_process_leaves_no_target(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
     assert not target.exists()
     assert all(path.name.endswith(PARTIAL_SUFFIX) for path in tmp_path.iterdir())
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    for name in ("old", "new"):
+        link = tmp_path / "link" / name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(tmp_path / "disk" / "out")
+        with atomic_folder(link) as partial:
+            (partial / name).write_text(name)
+        assert link.is_symlink()
+        assert [path.name for path in (tmp_path / "disk" / "out").iterdir()] == [name]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["out"]

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from common.errors import FederationError, UsageError
-from common.files.output_folder import check_output, check_output_file, check_writable
+from common.files.output_folder import (
+    check_output,
+    check_output_file,
+    check_replaceable,
+    check_writable,
+)
 
 RECORDS = ("config.json", "rounds.jsonl")
 
@@ -72,3 +77,21 @@ def test_an_output_file_replaces_its_own_kind_alone(tmp_path: Path) -> None:
             check_output_file(file, is_ours, kind="list")
     with pytest.raises(UsageError, match="is a folder"):
         check_output_file(tmp_path, is_ours, kind="list")
+
+
+def test_what_cannot_be_replaced_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, there in (("link", "data"), ("broken", "nowhere"), ("loop", "loop")):
+        (tmp_path / name).symlink_to(tmp_path / there)
+    (tmp_path / "data").mkdir()
+    check_replaceable(tmp_path / "link")
+    check_replaceable(tmp_path / "broken")  # is created where the link points to
+    with pytest.raises(UsageError, match="loop is a link that points to no folder"):
+        check_replaceable(tmp_path / "loop")
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "data")
+    with pytest.raises(UsageError, match="link is a mount point, which cannot be replaced; give"):
+        check_replaceable(tmp_path / "link")
+    with pytest.raises(UsageError, match="data is a mount point"):
+        check_output(tmp_path / "data", replaced=True)
+    check_output(tmp_path / "data")  # a run's files are written into it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import sys
@@ -65,6 +66,17 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     before = os.umask(request.param)
     yield int(request.param)
     os.umask(before)
+
+
+@pytest.fixture
+def figures_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures of reports empty: their drawing takes most of the time of a tiny run."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    def print_nothing(self: FigureCanvasSVG, filename: io.StringIO, **_: object) -> None:
+        filename.write('<svg viewBox="0 0 1 1"></svg>')
+
+    monkeypatch.setattr(FigureCanvasSVG, "print_svg", print_nothing)
 
 
 @pytest.fixture(scope="session")

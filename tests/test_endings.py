@@ -23,7 +23,10 @@ from common.console import run
 from tests.client.ingest.hospital import LONG, hours_of, write_rows
 from tests.common.backbones.torch_pickle.checkpoints import content, write
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+
 QUICK = ["-c", "lora.rank=2", "-c", "windows.context=24", "-c", "train.steps=2", "-c", "rounds=1"]
+QUICK += ["-c", "windows.vitals=heart_rate"]  # a figure of the report per vital sign
 FLUSH = "common.files.atomic_io._flush"
 
 

@@ -16,6 +16,7 @@ import json
 import platform
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -233,10 +234,12 @@ def write_cohort_record(
 
 def record_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that shape a cohort."""
-    return {
-        "python": platform.python_version(),
-        **{library: version(library) for library in _LIBRARIES},
-    }
+    return {"python": platform.python_version(), **_library_versions()}
+
+
+@lru_cache(maxsize=1)
+def _library_versions() -> dict[str, str]:
+    return {library: version(library) for library in _LIBRARIES}
 
 
 def unwritable(out: Path, error: OSError) -> CohortError:

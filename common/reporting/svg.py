@@ -136,11 +136,13 @@ def blank_figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
 def as_svg(figure: Figure, name: str, title: str, description: str) -> Drawing:
     """Return the figure as an <svg> element with a name and a description for screen readers."""
     from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     buffer = io.StringIO()
     # Ids are hashes with this salt; figures on one page must not share ids.
     with rc_context({"svg.hashsalt": f"fedvitals-{name}"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        # `figure.savefig` gives the same bytes and draws twice, once for the layout alone.
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     for pattern in _NOT_FOR_THE_PAGE:

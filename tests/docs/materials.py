@@ -63,12 +63,14 @@ class Materials:
         backbone: a tiny one.
         cohort: three sites of a few patients, ccu, micu and sicu.
         servers: what has been started; held, since gRPC ends a server that nobody refers to.
+        done: commands that need not be run again.
     """
 
     folder: Path
     backbone: Path
     cohort: Path
     servers: list[Any] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
 
     @cached_property
     def mimic(self) -> Path:
@@ -172,7 +174,7 @@ class Materials:
         """The folder of a run of one round."""
         out = self.folder / "run"
         command = ["run", "--data", str(self.cohort), "--backbone", str(self.backbone)]
-        small = ["--rounds", "1", "-c", "train.steps=1"]
+        small = ["--rounds", "1", "-c", "train.steps=1", "-c", "windows.vitals=heart_rate"]
         assert run(simulation, [*command, *small, "--out", str(out)]) == 0
         return out
 

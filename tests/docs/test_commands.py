@@ -24,7 +24,7 @@ from server.cli import app as server
 from simulation.cli import app as simulation
 from tests.docs.documents import REPOSITORY, Command, commands_of, documents
 from tests.docs.materials import GIVEN, Materials, keep_splits
-from tests.docs.rules import ELSEWHERE, MACHINE, RUN, SAID, SMALLER, Elsewhere
+from tests.docs.rules import ELSEWHERE, MACHINE, ONCE, RUN, SAID, SMALLER, Elsewhere
 
 PROGRAMS: dict[str, typer.Typer] = {
     "client": client,
@@ -173,10 +173,12 @@ def test_the_commands_of_a_document_run(
     folder.mkdir()
     reader = Reader(materials, folder)
     for command in commands_of(document):
-        if runs(command):
+        if runs(command) and command.text not in materials.done:
             small = reader.small(command.text)
             code = reader.types(small)
             assert code == 0, f"{command}\nrun as: {small}\n{reader.said[-3000:]}"
+            if re.match(ONCE, command.text):
+                materials.done.add(command.text)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda one: f"{one.document}:{one.line}")

@@ -82,16 +82,8 @@ def test_a_coordinator_whose_certificate_has_expired(
     assert "the coordinator's certificate has expired" in refusal(site)
 
 
-@pytest.mark.parametrize(
-    ("shift_s", "said"),
-    [
-        (HOUR_S, "this machine's clock is 60 minutes ahead of the coordinator's"),
-        # The authority is younger than an hour.
-        (-HOUR_S, "the coordinator's certificate is not valid yet; compare this clock"),
-    ],
-)
 def test_a_clock_that_is_off_by_an_hour(
-    coordinator: Coordinator, table: Path, tmp_path: Path, shift_s: int, said: str
+    coordinator: Coordinator, table: Path, tmp_path: Path
 ) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -100,6 +92,11 @@ def test_a_clock_that_is_off_by_an_hour(
     source = Path(__file__).with_name("shifted_clock.c")
     command = [compiler, "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
     subprocess.run(command, check=True)
-    site = make_site(coordinator, f"clock{shift_s}", table)
+    site = make_site(coordinator, "clock", table)
     admit(coordinator, site)
-    assert said in refusal(site, {"LD_PRELOAD": str(library), "SHIFT_S": str(shift_s)})
+    for shift_s, said in (
+        (HOUR_S, "this machine's clock is 60 minutes ahead of the coordinator's"),
+        # The authority is younger than an hour.
+        (-HOUR_S, "the coordinator's certificate is not valid yet; compare this clock"),
+    ):
+        assert said in refusal(site, {"LD_PRELOAD": str(library), "SHIFT_S": str(shift_s)})

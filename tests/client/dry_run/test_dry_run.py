@@ -132,9 +132,12 @@ sys.addaudithook(note)
 
 
 @pytest.mark.slow
-def test_nobody_outside_this_machine_is_talked_to(make: Make, tmp_path: Path) -> None:
+def test_the_code_that_runs_is_the_bundles_and_talks_to_nobody_outside_this_machine(
+    make: Make, tmp_path: Path
+) -> None:
     hospital = make()
-    hospital.approve(other_bundle(tmp_path / "other"))
+    said = 'return Message(RecordDict({"r": MetricRecord({"ward": 7})}), reply_to=message)'
+    hospital.approve(other_bundle(tmp_path / "other", train=said))
     (tmp_path / "watch").mkdir()
     (tmp_path / "watch/sitecustomize.py").write_text(WATCH)
     path = os.pathsep.join([str(tmp_path / "watch"), str(REPOSITORY)])
@@ -148,21 +151,12 @@ def test_nobody_outside_this_machine_is_talked_to(make: Make, tmp_path: Path) ->
     assert talked
     assert all("127.0.0.1" in one for one in talked), set(talked)
 
-
-@pytest.mark.slow
-def test_the_code_that_runs_is_the_bundles(
-    make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    hospital = make()
-    said = 'return Message(RecordDict({"r": MetricRecord({"ward": 7})}), reply_to=message)'
-    hospital.approve(other_bundle(tmp_path / "other", train=said))
-    assert hospital.call() == 20
     join, train = hospital.record["answers"].values()
     assert (join["reason"], join["detail"]) == ("record", "configs: node is missing")
     assert train["detail"] == "arrays: adapter is missing"
     assert "adapter" not in train
     assert not (tmp_path / "out/round/adapter.safetensors").exists()
-    assert "join would stay at the site: configs: node is missing" in capsys.readouterr().err
+    assert "join would stay at the site: configs: node is missing" in done.stderr
     assert b"ward" not in b"".join(p.read_bytes() for p in (tmp_path / "out").rglob("*.bin"))
 
 

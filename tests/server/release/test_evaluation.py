@@ -102,6 +102,7 @@ def test_an_adapter_of_other_weights_or_layers_is_not_merged(
             merged_model(loaded, replace(trained_adapter, tensors=tensors))
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_an_evaluation_is_written_and_updates_report_and_card(
     make_run: MakeRun, tiny_cohort: Path
 ) -> None:
@@ -156,6 +157,7 @@ def test_errors_are_those_of_the_forecasts(
     assert difference["relative"]["estimate"] == pytest.approx(relative)
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_an_adapter_that_does_nothing_differs_by_nothing(
     make_run: MakeRun, tiny_cohort: Path, trained_adapter: Adapter
 ) -> None:
@@ -184,6 +186,7 @@ def test_the_result_has_the_calibration_of_adapter_and_backbone(evaluated_run: P
         assert len(calibration["mean"]["below"]) == len(LEVELS)
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_the_cohort_s_record_goes_into_the_result(
     evaluated_run: Path, make_run: MakeRun, tiny_cohort: Path
 ) -> None:
@@ -193,6 +196,7 @@ def test_the_cohort_s_record_goes_into_the_result(
     assert evaluate_run(make_run(), tiny_cohort / "sites" / "micu.parquet")["cohort"] is None
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_table_1_leaves_a_prepared_cohort_without_small_cells(
     evaluated_run: Path, make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
@@ -245,6 +249,7 @@ def test_the_result_holds_no_value_and_no_name_of_a_patient(
     assert not patients & {value for value in values if isinstance(value, str)}
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_examples_are_shown_for_open_sources_or_on_request(
     make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:
@@ -264,6 +269,7 @@ def test_examples_are_shown_for_open_sources_or_on_request(
     assert figures(run) == len(VITAL_NAMES) * len(EXAMPLE_QUANTILES)
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_one_site_table_can_be_evaluated(make_run: MakeRun, tiny_cohort: Path) -> None:
     result = evaluate_run(make_run(), tiny_cohort / "sites" / "micu.parquet", "train")
     assert set(result["sites"]) == {"micu"}
@@ -273,6 +279,7 @@ def test_one_site_table_can_be_evaluated(make_run: MakeRun, tiny_cohort: Path) -
     )
 
 
+@pytest.mark.usefixtures("figures_undrawn")
 def test_a_site_without_a_window_is_named_and_left_out(
     make_run: MakeRun, tiny_cohort: Path, tmp_path: Path
 ) -> None:

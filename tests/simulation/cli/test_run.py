@@ -12,6 +12,8 @@ from common.console import run
 from common.files.paths import use_cohort
 from simulation.cli import app
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+
 QUICK = ["-c", "lora.rank=2", "-c", "windows.context=24", "-c", "train.steps=2"]
 
 

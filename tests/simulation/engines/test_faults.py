@@ -35,6 +35,8 @@ from tests.samples.federation import (
     with_settings,
 )
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+
 Spoil = Callable[[Message], None]
 """Spoils a reply in place, or raises as a site would."""
 

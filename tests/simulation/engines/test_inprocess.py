@@ -27,6 +27,8 @@ from simulation.engines.inprocess import run_in_process
 from simulation.run import federate
 from tests.samples.federation import released, rounds_of, run_changed, tiny_run
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+
 
 @pytest.fixture
 def config(tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path) -> RunConfig:

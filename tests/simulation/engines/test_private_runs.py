@@ -32,6 +32,8 @@ from tests.samples.federation import (
     with_settings,
 )
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+
 PRIVATE = {
     "privacy.epsilon": 5.0,
     "privacy.sample-rate": 0.5,

@@ -29,6 +29,8 @@ from tests.samples.federation import (
     with_settings,
 )
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+
 KILLS = 12
 VARIANTS: dict[str, dict[str, Any]] = {
     "fedavg": {},

@@ -20,6 +20,8 @@ from simulation.engines import inprocess
 from simulation.run import federate
 from tests.samples.federation import elsewhere, released, rounds_of, tiny_run, with_settings
 
+pytestmark = pytest.mark.usefixtures("figures_undrawn")
+
 SITES = ("ccu", "micu", "sicu")
 
 

@@ -63,7 +63,9 @@ def long_enough(
     return stays
 
 
-def one_site_a_patient(stays: pd.DataFrame, flow: ExclusionFlow) -> pd.DataFrame:
+def one_site_a_patient(
+    stays: pd.DataFrame, flow: ExclusionFlow, place: str = "unit"
+) -> pd.DataFrame:
     """Keep the stays in the unit of each patient's first one.
 
     A hospital has only its own charts: a later stay in another unit is left out, not moved, so that
@@ -72,13 +74,14 @@ def one_site_a_patient(stays: pd.DataFrame, flow: ExclusionFlow) -> pd.DataFrame
     Args:
         stays: one row per stay, a patient's first one first: `unit` and `patient_id`.
         flow: gets the count.
+        place: the word for a unit in the flow.
 
     Returns:
         The stays left.
     """
     first_unit = stays.groupby("patient_id", sort=False)["unit"].transform("first")
     stays = stays[stays["unit"] == first_unit]
-    flow.record("in the patient's first kept unit", stays)
+    flow.record(f"in the patient's first kept {place}", stays)
     return stays
 
 

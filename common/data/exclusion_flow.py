@@ -10,6 +10,9 @@ from rich.table import Table
 
 from common.console import narrow_table
 
+MOST_SITE_COLUMNS = 12
+"""Sites up to which a table has a column for each; of more it has the total alone."""
+
 
 @dataclass(frozen=True)
 class FlowStep:
@@ -71,11 +74,14 @@ class ExclusionFlow:
 
 
 def flow_table(steps: Iterable[Mapping[str, object]]) -> Table:
-    """Return a console table of a flow in the form of `ExclusionFlow.to_json`."""
+    """Return a console table of a flow in the form of `ExclusionFlow.to_json`.
+
+    Of more than `MOST_SITE_COLUMNS` units it has the total alone.
+    """
     steps = list(steps)
     units = units_of(steps)
-    # For a single unit the total is enough.
-    units = units if len(units) > 1 else []
+    # For a single unit the total is enough; hundreds do not fit.
+    units = units if 1 < len(units) <= MOST_SITE_COLUMNS else []
     numbers = ("out", "stays", "patients", *units)
     table = narrow_table("Stays left after each rule", ["rule"], numbers)
     for step in steps:

@@ -21,7 +21,7 @@ from common.errors import SourceError, UsageError
 from common.files.hashing import ReadProgress
 from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.eicu.schema import eicu_tables
-from simulation.cohorts.eicu.sepsis import RULE_TABLES, SEPSIS_RULES, select_septic
+from simulation.cohorts.eicu.sepsis import RULE_TABLES, SEPSIS_RULES, septic_unit_stays
 from simulation.cohorts.eicu.sites import HOSPITAL_KINDS, SITE_KINDS, site_names, unit_slugs
 from simulation.cohorts.eicu.vitals import VITAL_TABLES, eicu_vitals
 from simulation.cohorts.source_tables import SourceTables
@@ -102,7 +102,9 @@ def eicu_cohort(
         flow = ExclusionFlow()
         stays = _candidate_stays(tables, settings, flow)
         if settings.sepsis != "none":
-            stays = stays[stays["patientunitstayid"].isin(select_septic(tables, settings.sepsis))]
+            stays = stays[
+                stays["patientunitstayid"].isin(septic_unit_stays(tables, settings.sepsis))
+            ]
             flow.record(f"sepsis by the rule {settings.sepsis}", stays)
         vitals, dropped, corrected = eicu_vitals(tables, stays, settings.step_minutes, progress)
         stays = long_enough(stays, vitals, settings.step_minutes, settings.min_hours, flow)
@@ -207,7 +209,7 @@ def _facts(
         unit=unit_slugs(stays),
         icu_days=stays["until"] / _DAY_MINUTES,
         died=died.astype("boolean"),
-        septic=stays["patientunitstayid"].isin(select_septic(tables, rule)),
+        septic=stays["patientunitstayid"].isin(septic_unit_stays(tables, rule)),
     )
     return rows[["stay_id", *STAY_FACTS]], f"rule {rule}"
 

@@ -16,7 +16,7 @@ the documentation of the table `diagnosis` for the other two.
   is empty in one row in seven.
 
 To add a rule, add its name to `SEPSIS_RULES`, its table to `RULE_TABLES`, its query to
-`select_septic`, and its name to the help of ``--sepsis`` in `simulation.cli.prepare.eicu`.
+`septic_unit_stays`, and its name to the help of ``--sepsis`` in `simulation.cli.prepare.eicu`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _APACHE_SEPSIS = "Sepsis, "
 """Beginning of the admission diagnoses of sepsis, by organ, as ``Sepsis, pulmonary``."""
 
 
-def select_septic(tables: SourceTables, rule: str) -> frozenset[int]:
+def septic_unit_stays(tables: SourceTables, rule: str) -> frozenset[int]:
     """Select the unit stays that satisfy a sepsis rule.
 
     Args:

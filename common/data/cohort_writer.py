@@ -55,6 +55,7 @@ class Cohort:
         inputs: SHA-256 and size of each file or table read, by name.
         flow: the flow of exclusions.
         dropped: measurements dropped, by reason.
+        corrected: measurements corrected, by reason.
         sites: per-step means by site: `patient_id`, `stay_id`, `step` and vitals.
         patients: frame of `common.data.demographics.describe_patients`, of these patients or more;
             None where the source has neither age nor sex.
@@ -73,6 +74,7 @@ class Cohort:
     flow: ExclusionFlow
     sites: dict[str, pd.DataFrame]
     dropped: dict[str, int] = field(default_factory=dict)
+    corrected: dict[str, int] = field(default_factory=dict)
     patients: pd.DataFrame | None = None
     stays: pd.DataFrame | None = None
     sepsis: str = ""
@@ -216,6 +218,7 @@ def _record(
     cohort: Cohort, summaries: dict[str, dict[str, Any]], patients: dict[str, Any] | None
 ) -> dict[str, Any]:
     joint = {"sources": cohort.sources} if cohort.sources else {}
+    corrected = {"corrected_measurements": cohort.corrected} if cohort.corrected else {}
     return {
         "schema_version": RECORD_SCHEMA_VERSION,
         "source": cohort.source,
@@ -224,6 +227,7 @@ def _record(
         "inputs": cohort.inputs,
         "flow": cohort.flow.to_json(),
         "dropped_measurements": cohort.dropped,
+        **corrected,
         "sites": summaries,
         "patients": patients,
         "versions": record_versions(),

@@ -13,6 +13,9 @@ from common.console import narrow_table
 _RULE_WIDTH = 24
 """Columns that a rule's text has at least."""
 
+MOST_SITE_COLUMNS = 12
+"""Sites up to which a table has a column for each; of more it has the total alone."""
+
 
 @dataclass(frozen=True)
 class FlowStep:
@@ -82,13 +85,13 @@ def flow_table(steps: Iterable[Mapping[str, object]], width: int) -> Table:
 
     Args:
         steps: the flow in the form of `ExclusionFlow.to_json`.
-        width: columns of the console; where the units do not fit beside the rules, their columns
-            are left out and a line says so.
+        width: columns of the console; where the units do not fit beside the rules, or are more
+            than `MOST_SITE_COLUMNS`, their columns are left out and a line says so.
     """
     steps = list(steps)
     units = units_of(steps)
-    # For a single unit the total is enough.
-    shown = units if len(units) > 1 else []
+    # For a single unit the total is enough; hundreds do not fit.
+    shown = units if 1 < len(units) <= MOST_SITE_COLUMNS else []
     totals = ("out", "stays", "patients")
     if sum(len(name) + 1 for name in (*totals, *shown)) + _RULE_WIDTH > width:
         shown = []

@@ -14,6 +14,7 @@ from rich.table import Table as ConsoleTable
 from rich.text import Text
 
 from common.console import narrow_table
+from common.data.exclusion_flow import MOST_SITE_COLUMNS
 from common.data.vitals import VITALS
 from common.reporting.components import Row, Table, with_interval
 from common.reporting.export.inert_csv import inert_csv
@@ -23,9 +24,6 @@ from common.reporting.small_cells import LEAST_COUNT, SUPPRESSED
 
 TITLE = "Table 1. Characteristics of the patients"
 NOT_RECORDED = "not recorded"
-MOST_CONSOLE_SITES = 12
-"""Sites up to which the console shows a column each; the files have them all."""
-
 _INDENT = "  "
 """Start of the label of a row that belongs to the one above."""
 _DECIMALS = {"temperature_c": 1}
@@ -34,9 +32,18 @@ Group = Mapping[str, Any]
 """Characteristics of one group, see `common.data.characteristics`."""
 
 
-def characteristics_table(characteristics: Mapping[str, Any]) -> Table:
-    """Return table 1: a row per characteristic, a column for all patients and one per site."""
+def characteristics_table(
+    characteristics: Mapping[str, Any], most_sites: int | None = None
+) -> Table:
+    """Return table 1: a row per characteristic, a column for all patients and one per site.
+
+    Args:
+        characteristics: see `common.data.characteristics`.
+        most_sites: of more sites than this, there is the column of all patients alone.
+    """
     groups = _groups(characteristics)
+    if most_sites is not None and len(groups) > 1 + most_sites:
+        groups = {"Overall": groups["Overall"]}
     rows = [
         Row(
             label.removeprefix(_INDENT),
@@ -96,16 +103,14 @@ def characteristics_on_console(
     """Yield the table in blocks of columns that fit the console, the first with all patients.
 
     Args:
-        characteristics: the characteristics; of more than `MOST_CONSOLE_SITES` sites only the
+        characteristics: the characteristics; of more than `MOST_SITE_COLUMNS` sites only the
             overall column is shown.
         width: columns of the console.
     """
-    table = characteristics_table(characteristics)
+    table = characteristics_table(characteristics, MOST_SITE_COLUMNS)
     labels = [_with_unit(row) for row in table.rows]
     cells = [_plain(row.cells) for row in table.rows]
     names = list(table.header[1:])
-    if len(names) > 1 + MOST_CONSOLE_SITES:
-        names = names[:1]
     widths = [
         1 + max(len(name), *(len(row[place]) for row in cells)) for place, name in enumerate(names)
     ]

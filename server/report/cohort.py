@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from common.data.exclusion_flow import units_of
+from common.data.exclusion_flow import MOST_SITE_COLUMNS, units_of
 from common.reporting.characteristics import characteristics_notes, characteristics_table
 from common.reporting.components import Part, Row, Section, Stage, Table
 from common.reporting.phrasing import clean_line, count_or_dash, counted, sources_in_words
@@ -71,10 +71,11 @@ def _patients(cohort: Mapping[str, Any]) -> Part:
     characteristics = cohort.get("characteristics")
     if not characteristics:
         return Part("Who the patients are", [_NO_TABLE1])
-    table = characteristics_table(characteristics)
-    return Part(
-        "Who the patients are", tables=[table], notes=characteristics_notes(characteristics)
-    )
+    table = characteristics_table(characteristics, MOST_SITE_COLUMNS)
+    notes = characteristics_notes(characteristics)
+    if len(characteristics["sites"]) > MOST_SITE_COLUMNS:
+        notes.append("The columns by site are in table1.csv beside the cohort's site tables.")
+    return Part("Who the patients are", tables=[table], notes=notes)
 
 
 def _stage(step: Mapping[str, Any]) -> Stage:
@@ -89,6 +90,8 @@ def _stage(step: Mapping[str, Any]) -> Stage:
 
 def _unit_table(steps: list[Mapping[str, Any]]) -> Table:
     units = units_of(steps)
+    if len(units) > MOST_SITE_COLUMNS:
+        return _long_unit_table(steps, units)
     rows = [
         Row(
             clean_line(step["label"]),
@@ -101,6 +104,16 @@ def _unit_table(steps: list[Mapping[str, Any]]) -> Table:
         for step in steps
     ]
     header = ["Rule", "Stays", "Patients", *map(clean_line, units)]
+    return Table("Stays left after each rule, by unit", header, rows)
+
+
+def _long_unit_table(steps: list[Mapping[str, Any]], units: list[str]) -> Table:
+    """Return the table with a row per unit, since a column for each of hundreds fits no page."""
+    rows = [
+        Row(clean_line(unit), [f"{step['stays_per_unit'].get(unit, 0):,}" for step in steps])
+        for unit in units
+    ]
+    header = ["Unit", *(clean_line(step["label"]) for step in steps)]
     return Table("Stays left after each rule, by unit", header, rows)
 
 

@@ -149,6 +149,7 @@ def _source_record(cohort: Cohort) -> dict[str, Any]:
         "inputs": cohort.inputs,
         "flow": cohort.flow.to_json(),
         "dropped_measurements": cohort.dropped,
+        "corrected_measurements": cohort.corrected,
         "sepsis": cohort.sepsis,
         "sites": sorted(f"{cohort.source}-{site}" for site in cohort.sites),
     }
@@ -165,6 +166,7 @@ def _joint(sources: Mapping[str, Mapping[str, Any]], parts: list[_Part]) -> Coho
         flow=ExclusionFlow([step for name in sources for step in _steps(name, sources[name])]),
         sites={site: rows for part in parts for site, rows in part.sites.items()},
         dropped=_of_each(sources, "dropped_measurements", ": "),
+        corrected=_of_each(sources, "corrected_measurements", ": "),
         patients=_together([part.patients for part in parts], "patient_id"),
         stays=_together([part.stays for part in parts], "stay_id"),
         sepsis="; ".join(f"{name}: {rule}" for name, rule in sepsis.items()),

@@ -70,9 +70,10 @@ def prepare_cohort(
         install_packaged()
         console = output_console()
         console.print(flow_table(record["flow"], console.width))
-        if cohort.dropped:
-            dropped = ", ".join(f"{reason} {count:,}" for reason, count in cohort.dropped.items())
-            console.print(f"Measurements dropped: {dropped}")
+        for what, counts in (("dropped", cohort.dropped), ("corrected", cohort.corrected)):
+            if counts:
+                text = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())
+                console.print(f"Measurements {what}: {text}")
         console.print(sites_table(folder))
         for part in characteristics_page(record["characteristics"], console.width):
             console.print(part)

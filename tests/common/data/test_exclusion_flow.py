@@ -28,6 +28,16 @@ def test_each_rule_states_what_it_took_away() -> None:
     assert (second["excluded"], second["stays"], second["patients"]) == (1, 2, 2)
 
 
+def test_hundreds_of_units_are_shown_as_their_total() -> None:
+    units = [f"hospital-{number}" for number in range(186)]
+    flow = ExclusionFlow()
+    flow.record("unit stays in the source", pd.DataFrame({"unit": units, "patient_id": units}))
+    text = io.StringIO()
+    Console(file=text, width=80).print(flow_table(flow.to_json()))
+    assert "hospital-7" not in text.getvalue()
+    assert text.getvalue().split()[-5:] == ["the", "source", "0", "186", "186"]
+
+
 def test_the_table_fits_eighty_columns_with_five_units() -> None:
     units = ["ccu", "csru", "micu", "sicu", "tsicu"]
     stays = pd.DataFrame({"unit": units, "patient_id": units})

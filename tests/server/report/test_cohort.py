@@ -71,3 +71,21 @@ def test_a_site_s_own_split_is_named_and_no_hash_where_there_is_none(record: Run
         about["split_rule"] = "in time"
     del record.evaluation["cohort"]
     assert "by a keyed hash" not in text_of(cohort_section(record))
+
+
+def test_hundreds_of_sites_are_rows_and_never_columns(record: RunRecord) -> None:
+    assert record.evaluation is not None
+    cohort = record.evaluation["cohort"]
+    sites = [f"hospital-{number}" for number in range(186)]
+    groups = cohort["characteristics"]["sites"]
+    cohort["characteristics"]["sites"] = dict.fromkeys(sites, groups["ccu"])
+    for step in cohort["flow"]:
+        step["stays_per_unit"] = dict.fromkeys(sites, 3)
+    section = cohort_section(record)
+    assert section is not None
+    (table,) = section.parts[0].tables
+    assert table.header == ["Characteristic", "Overall"]
+    assert any("table1.csv" in note for note in section.parts[0].notes)
+    (flow,) = section.parts[1].folded
+    assert flow.header == ["Unit", "walks in the source", "adult units"]
+    assert len(flow.rows) == 186

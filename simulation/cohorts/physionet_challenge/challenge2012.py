@@ -35,12 +35,8 @@ from simulation.cohorts.physionet_challenge.parsing import (
     record_maximum,
     refuse,
 )
-from simulation.cohorts.physionet_challenge.selection import (
-    adults,
-    check_settings,
-    finish_cohort,
-    sexes,
-)
+from simulation.cohorts.physionet_challenge.selection import finish_cohort, sexes
+from simulation.cohorts.stay_selection import adults, check_settings
 
 ICU_TYPES = {1: "ccu", 2: "csru", 3: "micu", 4: "sicu"}
 """Care unit of each ICUType."""

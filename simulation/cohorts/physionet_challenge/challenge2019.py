@@ -34,12 +34,8 @@ from simulation.cohorts.physionet_challenge.parsing import (
     record_maximum,
     refuse,
 )
-from simulation.cohorts.physionet_challenge.selection import (
-    adults,
-    check_settings,
-    finish_cohort,
-    sexes,
-)
+from simulation.cohorts.physionet_challenge.selection import finish_cohort, sexes
+from simulation.cohorts.stay_selection import adults, check_settings
 
 LABEL_RULES = ("label", "none")
 VITAL_OF_COLUMN = {

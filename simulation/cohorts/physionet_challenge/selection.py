@@ -12,36 +12,8 @@ from common.data.cohort_writer import Cohort
 from common.data.demographics import describe_patients
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import VITAL_NAMES
-from common.errors import UsageError
 from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.physionet_challenge.measurements import Measurements, clean, means_per_step
-
-
-def check_settings(step_minutes: int, min_hours: int) -> None:
-    """Refuse invalid settings.
-
-    Raises:
-        UsageError: names the option.
-    """
-    if step_minutes < 1:
-        raise UsageError(f"--step-minutes must be at least 1, got {step_minutes}")
-    if min_hours < 0:
-        raise UsageError(f"--min-hours must not be negative, got {min_hours}")
-
-
-def adults(stays: pd.DataFrame, flow: ExclusionFlow) -> pd.DataFrame:
-    """Keep the stays with a known age of 18 years or more.
-
-    Args:
-        stays: one row per stay, with `age` in years (NaN = unknown), `unit` and `patient_id`.
-        flow: gets the count.
-
-    Returns:
-        The stays left.
-    """
-    stays = stays[stays["age"] >= ADULT_YEARS]
-    flow.record(f"adults ({ADULT_YEARS} years or older)", stays)
-    return stays
 
 
 def finish_cohort(

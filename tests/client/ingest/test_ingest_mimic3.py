@@ -10,8 +10,8 @@ from client.ingest.mapping import read_mapping
 from common.data.cohort_folder import site_table_paths
 from common.data.cohort_writer import write_cohort
 from common.data.site_table import VITALS, read_site_table
+from simulation.cohorts.mimic.vitals import ITEMS_OF_VITAL
 from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
-from simulation.cohorts.mimic3.vitals import ITEMS_OF_VITAL
 from tests.client.ingest.hospital import run
 
 HEAD = """

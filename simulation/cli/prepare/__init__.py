@@ -12,6 +12,7 @@ from rich.table import Table
 from common.console import output_console
 from simulation.cli.prepare.challenges import prepare_challenge_2012, prepare_challenge_2019
 from simulation.cli.prepare.mimic3 import prepare_mimic3, prepare_synthetic
+from simulation.cli.prepare.mimic4 import prepare_mimic4
 
 app = typer.Typer(
     help="Convert a source of ICU data to one site table per hospital.",
@@ -20,6 +21,7 @@ app = typer.Typer(
 
 SOURCES = {
     "mimic3": "MIMIC-III v1.4 tables (credentialed access, or the open demo): five care units",
+    "mimic4": "MIMIC-IV v2 or v3 tables (credentialed access, or the open demo): nine care units",
     "challenge-2019": "PhysioNet/CinC Challenge 2019 (open): hospital and unit, Sepsis-3 label",
     "challenge-2012": "PhysioNet/CinC Challenge 2012 (open): four unit types, first 48 hours",
     "synthetic": "A synthetic MIMIC-III, generated: no data needed",
@@ -41,6 +43,7 @@ def prepare(context: typer.Context) -> None:
 
 
 app.command("mimic3")(prepare_mimic3)
+app.command("mimic4")(prepare_mimic4)
 app.command("synthetic")(prepare_synthetic)
 app.command("challenge-2019")(prepare_challenge_2019)
 app.command("challenge-2012")(prepare_challenge_2012)

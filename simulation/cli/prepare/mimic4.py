@@ -10,6 +10,7 @@ import typer
 from common.console import byte_progress
 from simulation.cli.prepare.options import (
     Group,
+    Into,
     MemoryGb,
     MinHours,
     Out,
@@ -29,6 +30,7 @@ ALL_UNITS = "ccu,cvicu,micu,micu-sicu,neuro-intermediate,neuro-sicu,neuro-stepdo
 def prepare_mimic4(
     mimic4_dir: Annotated[Path, typer.Option(help="Folder with MIMIC-IV's hosp and icu.")],
     out: Out = None,
+    into: Into = None,
     sepsis: Annotated[
         str,
         typer.Option(
@@ -59,4 +61,4 @@ def prepare_mimic4(
         with byte_progress("reading CHARTEVENTS") as progress:
             return mimic4_cohort(mimic4_dir, settings, memory_gb=memory_gb, progress=progress)
 
-    prepare_cohort("mimic4", settings.to_json(), build, out, group, overwrite)
+    prepare_cohort("mimic4", settings.to_json(), build, out, group, overwrite, into)

@@ -34,6 +34,17 @@ def test_the_table_fits_eighty_columns_with_five_units() -> None:
     flow = ExclusionFlow()
     flow.record("in the patient's first kept unit", stays)
     text = io.StringIO()
-    Console(file=text, width=80).print(flow_table(flow.to_json()))
+    Console(file=text, width=80).print(flow_table(flow.to_json(), 80))
     assert all(name in text.getvalue() for name in units)
     assert "…" not in text.getvalue()
+
+
+def test_units_that_do_not_fit_leave_the_rules_readable() -> None:
+    units = [f"hospital-{number}" for number in range(186)]
+    flow = ExclusionFlow()
+    flow.record("ICU stays in the source", pd.DataFrame({"unit": units, "patient_id": units}))
+    text = io.StringIO()
+    Console(file=text, width=80).print(flow_table(flow.to_json(), 80))
+    assert "ICU stays in the source" in text.getvalue()
+    assert "The 186 columns of stays by site do not fit" in text.getvalue()
+    assert max(map(len, text.getvalue().splitlines())) <= 80

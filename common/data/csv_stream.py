@@ -97,6 +97,7 @@ class CsvStream:
         self.header = self._read_header()
         self._header = [name.lower() for name in self.header]
         self._digest: dict[str, Any] | None = None
+        self._check_delimiter()
         check_columns(self._header, list(types), table, path)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -217,6 +218,16 @@ class CsvStream:
             return [name.strip() for name in next(csv.reader([text], delimiter=self._delimiter))]
         except csv.Error as error:
             raise self._damaged(f"its first line is no header ({error})") from error
+
+    def _check_delimiter(self) -> None:
+        """Refuse a published file that was saved with another delimiter."""
+        found = re.search(r"[;\t|]", self.header[0])
+        if self._published and len(self.header) == 1 and found:
+            given = {";": "semicolons", "\t": "tabs", "|": "bars"}[found[0]]
+            raise SourceError(
+                f"{self._table}: {self._path} has its fields separated by {given}, not by commas; "
+                f"{self._advice('')}"
+            )
 
     def _unreadable(self, reason: str) -> SourceError:
         # pyarrow counts rows from the start of the block, which is meaningless to a user.

@@ -1,7 +1,8 @@
 """Tables of a published data set's folder: found, checked and loaded into DuckDB.
 
 A table is TABLE.csv.gz, TABLE.parquet or TABLE.csv; the case of its name and header is ignored.
-A `TableLayout` gives the SQL type of each column that the cohort code reads.
+A `TableLayout` gives the SQL type of each column that the cohort code reads. The digest of each
+file read is compared with the published one, if the folder has SHA256SUMS.txt.
 """
 
 from __future__ import annotations
@@ -21,9 +22,8 @@ from common.data.csv_stream import CsvStream, Keep
 from common.data.parquet_stream import ParquetStream
 from common.errors import SourceError, UsageError
 from common.files.hashing import ReadProgress
+from simulation.cohorts.published_folder import SUFFIXES, PublishedFolder
 
-# A .csv.gz comes first because it carries a checksum: a .csv beside it may be half unpacked.
-_SUFFIXES = (".csv.gz", ".parquet", ".csv")
 _STREAM = "source_stream"
 
 
@@ -76,20 +76,18 @@ class SourceTables:
         connection: the open connection.
 
     Raises:
-        SourceError: `folder` is not a folder.
+        SourceError: `folder` is not a folder, or its SHA256SUMS.txt cannot be read.
         UsageError: `memory_gb` is not positive.
     """
 
     connection: duckdb.DuckDBPyConnection
 
     def __init__(self, folder: Path, layout: TableLayout, *, memory_gb: float = 2.0) -> None:
-        if not folder.is_dir():
-            raise SourceError(f"there is no folder {folder}; give that of the {layout.name} tables")
         if not memory_gb > 0:
             raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
         self.folder = folder
         self.layout = layout
-        self._files = _files_by_name(folder, layout)
+        self._published = PublishedFolder(folder, layout.folders, layout.name)
         self._loaded: dict[str, str | None] = {}
         self._digests: dict[str, dict[str, Any]] = {}
         self._scratch = Path(tempfile.mkdtemp(prefix="fedvitals-tables-"))
@@ -121,7 +119,7 @@ class SourceTables:
 
     def has(self, table: str) -> bool:
         """Return whether the folder has a file of the table (its name in the layout)."""
-        return self._find(table) is not None
+        return self._published.find(table) is not None
 
     def path(self, table: str, needed_for: str) -> Path:
         """Return the file of a table.
@@ -133,12 +131,13 @@ class SourceTables:
         Raises:
             SourceError: there is none; names the table, what needs it and the files looked for.
         """
-        found = self._find(table)
+        found = self._published.find(table)
         if found is None:
-            sought = ", ".join(f"{table}{suffix}" for suffix in _SUFFIXES)
+            sought = ", ".join(f"{table}{suffix}" for suffix in SUFFIXES)
+            other = self._published.elsewhere(table)
             raise SourceError(
                 f"{self.folder} holds no table {table}, needed for {needed_for}; looked for "
-                f"{sought} (upper or lower case)"
+                f"{sought} (upper or lower case)" + (f"; {other} has it" if other else "")
             )
         return found
 
@@ -156,8 +155,8 @@ class SourceTables:
             of the types and with the names in the layout. The order of its rows is undefined.
 
         Raises:
-            SourceError: the table or a column is missing, the file is damaged, or a field cannot
-                be read as its type.
+            SourceError: the table or a column is missing, the file is damaged or not the published
+                one, or a field cannot be read as its type.
             ValueError: the table was loaded before with another `where`.
         """
         if table not in self._loaded:
@@ -193,8 +192,8 @@ class SourceTables:
             The name of the DuckDB table, as of `load`; it replaces that of an earlier pass.
 
         Raises:
-            SourceError: the table or a column is missing, the file is damaged, or a field of a kept
-                row cannot be read.
+            SourceError: the table or a column is missing, the file is damaged or not the published
+                one, or a field of a kept row cannot be read.
         """
         self._ingest(table, self._open(table, needed_for, columns, keys, keep, progress))
         return table.lower()
@@ -239,15 +238,13 @@ class SourceTables:
         finally:
             self.connection.unregister(_STREAM)
             batches.close()
-        self._digests[table] = stream.digest()
+        digest = stream.digest()
+        self._published.check_digest(self.path(table, "its digest"), digest["sha256"])
+        self._digests[table] = digest
 
     def digests(self) -> dict[str, dict[str, Any]]:
         """Return `file`, `bytes` and `sha256` of each table read so far, by table, sorted."""
         return dict(sorted(self._digests.items()))
-
-    def _find(self, table: str) -> Path | None:
-        names = [table.lower() + suffix for suffix in _SUFFIXES]
-        return next((self._files[name] for name in names if name in self._files), None)
 
     def _create(self, table: str, schema: pa.Schema, where: str | None) -> None:
         casts = ", ".join(
@@ -271,21 +268,15 @@ class SourceTables:
     def _not_loaded(self, table: str, error: duckdb.Error) -> Exception:
         # The first line of a conversion error has the column and the value.
         reason = str(error).split("\n", 1)[0]
+        path = self._published.find(table)
         if isinstance(error, duckdb.ConversionException):
             reason = reason.removeprefix("Conversion Error: ")
             return SourceError(
-                f"{table}: {self._find(table)} has a field that cannot be read: {reason}; "
-                "fix the file"
+                f"{table}: {path} has a field that cannot be read: {reason}; fix the file"
             )
         if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
             return SourceError(
-                f"{table}: {self._find(table)} cannot be loaded: {reason}; allow more memory, or "
+                f"{table}: {path} cannot be loaded: {reason}; allow more memory, or "
                 f"make room in {self._scratch.parent}"
             )
         return error
-
-
-def _files_by_name(folder: Path, layout: TableLayout) -> dict[str, Path]:
-    """Return the files of the layout's folders by their names in lower case."""
-    parts = [folder / name for name in layout.folders] or [folder]
-    return {path.name.lower(): path for part in parts if part.is_dir() for path in part.iterdir()}

@@ -102,8 +102,11 @@ def _facts(tables: SourceTables, rule: str, stays: pd.DataFrame) -> tuple[pd.Dat
     rows["icu_days"] = (rows["outtime"] - rows["intime"]).dt.total_seconds() / _DAY_S
     if tables.has("ADMISSIONS"):
         admissions = tables.load("ADMISSIONS", "deaths in hospital")
+        died = "deathtime IS NOT NULL"
+        if "discharge_location" in tables.layout.columns["ADMISSIONS"]:
+            died += " OR coalesce(discharge_location = 'DIED', false)"
         deaths = tables.connection.sql(
-            f"SELECT hadm_id, bool_or(deathtime IS NOT NULL) AS died FROM {admissions} GROUP BY ALL"
+            f"SELECT hadm_id, bool_or({died}) AS died FROM {admissions} GROUP BY ALL"
         ).df()
         rows = rows.merge(deaths, on="hadm_id", how="left", validate="many_to_one")
     if rule != "none":

@@ -31,6 +31,7 @@ MIMIC4_COLUMNS: Mapping[str, Mapping[str, str]] = {
         "admittime": "TIMESTAMP",
         "dischtime": "TIMESTAMP",
         "deathtime": "TIMESTAMP",
+        "discharge_location": "VARCHAR",
     },
     "DIAGNOSES_ICD": {"hadm_id": "BIGINT", "icd_code": "VARCHAR", "icd_version": "INTEGER"},
     "PROCEDURES_ICD": {"hadm_id": "BIGINT", "icd_code": "VARCHAR", "icd_version": "INTEGER"},

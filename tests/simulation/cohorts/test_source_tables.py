@@ -225,7 +225,9 @@ def test_a_missing_table_is_named_with_what_needs_it(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no folder"):
+    with pytest.raises(
+        SourceError, match="absent does not exist; give the folder of the MIMIC-III"
+    ):
         mimic3_tables(tmp_path / "absent")
 
 

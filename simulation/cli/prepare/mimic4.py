@@ -16,7 +16,6 @@ from simulation.cli.prepare.options import (
     Out,
     Overwrite,
     StepMinutes,
-    Units,
     split_units,
 )
 from simulation.cli.prepare.prepare_cohort import prepare_cohort
@@ -24,7 +23,7 @@ from simulation.cli.prepare.prepare_cohort import prepare_cohort
 if TYPE_CHECKING:
     from common.data.cohort_writer import Cohort
 
-ALL_UNITS = "ccu,cvicu,micu,micu-sicu,neuro-intermediate,neuro-sicu,neuro-stepdown,sicu,tsicu"
+_ALL = "all"
 
 
 def prepare_mimic4(
@@ -39,7 +38,13 @@ def prepare_mimic4(
     ] = "explicit",
     step_minutes: StepMinutes = 60,
     min_hours: MinHours = 12,
-    units: Units = ALL_UNITS,
+    units: Annotated[
+        str,
+        typer.Option(
+            help="Care units, separated by commas: ccu, cvicu, micu, micu-sicu, sicu, tsicu, "
+            "neuro-sicu, neuro-intermediate, neuro-stepdown."
+        ),
+    ] = _ALL,
     memory_gb: MemoryGb = 2.0,
     group: Group = "",
     overwrite: Overwrite = False,
@@ -48,13 +53,15 @@ def prepare_mimic4(
 
     The tables need credentialed access; the demo is open.
     """
+    from simulation.cohorts.mimic4.care_units import CARE_UNITS
     from simulation.cohorts.mimic4.cohort import Mimic4Settings, mimic4_cohort
 
+    every = ",".join(CARE_UNITS)
     settings = Mimic4Settings(
         sepsis=sepsis,
         step_minutes=step_minutes,
         min_hours=min_hours,
-        units=split_units(units, ALL_UNITS),
+        units=split_units(every if units == _ALL else units, every),
     )
 
     def build() -> Cohort:

@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from common.data.vitals import VITAL_NAMES
-from simulation.cohorts.mimic3.chartevents import stream_chartevents
+from simulation.cohorts.mimic.chartevents import stream_chartevents
+from simulation.cohorts.mimic.vitals import VITAL_ITEMS, hourly_vitals
 from simulation.cohorts.mimic3.schema import mimic3_tables
-from simulation.cohorts.mimic3.vitals import VITAL_ITEMS, hourly_vitals
 
 TARGET_RATIO = 1.0
 TARGET_MB = 1000

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from common.data.vitals import VITAL_NAMES, VITALS
-from simulation.cohorts.mimic3.vitals import ITEMS_OF_VITAL, VITAL_ITEMS
+from simulation.cohorts.mimic.vitals import ITEMS_OF_VITAL, VITAL_ITEMS
 
 _CHUNK_ROWS = 1_000_000
 _COLUMNS = ["SUBJECT_ID", "ITEMID", "CHARTTIME", "VALUENUM", "ERROR"]

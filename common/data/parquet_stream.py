@@ -88,12 +88,13 @@ class ParquetStream:
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def _check_codes(self, fields: Mapping[str, pa.Field]) -> None:
-        code = fields.get("icd9_code")
-        if code is not None and pa.types.is_primitive(code.type):
-            raise SourceError(
-                f"{self._table}: {self._path} holds {code.name} as {code.type}, which has lost the "
-                "leading zeros of the codes; write it as text"
-            )
+        for name in ("icd9_code", "icd_code"):
+            code = fields.get(name)
+            if code is not None and pa.types.is_primitive(code.type):
+                raise SourceError(
+                    f"{self._table}: {self._path} holds {code.name} as {code.type}, which has lost "
+                    "the leading zeros of the codes; write it as text"
+                )
 
     def _unreadable(self, error: Exception) -> SourceError:
         return SourceError(f"{self._table}: {self._path} cannot be read as Parquet: {error}")

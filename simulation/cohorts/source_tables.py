@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Protocol
@@ -36,11 +36,16 @@ class TableLayout:
         columns: SQL type of each column read, in lower case, by table. All types are stated, none
             is guessed from a sample: an ICD code keeps its leading zeros.
         folders: subfolders with the tables, e.g. ``hosp`` and ``icu``; none = the folder itself.
+        renamed: names of loaded columns that differ from the file's, by the file's, so that
+            versions of a data set share their queries.
+        missing: texts of a CSV file that, like an empty field, have no value.
     """
 
     name: str
     columns: Mapping[str, Mapping[str, str]]
     folders: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 class TableStream(Protocol):
@@ -146,8 +151,8 @@ class SourceTables:
                 ``itemid IN (50885, 50912)``.
 
         Returns:
-            The name of the DuckDB table: the table's own in lower case, its columns in lower case
-            and of the types in the layout. The order of its rows is undefined.
+            The name of the DuckDB table: the table's own in lower case, its columns in lower case,
+            of the types and with the names in the layout. The order of its rows is undefined.
 
         Raises:
             SourceError: the table or a column is missing, the file is damaged or not the published
@@ -225,7 +230,7 @@ class SourceTables:
         reader = pa.RecordBatchReader.from_batches(stream.schema, batches)
         self.connection.register(_STREAM, reader)
         try:
-            self._create(table, stream.schema.names, where)
+            self._create(table, stream.schema, where)
         except duckdb.Error as error:
             if failure:
                 raise failure[0] from None
@@ -241,15 +246,24 @@ class SourceTables:
         """Return `file`, `bytes` and `sha256` of each table read so far, by table, sorted."""
         return dict(sorted(self._digests.items()))
 
-    def _create(self, table: str, names: list[str], where: str | None) -> None:
+    def _create(self, table: str, schema: pa.Schema, where: str | None) -> None:
         casts = ", ".join(
-            f"CAST({name} AS {self.layout.columns[table][name]}) AS {name}" for name in names
+            f"CAST({self._value(column)} AS {self.layout.columns[table][column.name]}) "
+            f"AS {self.layout.renamed.get(column.name, column.name)}"
+            for column in schema
         )
         condition = f" WHERE {where}" if where else ""
         self.connection.execute(
             f"CREATE OR REPLACE TABLE {table.lower()} AS "
             f"SELECT * FROM (SELECT {casts} FROM {_STREAM}){condition}"
         )
+
+    def _value(self, column: pa.Field) -> str:
+        value: str = column.name
+        if pa.types.is_string(column.type):
+            for text in self.layout.missing:
+                value = f"nullif({value}, '{text}')"
+        return value
 
     def _not_loaded(self, table: str, error: duckdb.Error) -> Exception:
         # The first line of a conversion error has the column and the value.

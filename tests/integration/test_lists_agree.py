@@ -14,7 +14,7 @@ from server.aggregation.rules import _RULES
 from server.report.clinical_text import UNIT_WORDS
 from server.rounds.report_validation import validate_report
 from server.rounds.site_registry import Member
-from simulation.cohorts.mimic3.vitals import ITEMS_OF_VITAL
+from simulation.cohorts.mimic.vitals import ITEMS_OF_VITAL
 from simulation.cohorts.physionet_challenge.challenge2012 import VITAL_OF_PARAMETER
 
 SCORES = {"wql": 0.5} | {

@@ -13,6 +13,7 @@ from common.console import output_console
 from simulation.cli.prepare.challenges import prepare_challenge_2012, prepare_challenge_2019
 from simulation.cli.prepare.eicu import prepare_eicu
 from simulation.cli.prepare.mimic3 import prepare_mimic3, prepare_synthetic
+from simulation.cli.prepare.mimic4 import prepare_mimic4
 
 app = typer.Typer(
     help="Convert a source of ICU data to one site table per hospital.",
@@ -21,6 +22,7 @@ app = typer.Typer(
 
 SOURCES = {
     "mimic3": "MIMIC-III v1.4 tables (credentialed access, or the open demo): five care units",
+    "mimic4": "MIMIC-IV v2 or v3 tables (credentialed access, or the open demo): nine care units",
     "eicu": "eICU-CRD v2.0 tables (credentialed access, or the open demo): 208 hospitals",
     "challenge-2019": "PhysioNet/CinC Challenge 2019 (open): hospital and unit, Sepsis-3 label",
     "challenge-2012": "PhysioNet/CinC Challenge 2012 (open): four unit types, first 48 hours",
@@ -43,6 +45,7 @@ def prepare(context: typer.Context) -> None:
 
 
 app.command("mimic3")(prepare_mimic3)
+app.command("mimic4")(prepare_mimic4)
 app.command("eicu")(prepare_eicu)
 app.command("synthetic")(prepare_synthetic)
 app.command("challenge-2019")(prepare_challenge_2019)

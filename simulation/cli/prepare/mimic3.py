@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.console import byte_progress
-from common.errors import UsageError
 from simulation.cli.prepare.options import (
     Group,
     Into,
@@ -18,6 +17,8 @@ from simulation.cli.prepare.options import (
     Out,
     Overwrite,
     StepMinutes,
+    Units,
+    split_units,
 )
 from simulation.cli.prepare.prepare_cohort import prepare_cohort
 
@@ -29,7 +30,6 @@ Sepsis = Annotated[
     str, typer.Option(help="Selection of patients: explicit, angus, martin, sepsis3 or none.")
 ]
 Era = Annotated[str, typer.Option(help="all, or metavision (2008-2012) only.")]
-Units = Annotated[str, typer.Option(help="Care units, separated by commas.")]
 
 ALL_UNITS = "ccu,csru,micu,sicu,tsicu"
 
@@ -53,7 +53,13 @@ def prepare_mimic3(
     """
     from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
 
-    settings = Mimic3Settings(sepsis, era, step_minutes, min_hours, _split_units(units))
+    settings = Mimic3Settings(
+        sepsis=sepsis,
+        era=era,
+        step_minutes=step_minutes,
+        min_hours=min_hours,
+        units=split_units(units, ALL_UNITS),
+    )
 
     def build() -> Cohort:
         with byte_progress("reading CHARTEVENTS") as progress:
@@ -78,7 +84,13 @@ def prepare_synthetic(
     """Generate a synthetic MIMIC-III and prepare it with the code for the real one."""
     from simulation.cohorts.mimic3.cohort import Mimic3Settings
 
-    settings = Mimic3Settings(sepsis, era, step_minutes, min_hours, _split_units(units))
+    settings = Mimic3Settings(
+        sepsis=sepsis,
+        era=era,
+        step_minutes=step_minutes,
+        min_hours=min_hours,
+        units=split_units(units, ALL_UNITS),
+    )
     parameters = {**settings.to_json(), "stays": stays, "seed": seed}
     prepare_cohort(
         "synthetic",
@@ -100,10 +112,3 @@ def _synthetic_cohort(settings: Mimic3Settings, stays: int, seed: int) -> Cohort
         cohort = mimic3_cohort(Path(folder), settings, source="synthetic")
     cohort.parameters |= {"stays": stays, "seed": seed}
     return cohort
-
-
-def _split_units(units: str) -> tuple[str, ...]:
-    names = tuple(unit.strip().lower() for unit in units.split(",") if unit.strip())
-    if not names:
-        raise UsageError(f"--units is empty; choose from {ALL_UNITS}")
-    return names

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from common.errors import UsageError
+
 Out = Annotated[
     Path | None,
     typer.Option(help="The cohort folder. [default: FEDVITALS_HOME/cohorts/SOURCE]"),
@@ -31,3 +33,20 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the cohort
 StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
 MinHours = Annotated[int, typer.Option(help="Least hours with vital signs in a stay.")]
 MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]
+Units = Annotated[str, typer.Option(help="Care units, separated by commas.")]
+
+
+def split_units(units: str, known: str) -> tuple[str, ...]:
+    """Return the care units of an option, in lower case.
+
+    Args:
+        units: the option's text.
+        known: all units, separated by commas, for the message.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = tuple(unit.strip().lower() for unit in units.split(",") if unit.strip())
+    if not names:
+        raise UsageError(f"--units is empty; choose from {known}")
+    return names

@@ -1,5 +1,5 @@
 """MIMIC-III tables to one site table per care unit.
 
-`cohort` runs the steps: `sepsis` selects the stays, `chartevents` reads their rows, `vitals` cleans
-and averages them. `source_tables` loads the tables by `schema`; `sofa/` scores SOFA for Sepsis-3.
+`cohort` runs the steps: `sepsis` selects the stays, `mimic.chartevents` reads their rows,
+`mimic.vitals` cleans and averages them. `schema` has the tables; `sofa/` scores SOFA for Sepsis-3.
 """

@@ -104,9 +104,14 @@ TABLE_COLUMNS: Mapping[str, Mapping[str, str]] = {
         "error": "INTEGER",
     },
 }
-"""Every table and column that the cohort code reads, with the SQL type it is given."""
+"""Every table and column that the cohort code reads, with the SQL type it is given. Loaded tables
+have ICUSTAY_ID as `stay_id` and ICD9_CODE as `icd_code`."""
+
+# MIMIC-IV's names, which the code for both has.
+_RENAMED = {"icustay_id": "stay_id", "icd9_code": "icd_code"}
+_LAYOUT = TableLayout("MIMIC-III", TABLE_COLUMNS, renamed=_RENAMED)
 
 
 def mimic3_tables(folder: Path, *, memory_gb: float = 2.0) -> SourceTables:
     """Open a folder of MIMIC-III tables, see `SourceTables`."""
-    return SourceTables(folder, TableLayout("MIMIC-III", TABLE_COLUMNS), memory_gb=memory_gb)
+    return SourceTables(folder, _LAYOUT, memory_gb=memory_gb)

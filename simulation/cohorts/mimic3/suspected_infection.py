@@ -68,11 +68,11 @@ def suspected_infections(tables: SourceTables, stays: str) -> str:
 
     Args:
         tables: has PRESCRIPTIONS and MICROBIOLOGYEVENTS.
-        stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `icustay_id`.
+        stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `stay_id`.
 
     Returns:
         The name of a DuckDB table with one row per stay and time: `subject_id`, `hadm_id`,
-        `icustay_id`, `infection_time` (the culture's). The stay may be before or after that time:
+        `stay_id`, `infection_time` (the culture's). The stay may be before or after that time:
         an infection belongs to the admission.
 
     Raises:
@@ -93,7 +93,7 @@ def suspected_infections(tables: SourceTables, stays: str) -> str:
             FROM {microbiology}
             WHERE coalesce(charttime, chartdate) IS NOT NULL
         )
-        SELECT DISTINCT s.subject_id, s.hadm_id, s.icustay_id, c.taken AS infection_time
+        SELECT DISTINCT s.subject_id, s.hadm_id, s.stay_id, c.taken AS infection_time
         FROM {stays} s
         JOIN antibiotics a USING (hadm_id)
         JOIN cultures c USING (hadm_id)
@@ -109,10 +109,10 @@ def first_suspected_infection(tables: SourceTables, stays: str) -> str:
 
     Args:
         tables: has PRESCRIPTIONS and MICROBIOLOGYEVENTS.
-        stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `icustay_id`.
+        stays: a DuckDB table with the columns `subject_id`, `hadm_id` and `stay_id`.
 
     Returns:
-        The name of a DuckDB table with the columns `icustay_id` and `infection_time`; a stay
+        The name of a DuckDB table with the columns `stay_id` and `infection_time`; a stay
         without a suspected infection has no row.
 
     Raises:
@@ -122,8 +122,8 @@ def first_suspected_infection(tables: SourceTables, stays: str) -> str:
     tables.connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE first_suspected_infection AS
-        SELECT icustay_id, min(infection_time) AS infection_time
-        FROM {infections} GROUP BY icustay_id
+        SELECT stay_id, min(infection_time) AS infection_time
+        FROM {infections} GROUP BY stay_id
         """
     )
     return "first_suspected_infection"

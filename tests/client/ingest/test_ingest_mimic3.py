@@ -11,8 +11,8 @@ from common.data.cohort_folder import site_table_paths
 from common.data.cohort_writer import write_cohort
 from common.data.site_table import read_site_table
 from common.data.vitals import VITALS
+from simulation.cohorts.mimic.vitals import ITEMS_OF_VITAL
 from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
-from simulation.cohorts.mimic3.vitals import ITEMS_OF_VITAL
 from tests.client.ingest.hospital import run
 
 HEAD = """

@@ -114,14 +114,14 @@ def _infusions(tables: SourceTables) -> str:
         SELECT s.subject_id, d.drug, r.starttime, r.endtime, r.rate,
                coalesce(nullif(replace(lower(trim(r.rateuom)), '/', ''), ''), d.unit) AS unit
         FROM (
-            SELECT icustay_id, itemid, charttime AS starttime, charttime AS endtime, rate, rateuom
+            SELECT stay_id, itemid, charttime AS starttime, charttime AS endtime, rate, rateuom
             FROM {carevue}
             UNION ALL
-            SELECT icustay_id, itemid, starttime, coalesce(endtime, starttime), rate, rateuom
+            SELECT stay_id, itemid, starttime, coalesce(endtime, starttime), rate, rateuom
             FROM {metavision} WHERE coalesce(statusdescription, '') != 'Rewritten'
         ) r
         JOIN (VALUES {drugs}) d(itemid, drug, unit) USING (itemid)
-        JOIN {icustays} s USING (icustay_id)
+        JOIN {icustays} s USING (stay_id)
         WHERE r.rate > 0
     """
 

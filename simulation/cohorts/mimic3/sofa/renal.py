@@ -58,7 +58,7 @@ def _days(tables: SourceTables, windows: str) -> str:
     # rounded, since its last bit depends on the order of the rows.
     return f"""
         WITH parts AS (
-            SELECT w.window_id, s.icustay_id, w.window_start, w.window_end,
+            SELECT w.window_id, s.stay_id, w.window_start, w.window_end,
                    greatest(w.window_start, s.intime) AS part_start,
                    date_sub('minute', greatest(w.window_start, s.intime),
                             least(w.window_end, coalesce(s.outtime, w.window_end))) / 60 AS hours
@@ -66,14 +66,14 @@ def _days(tables: SourceTables, windows: str) -> str:
               ON s.subject_id = w.subject_id AND s.intime <= w.window_end
               AND coalesce(s.outtime, w.window_end) >= w.window_start
         ), days AS (
-            SELECT p.window_id, p.icustay_id, p.hours,
+            SELECT p.window_id, p.stay_id, p.hours,
                    least(date_sub('hour', p.part_start, o.charttime) // {DAY_H},
                          greatest(ceil(p.hours / {DAY_H}) - 1, 0)) AS day,
                    sum(CASE WHEN o.itemid = {IRRIGANT_IN} THEN -abs(o.value) ELSE o.value END) AS ml
             FROM parts p JOIN {output} o
-              ON o.icustay_id = p.icustay_id AND o.charttime BETWEEN p.part_start AND p.window_end
+              ON o.stay_id = p.stay_id AND o.charttime BETWEEN p.part_start AND p.window_end
             WHERE coalesce(o.iserror, 0) = 0 AND o.value IS NOT NULL
-            GROUP BY p.window_id, p.icustay_id, p.hours, day
+            GROUP BY p.window_id, p.stay_id, p.hours, day
         )
         SELECT window_id,
                round(ml * {DAY_H} / least(hours - day * {DAY_H}, {DAY_H}), 3) AS ml_a_day

@@ -79,12 +79,12 @@ def sofa_scores(
         tables: has the tables `SOFA_TABLES`.
         chartevents: a DuckDB table with the CHARTEVENTS rows of `SOFA_ITEMS` of these patients,
             with text values: `subject_id`, `itemid`, `charttime`, `value`, `valuenum`, `error`.
-        windows: a DuckDB table: `subject_id`, `icustay_id`, `window_start`, `window_end`. A stay
+        windows: a DuckDB table: `subject_id`, `stay_id`, `window_start`, `window_end`. A stay
             may have several windows.
         lab_lookback_h: hours before the window from which laboratory values count.
 
     Returns:
-        The name of a DuckDB table with one row per window: `icustay_id`, `window_start`,
+        The name of a DuckDB table with one row per window: `stay_id`, `window_start`,
         `window_end`, the six `COMPONENTS` (0 to 4, NULL where nothing was measured) and `sofa`
         (0 to 24).
 
@@ -94,9 +94,9 @@ def sofa_scores(
     tables.connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {_WINDOWS} AS
-        SELECT row_number() OVER () AS window_id, subject_id, icustay_id, window_start, window_end,
+        SELECT row_number() OVER () AS window_id, subject_id, stay_id, window_start, window_end,
                window_start - to_hours({lab_lookback_h}) AS lab_start
-        FROM (SELECT DISTINCT subject_id, icustay_id, window_start, window_end FROM {windows})
+        FROM (SELECT DISTINCT subject_id, stay_id, window_start, window_end FROM {windows})
         """
     )
     queries = {
@@ -116,7 +116,7 @@ def sofa_scores(
     tables.connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE sofa_scores AS
-        SELECT icustay_id, window_start, window_end, {columns}, ({total})::INTEGER AS sofa
+        SELECT stay_id, window_start, window_end, {columns}, ({total})::INTEGER AS sofa
         FROM {_WINDOWS} {joins}
         """
     )
@@ -129,7 +129,7 @@ def first_day_sofa(tables: SourceTables, chartevents: str, stays: str) -> str:
     Args:
         tables: has the tables `SOFA_TABLES`.
         chartevents: as for `sofa_scores`.
-        stays: a DuckDB table: `subject_id`, `icustay_id`, `intime`.
+        stays: a DuckDB table: `subject_id`, `stay_id`, `intime`.
 
     Returns:
         As `sofa_scores`, one row per stay.
@@ -140,7 +140,7 @@ def first_day_sofa(tables: SourceTables, chartevents: str, stays: str) -> str:
     tables.connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE first_day_windows AS
-        SELECT subject_id, icustay_id, intime AS window_start,
+        SELECT subject_id, stay_id, intime AS window_start,
                intime + to_hours(24) AS window_end
         FROM {stays}
         """

@@ -112,6 +112,6 @@ def _signs(tables: SourceTables, chartevents: str) -> str:
         WHERE itemid IN ({items}) AND value IS NOT NULL AND coalesce(error, 0) = 0
         UNION ALL
         SELECT s.subject_id, p.starttime, false, false, true
-        FROM {procedures} p JOIN {icustays} s USING (icustay_id)
+        FROM {procedures} p JOIN {icustays} s USING (stay_id)
         WHERE p.itemid IN ({extubations})
     """

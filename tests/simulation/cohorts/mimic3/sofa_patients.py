@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from simulation.cohorts.mimic3.chartevents import stream_chartevents
+from simulation.cohorts.mimic.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sofa.score import COMPONENTS, SOFA_ITEMS, sofa_scores
 from simulation.cohorts.source_tables import SourceTables
@@ -111,14 +111,14 @@ def scores(
     with opened(folder, patients) as (tables, chart):
         stays = tables.load("ICUSTAYS", "the test")
         tables.connection.execute(
-            f"CREATE TABLE windows AS SELECT subject_id, icustay_id, ?::TIMESTAMP AS window_start, "
+            f"CREATE TABLE windows AS SELECT subject_id, stay_id, ?::TIMESTAMP AS window_start, "
             f"?::TIMESTAMP AS window_end FROM {stays}",
             [at(window[0]), at(window[1])],
         )
         table = sofa_scores(tables, chart, "windows", lab_lookback_h=lab_lookback_h)
         columns = (*COMPONENTS, "sofa")
         rows = tables.connection.execute(
-            f"SELECT {', '.join(columns)} FROM {table} ORDER BY icustay_id"
+            f"SELECT {', '.join(columns)} FROM {table} ORDER BY stay_id"
         ).fetchall()
     assert len(rows) == len(patients)
     return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from common.errors import SourceError, UsageError
-from simulation.cohorts.mimic3 import icd9
-from simulation.cohorts.mimic3.chartevents import stream_chartevents
+from simulation.cohorts.mimic import icd9
+from simulation.cohorts.mimic.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sepsis import (
     RULE_TABLES,
@@ -243,9 +243,10 @@ def test_codes_are_written_as_mimic_writes_them() -> None:
 
 def test_code_rules_equal_the_labels_stay_by_stay(shared_data: Path) -> None:
     labels = pd.read_csv(shared_data / "mimic3-demo-grafted-labels" / "labels.csv")
-    labels = labels.set_index("icustay_id").sort_index().astype({"angus": bool})
+    labels = labels.rename(columns={"icustay_id": "stay_id"}).set_index("stay_id")
+    labels = labels.sort_index().astype({"angus": bool})
     with mimic3_tables(shared_data / "mimic3-demo-grafted") as tables:
-        found = flags(tables).set_index("icustay_id")
+        found = flags(tables).set_index("stay_id")
         stays = tables.load("ICUSTAYS", "the test")
         selected = {
             rule: select_septic(tables, rule, stays) for rule in ("explicit", "angus", "martin")

@@ -68,8 +68,8 @@ def first_infections(folder: Path) -> dict[int, datetime]:
     with mimic3_tables(folder) as tables:
         stays = tables.load("ICUSTAYS", "the test")
         table = first_suspected_infection(tables, stays)
-        rows = tables.connection.execute(f"SELECT icustay_id, infection_time FROM {table}")
-        return {icustay_id - 1000: time for icustay_id, time in rows.fetchall()}
+        rows = tables.connection.execute(f"SELECT stay_id, infection_time FROM {table}")
+        return {stay_id - 1000: time for stay_id, time in rows.fetchall()}
 
 
 def test_culture_from_72_hours_before_to_24_hours_after_the_antibiotic(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_first_suspected_infection_equals_the_labels(shared_data: Path) -> None:
         stays = tables.load("ICUSTAYS", "the test")
         found = tables.connection.table(first_suspected_infection(tables, stays)).df()
     expected = labels.set_index("icustay_id")["first_suspected_infection"].dropna()
-    times = found.set_index("icustay_id")["infection_time"]
+    times = found.set_index("stay_id")["infection_time"]
     assert len(expected) == 98
     ceftriaxone = {263095: (pd.Timestamp("2201-08-10 17:30"), pd.Timestamp("2201-08-13 04:19"))}
     both = pd.concat({"here": times, "labels": expected}, axis="columns")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from common.errors import SourceError
-from simulation.cohorts.mimic3.chartevents import stream_chartevents
+from simulation.cohorts.mimic.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sofa.score import (
     COMPONENTS,
@@ -137,14 +137,14 @@ def test_each_window_of_a_stay_is_scored_apart(tmp_path: Path) -> None:
     patient = Patient(lab=[(1, 51265, 90), (30, 51265, 10)])
     with opened(tmp_path, [patient]) as (tables, chart):
         tables.connection.execute(
-            "CREATE TABLE windows AS SELECT 1 AS subject_id, 101 AS icustay_id, start "
+            "CREATE TABLE windows AS SELECT 1 AS subject_id, 101 AS stay_id, start "
             "AS window_start, start + to_hours(24) AS window_end "
             "FROM (VALUES (?::TIMESTAMP), (?::TIMESTAMP)) starts(start)",
             [at(0), at(24.5)],
         )
         table = sofa_scores(tables, chart, "windows")
         rows = tables.connection.execute(
-            f"SELECT window_start, icustay_id, coagulation, sofa FROM {table} ORDER BY ALL"
+            f"SELECT window_start, stay_id, coagulation, sofa FROM {table} ORDER BY ALL"
         ).fetchall()
     assert rows == [(at(0), 101, 2, 2), (at(24.5), 101, 4, 4)]
 
@@ -159,7 +159,7 @@ def test_an_absent_table_is_named(tmp_path: Path, table: str) -> None:
     (tmp_path / f"{table}.csv").unlink()
     with mimic3_tables(tmp_path) as tables:
         tables.connection.execute(
-            "CREATE TABLE windows (subject_id BIGINT, icustay_id BIGINT, window_start TIMESTAMP, "
+            "CREATE TABLE windows (subject_id BIGINT, stay_id BIGINT, window_start TIMESTAMP, "
             "window_end TIMESTAMP)"
         )
         with pytest.raises(SourceError, match=rf"\b{table}\b.*SOFA"):
@@ -173,9 +173,11 @@ def test_first_day_sofa_equals_the_labels(shared_data: Path) -> None:
         subjects = labels["subject_id"].unique().tolist()
         chart = stream_chartevents(tables, SOFA_ITEMS, subjects, with_text=True)
         found = tables.connection.table(first_day_sofa(tables, chart, stays)).df()
-    both = labels.merge(found, on="icustay_id", validate="one_to_one")
+    both = labels.rename(columns={"icustay_id": "stay_id"}).merge(
+        found, on="stay_id", validate="one_to_one"
+    )
     assert len(both) == 136
-    different = both[both["sofa"] != both["sofa_first_day"]].set_index("icustay_id")
+    different = both[both["sofa"] != both["sofa_first_day"]].set_index("stay_id")
     # The one stay that differs lasted 5 hours. The labels take its 280 mL of urine as that of a
     # whole day (3 points of renal failure, at 1,350 mL a day); here urine of less than 12 hours
     # says nothing.

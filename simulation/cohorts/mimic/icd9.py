@@ -1,13 +1,10 @@
 """ICD-9-CM codes of the sepsis rules, each list with its source.
 
-MIMIC-III stores codes without the dot and with their leading zeros (995.92 is ``99592``, 038 is
+MIMIC stores codes without the dot and with their leading zeros (995.92 is ``99592``, 038 is
 ``038``). A list entry matches every code that begins with it, like a category of ICD-9.
 """
 
 from __future__ import annotations
-
-from collections import defaultdict
-from collections.abc import Iterable
 
 SEPSIS_CODES: tuple[str, ...] = ("99591",)
 """Sepsis, 995.91."""
@@ -72,20 +69,3 @@ MARTIN_ORGAN_CODES: tuple[str, ...] = (
 # code 967 exactly, which no admission has: ventilation counts only through diagnoses of respiratory
 # failure, here as there.
 MARTIN_ORGAN_PROCEDURES: tuple[str, ...] = ("3995", "8914")
-
-
-def any_code(column: str, codes: Iterable[str]) -> str:
-    """Return an SQL condition: `column` begins with one of `codes`.
-
-    Args:
-        column: the column with codes as MIMIC-III writes them.
-        codes: the codes or categories, without dots.
-    """
-    by_length: defaultdict[int, list[str]] = defaultdict(list)
-    for code in codes:
-        by_length[len(code)].append(code)
-    tests = [
-        f"left({column}, {length}) IN ({', '.join(repr(code) for code in same_length)})"
-        for length, same_length in sorted(by_length.items())
-    ]
-    return f"({' OR '.join(tests)})"

@@ -1,4 +1,4 @@
-"""Single streaming pass over CHARTEVENTS, 330 million rows in the full set.
+"""Single streaming pass over CHARTEVENTS, 330 million rows in the full MIMIC-III.
 
 Only the requested columns are converted, and only rows of the requested items and patients are
 passed to DuckDB, which converts their types. About one row in six is a vital sign and a cohort has
@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from common.data.csv_stream import Keep
 from common.files.hashing import ReadProgress
-from simulation.cohorts.mimic3.schema import TABLE_COLUMNS
 from simulation.cohorts.source_tables import SourceTables
 
 _TABLE = "CHARTEVENTS"
@@ -34,11 +33,11 @@ def stream_chartevents(
     """Read CHARTEVENTS once and keep the rows of the given items and patients.
 
     Args:
-        tables: the MIMIC-III folder.
+        tables: the folder of MIMIC tables.
         items: ITEMIDs to keep.
         subjects: SUBJECT_IDs to keep.
-        with_text: whether to keep all columns of `TABLE_COLUMNS`; else only those of numeric
-            series: `subject_id`, `itemid`, `charttime`, `valuenum` and `error`.
+        with_text: whether to keep all columns of the layout; else only those of numeric series:
+            `subject_id`, `itemid`, `charttime`, `valuenum`, and `error` where the layout has it.
         progress: called with the bytes of the file read so far and its size.
 
     Returns:
@@ -49,7 +48,8 @@ def stream_chartevents(
         SourceError: the table or a column is missing, the file is damaged, or a field of a kept row
             cannot be read.
     """
-    names = list(TABLE_COLUMNS[_TABLE]) if with_text else list(_NUMBERS)
+    every = list(tables.layout.columns[_TABLE])
+    names = every if with_text else [name for name in every if name in _NUMBERS]
     keep = _keep(items, subjects)
     return tables.stream(_TABLE, "the vital signs", names, _KEYS, keep, progress)
 
@@ -62,7 +62,7 @@ def _keep(items: Collection[int], subjects: Collection[int]) -> Keep:
     def keep(batch: pa.RecordBatch) -> pa.RecordBatch:
         batch = batch.filter(pc.is_in(batch["itemid"], value_set=wanted_items))
         # Patients after items: most rows are gone by then. By search, since `is_in` would build a
-        # hash table of up to 46,520 patients for each batch.
+        # hash table of tens of thousands of patients for each batch.
         subject = batch["subject_id"].fill_null(-1).to_numpy()
         found = wanted_subjects[np.searchsorted(wanted_subjects, subject)] == subject
         return batch.filter(pa.array(found))

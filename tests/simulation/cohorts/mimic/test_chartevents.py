@@ -9,9 +9,13 @@ import pytest
 
 from common.data import csv_stream
 from common.errors import SourceError
-from simulation.cohorts.mimic3.chartevents import stream_chartevents
+from simulation.cohorts.mimic.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.schema import TABLE_COLUMNS, mimic3_tables
 
+TYPES = {
+    {"icustay_id": "stay_id"}.get(name, name): kind
+    for name, kind in TABLE_COLUMNS["CHARTEVENTS"].items()
+}
 HEADER = "ROW_ID,SUBJECT_ID,HADM_ID,ICUSTAY_ID,ITEMID,CHARTTIME,VALUE,VALUENUM,VALUEUOM,ERROR"
 LINES = [
     '1,7,70,700,211,2100-01-01 00:00:00,"81",81,"bpm",0',
@@ -48,7 +52,7 @@ def read(folder: Path, *, with_text: bool) -> pd.DataFrame:
                 f"SELECT column_name, column_type FROM (DESCRIBE {name})"
             ).fetchall()
         )
-    assert types == {column: TABLE_COLUMNS["CHARTEVENTS"][column] for column in frame.columns}
+    assert types == {column: TYPES[column] for column in frame.columns}
     return frame
 
 
@@ -68,9 +72,9 @@ def test_only_wanted_items_of_wanted_patients_stay(tmp_path: Path, form: str) ->
 def test_with_text_all_columns_stay(tmp_path: Path, form: str) -> None:
     write(tmp_path, form)
     frame = read(tmp_path, with_text=True)
-    assert list(frame.columns) == list(TABLE_COLUMNS["CHARTEVENTS"])
+    assert list(frame.columns) == list(TYPES)
     assert frame["value"].tolist() == ["81", 'CMV/ASSIST, "auto"\nflow', "82"]
-    assert frame["icustay_id"].fillna(-1).tolist() == [700, -1, 800]
+    assert frame["stay_id"].fillna(-1).tolist() == [700, -1, 800]
     assert frame["valueuom"].fillna("").tolist() == ["bpm", "", "bpm"]
 
 

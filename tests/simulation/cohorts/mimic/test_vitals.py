@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import SourceError, UsageError
-from simulation.cohorts.mimic3.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.schema import mimic3_tables
-from simulation.cohorts.mimic3.vitals import (
-    DROPPED_REASONS,
+from simulation.cohorts.charted_vitals import DROPPED_REASONS
+from simulation.cohorts.mimic.chartevents import stream_chartevents
+from simulation.cohorts.mimic.vitals import (
     ITEMS_OF_VITAL,
     VITAL_ITEMS,
     hourly_vitals,
 )
+from simulation.cohorts.mimic3.schema import mimic3_tables
 
 KEYS = ["patient_id", "stay_id", "step"]
 GRAFTED = "mimic3-demo-grafted"
@@ -332,7 +332,7 @@ def test_a_stay_without_outtime_ends_at_the_next_stay_or_the_discharge(tmp_path:
     ]
     write(tmp_path, stays, events)
     # Without the later stay among the kept ones its events must not fall to the open-ended one.
-    kept = "SELECT * FROM icustays WHERE icustay_id <> 11"
+    kept = "SELECT * FROM icustays WHERE stay_id <> 11"
     with pytest.raises(SourceError, match="ADMISSIONS, needed for the end of ICU stays"):
         extract(tmp_path, stays=kept)
 

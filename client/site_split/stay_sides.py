@@ -69,8 +69,8 @@ def assign_sides(stays: pd.DataFrame, rule: SplitRule, zone: str) -> Sides:
         cut = _cut(start, rule, zone)
         place = np.where(start >= cut, SPLITS.index("test"), SPLITS.index("train"))
         # As the hospital's calendar has them: midnight in Berlin is the day before in UTC.
-        first, last, test_from = (_local(at, zone) for at in (start.min(), start.max(), cut))
-        facts |= {"test_from": test_from.date().isoformat(), "years": [first.year, last.year]}
+        begun, ended, test_from = (_local(at, zone) for at in (start.min(), start.max(), cut))
+        facts |= {"test_from": test_from.date().isoformat(), "years": [begun.year, ended.year]}
     else:
         place = _by_column(stays["part"].to_numpy(np.int64), rule)
     frame = pd.DataFrame(

@@ -22,7 +22,7 @@ def differing_training(a: Group, b: Group) -> dict[str, tuple[list[Any], list[An
     A fact that a private run keeps to itself is not compared.
     """
     groups = [[run.record.sites for run in group] for group in (a, b)]
-    found = {}
+    found: dict[str, tuple[list[Any], list[Any]]] = {}
     for site in sorted({site for group in groups for sites in group for site in sites}):
         abouts = [[sites.get(site) for sites in group] for group in groups]
         if any(about is None for group in abouts for about in group):

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from common.data.cohort_folder import PATIENTS_FILE
+from common.evaluation.bootstrap import LEAST_PATIENTS
 from common.evaluation.metrics import METRICS
 from common.reporting.components import Part, Row, Section, Table, difference
 from common.reporting.phrasing import WORSE, clean_line, listed, verdict
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.subgroups import LEAST_PATIENTS
 from simulation.experiments.models.registry import CENTRALISED, FEDERATED, LOCAL, ZERO_SHOT
 
 _COMPARED = {

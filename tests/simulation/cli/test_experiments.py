@@ -46,10 +46,12 @@ def test_compare_writes_every_method_and_the_headline(
     assert "What each site and group gains" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "The site that gains least is" in " ".join(capsys.readouterr().out.split())
-    # Each site, two vitals, every metric; the mean over seeds has an interval, a seed has none.
-    some = [r for r in rows(folder) if r["site"] == "micu" and r["metric"] == "mae"]
-    assert {row["vital"] for row in some} == {"heart_rate", "mbp", "mean"}
-    assert all(bool(row["low"]) == (row["seed"] == "mean") for row in some)
+    # Each site, two vitals, every metric; the mean over seeds has an interval, a seed has none,
+    # nor has a site of four test patients.
+    for site, has_interval in (("all", True), ("micu", False)):
+        some = [r for r in rows(folder) if r["site"] == site and r["metric"] == "mae"]
+        assert {row["vital"] for row in some} == {"heart_rate", "mbp", "mean"}
+        assert all(bool(r["low"]) == (has_interval and r["seed"] == "mean") for r in some)
     measured = (folder / "measured.csv").read_text(encoding="utf-8")
     assert measured.count(",seconds,") == 2 * (6 + len(there))
 

@@ -11,7 +11,8 @@ from common.config.run_config import RunConfig
 from common.data.cohort_folder import PATIENTS_FILE
 from common.data.demographics import describe_patients, write_patients
 from common.data.site_table import read_site_table
-from simulation.experiments.analysis.subgroups import LEAST_PATIENTS, groups_of
+from common.evaluation.bootstrap import LEAST_PATIENTS
+from simulation.experiments.analysis.subgroups import groups_of
 from simulation.experiments.models.scoring import cohort_windows
 
 SITES = ("ccu", "micu", "sicu")

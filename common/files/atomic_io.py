@@ -42,6 +42,9 @@ def atomic_file(target: Path, access: Access | None = None) -> Iterator[Path]:
             grant(partial, access)
         _flush(partial)
         partial.replace(target)
+    except OSError as error:
+        _name_file(error, target)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -72,6 +75,9 @@ def atomic_folder(target: Path, access: Access | None = None) -> Iterator[Path]:
             if path.is_file():
                 _flush(path)
         _swap(partial, target)
+    except OSError as error:
+        _name_file(error, target)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -96,6 +102,12 @@ def write_private(target: Path, content: str | bytes) -> None:
 
 def _partial_name(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
+
+
+def _name_file(error: OSError, target: Path) -> None:
+    """Add the file to the error of a write or a flush, which names none."""
+    if error.filename is None:
+        error.filename = str(target)
 
 
 def _flush(path: Path) -> None:

@@ -8,9 +8,8 @@ from typing import Annotated
 import typer
 
 from common.console import narrow_table, output_console, print_line
-from common.errors import UsageError
 from server.cli.services import ServerFile
-from server.deployment.operators import Operators, write_credential
+from server.deployment.operators import Operators
 from server.deployment.server_config import read_server_config
 
 app = typer.Typer(
@@ -29,12 +28,7 @@ def add(name: _Name, config: ServerFile, out: _Out = None) -> None:
     """Add an operator and write the credential to a new file; it is stored nowhere else."""
     operators = Operators(read_server_config(config).state)
     file = out or Path(f"{name}.operator")
-    credential = operators.add(name)
-    try:
-        write_credential(file, credential)
-    except UsageError:
-        operators.remove(name)
-        raise
+    operators.add(name, file)
     print_line(f"{name} may operate this coordinator, with the credential in {file}, the only copy")
 
 

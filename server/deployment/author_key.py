@@ -48,8 +48,12 @@ def new_author_key(path: Path) -> AuthorKey:
             with atomic_file(file) as partial:
                 partial.touch(mode)
                 partial.write_bytes(data)
-    except OSError as problem:
-        raise UsageError(f"{path} cannot be written: {problem.strerror}") from problem
+    except BaseException as problem:
+        for file in (path, public):  # half a pair would refuse the next attempt
+            file.unlink(missing_ok=True)
+        if isinstance(problem, OSError):
+            raise UsageError(f"{path} cannot be written: {problem.strerror}") from problem
+        raise
     return author
 
 

@@ -67,37 +67,55 @@ class Operators:
         """
         return {name: entry["since"] for name, entry in sorted(self._read().items())}
 
-    def add(self, name: str) -> str:
-        """Add an operator, with a new credential.
+    def add(self, name: str, file: Path | None = None) -> str:
+        """Add an operator, with a new credential, of which only the hash is stored here.
+
+        Args:
+            name: the operator's.
+            file: new file for the credential. It is written first: an operator whose credential is
+                nowhere could only be removed.
 
         Returns:
-            The credential, of which only the hash is stored.
+            The credential.
 
         Raises:
-            UsageError: the name is invalid or taken.
+            UsageError: the name is invalid or taken, or the file exists or cannot be written.
         """
         if not _NAME.fullmatch(name) or name == SERVICES:
             raise UsageError(
                 f"an operator's name is 1 to 64 of A-Z a-z 0-9 . _ - and not {SERVICES!r}, "
                 f"got {name!r}"
             )
+        self._check_free(name)
         credential = f"{name}.{secrets.token_urlsafe(32)}"
-        self.register(credential)
+        if file is not None:
+            write_credential(file, credential)
+        try:
+            self.register(credential)
+        except BaseException:
+            if file is not None:
+                file.unlink(missing_ok=True)
+            raise
         return credential
 
     def register(self, credential: str) -> str:
         """Add an operator with an existing credential; return the operator's name."""
-        entries = self._read()
         name = operator_of(credential)
+        entries = self._check_free(name)
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        entries[name] = {"sha256": hashed(credential), "since": now}
+        self._write(entries)
+        return name
+
+    def _check_free(self, name: str) -> dict[str, dict[str, str]]:
+        """Return all entries; raise `UsageError` if the name is among them."""
+        entries = self._read()
         if name in entries:
             raise UsageError(
                 f"operator {name} exists already; remove that one first, which revokes the old "
                 "credential"
             )
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        entries[name] = {"sha256": hashed(credential), "since": now}
-        self._write(entries)
-        return name
+        return entries
 
     def remove(self, name: str) -> None:
         """Revoke an operator's credential at once, also while the services are running."""
@@ -239,12 +257,7 @@ def add_first_operator(state: Path, report: Callable[[str], None]) -> None:
         name = operators.register(read_credential(file))
     else:
         name = _user()
-        credential = operators.add(name)
-        try:
-            write_credential(file, credential)
-        except UsageError:
-            operators.file.unlink()
-            raise
+        operators.add(name, file)
     report(f"{name} may operate this coordinator, with the credential in {file}")
 
 

@@ -82,3 +82,22 @@ def test_every_command_with_a_settings_file_has_the_default(
     assert f"using {places['system'] / name}\n" in error
     assert f"error: {places['system'] / name}" in error
     assert run(app, [*line, "--help"]) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", ["another owner", "open to all"])
+def test_a_file_of_somebody_else_in_the_present_folder_is_not_taken(
+    places: dict[str, Path], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Before: in /tmp, another user's server.toml received the operator's credential."""
+    file = places["here"] / "server.toml"
+    file.write_text("")
+    (places["system"] / "server.toml").write_text("")
+    if change == "another owner":
+        monkeypatch.setattr("os.geteuid", lambda: file.stat().st_uid + 1)
+        monkeypatch.setattr(module, "ROOT", -1)
+    else:
+        file.chmod(0o646)
+    with pytest.raises(UsageError, match="belongs to another user or can be changed by anyone"):
+        default_file("server.toml")
+    file.unlink()
+    assert default_file("server.toml") == places["system"] / "server.toml"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,3 +95,11 @@ def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
         assert link.is_symlink()
         assert [path.name for path in (tmp_path / "disk" / "out").iterdir()] == [name]
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", [atomic_file, atomic_folder])
+def test_a_failed_write_names_the_file(tmp_path: Path, kind: Any) -> None:
+    """Before: "No space left on device; free space there", and no place."""
+    with pytest.raises(OSError, match=r"No space.*/a'") as caught, kind(tmp_path / "a"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(tmp_path / "a")

@@ -17,6 +17,7 @@ from server.deployment.operators import (
     read_credential,
     write_credential,
 )
+from tests.test_endings import failing
 
 
 @pytest.fixture
@@ -137,3 +138,24 @@ def test_a_user_without_a_usable_name_is_called_operator(
     monkeypatch.setattr("getpass.getuser", lambda: "A Name")
     add_first_operator(tmp_path / "state", lambda _: None)
     assert list(Operators(tmp_path / "state").since()) == ["operator"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("writes", [0, 1])
+def test_an_operator_is_added_whole_or_not_at_all(
+    operators: Operators, tmp_path: Path, error: type[BaseException], writes: int
+) -> None:
+    """Before: a full disk left an operator whose credential was nowhere."""
+    file = tmp_path / "a.operator"
+    raised = error(28, "No space left on device")
+    with (
+        failing("common.files.atomic_io._flush", raised, writes),
+        pytest.raises((OSError, UsageError, KeyboardInterrupt)) as caught,
+    ):
+        operators.add("a.meyer", file)
+    if error is OSError:
+        assert str(tmp_path) in str(caught.value), "the path is named"
+    assert not file.exists()
+    assert operators.since() == {}
+    assert operators.identify(operators.add("a.meyer", file)) == "a.meyer"
+    assert read_credential(file).startswith("a.meyer.")

@@ -13,6 +13,9 @@ from common.console import narrow_table
 MOST_SITE_COLUMNS = 12
 """Sites up to which a table has a column for each; of more it has the total alone."""
 
+_LEAST_RULE_WIDTH = 24
+"""Columns in which a rule is readable when it is folded."""
+
 
 @dataclass(frozen=True)
 class FlowStep:
@@ -73,16 +76,20 @@ class ExclusionFlow:
         return steps
 
 
-def flow_table(steps: Iterable[Mapping[str, object]]) -> Table:
+def flow_table(steps: Iterable[Mapping[str, object]], width: int = 80) -> Table:
     """Return a console table of a flow in the form of `ExclusionFlow.to_json`.
 
-    Of more than `MOST_SITE_COLUMNS` units it has the total alone.
+    Args:
+        steps: the flow.
+        width: columns of the console; units whose columns leave no room for the rules are left out.
     """
     steps = list(steps)
     units = units_of(steps)
-    # For a single unit the total is enough; hundreds do not fit.
-    units = units if 1 < len(units) <= MOST_SITE_COLUMNS else []
-    numbers = ("out", "stays", "patients", *units)
+    totals = ("out", "stays", "patients")
+    room = width - sum(len(name) + 1 for name in (*totals, *units))
+    # For a single unit the total is enough.
+    units = units if len(units) > 1 and room >= _LEAST_RULE_WIDTH else []
+    numbers = (*totals, *units)
     table = narrow_table("Stays left after each rule", ["rule"], numbers)
     for step in steps:
         counts = [str(_per_unit(step).get(unit, 0)) for unit in units]

@@ -42,7 +42,7 @@ def prepare_cohort(
     # An app that Flower ships has no weights of its own: it loads these.
     install_packaged()
     console = output_console()
-    console.print(flow_table(record["flow"]))
+    console.print(flow_table(record["flow"], console.width))
     for what, counts in (("dropped", cohort.dropped), ("corrected", cohort.corrected)):
         if counts:
             text = ", ".join(f"{reason} {count:,}" for reason, count in counts.items())

@@ -10,11 +10,11 @@ from rich.table import Table
 
 from common.console import narrow_table
 
-_RULE_WIDTH = 24
-"""Columns that a rule's text has at least."""
-
 MOST_SITE_COLUMNS = 12
 """Sites up to which a table has a column for each; of more it has the total alone."""
+
+_LEAST_RULE_WIDTH = 24
+"""Columns in which a rule is readable when it is folded."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def flow_table(steps: Iterable[Mapping[str, object]], width: int) -> Table:
     # For a single unit the total is enough; hundreds do not fit.
     shown = units if 1 < len(units) <= MOST_SITE_COLUMNS else []
     totals = ("out", "stays", "patients")
-    if sum(len(name) + 1 for name in (*totals, *shown)) + _RULE_WIDTH > width:
+    if sum(len(name) + 1 for name in (*totals, *shown)) + _LEAST_RULE_WIDTH > width:
         shown = []
     table = narrow_table("Stays left after each rule", ["rule"], [*totals, *shown])
     if len(units) > 1 and not shown:

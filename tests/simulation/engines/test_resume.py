@@ -110,7 +110,7 @@ def test_a_run_cut_off_in_round_two_ends_in_the_same_bytes(
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(config: RunConfig) -> None:
-    config = config.replace(rounds=10)
+    config = config.replace(rounds=5)
     whole = elsewhere(config, "whole")
     started = time.monotonic()
     federate(whole)

@@ -125,17 +125,19 @@ class Page:
     kicker: str = "report of a federated run"
 
 
+# It keeps the compiled templates.
+_ENVIRONMENT = Environment(
+    loader=DictLoader({"page": PAGE, "macros": MACROS, "style": STYLE}),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
 def render_page(page: Page) -> str:
     """Return the page as self-contained HTML."""
-    environment = Environment(
-        loader=DictLoader({"page": PAGE, "macros": MACROS, "style": STYLE}),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("page").render(**vars(page))
-    return text.lstrip()
+    return _ENVIRONMENT.get_template("page").render(**vars(page)).lstrip()
 
 
 def raw_html(text: str, *values: object) -> Markup:

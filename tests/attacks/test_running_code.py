@@ -50,18 +50,18 @@ def test_a_bundle_whose_hash_begins_like_an_approved_one_runs_itself(
 
 def same_prefix(one: bytes, other: bytes) -> tuple[bytes, bytes]:
     """Two bundles whose SHA-256 begin alike: one of each that differ in the archive's comment."""
-    seen: dict[str, int] = {}
-    beginnings = [with_comment(bundle, 0)[:-PREFIX] for bundle in (one, other)]
-    for number in range(2**18):
-        seen[digest(beginnings[0], number)] = number
+    begun = [hashlib.sha256(with_comment(bundle, 0)[:-PREFIX]) for bundle in (one, other)]
+    seen = {digest(begun[0], number): number for number in range(2**18)}
     for number in range(2**24):
-        if (found := seen.get(digest(beginnings[1], number))) is not None:
+        if (found := seen.get(digest(begun[1], number))) is not None:
             return with_comment(one, found), with_comment(other, number)
     raise AssertionError("no two begin alike")
 
 
-def digest(beginning: bytes, number: int) -> str:
-    return hashlib.sha256(beginning + b"%08d" % number).hexdigest()[:PREFIX]
+def digest(begun: hashlib._Hash, number: int) -> str:
+    whole = begun.copy()
+    whole.update(b"%08d" % number)
+    return whole.hexdigest()[:PREFIX]
 
 
 def with_comment(bundle: bytes, number: int) -> bytes:

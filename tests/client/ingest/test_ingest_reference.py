@@ -52,7 +52,7 @@ rows_strategy = st.lists(
         ),
         st.sampled_from(["", "", "bpm", "mmHg", "kPa", "°F", "stone"]),
     ),
-    max_size=40,
+    max_size=80,
 )
 
 
@@ -157,7 +157,7 @@ def table_of(folder: Path) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@settings(max_examples=15)  # an example is an ingest, whose cost hardly depends on its rows
 @given(rows_strategy, st.sampled_from(sorted(STAYS)))
 def test_the_means_are_those_of_plain_loops(rows: list[Row], stays_by: str) -> None:
     if stays_by == "gap":
@@ -186,7 +186,7 @@ def test_the_means_are_those_of_plain_loops(rows: list[Row], stays_by: str) -> N
 
 
 @pytest.mark.slow
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(rows_strategy, st.sampled_from(sorted(STAYS)), st.randoms(use_true_random=False))
 def test_order_format_and_duplicates_change_nothing(
     rows: list[Row], stays_by: str, rng: random.Random

@@ -135,7 +135,7 @@ def test_a_run_started_anew_in_its_folder_has_its_whole_privacy_budget(config: R
 
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_in_the_same_bytes(config: RunConfig) -> None:
-    config = config.replace(rounds=10)
+    config = config.replace(rounds=5)
     whole = elsewhere(config, "whole")
     started = time.monotonic()
     federate(whole)

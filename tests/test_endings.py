@@ -56,10 +56,10 @@ STUDY = "simulation.experiments.run_experiment.run_study"
 CASES = {
     "prepare": Case(
         "simulation",
-        "prepare synthetic --stays 30 --sepsis none --out {out}",
+        "prepare synthetic --stays 60 --sepsis none --out {out}",
         "simulation.cli.prepare.mimic3._synthetic_cohort",
         "cohort.json",
-        4,
+        1,  # the disk of the raw tables, in the folder of temporary files
     ),
     "run": Case(
         "simulation",

@@ -53,6 +53,11 @@ max-bytes = 100000
 max-norm = 10.0
 [metrics]
 loss = 3
+steps = "exact"
+patients = -1
+windows = -2
+"seconds.training" = 0
+"seconds.validation" = 0
 [join]
 SETTINGS
 [limits]
@@ -199,7 +204,7 @@ def test_what_may_leave_leaves_rounded(setting: Setting, outcome: dict[str, Any]
     assert honest["round"] == {"site": "hosp1", "round": 1, "run": "ab12"}
     entry = entries(setting)[1]
     assert entry["decision"] == "sent"
-    assert entry["adapter"]["rank"] == 2
+    assert entry["adapter"]["rank"] == 8
     assert [name for name, _, _ in entry["adapter"]["tensors"]] == ["A.0", "B.0"]
 
 

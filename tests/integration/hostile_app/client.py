@@ -21,7 +21,7 @@ from flwr.clientapp import ClientApp
 
 from common.adapter.serialization.message import decode, encode, record_of
 from tests.integration.hostile_app import MARKER
-from tests.integration.hostile_app.server import tiny_adapter
+from tests.integration.hostile_app.server import cases_of, tiny_adapter
 
 # Importing this module is all that it takes to have run.
 if "HOSTILE_STARTED" in os.environ:
@@ -36,9 +36,10 @@ def raw_table() -> np.ndarray[Any, Any]:
 
 
 @app.train()
-def train(message: Message, _context: Context) -> Message:
-    """Answer as the case says."""
-    case = str(message.content.config_records["case"]["case"])
+def train(message: Message, context: Context) -> Message:
+    """Answer as the case of the round says."""
+    number = int(str(message.content.config_records["round"]["round"]))
+    case = cases_of(context)[number - 1]
     if case == "exception":
         raise ValueError(f"patient {MARKER} has no heart rate")
     if case == "error text":

@@ -22,6 +22,7 @@ def arms(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_compare_writes_every_method_and_the_headline(
     experiment_command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -57,6 +58,7 @@ def test_compare_writes_every_method_and_the_headline(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_compare_says_what_it_leaves_out(
     experiment_command: Command,
     tmp_path: Path,
@@ -75,6 +77,7 @@ def test_compare_says_what_it_leaves_out(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_sweep_aggregation_counts_the_bytes_of_each_wire_type(
     experiment_command: Command, tmp_path: Path
 ) -> None:
@@ -86,6 +89,7 @@ def test_sweep_aggregation_counts_the_bytes_of_each_wire_type(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_sweep_aggregation_leaves_out_what_three_sites_cannot_have(
     experiment_command: Command, tmp_path: Path
 ) -> None:
@@ -117,6 +121,7 @@ def test_sweep_ranks_ends_with_all_weights(experiment_command: Command, tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_sweep_backbones_compares_each_with_its_own_zero_shot(
     experiment_command: Command, tiny_bolt: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +135,7 @@ def test_sweep_backbones_compares_each_with_its_own_zero_shot(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_sweep_sites_tests_every_division_on_the_same_sites(
     experiment_command: Command, tmp_path: Path
 ) -> None:
@@ -141,6 +147,7 @@ def test_sweep_sites_tests_every_division_on_the_same_sites(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_sweep_privacy_spends_what_it_promises(experiment_command: Command, tmp_path: Path) -> None:
     assert experiment_command("sweep", "privacy", "--epsilons", "3", "--only", "b") == 0
     table = rows(tmp_path / "out" / "privacy")

@@ -15,6 +15,7 @@ from simulation.cli import app
 pytestmark = pytest.mark.usefixtures("figures_undrawn")
 
 QUICK = ["-c", "lora.rank=2", "-c", "windows.context=24", "-c", "train.steps=2"]
+QUICK += ["-c", "windows.vitals=heart_rate"]
 
 
 def command(tiny_bolt: Path, out: Path, *more: str) -> list[str]:
@@ -112,8 +113,7 @@ def test_the_example_of_the_help_works_as_written(
     example = re.search(r"E\.g\. (--site( (-c )?[a-z.-]+=[a-z0-9-]+)+)", shown)
     assert example, shown
     line = ["run", "--backbone", str(tiny_bolt), "--out", str(tmp_path / "run"), "--rounds", "1"]
-    quick = ["-c", "windows.context=24", "-c", "train.steps=2"]
-    assert run(app, [*line, *quick, *example[1].split()]) == 0
+    assert run(app, [*line, *QUICK[2:], *example[1].split()]) == 0
     sites = json.loads((tmp_path / "run" / "config.json").read_text())["sites"]
     assert {name: site["rank"] for name, site in sites.items()} == {"ccu": 8, "micu": 4, "sicu": 8}
 

@@ -142,7 +142,8 @@ def as_svg(figure: Figure, name: str, title: str, description: str) -> Drawing:
     # Ids are hashes with this salt; figures on one page must not share ids.
     with rc_context({"svg.hashsalt": f"fedvitals-{name}"}):
         # `figure.savefig` gives the same bytes and draws twice, once for the layout alone.
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(buffer, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     for pattern in _NOT_FOR_THE_PAGE:

@@ -41,6 +41,7 @@ SOURCE_LABELS = {
     "synthetic": "synthetic patients",
     "own-export": "the hospitals' own data",
     "mimic3": "MIMIC-III",
+    "eicu": "eICU-CRD",
     "challenge-2012": "PhysioNet Challenge 2012",
     "challenge-2019": "PhysioNet Challenge 2019",
 }

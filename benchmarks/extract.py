@@ -74,7 +74,7 @@ def main() -> int:
             # In turn, so that another load on the machine falls on all alike.
             for name, measurement in _measure_all(folder, chartevents):
                 best[name] = min(best.get(name, measurement), measurement, key=lambda m: m.seconds)
-        console.print(_table(best))
+        console.print(costs_table(best))
         difference = _difference(folder)
     agree = difference <= _AGREEMENT
     console.print(f"ours and pandas {'agree' if agree else 'DISAGREE'}: largest {difference:.2g}")
@@ -124,14 +124,20 @@ def _run_contender(name: str, folder: Path, out: Path) -> None:
 
 
 def _measure_all(folder: Path, chartevents: Path) -> Iterator[tuple[str, Measurement]]:
-    yield "gzip -dc", _measure(["gzip", "-dc", str(chartevents)], own_clock=False)
+    yield "gzip -dc", measure(["gzip", "-dc", str(chartevents)], own_clock=False)
     for name in ("ours", "pandas"):
         command = [sys.executable, __file__, "--contender", name]
         command += ["--folder", str(folder), "--out", str(folder / f"{name}.parquet")]
-        yield name, _measure(command, own_clock=True)
+        yield name, measure(command, own_clock=True)
 
 
-def _measure(command: list[str], own_clock: bool) -> Measurement:
+def measure(command: list[str], own_clock: bool) -> Measurement:
+    """Run a command and return its cost.
+
+    Args:
+        command: the command.
+        own_clock: whether it prints its seconds itself, without the start of its interpreter.
+    """
     started = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE if own_clock else subprocess.DEVNULL, text=True
@@ -150,8 +156,9 @@ def _measure(command: list[str], own_clock: bool) -> Measurement:
     )
 
 
-def _table(best: dict[str, Measurement]) -> Table:
-    table = Table(title=f"Target: at most {TARGET_RATIO:g} x gzip -dc and {TARGET_MB} MB")
+def costs_table(best: dict[str, Measurement], target_ratio: float = TARGET_RATIO) -> Table:
+    """Return a table of the costs of each contender, as multiples of those of `gzip -dc`."""
+    table = Table(title=f"Target: at most {target_ratio:g} x gzip -dc and {TARGET_MB} MB")
     table.add_column("contender")
     for column in ("wall s", "x gzip -dc", "CPU s", "peak MB"):
         table.add_column(column, justify="right")

@@ -25,6 +25,7 @@ from tests.docs.documents import REPOSITORY
 from tests.integration.setup.deployed import copy_app, provision, script
 from tests.integration.setup.gate_setting import make_node_key
 from tests.samples.ports import free_port
+from tests.simulation.cohorts.eicu.eicu_folder import hours_of_monitor, write_eicu
 from tests.simulation.cohorts.physionet_challenge.test_archive import pack
 from tests.simulation.cohorts.physionet_challenge.test_challenge2012 import record as record_2012
 from tests.simulation.cohorts.physionet_challenge.test_challenge2019 import HEADER
@@ -107,6 +108,23 @@ class Materials:
             text = record_2012(*rows, icu_type=1 + number % 4)
             files[f"set-a/{number}.txt"] = text.encode()
         return pack(self.folder / "challenge-2012.tar.xz", files, "w:xz")
+
+    @cached_property
+    def eicu(self) -> Path:
+        """A folder in eICU's layout with two hospitals."""
+        folder = self.folder / "eicu"
+        folder.mkdir()
+        patients = [
+            {
+                "patientunitstayid": number,
+                "uniquepid": f"002-{number}",
+                "hospitalid": 73 + number % 2,
+                "apacheadmissiondx": "Sepsis, pulmonary",
+            }
+            for number in range(1, 5)
+        ]
+        rows = [row for number in range(1, 5) for row in hours_of_monitor(number, 14)]
+        return write_eicu(folder, patients, rows)
 
     @cached_property
     def challenge_cohort(self) -> Path:
@@ -279,6 +297,7 @@ GIVEN: Mapping[str, Maker] = {
     "run": copied("run"),
     "my-weights": copied("backbone"),
     "mimic-iii": copied("mimic"),
+    "eicu": copied("eicu"),
     "mimic3-demo-grafted": copied("mimic"),
     "challenge-2019-training_setB-even.tar.xz": copied("archive_2019"),
     "challenge-2012-set-a.tar.xz": copied("archive_2012"),

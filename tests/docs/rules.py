@@ -35,6 +35,7 @@ _TRAIN = r"^(python -m simulation run (?!.*--resume).*)"
 SMALLER: tuple[tuple[str, str], ...] = (
     (r"^\S*/opt/fedvitals/bin/python( -P)?", "python"),
     (r"/path/to/mimic-iii", "mimic-iii"),
+    (r"/path/to/eicu", "eicu"),
     (r"\S*/var/lib/fedvitals/runs/RUN", "run"),
     (r"FEDVITALS_HOME/runs/<run id>", "run"),
     # A federation: one round of one step with a tiny backbone, on one vital sign: the report has

@@ -42,6 +42,7 @@ SOURCE_LABELS = {
     "own-export": "the hospitals' own data",
     "mimic3": "MIMIC-III",
     "mimic4": "MIMIC-IV",
+    "meds": "MEDS",
     "challenge-2012": "PhysioNet Challenge 2012",
     "challenge-2019": "PhysioNet Challenge 2019",
 }

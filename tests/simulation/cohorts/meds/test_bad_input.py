@@ -122,7 +122,7 @@ CODES = MIMIC_IV_CODES.read_text()
         ("[stays", "is not TOML"),
         (
             CODES.replace("admission", "admissions", 1),
-            "stays.admissions is unknown; did you mean 'admission'?",
+            "stays.admissions is unknown; did you mean",
         ),
         (CODES.replace('unit = "mmHg"', 'unit = "mm"', 1), "sbp has no unit 'mm'"),
         (CODES.replace("vitals.spo2", "vitals.spo"), "did you mean"),

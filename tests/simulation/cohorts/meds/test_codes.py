@@ -10,7 +10,7 @@ from simulation.cohorts.mimic4.care_units import SITE_OF_UNIT
 def test_the_codes_of_mimic_iv_are_its_items_and_units() -> None:
     codes = read_codes()
     assert codes.sites.names == SITE_OF_UNIT
-    vital_of_item = {item: one for item, one in enumerate(codes.items())}
+    vital_of_item = dict(enumerate(codes.items()))
     for vital, items in ITEMS_OF_VITAL.items():
         for item in items.metavision:
             number = codes.item_of(f"LAB//{item}//unit")

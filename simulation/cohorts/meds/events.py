@@ -7,6 +7,7 @@ read in place of `numeric_value`.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def load_events(
         progress: called with the bytes read so far and those of all shards.
 
     Returns:
-        `file`, `bytes` and `sha256` of each shard, by its number.
+        `file`, `bytes` and `sha256` of each shard, by its path below the folder of all.
 
     Raises:
         SourceError: a shard is damaged, or lacks a column or has it in another type.
@@ -84,18 +85,20 @@ def load_events(
     values = [_value_column(path) for path in shards]
     if not any(values):
         raise SourceError(
-            f"MEDS: {shards[0]} has no column {_VALUES[0]}, nor has another of the {len(shards)} "
-            "files; without numbers there are no vital signs"
+            f"MEDS: no file of {shards[0].parent} has a column {_VALUES[0]}; without numbers there "
+            "are no vital signs"
         )
     wanted = _Wanted(codes)
+    folder = Path(os.path.commonpath([path.parent for path in shards]))
     digests, done, total = {}, 0, sum(path.stat().st_size for path in shards)
-    for number, path in enumerate(shards):
+    for path in shards:
 
         def shard_progress(read: int, _: int, before: int = done) -> None:
             if progress is not None:
                 progress(before + read, total)
 
-        digests[f"shard {number}"] = _load_shard(connection, path, wanted, shard_progress)
+        name = path.relative_to(folder).as_posix()
+        digests[name] = _load_shard(connection, path, wanted, shard_progress)
         done += path.stat().st_size
     return digests
 

@@ -80,7 +80,7 @@ def without_vitals(folder: Path) -> Path:
     [
         (without_shards, "data holds no .parquet file of MEDS events"),
         (without_times, "0.parquet lacks the column TIME"),
-        (without_numbers, "0.parquet has no column numeric_value"),
+        (without_numbers, "train has a column numeric_value; without numbers"),
         (texts_as_values, "0.parquet holds value as string; MEDS has numbers there"),
         (texts_as_times, "0.parquet holds time as string; MEDS has timestamps there"),
         (empty, "0.parquet cannot be read as Parquet"),

@@ -5,6 +5,8 @@ from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from common.data.cohort_writer import Cohort
@@ -118,7 +120,9 @@ def test_any_code_may_be_the_site(tmp_path: Path) -> None:
 
 def test_short_stays_are_left_out(tmp_path: Path) -> None:
     events = [*stay(1), *rates(1, hours=11), *stay(2), *rates(2, hours=12)]
-    assert list(hours(cohort_of(write_data(tmp_path / "meds", events), min_hours=12))) == ["2-1"]
+    cohort = cohort_of(write_data(tmp_path / "meds", events), min_hours=12)
+    assert list(hours(cohort)) == ["2-1"]
+    assert list(cohort.inputs) == ["0.parquet", "1.parquet"]
 
 
 # --- patients -------------------------------------------------------------------------------------
@@ -148,6 +152,22 @@ def test_age_and_sex(tmp_path: Path) -> None:
 def test_a_file_alone_and_the_column_of_the_demo(tmp_path: Path, value: str) -> None:
     path = write_shard(tmp_path / "events.parquet", [*stay(1), *rates(1)], value)
     assert hours(cohort_of(path)) == {"1-1": list(range(24))}
+
+
+def test_other_types_of_the_columns_are_read(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "plain.parquet", [*stay(1), *rates(1)])
+    table = pq.read_table(path)
+    others = {
+        "text_value": pa.nulls(len(table), pa.large_string()),
+        "CODE": table["code"].cast(pa.large_string()).dictionary_encode(),
+        "numeric_value": table["numeric_value"].cast(pa.float64()),
+        "Time": table["time"].cast(pa.timestamp("ns", "UTC")),
+        "subject_id": table["subject_id"].cast(pa.int32()),
+    }
+    pq.write_table(pa.table(others), tmp_path / "others.parquet")
+    pd.testing.assert_frame_equal(
+        cohort_of(tmp_path / "others.parquet").sites["micu"], cohort_of(path).sites["micu"]
+    )
 
 
 def test_units_limits_and_literal_codes(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ SOURCE_LABELS = {
     "mimic3": "MIMIC-III",
     "mimic4": "MIMIC-IV",
     "eicu": "eICU-CRD",
+    "meds": "MEDS",
     "challenge-2012": "PhysioNet Challenge 2012",
     "challenge-2019": "PhysioNet Challenge 2019",
 }

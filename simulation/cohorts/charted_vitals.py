@@ -50,7 +50,7 @@ class ChartedItem:
 
 
 def charted_item(
-    item: int, vital: str, unit: str, between: tuple[float, float] | None = None
+    item: int, vital: str, unit: str, low: float | None = None, high: float | None = None
 ) -> ChartedItem:
     """Return an item of a vital sign.
 
@@ -58,16 +58,20 @@ def charted_item(
         item: its number.
         vital: name of the vital sign.
         unit: a spelling of a unit of that vital sign, see `client.ingest.units.UNITS`.
-        between: exclusive limits of possible values, in that unit; None = the site table's.
+        low: possible values are above this, in that unit; None = the site table's limit.
+        high: possible values are below this, in that unit; None = the site table's limit.
 
     Raises:
         UsageError: the vital sign has no such unit.
     """
     (limits,) = unit_ranges(vital, [unit])
-    if between is not None:
-        return ChartedItem(item, vital, limits.unit, *between, high_included=False)
     return ChartedItem(
-        item, vital, limits.unit, limits.low, limits.high, high_included=limits.high_included
+        item,
+        vital,
+        limits.unit,
+        limits.low if low is None else low,
+        limits.high if high is None else high,
+        high_included=limits.high_included and high is None,
     )
 
 

@@ -7,8 +7,6 @@ file read is compared with the published one, if the folder has SHA256SUMS.txt.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +18,10 @@ import pyarrow as pa
 
 from common.data.csv_stream import CsvStream, Keep
 from common.data.parquet_stream import ParquetStream
-from common.errors import SourceError, UsageError
+from common.errors import SourceError
 from common.files.hashing import ReadProgress
 from simulation.cohorts.published_folder import SUFFIXES, PublishedFolder
+from simulation.cohorts.scratch_database import ScratchDatabase
 
 _STREAM = "source_stream"
 
@@ -83,23 +82,13 @@ class SourceTables:
     connection: duckdb.DuckDBPyConnection
 
     def __init__(self, folder: Path, layout: TableLayout, *, memory_gb: float = 2.0) -> None:
-        if not memory_gb > 0:
-            raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
         self.folder = folder
         self.layout = layout
         self._published = PublishedFolder(folder, layout.folders, layout.name)
         self._loaded: dict[str, str | None] = {}
         self._digests: dict[str, dict[str, Any]] = {}
-        self._scratch = Path(tempfile.mkdtemp(prefix="fedvitals-tables-"))
-        self.connection = duckdb.connect(
-            str(self._scratch / "tables.duckdb"),
-            config={
-                "memory_limit": f"{memory_gb}GB",
-                "temp_directory": str(self._scratch / "spill"),
-                # No query may depend on the order of rows in a file; dropping it saves memory.
-                "preserve_insertion_order": False,
-            },
-        )
+        self._scratch = ScratchDatabase(memory_gb)
+        self.connection = self._scratch.connection
 
     def __enter__(self) -> SourceTables:
         return self
@@ -114,8 +103,7 @@ class SourceTables:
 
     def close(self) -> None:
         """Close the connection and remove the scratch folder."""
-        self.connection.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.close()
 
     def has(self, table: str) -> bool:
         """Return whether the folder has a file of the table (its name in the layout)."""
@@ -277,6 +265,6 @@ class SourceTables:
         if isinstance(error, duckdb.OutOfMemoryException | duckdb.IOException):
             return SourceError(
                 f"{table}: {path} cannot be loaded: {reason}; allow more memory, or "
-                f"make room in {self._scratch.parent}"
+                f"make room in {self._scratch.folder.parent}"
             )
         return error

@@ -12,6 +12,7 @@ from rich.table import Table
 from common.console import output_console
 from simulation.cli.prepare.challenges import prepare_challenge_2012, prepare_challenge_2019
 from simulation.cli.prepare.eicu import prepare_eicu
+from simulation.cli.prepare.meds import prepare_meds
 from simulation.cli.prepare.mimic3 import prepare_mimic3, prepare_synthetic
 from simulation.cli.prepare.mimic4 import prepare_mimic4
 
@@ -24,6 +25,7 @@ SOURCES = {
     "mimic3": "MIMIC-III v1.4 tables (credentialed access, or the open demo): five care units",
     "mimic4": "MIMIC-IV v2 or v3 tables (credentialed access, or the open demo): nine care units",
     "eicu": "eICU-CRD v2.0 tables (credentialed access, or the open demo): 208 hospitals",
+    "meds": "Events in MEDS, of MIMIC-IV or by a table of codes: care unit, or any code as site",
     "challenge-2019": "PhysioNet/CinC Challenge 2019 (open): hospital and unit, Sepsis-3 label",
     "challenge-2012": "PhysioNet/CinC Challenge 2012 (open): four unit types, first 48 hours",
     "synthetic": "A synthetic MIMIC-III, generated: no data needed",
@@ -47,6 +49,7 @@ def prepare(context: typer.Context) -> None:
 app.command("mimic3")(prepare_mimic3)
 app.command("mimic4")(prepare_mimic4)
 app.command("eicu")(prepare_eicu)
+app.command("meds")(prepare_meds)
 app.command("synthetic")(prepare_synthetic)
 app.command("challenge-2019")(prepare_challenge_2019)
 app.command("challenge-2012")(prepare_challenge_2012)

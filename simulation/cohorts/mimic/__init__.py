@@ -1,4 +1,4 @@
-"""Whatever the cohorts of MIMIC-III and MIMIC-IV share.
+"""Code that the cohorts of MIMIC-III and MIMIC-IV share.
 
 Begin with `cohort`, the last steps of both; `chartevents` reads the charted values, `vitals` has
 their item ids, `code_rules` selects septic admissions by the codes of `icd9` and `icd10`.

@@ -96,7 +96,7 @@ def hourly_vitals(
 
 def _items() -> list[ChartedItem]:
     return [
-        charted_item(item, vital, "degF", _FAHRENHEIT_RANGE)
+        charted_item(item, vital, "degF", *_FAHRENHEIT_RANGE)
         if item in items.fahrenheit
         else charted_item(item, vital, UNITS[vital][0].name)
         for vital, items in ITEMS_OF_VITAL.items()

@@ -23,7 +23,8 @@ def prepare(shared_data: Path, out: Path, *options: str) -> int:
 def test_without_a_subcommand_the_sources_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(app, ["prepare"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ("mimic3", "eicu", "challenge-2019", "synthetic"))
+    names = ("mimic3", "mimic4", "eicu", "meds", "challenge-2019", "challenge-2012", "synthetic")
+    assert all(name in text for name in names)
 
 
 def test_mimic3_writes_the_cohort_and_shows_it(

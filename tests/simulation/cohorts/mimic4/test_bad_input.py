@@ -55,7 +55,7 @@ def number_as_text(folder: Path) -> Path:
     [
         (remove, "holds no table ICUSTAYS, needed for the ICU stays"),
         (drop_column, "patients.csv.gz lacks the column ANCHOR_AGE"),
-        (use_semicolons, "chartevents.csv.gz"),
+        (use_semicolons, "chartevents.csv.gz has its fields separated by semicolons"),
         (empty, "admissions.csv.gz is damaged: it is empty"),
         (cut_off, "chartevents.csv.gz is damaged: it ends before its gzip stream does"),
         (number_as_text, "fifty"),

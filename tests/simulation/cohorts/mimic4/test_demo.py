@@ -43,7 +43,8 @@ def everyone(demo: Path) -> Cohort:
 
 def possible_values(demo: Path) -> pd.DataFrame:
     """Charted values that are possible, in the site table's units: one row a value."""
-    rows = pd.read_csv(demo / "icu/chartevents.csv.gz", parse_dates=["charttime"], low_memory=False)
+    columns = ["subject_id", "itemid", "charttime", "valuenum"]
+    rows = pd.read_csv(demo / "icu/chartevents.csv.gz", usecols=columns, parse_dates=["charttime"])
     rows = rows.drop_duplicates(["subject_id", "itemid", "charttime", "valuenum"])
     kept = []
     for vital, (items, low, high) in ITEMS.items():
@@ -63,7 +64,7 @@ def test_hourly_means_are_those_of_a_slow_reference(demo: Path, everyone: Cohort
     stays = stays.sort_values(["subject_id", "intime"])
     first = stays.groupby("subject_id")["first_careunit"].transform("first")
     stays = stays[stays["first_careunit"] == first]
-    rows = values.drop(columns=["stay_id", "hadm_id"]).merge(stays, on="subject_id")
+    rows = values.merge(stays, on="subject_id")
     rows = rows[rows["charttime"].between(rows["intime"], rows["outtime"])]
     rows = rows.assign(
         site=rows["first_careunit"].map(SITE_OF_UNIT),

@@ -1,7 +1,7 @@
 """Public sources of ICU data as cohorts, a folder per source.
 
-Begin with `mimic4.cohort`; `mimic` has the code that it shares with `mimic3`. `meds` reads events by a
-table of codes, `physionet_challenge` has the open records of 2012 and 2019, `synthetic` writes a
+Begin with `mimic4.cohort`; `mimic` has the code that it shares with `mimic3`. `meds` reads events by
+a table of codes, `physionet_challenge` has the open records of 2012 and 2019, `synthetic` writes a
 hospital in MIMIC-III's layout without any patient. `source_tables` loads the tables of a data set's
 folder by its layout, `charted_vitals` cleans and averages charted values.
 

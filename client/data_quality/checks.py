@@ -17,6 +17,7 @@ from client.data_quality.finding import SEVERITIES, QualityFinding, share_text
 from client.data_quality.record_checks import find_in_record
 from client.data_quality.reference_ranges import EXPECTED
 from client.data_quality.stay_checks.all_checks import find_in_stays
+from client.data_quality.stay_checks.ingest_signs import vitals_with_stays_in_other_units
 from client.data_quality.unit_mixture import remedy_of_units, vitals_in_other_units
 from client.ingest.units import UNITS
 from common.data.site_table import VITALS, Vital
@@ -49,7 +50,9 @@ def find_all(
     """
     found = [] if record is None else find_in_record(record)
     found += [*_size(patients, windows), *_steps(frame, step_minutes)]
-    told = set() if record is None else vitals_in_other_units(record)
+    told = set()
+    if record is not None:
+        told = vitals_in_other_units(record) | vitals_with_stays_in_other_units(record)
     constant = set()
     for vital in VITALS:
         values = frame[vital.name].to_numpy(np.float64)

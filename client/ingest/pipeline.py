@@ -141,6 +141,9 @@ def ingest_tables(
             hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
             made.steps[column] = made.steps[column].map(hashes)
             made.stays[column] = made.stays[column].map(hashes)
+            if kind == "stay":
+                for sign in made.record["signs"]["by_stay"]:
+                    sign["example"] = hashes.get(sign["example"], "")
     if mapping.split and not mapping.split.validation:
         # By the ids of the table, as the split by hash draws.
         share = mapping.split.validation_percent / 100

@@ -35,13 +35,13 @@ class FrozenLimit:
 
 
 LIMITS: dict[str, FrozenLimit] = {
-    "heart_rate": FrozenLimit(36, 0.004, 2),
+    "heart_rate": FrozenLimit(36, 0.005, 2),
     "sbp": FrozenLimit(12),
     "dbp": FrozenLimit(12),
     "mbp": FrozenLimit(12),
-    "resp_rate": FrozenLimit(36, 0.004, 2),
+    "resp_rate": FrozenLimit(36, 0.005, 2),
     "temperature_c": FrozenLimit(24),
-    "spo2": FrozenLimit(36, 0.004, 2),
+    "spo2": FrozenLimit(36, 0.005, 2),
 }
 CEILING = {"spo2": 100.0}
 """Values at which a vital sign stays."""

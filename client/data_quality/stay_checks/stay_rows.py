@@ -86,12 +86,20 @@ class StayRows:
 
 
 def finding_of_stays(
-    code: str, what: str, remedy: str, concerned: ConcernedStays
+    code: str, what: str, remedy: str, concerned: ConcernedStays, *, who: str = "stays"
 ) -> QualityFinding:
-    """Return a finding with the numbers of stays and values, and the example, in its text."""
+    """Return a finding with the numbers of stays and values, and the example, in its text.
+
+    Args:
+        code: its name.
+        what: description; the numbers follow it.
+        remedy: what to do.
+        concerned: the numbers.
+        who: of whom they are, if not of stays.
+    """
     share = concerned.stays / concerned.of
     text = (
-        f"{what} in {concerned.stays:,} of {concerned.of:,} stays ({share_text(share)}), "
+        f"{what} in {concerned.stays:,} of {concerned.of:,} {who} ({share_text(share)}), "
         f"{concerned.value_count:,} values"
     )
     if concerned.example:

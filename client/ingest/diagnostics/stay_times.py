@@ -17,8 +17,9 @@ from client.ingest.mapping_sections import OFFSETS
 from client.ingest.timestamps import UTC_ZONE
 from common.data.step_means import MINUTE_US
 
-LEAST_AT_MIDNIGHT, MIDNIGHT_SHARE = 12, 0.3
-"""Least values of a stay at midnight, and their share. Of hourly values it is one in 24."""
+LEAST_AT_MIDNIGHT, MIDNIGHT_SHARE, CODE_SHARE = 12, 0.3, 0.9
+"""Least values of a stay at midnight, and their share of all its values (of hourly ones it is one
+in 24) or of those of one code (a code may be charted every 12 hours)."""
 
 LEAST_CROWDED = 6
 """Least values of one vital sign in an hour that may hold a whole day's."""
@@ -143,30 +144,35 @@ def _midnight(
     """Return the sign of stays with many values at midnight, and create `at_midnight` of them.
 
     Times are in UTC here. Midnight is a quarter of an hour of UTC in every zone, so the fullest
-    quarter of each stay is found first, and its local time then.
+    quarters of each stay are found first, and their local time then.
     """
     full = connection.execute(
         f"""
         WITH slots AS (
-            SELECT m.stay, if((s.start_us + m.since_us) % {_SLOT_US} = 0,
+            SELECT m.stay, m.code, if((s.start_us + m.since_us) % {_SLOT_US} = 0,
                 (s.start_us + m.since_us) % {_DAY_US} // {_SLOT_US}, -1) AS slot, count(*) AS count
             FROM measured m JOIN kept k ON m.stay = k.stay JOIN stays s ON m.stay = s.stay
             WHERE m.reason IS NULL GROUP BY ALL
-        ), fullest AS (
-            SELECT stay, arg_max(slot, count) FILTER (slot >= 0) AS slot,
-                max(count) FILTER (slot >= 0) AS count, sum(count) AS every
-            FROM slots GROUP BY stay
+        ), piles AS (
+            SELECT stay, slot, sum(count) AS count,
+                {MIDNIGHT_SHARE} * sum(sum(count)) OVER (PARTITION BY stay) AS least
+            FROM slots GROUP BY stay, slot
+            UNION ALL
+            SELECT stay, slot, count, {CODE_SHARE} * sum(count) OVER (PARTITION BY stay, code)
+            FROM slots
+        ), full_slots AS (
+            SELECT stay, slot, max(count) AS count FROM piles
+            WHERE slot >= 0 AND count >= {LEAST_AT_MIDNIGHT} AND count >= least GROUP BY stay, slot
         )
         SELECT s.stay, s.id, f.count,
             s.start_us - s.start_us % {_DAY_US} + f.slot * {_SLOT_US} AS at_us
-        FROM fullest f JOIN stays s ON f.stay = s.stay
-        WHERE f.count >= {LEAST_AT_MIDNIGHT} AND f.count >= {MIDNIGHT_SHARE} * f.every
+        FROM full_slots f JOIN stays s ON f.stay = s.stay
         ORDER BY s.stay"""
     ).df()
     is_offset = mapping.time.format[0] in OFFSETS
     zone = UTC_ZONE if is_offset else mapping.time.zone
     local = pd.to_datetime(full["at_us"], unit="us", utc=True).dt.tz_convert(zone)
-    found = full[(local.dt.hour * 60 + local.dt.minute) == 0]
+    found = full[(local.dt.hour * 60 + local.dt.minute) == 0].drop_duplicates("stay")
     connection.register("midnight_frame", found[["stay"]])
     connection.execute("CREATE TEMP TABLE at_midnight AS SELECT stay FROM midnight_frame")
     connection.unregister("midnight_frame")

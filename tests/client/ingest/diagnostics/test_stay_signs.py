@@ -170,6 +170,18 @@ def test_a_code_in_another_unit_gets_a_source_of_its_own(tmp_path: Path) -> None
     assert 'give CUFF-S a source of its own, sources = [{ ..., unit = "kPa" }' in finding.remedy
 
 
+def test_a_device_without_a_time_of_day_is_found(tmp_path: Path) -> None:
+    """Its few values are at midnight among many right ones."""
+    often = [(*row[:3], "T", f"{36 + row[1] / 100}") for row in ROWS[:2000] if row[1] % 2]
+    rows = [*ROWS[:2000], *often]
+    found = findings_of(
+        tmp_path, rows, lambda row: dates_alone(row) if row[0] == "p3" and row[3] == "T" else row
+    )
+    numbers = found["midnight"].concerned
+    assert numbers is not None
+    assert numbers.stays == 1
+
+
 def test_the_day_zero_of_most_patients_is_their_admission(tmp_path: Path) -> None:
     rows = [moved(row, row[2].replace(year=1970, month=1, day=1)) for row in ROWS[:3000]]
     assert "zero-date" not in findings_of(tmp_path, rows, lambda row: row)

@@ -4,7 +4,6 @@
 stays and writes the finding. `ingest_signs` reports what the ingest counted by stay, of values that
 it dropped and of times within an hour.
 
-The limits were chosen on 31,351 stays of the PhysioNet Challenge 2019 (both hospitals), MIMIC-III's
-demo and the synthetic cohort: docs/explanation/cohort.md gives the stays that each check finds
-there.
+The limits were chosen on open data without these errors, where no check has a finding:
+docs/how-to/ingest.md has the numbers.
 """

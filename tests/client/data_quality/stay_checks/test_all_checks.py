@@ -73,6 +73,11 @@ def frozen_rate(rows: pd.DataFrame, of: pd.Series[bool]) -> None:
     rows.loc[of & (rows["step"] >= 12), "heart_rate"] = 87.0
 
 
+def frozen_stay(rows: pd.DataFrame, of: pd.Series[bool]) -> None:
+    rows.loc[of, "resp_rate"] = np.nan
+    rows.loc[of & (rows["step"] < 26), "resp_rate"] = 17.0
+
+
 def days_later(rows: pd.DataFrame, of: pd.Series[bool]) -> None:
     rows.loc[of & rows["step"].between(5, 55), list(VITAL_NAMES)] = np.nan
 
@@ -90,6 +95,7 @@ PLANTED: dict[str, tuple[Callable[[pd.DataFrame, pd.Series[bool]], None], str, i
     "mean": (mean_outside, "[vitals.mbp]", 3),
     "frozen pressure": (frozen_pressure, "[drop]", 3),
     "frozen rate": (frozen_rate, "[drop]", 3),
+    "frozen stay": (frozen_stay, "[drop]", 3),
     "jump": (days_later, "[columns] time", 3),
     # The stay that was copied is concerned too.
     "copied": (copied, "[columns] patient", 4),
@@ -102,6 +108,7 @@ CODES = {
     "mean": "stay-mean-pressure-outside",
     "frozen pressure": "stay-frozen",
     "frozen rate": "stay-frozen",
+    "frozen stay": "stay-frozen",
     "jump": "stay-time-jump",
     "copied": "stay-copied",
 }

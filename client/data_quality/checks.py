@@ -16,6 +16,8 @@ import pandas as pd
 from client.data_quality.finding import SEVERITIES, QualityFinding, share_text
 from client.data_quality.record_checks import find_in_record
 from client.data_quality.reference_ranges import EXPECTED
+from client.data_quality.stay_checks.all_checks import find_in_stays
+from client.data_quality.stay_checks.ingest_signs import vitals_with_stays_in_other_units
 from client.data_quality.unit_mixture import remedy_of_units, vitals_in_other_units
 from client.ingest.units import UNITS
 from common.data.vitals import VITALS, Vital
@@ -47,12 +49,24 @@ def find_all(
         leftovers: scratch folders of killed ingests beside the table.
     """
     found = [] if record is None else find_in_record(record)
-    found += [*_size(patients, windows), *_pressures(frame), *_steps(frame, step_minutes)]
-    told = set() if record is None else vitals_in_other_units(record)
+    found += [*_size(patients, windows), *_steps(frame, step_minutes)]
+    told = set()
+    if record is not None:
+        told = vitals_in_other_units(record) | vitals_with_stays_in_other_units(record)
+    constant = set()
     for vital in VITALS:
         values = frame[vital.name].to_numpy(np.float64)
         observed = values[~np.isnan(values)]
-        found += _values(vital, observed, len(values), is_told=vital.name in told)
+        of_vital = list(_values(vital, observed, len(values), is_told=vital.name in told))
+        found += of_vital
+        codes = {finding.code for finding in of_vital}
+        told |= {vital.name} if "unit-left-over" in codes else set()
+        constant |= {vital.name} if "constant" in codes else set()
+    of_stays = find_in_stays(frame, step_minutes, told=told, constant=constant)
+    found += of_stays
+    # Which stays have exchanged pressures is more than that some steps have.
+    codes = {finding.code for finding in of_stays}
+    found += [finding for finding in _pressures(frame) if f"stay-{finding.code}" not in codes]
     if leftovers:
         found.append(
             QualityFinding(

@@ -14,6 +14,26 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 @dataclass(frozen=True)
+class ConcernedStays:
+    """Numbers of a problem that some stays have, with one of them.
+
+    Attributes:
+        stays: the number of stays concerned.
+        of: the number of stays that it was looked for in.
+        value_count: the number of values concerned.
+        example: the stay's id as the site table has it, hashed where its ids are; "" if the stay
+            is not in the table.
+        row: the number of a row concerned, from 1; 0 if unknown.
+    """
+
+    stays: int
+    of: int
+    value_count: int
+    example: str
+    row: int = 0
+
+
+@dataclass(frozen=True)
 class QualityFinding:
     """One problem of a site table.
 
@@ -22,12 +42,14 @@ class QualityFinding:
         code: its name, for scripts.
         what: description, with the number found.
         remedy: what to do.
+        concerned: its numbers, if it is one of some stays.
     """
 
     severity: str
     code: str
     what: str
     remedy: str
+    concerned: ConcernedStays | None = None
 
 
 def share_text(share: float) -> str:

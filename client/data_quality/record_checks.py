@@ -8,6 +8,7 @@ from typing import Any
 
 from client.data_quality.finding import QualityFinding, share_text
 from client.data_quality.losses import find_losses
+from client.data_quality.stay_checks.ingest_signs import find_stay_signs
 from client.data_quality.unit_mixture import find_other_units
 
 EARLY_SHARE = 0.25
@@ -39,6 +40,7 @@ def find_in_record(record: _Record) -> list[QualityFinding]:
         *_stays(record),
         *_other_codes(record),
         *find_other_units(record),
+        *find_stay_signs(record),
         *find_losses(record),
     ]
     return sorted(found, key=lambda finding: finding.severity == "note")

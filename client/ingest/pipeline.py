@@ -140,6 +140,9 @@ def ingest_tables(
             hashes = dict(zip(texts, hash_ids(texts, key, kind), strict=True))
             made.steps[column] = made.steps[column].map(hashes)
             made.stays[column] = made.stays[column].map(hashes)
+            if kind == "stay":
+                for sign in made.record["signs"]["by_stay"]:
+                    sign["example"] = hashes.get(sign["example"], "")
     if mapping.split and not mapping.split.validation:
         made.steps["split"] = with_validation(made.steps, mapping.split)
     with private_umask():

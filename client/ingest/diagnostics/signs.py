@@ -9,7 +9,8 @@ from typing import Any
 
 import duckdb
 
-from client.data_quality.reference_ranges import EXPECTED
+from client.ingest.diagnostics.stay_times import count_stays_with_odd_times
+from client.ingest.diagnostics.stay_units import count_stays_in_other_units, implausible_sql
 from client.ingest.duckdb_helpers import create_table, number_in, only_row
 from client.ingest.mapping import SiteMapping
 from client.ingest.reshape import reason
@@ -33,7 +34,8 @@ def read_signs(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> d
 
     Returns:
         `impossible_median` (by vital); `other_units` (by vital: see `_other_units`);
-        `overlapping_stays` (of those kept); `ids`: the `patients` and `stays` of the source, and
+        `overlapping_stays` (of those kept); `by_stay`, a list of what `stay_units` and `stay_times`
+        count; `ids`: the `patients` and `stays` of the source, and
         whether both ids are from the `same_column`; and, if stays have an admission, `early`: the
         `share` of stays with measurements in the `LEAD_HOURS` before it, and the median lead of
         the first of them in `hours`.
@@ -42,6 +44,10 @@ def read_signs(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> d
         "impossible_median": _impossible_medians(connection),
         "other_units": _other_units(connection),
         "overlapping_stays": _overlapping(connection),
+        "by_stay": [
+            *count_stays_in_other_units(connection),
+            *count_stays_with_odd_times(connection, mapping),
+        ],
         "ids": _ids(connection, mapping),
     }
     if mapping.stay.start:
@@ -101,11 +107,6 @@ def _other_units(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, A
         The `unit` that most of them fit, the unit that was `assumed`, and the numbers of
         `impossible` and of `used` values that fit it.
     """
-    outside = " OR ".join(
-        f"(c.vital = {VITAL_NAMES.index(name)} AND (m.scaled < {one.low * MILLIONTHS:.0f} "
-        f"OR m.scaled > {one.high * MILLIONTHS:.0f}))"
-        for name, one in EXPECTED.items()
-    )
     rows = connection.execute(
         f"""
         SELECT vital, unit, assumed, sum(count) FILTER (NOT is_used),
@@ -117,7 +118,7 @@ def _other_units(connection: duckdb.DuckDBPyConnection) -> dict[str, dict[str, A
             JOIN plausible p ON p.vital = c.vital AND p.unit <> a.name
                 AND m.scaled / {MILLIONTHS} * a.divide / a.multiply + a.subtract
                     BETWEEN p.low AND p.high
-            WHERE m.reason IS NULL AND ({outside}) GROUP BY ALL
+            WHERE m.reason IS NULL AND ({implausible_sql()}) GROUP BY ALL
         ) GROUP BY ALL ORDER BY vital, sum(count) DESC, unit, assumed"""
     ).fetchall()
     found: dict[str, dict[str, Any]] = {}

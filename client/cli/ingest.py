@@ -111,7 +111,7 @@ def ingest(
     console = output_console()
     rows = ", ".join(f"{count:,} {what}" for what, count in record["rows"].items())
     print_line(f"Rows: {rows}")
-    console.print(flow_table(record["flow"]))
+    console.print(flow_table(record["flow"], console.width))
     console.print(measurements_table(record["measurements"]))
     console.print(sites_table(out))
     for part in characteristics_page(record["characteristics"], console.width):

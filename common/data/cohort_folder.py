@@ -4,6 +4,7 @@
     DIR/ingest.json            record of one hospital's table made by `client ingest`
     DIR/sites/<site>.parquet   site tables
     DIR/patients.parquet       age band and sex, beside cohort.json where the source has them
+    DIR/stays.parquet          facts of the stays, if the cohort has several sources
     DIR/table1.md, table1.csv  characteristics of the patients, beside cohort.json
 
 A folder is written whole or not at all, and never replaces files that are not its own.
@@ -27,6 +28,7 @@ COHORT_FILE = "cohort.json"
 INGEST_FILE = "ingest.json"
 SITES_FOLDER = "sites"
 PATIENTS_FILE = "patients.parquet"
+STAYS_FILE = "stays.parquet"
 TABLE1_MARKDOWN, TABLE1_CSV = "table1.md", "table1.csv"
 
 RECORD_SCHEMA_VERSION = 1
@@ -272,6 +274,8 @@ def _own_files(record: Path) -> set[str]:
         content = json.loads(record.read_text(encoding="utf-8"))
         if content.get("patients"):
             names.add(PATIENTS_FILE)
+        if content.get("stays"):
+            names.add(STAYS_FILE)
         if content.get("characteristics"):
             names |= {TABLE1_MARKDOWN, TABLE1_CSV}
     return names

@@ -16,12 +16,13 @@ from typing import Any
 
 import pandas as pd
 
-from common.data.characteristics import characterise
+from common.data.characteristics import STAY_FACTS, characterise
 from common.data.cohort_folder import (
     COHORT_FILE,
     PATIENTS_FILE,
     RECORD_SCHEMA_VERSION,
     SITES_FOLDER,
+    STAYS_FILE,
     TABLE1_CSV,
     TABLE1_MARKDOWN,
     check_output_folder,
@@ -61,6 +62,8 @@ class Cohort:
         stays: facts of these stays or of more, see `common.data.characteristics.characterise`;
             None where the source has none. No model sees them.
         sepsis: the rule by which a stay is septic, in words.
+        sources: of a joint cohort, how the sites of each source were made, by the source's name:
+            `rule`, `sites` and what else is to be kept; see `simulation.cohorts.joint_cohort`.
     """
 
     source: str
@@ -75,6 +78,7 @@ class Cohort:
     patients: pd.DataFrame | None = None
     stays: pd.DataFrame | None = None
     sepsis: str = ""
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite: bool) -> None:
@@ -132,6 +136,8 @@ def write_cohort(
             }
             patients = _write_patients(cohort, kept, partial / PATIENTS_FILE)
             record = _record(cohort, summaries, patients)
+            if cohort.sources:
+                record["stays"] = _write_stay_facts(cohort, tables, partial / STAYS_FILE)
             record["characteristics"] = _write_table1(cohort, tables, partial)
             write_cohort_record(partial, out, COHORT_FILE, record, overwrite)
     except OSError as error:
@@ -140,8 +146,11 @@ def write_cohort(
 
 
 def _table(cohort: Cohort, site: str, rows: pd.DataFrame) -> SiteTable:
-    info = SiteTableInfo(site, cohort.source, cohort.rule, cohort.step_minutes)
-    return make_site_table(rows, info)
+    own = next((name for name, made in cohort.sources.items() if site in made["sites"]), None)
+    source, rule = (
+        (cohort.source, cohort.rule) if own is None else (own, cohort.sources[own]["rule"])
+    )
+    return make_site_table(rows, SiteTableInfo(site, source, rule, cohort.step_minutes))
 
 
 def _write_site(table: SiteTable, path: Path) -> dict[str, Any]:
@@ -160,6 +169,40 @@ def _write_patients(
     return {"sha256": file_sha256(path)}
 
 
+def _write_stay_facts(
+    cohort: Cohort, tables: Mapping[str, SiteTable], path: Path
+) -> dict[str, Any] | None:
+    """Write the facts of the stays left; return their entry of the record."""
+    if cohort.stays is None:
+        return None
+    left = pd.concat([table.frame["stay_id"] for table in tables.values()]).unique()
+    columns = ["stay_id", *(name for name in STAY_FACTS if name in cohort.stays)]
+    kept = cohort.stays[cohort.stays["stay_id"].isin(left)]
+    kept[columns].to_parquet(path, index=False)
+    return {"sha256": file_sha256(path)}
+
+
+def read_stay_facts(folder: Path) -> pd.DataFrame | None:
+    """Read the facts of the stays of a joint cohort.
+
+    Returns:
+        `stay_id` and those of `common.data.characteristics.STAY_FACTS` that are known, a patient's
+        first stay first; None if no source has any.
+
+    Raises:
+        CohortError: the file cannot be read.
+    """
+    path = folder / STAYS_FILE
+    if not path.exists():
+        return None
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise CohortError(
+            f"{path} cannot be read ({error}); prepare the cohort again in another folder"
+        ) from error
+
+
 def _write_table1(cohort: Cohort, tables: Mapping[str, SiteTable], folder: Path) -> dict[str, Any]:
     """Write table 1 as Markdown and CSV; return its numbers for the record."""
     found = characterise(tables, cohort.stays, windows=WindowSettings(), sepsis=cohort.sepsis)
@@ -175,6 +218,7 @@ def _record(
     cohort: Cohort, summaries: dict[str, dict[str, Any]], patients: dict[str, Any] | None
 ) -> dict[str, Any]:
     corrected = {"corrected_measurements": cohort.corrected} if cohort.corrected else {}
+    joint = {"sources": cohort.sources} if cohort.sources else {}
     return {
         "schema_version": RECORD_SCHEMA_VERSION,
         "source": cohort.source,
@@ -187,4 +231,5 @@ def _record(
         "sites": summaries,
         "patients": patients,
         "versions": record_versions(),
+        **joint,
     }

@@ -13,8 +13,8 @@ from common.console import narrow_table
 MOST_SITE_COLUMNS = 12
 """Sites up to which a table has a column for each; of more it has the total alone."""
 
-_LEAST_RULE_WIDTH = 24
-"""Columns in which a rule is readable when it is folded."""
+_RULE_WIDTH = 24
+"""Columns that a rule's text has at least."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,13 @@ class FlowStep:
         label: description of the rule, e.g. ``adults (18 years or older)``.
         kept: stays left per unit.
         patients: patients left in total.
+        source: the source, if the cohort has several; the first step of each excludes nothing.
     """
 
     label: str
     kept: Mapping[str, int]
     patients: int
+    source: str = ""
 
     @property
     def total(self) -> int:
@@ -62,10 +64,12 @@ class ExclusionFlow:
         steps: list[dict[str, object]] = []
         previous: FlowStep | None = None
         for step in self.steps:
-            excluded = 0 if previous is None else previous.total - step.total
+            excluded = 0
+            if previous is not None and previous.source == step.source:
+                excluded = previous.total - step.total
             steps.append(
                 {
-                    "label": step.label,
+                    "label": f"{step.source}: {step.label}" if step.source else step.label,
                     "stays": step.total,
                     "excluded": excluded,
                     "patients": step.patients,
@@ -76,23 +80,29 @@ class ExclusionFlow:
         return steps
 
 
-def flow_table(steps: Iterable[Mapping[str, object]], width: int = 80) -> Table:
-    """Return a console table of a flow in the form of `ExclusionFlow.to_json`.
+def flow_table(steps: Iterable[Mapping[str, object]], width: int) -> Table:
+    """Return a console table of a flow.
 
     Args:
-        steps: the flow.
-        width: columns of the console; units whose columns leave no room for the rules are left out.
+        steps: the flow in the form of `ExclusionFlow.to_json`.
+        width: columns of the console; where the units do not fit beside the rules, their columns
+            are left out and a line says so.
     """
     steps = list(steps)
     units = units_of(steps)
-    totals = ("out", "stays", "patients")
-    room = width - sum(len(name) + 1 for name in (*totals, *units))
     # For a single unit the total is enough.
-    units = units if len(units) > 1 and room >= _LEAST_RULE_WIDTH else []
-    numbers = (*totals, *units)
-    table = narrow_table("Stays left after each rule", ["rule"], numbers)
+    shown = units if len(units) > 1 else []
+    totals = ("out", "stays", "patients")
+    if sum(len(name) + 1 for name in (*totals, *shown)) + _RULE_WIDTH > width:
+        shown = []
+    table = narrow_table("Stays left after each rule", ["rule"], [*totals, *shown])
+    if len(units) > 1 and not shown:
+        table.caption = (
+            f"The {len(units)} columns of stays by site do not fit; the record has them."
+        )
+        table.caption_justify = "left"
     for step in steps:
-        counts = [str(_per_unit(step).get(unit, 0)) for unit in units]
+        counts = [str(_per_unit(step).get(unit, 0)) for unit in shown]
         table.add_row(
             str(step["label"]),
             str(step["excluded"]),

@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.console import byte_progress
-from simulation.cli.prepare.options import Group, MinHours, Out, Overwrite, StepMinutes
+from simulation.cli.prepare.options import Group, Into, MinHours, Out, Overwrite, StepMinutes
 from simulation.cli.prepare.prepare_cohort import prepare_cohort
 
 if TYPE_CHECKING:
     from common.data.cohort_writer import Cohort
 
 ChallengeSource = Annotated[
-    Path, typer.Option(help="The challenge's archive, or its unpacked folder.")
+    list[Path],
+    typer.Option(
+        "--source", help="An archive of the challenge, or its unpacked folder; may be repeated."
+    ),
 ]
 
 
 def prepare_challenge_2019(
-    source: ChallengeSource,
+    sources: ChallengeSource,
     out: Out = None,
+    into: Into = None,
     sepsis: Annotated[
         str, typer.Option(help="Selection of patients: label (any SepsisLabel) or none.")
     ] = "label",
@@ -38,19 +42,20 @@ def prepare_challenge_2019(
     def build() -> Cohort:
         with byte_progress("reading the archive") as progress:
             return challenge_2019(
-                source,
+                *sources,
                 sepsis=sepsis,
                 step_minutes=step_minutes,
                 min_hours=min_hours,
                 progress=progress,
             )
 
-    prepare_cohort("challenge-2019", parameters, build, out, group, overwrite)
+    prepare_cohort("challenge-2019", parameters, build, out, group, overwrite, into)
 
 
 def prepare_challenge_2012(
-    source: ChallengeSource,
+    sources: ChallengeSource,
     out: Out = None,
+    into: Into = None,
     step_minutes: StepMinutes = 60,
     min_hours: MinHours = 12,
     group: Group = "",
@@ -64,7 +69,7 @@ def prepare_challenge_2012(
     def build() -> Cohort:
         with byte_progress("reading the archive") as progress:
             return challenge_2012(
-                source, step_minutes=step_minutes, min_hours=min_hours, progress=progress
+                *sources, step_minutes=step_minutes, min_hours=min_hours, progress=progress
             )
 
-    prepare_cohort("challenge-2012", parameters, build, out, group, overwrite)
+    prepare_cohort("challenge-2012", parameters, build, out, group, overwrite, into)

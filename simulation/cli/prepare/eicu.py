@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.console import byte_progress
-from simulation.cli.prepare.options import Group, MemoryGb, MinHours, Out, Overwrite, StepMinutes
+from simulation.cli.prepare.options import (
+    Group,
+    Into,
+    MemoryGb,
+    MinHours,
+    Out,
+    Overwrite,
+    StepMinutes,
+)
 from simulation.cli.prepare.prepare_cohort import prepare_cohort
 
 if TYPE_CHECKING:
@@ -18,6 +26,7 @@ if TYPE_CHECKING:
 def prepare_eicu(
     eicu_dir: Annotated[Path, typer.Option(help="Folder of the eICU-CRD tables.")],
     out: Out = None,
+    into: Into = None,
     sites: Annotated[
         str, typer.Option(help="What a site is: hospital, region, unit, bed-size or teaching.")
     ] = "hospital",
@@ -45,4 +54,4 @@ def prepare_eicu(
         with byte_progress("reading the vital signs") as progress:
             return eicu_cohort(eicu_dir, settings, memory_gb=memory_gb, progress=progress)
 
-    prepare_cohort("eicu", settings.to_json(), build, out, group, overwrite)
+    prepare_cohort("eicu", settings.to_json(), build, out, group, overwrite, into)

@@ -10,7 +10,15 @@ import typer
 
 from common.console import byte_progress
 from common.errors import UsageError
-from simulation.cli.prepare.options import Group, MemoryGb, MinHours, Out, Overwrite, StepMinutes
+from simulation.cli.prepare.options import (
+    Group,
+    Into,
+    MemoryGb,
+    MinHours,
+    Out,
+    Overwrite,
+    StepMinutes,
+)
 from simulation.cli.prepare.prepare_cohort import prepare_cohort
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ ALL_UNITS = "ccu,csru,micu,sicu,tsicu"
 def prepare_mimic3(
     mimic_dir: Annotated[Path, typer.Option(help="Folder of the MIMIC-III tables.")],
     out: Out = None,
+    into: Into = None,
     sepsis: Sepsis = "explicit",
     era: Era = "all",
     step_minutes: StepMinutes = 60,
@@ -50,11 +59,12 @@ def prepare_mimic3(
         with byte_progress("reading CHARTEVENTS") as progress:
             return mimic3_cohort(mimic_dir, settings, memory_gb=memory_gb, progress=progress)
 
-    prepare_cohort("mimic3", settings.to_json(), build, out, group, overwrite)
+    prepare_cohort("mimic3", settings.to_json(), build, out, group, overwrite, into)
 
 
 def prepare_synthetic(
     out: Out = None,
+    into: Into = None,
     stays: Annotated[int, typer.Option(help="Number of ICU stays.")] = 400,
     seed: Annotated[int, typer.Option(help="Seed of all random numbers.")] = 0,
     sepsis: Sepsis = "explicit",
@@ -77,6 +87,7 @@ def prepare_synthetic(
         out,
         group,
         overwrite,
+        into,
     )
 
 

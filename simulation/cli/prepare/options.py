@@ -11,6 +11,14 @@ Out = Annotated[
     Path | None,
     typer.Option(help="The cohort folder. [default: FEDVITALS_HOME/cohorts/SOURCE]"),
 ]
+Into = Annotated[
+    Path | None,
+    typer.Option(
+        help="A joint cohort that gets these sites, in place of --out; their names begin with the "
+        "source's.",
+        show_default=False,
+    ),
+]
 Group = Annotated[
     str,
     typer.Option(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.console import output_console, print_line
+from common.errors import UsageError
 from common.files.paths import default_cohort_folder, use_cohort
 from common.interrupts import left_when_stopped
 
@@ -21,8 +22,23 @@ def prepare_cohort(
     out: Path | None,
     group: str,
     overwrite: bool,
+    into: Path | None,
 ) -> None:
-    """Build a cohort, write it, make it the current one and print its summary."""
+    """Build a cohort, write it, make it the current one and print its summary.
+
+    Args:
+        source: the source's name.
+        parameters: the settings of the cohort, among them `step_minutes`.
+        build: reads the source.
+        out: the cohort folder; None = that of the source.
+        group: a group that may read the cohort; empty = none.
+        overwrite: whether another cohort in `out`, or of this source in `into`, may be replaced.
+        into: folder of a joint cohort that gets the sites, in place of `out`.
+
+    Raises:
+        UsageError: both folders are given.
+        CohortError: the folder has something that must not be lost.
+    """
     from common.backbones.weights_store import install_packaged
     from common.data.cohort_folder import TABLE1_CSV, TABLE1_MARKDOWN
     from common.data.cohort_writer import check_free, write_cohort
@@ -30,14 +46,24 @@ def prepare_cohort(
     from common.data.summary import sites_table
     from common.files.private import access_of, private_umask
     from common.reporting.characteristics import characteristics_page
+    from simulation.cohorts.joint_cohort import JointFolder
 
+    if out is not None and into is not None:
+        raise UsageError("give either --out or --into")
     access = access_of(group)
-    folder = default_cohort_folder(source) if out is None else out
-    check_free(folder, source, parameters, overwrite)
+    folder = into or out or default_cohort_folder(source)
+    joint = None if into is None else JointFolder(into, source, parameters, overwrite)
+    if joint is None:
+        check_free(folder, source, parameters, overwrite)
+    else:
+        joint.check()
     with left_when_stopped(f"nothing was written to {folder}"):
         with private_umask():
             cohort = build()
-        record = write_cohort(cohort, folder, overwrite, access)
+        if joint is None:
+            record = write_cohort(cohort, folder, overwrite, access)
+        else:
+            record = write_cohort(joint.join(cohort), folder, overwrite=True, access=access)
     use_cohort(folder)
     # An app that Flower ships has no weights of its own: it loads these.
     install_packaged()

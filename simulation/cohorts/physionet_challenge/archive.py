@@ -14,7 +14,7 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -70,24 +70,46 @@ class StayRecord:
 
 
 def read_records(
-    source: Path, kind: RecordKind, progress: ReadProgress | None = None
+    sources: Sequence[Path], kind: RecordKind, progress: ReadProgress | None = None
 ) -> tuple[list[StayRecord], dict[str, dict[str, Any]]]:
     """Read all records of a challenge.
 
     Args:
-        source: a tar archive (plain, .gz, .bz2 or .xz, detected by content) or a folder; the
+        sources: each a tar archive (plain, .gz, .bz2 or .xz, detected by content) or a folder; the
             records may be in folders within it, beside other files.
         kind: file names of records.
-        progress: called as the source is read.
+        progress: called as a source is read, with the bytes read of it and its size.
 
     Returns:
-        The records sorted by name; and by the source's name its size in bytes and SHA-256, of the
+        The records sorted by name; and by each source's name its size in bytes and SHA-256, of the
         archive, or of all records' paths and contents in a folder.
 
     Raises:
-        SourceError: the source is absent, is not a tar archive, is damaged, has no record or has
-            a record twice.
+        SourceError: a source is absent, is not a tar archive, is damaged or has no record; a
+            record occurs twice, or two sources have one name.
     """
+    records: list[tuple[StayRecord, Path]] = []
+    digests: dict[str, dict[str, Any]] = {}
+    for source in sources:
+        name = source.resolve().name
+        if name in digests:
+            raise SourceError(f"two sources are called {name}; rename one, or give it once")
+        found, digests[name] = _read_source(source, kind, progress)
+        records += ((record, source) for record in found)
+    records.sort(key=lambda found: (found[0].name, found[0].path))
+    for (first, where), (second, other) in pairwise(records):
+        if first.name == second.name:
+            place = f"{where} holds" if where == other else f"{where} and {other} hold"
+            raise SourceError(
+                f"{place} the record {first.name} twice, as {first.path} and as {second.path}; "
+                "leave one of them"
+            )
+    return [record for record, _ in records], digests
+
+
+def _read_source(
+    source: Path, kind: RecordKind, progress: ReadProgress | None
+) -> tuple[list[StayRecord], dict[str, Any]]:
     if source.is_dir():
         records, digest = _read_folder(source, kind, progress)
     elif source.is_file():
@@ -96,14 +118,7 @@ def read_records(
         raise SourceError(f"there is no {source}; give the challenge's archive or its folder")
     if not records:
         raise SourceError(f"{source} holds no record; looked for {kind.description}")
-    records.sort(key=lambda record: (record.name, record.path))
-    for first, second in pairwise(records):
-        if first.name == second.name:
-            raise SourceError(
-                f"{source} holds the record {first.name} twice, as {first.path} and as "
-                f"{second.path}; leave one of them"
-            )
-    return records, {source.resolve().name: digest}
+    return records, digest
 
 
 def _read_folder(

@@ -64,8 +64,7 @@ _TIME = re.compile(r"([0-9]{2}):([0-5][0-9])")
 
 
 def challenge_2012(
-    source: Path,
-    *,
+    *sources: Path,
     step_minutes: int = 60,
     min_hours: int = 12,
     progress: ReadProgress | None = None,
@@ -76,7 +75,7 @@ def challenge_2012(
     sepsis exists here: all adults' stays are kept. Cuff and arterial pressures become one vital.
 
     Args:
-        source: the tar archive or the unpacked folder.
+        sources: tar archives or unpacked folders, read as one data set.
         step_minutes: length of a time step.
         min_hours: least hours from admission to the end of the last step with a vital sign.
         progress: called as the source is read.
@@ -89,7 +88,7 @@ def challenge_2012(
         UsageError: a setting is invalid.
     """
     check_settings(step_minutes, min_hours)
-    records, inputs = read_records(source, _KIND, progress)
+    records, inputs = read_records(sources, _KIND, progress)
     table = parse_records(records, ",", _COLUMNS)
     minutes = _minutes(table, records)
     flow = ExclusionFlow()

@@ -59,8 +59,7 @@ _HOSPITAL_NUMBERS = {"p0": "a", "p1": "b"}
 
 
 def challenge_2019(
-    source: Path,
-    *,
+    *sources: Path,
     sepsis: str = "label",
     step_minutes: int = 60,
     min_hours: int = 12,
@@ -72,7 +71,7 @@ def challenge_2019(
     a record's first row.
 
     Args:
-        source: the tar archive or the unpacked folder.
+        sources: tar archives or unpacked folders, read as one data set.
         sepsis: ``label`` keeps the stays in which SepsisLabel is ever 1, ``none`` keeps all.
         step_minutes: length of a time step, a multiple of 60 since the rows are hourly.
         min_hours: least hours from the first row to the end of the last step with a vital sign.
@@ -94,7 +93,7 @@ def challenge_2019(
         )
     if sepsis not in LABEL_RULES:
         raise UsageError(f"--sepsis {sepsis!r} is not known; choose from {', '.join(LABEL_RULES)}")
-    records, inputs = read_records(source, _KIND, progress)
+    records, inputs = read_records(sources, _KIND, progress)
     # Without a rule the label is read for the description of the patients alone, if it is there.
     has_label = b"SepsisLabel" in records[0].content.partition(b"\n")[0]
     labels = ["SepsisLabel"] if sepsis == "label" or has_label else []

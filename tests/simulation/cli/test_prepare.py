@@ -102,3 +102,33 @@ def test_a_killed_run_leaves_no_cohort(shared_data: Path, tmp_path: Path, after_
         assert run(app, ["sites", str(out)]) == 0
     else:
         assert run(app, ["sites", str(out)]) == 4
+
+
+def test_two_sources_make_one_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joint = tmp_path / "joint"
+    header = "HR|O2Sat|Temp|SBP|MAP|DBP|Resp|Age|Gender|Unit1|Unit2|ICULOS|SepsisLabel"
+    rows = [f"80|97|37|120|80|60|15|50|1|1|0|{hour}|1" for hour in range(1, 20)]
+    for hospital, name in (("training_setA", "p000001"), ("training_setB", "p100001")):
+        folder = tmp_path / hospital
+        folder.mkdir()
+        (folder / f"{name}.psv").write_text("\n".join([header, *rows]))
+    both = [
+        "--source",
+        str(tmp_path / "training_setA"),
+        "--source",
+        str(tmp_path / "training_setB"),
+    ]
+    made_up = ["prepare", "synthetic", "--stays", "60", "--sepsis", "none", "--into", str(joint)]
+
+    assert run(app, ["prepare", "challenge-2019", *both, "--into", str(joint)]) == 0
+    assert run(app, made_up) == 0
+
+    record = json.loads((joint / "cohort.json").read_text())
+    assert list(record["sources"]) == ["challenge-2019", "synthetic"]
+    assert list(record["sites"])[:2] == ["challenge-2019-a-micu", "challenge-2019-b-micu"]
+    assert "synthetic-micu" in record["sites"]
+    capsys.readouterr()
+    assert run(app, [*made_up, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "error: give either --out or --into\n"
+    assert run(app, [*made_up, "--seed", "1"]) == 4
+    assert "with other settings" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_an_archive_gives_the_records_in_the_order_of_their_names(
 ) -> None:
     path = pack(tmp_path / "source", dict(reversed(FILES.items())), mode)
 
-    records, inputs = read_records(path, KIND)
+    records, inputs = read_records([path], KIND)
 
     assert [record.path for record in records] == [
         "set-a/10.txt",
@@ -62,14 +62,31 @@ def test_an_archive_gives_the_records_in_the_order_of_their_names(
 
 
 def test_a_folder_gives_the_same_records_as_an_archive(tmp_path: Path) -> None:
-    from_archive, _ = read_records(pack(tmp_path / "a.tar", FILES), KIND)
-    from_folder, _ = read_records(unpack(tmp_path / "folder", FILES), KIND)
+    from_archive, _ = read_records([pack(tmp_path / "a.tar", FILES)], KIND)
+    from_folder, _ = read_records([unpack(tmp_path / "folder", FILES)], KIND)
     assert from_folder == from_archive
+
+
+def test_several_sources_are_one_data_set(tmp_path: Path) -> None:
+    first = pack(tmp_path / "a.tar", {"x/2.txt": b"two", "x/9.txt": b"nine"})
+    second = unpack(tmp_path / "b", {"10.txt": b"ten"})
+    records, inputs = read_records([first, second], KIND)
+    assert [record.content for record in records] == [b"ten", b"two", b"nine"]
+    assert sorted(inputs) == ["a.tar", "b"]
+
+
+def test_a_record_or_a_name_in_two_sources_is_refused(tmp_path: Path) -> None:
+    first = pack(tmp_path / "a.tar", {"x/2.txt": b"two"})
+    second = pack(tmp_path / "b.tar", {"y/2.txt": b"two"})
+    with pytest.raises(SourceError, match=r"a.tar and .*b.tar hold the record 2 twice"):
+        read_records([first, second], KIND)
+    with pytest.raises(SourceError, match=r"two sources are called a.tar"):
+        read_records([first, first], KIND)
 
 
 def test_a_folders_digest_tells_contents_and_names_and_nothing_else(tmp_path: Path) -> None:
     def digest(folder: str, files: dict[str, bytes]) -> object:
-        _, inputs = read_records(unpack(tmp_path / folder / "x", files), KIND)
+        _, inputs = read_records([unpack(tmp_path / folder / "x", files)], KIND)
         return inputs["x"]
 
     first = digest("0", FILES)
@@ -82,7 +99,7 @@ def test_a_folders_digest_tells_contents_and_names_and_nothing_else(tmp_path: Pa
 
 def test_the_folder_may_be_the_working_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(unpack(tmp_path / "here", FILES))
-    records, inputs = read_records(Path(), KIND)
+    records, inputs = read_records([Path()], KIND)
     assert len(records) == 3
     assert list(inputs) == ["here"]
 
@@ -91,7 +108,7 @@ def test_a_linked_folder_is_read(tmp_path: Path) -> None:
     unpack(tmp_path / "elsewhere", FILES)
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "set-a").symlink_to(tmp_path / "elsewhere" / "set-a")
-    records, _ = read_records(tmp_path / "source", KIND)
+    records, _ = read_records([tmp_path / "source"], KIND)
     assert [record.name for record in records] == ["10", "2"]
 
 
@@ -100,7 +117,7 @@ def test_progress_ends_at_the_total(tmp_path: Path, packed: bool) -> None:
     source = pack(tmp_path / "a.tar.xz", FILES, "w:xz") if packed else unpack(tmp_path / "f", FILES)
     calls: list[tuple[int, int]] = []
 
-    read_records(source, KIND, lambda done, total: calls.append((done, total)))
+    read_records([source], KIND, lambda done, total: calls.append((done, total)))
 
     total = source.stat().st_size if packed else 1604
     assert calls[-1] == (total, total)
@@ -109,7 +126,7 @@ def test_progress_ends_at_the_total(tmp_path: Path, packed: bool) -> None:
 
 def test_an_absent_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"there is no .*nowhere"):
-        read_records(tmp_path / "nowhere", KIND)
+        read_records([tmp_path / "nowhere"], KIND)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +135,7 @@ def test_an_absent_source_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(SourceError, match="neither a tar archive nor a folder"):
-        read_records(tmp_path / "file", KIND)
+        read_records([tmp_path / "file"], KIND)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
@@ -131,14 +148,14 @@ def test_a_truncated_archive_is_refused(tmp_path: Path, mode: Mode, share: float
     cut = tmp_path / "cut"
     cut.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(SourceError, match="truncated or damaged"):
-        read_records(cut, KIND)
+        read_records([cut], KIND)
 
 
 def test_an_archive_cut_between_two_records_is_refused(tmp_path: Path) -> None:
     whole = pack(tmp_path / "whole.tar", {"1.txt": b"one", "2.txt": b"two"}).read_bytes()
     (tmp_path / "cut.tar").write_bytes(whole[:1024])  # the header and the block of 1.txt
     with pytest.raises(SourceError, match="end-of-archive mark is missing"):
-        read_records(tmp_path / "cut.tar", KIND)
+        read_records([tmp_path / "cut.tar"], KIND)
 
 
 def test_a_broken_header_in_the_middle_is_refused(tmp_path: Path) -> None:
@@ -147,7 +164,7 @@ def test_a_broken_header_in_the_middle_is_refused(tmp_path: Path) -> None:
     content[1024 + 150] ^= 0xFF  # in the checksum of the header of 2.txt
     path.write_bytes(content)
     with pytest.raises(SourceError, match="broken header at byte 1024"):
-        read_records(path, KIND)
+        read_records([path], KIND)
 
 
 def test_a_checksum_error_in_the_packed_stream_is_refused(tmp_path: Path) -> None:
@@ -156,7 +173,7 @@ def test_a_checksum_error_in_the_packed_stream_is_refused(tmp_path: Path) -> Non
     content[-8] ^= 0xFF  # gzip's checksum of the whole
     path.write_bytes(content)
     with pytest.raises(SourceError, match="truncated or damaged"):
-        read_records(path, KIND)
+        read_records([path], KIND)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -166,7 +183,7 @@ def test_a_source_without_records_is_refused_and_says_what_was_looked_for(
     files = {"README.txt": b"nothing here"}
     source = pack(tmp_path / "a.tar", files) if packed else unpack(tmp_path / "f", files)
     with pytest.raises(SourceError, match=r"holds no record; looked for files named 1\.txt"):
-        read_records(source, KIND)
+        read_records([source], KIND)
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -174,7 +191,7 @@ def test_a_record_that_stands_twice_is_refused(tmp_path: Path, packed: bool) -> 
     files = {"x/1.txt": b"one", "y/1.txt": b"one"}
     source = pack(tmp_path / "a.tar", files) if packed else unpack(tmp_path / "f", files)
     with pytest.raises(SourceError, match=r"record 1 twice, as x/1\.txt and as y/1\.txt"):
-        read_records(source, KIND)
+        read_records([source], KIND)
 
 
 def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
@@ -183,10 +200,10 @@ def test_a_link_in_an_archive_is_refused(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
         tar.addfile(link)
     with pytest.raises(SourceError, match=r"1\.txt is a link"):
-        read_records(tmp_path / "a.tar", KIND)
+        read_records([tmp_path / "a.tar"], KIND)
 
 
 def test_a_link_to_nowhere_in_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1.txt").symlink_to(tmp_path / "gone")
     with pytest.raises(SourceError, match="cannot be read"):
-        read_records(tmp_path, KIND)
+        read_records([tmp_path], KIND)

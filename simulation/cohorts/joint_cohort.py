@@ -179,7 +179,7 @@ def _of_each(sources: Mapping[str, Mapping[str, Any]], key: str, mark: str) -> d
     return {
         f"{name}{mark}{entry}": value
         for name, record in sources.items()
-        for entry, value in record[key].items()
+        for entry, value in record.get(key, {}).items()
     }
 
 

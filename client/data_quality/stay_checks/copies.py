@@ -15,7 +15,7 @@ import pandas as pd
 
 from client.data_quality.finding import QualityFinding
 from client.data_quality.stay_checks.stay_rows import Flags, StayRows
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 
 STRETCH = 12
 """Steps that are compared at once."""

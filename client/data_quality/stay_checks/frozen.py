@@ -14,7 +14,7 @@ import numpy as np
 
 from client.data_quality.finding import QualityFinding
 from client.data_quality.stay_checks.stay_rows import LEAVE_OUT, StayRows
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 
 LEAST_VALUES = 8
 """Least equal values, where steps are long."""

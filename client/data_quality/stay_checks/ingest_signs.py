@@ -8,7 +8,7 @@ from typing import Any
 from client.data_quality.finding import ConcernedStays, QualityFinding
 from client.data_quality.stay_checks.stay_rows import LEAVE_OUT, finding_of_stays
 from client.data_quality.unit_mixture import remedy_of_units, vitals_in_other_units
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 MOST_PATIENTS = 0.5
 """Share of the patients from which on a day zero is the origin of shifted dates, not a mistake."""

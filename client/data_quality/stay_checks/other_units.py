@@ -11,7 +11,7 @@ from client.data_quality.reference_ranges import EXPECTED
 from client.data_quality.stay_checks.stay_rows import StayRows
 from client.data_quality.unit_mixture import remedy_of_units
 from client.ingest.units import UNITS
-from common.data.site_table import VITALS
+from common.data.vitals import VITALS
 
 LEAST_VALUES = 3
 """Least values of a stay in another unit."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from client.data_quality.finding import QualityFinding
 from client.data_quality.stay_checks.stay_rows import LEAVE_OUT, StayRows
-from common.data.site_table import VITAL_NAMES
+from common.data.vitals import VITAL_NAMES
 
 LEAST_HOURS = 48.0
 """Least hours without any vital sign. The longest pause of clean data is 28 h."""

@@ -15,8 +15,8 @@ from client.data_quality.stay_checks.other_units import LEAST_VALUES, USUAL_SHAR
 from client.ingest.duckdb_helpers import create_table
 from client.ingest.reshape import reason
 from client.ingest.units import UNITS
-from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS
+from common.data.vitals import VITAL_NAMES, VITALS
 
 
 def count_stays_in_other_units(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

@@ -16,7 +16,8 @@ from client.data_quality.finding import QualityFinding
 from client.data_quality.stay_checks.all_checks import find_in_stays
 from common.data.cohort_folder import site_table_paths
 from common.data.cohort_writer import write_cohort
-from common.data.site_table import VITAL_NAMES, VITALS, read_site_table
+from common.data.site_table import read_site_table
+from common.data.vitals import VITAL_NAMES, VITALS
 from simulation.cohorts.mimic3.cohort import Mimic3Settings, mimic3_cohort
 
 STAYS, HOURS = 500, 60

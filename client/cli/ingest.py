@@ -86,8 +86,8 @@ def ingest(
         raise UsageError("--out is missing; give the folder to write the site table to")
     from client.data_quality.finding import render_finding
     from client.data_quality.record_checks import find_in_record
-    from client.ingest.mapping import read_mapping
-    from client.ingest.pipeline import ingest_tables
+    from client.ingest.mapping.site_mapping import read_mapping
+    from client.ingest.pipeline.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
     from client.site_split.split_findings import split_findings
     from common.data.exclusion_flow import flow_table
@@ -146,7 +146,7 @@ def _suggest(tables: list[Path], mapping: Path) -> None:
 
 def measurements_table(counts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return the measurements read, dropped by reason, and used: a column per vital sign."""
-    from client.ingest.reshape import DROP_REASONS
+    from client.ingest.reshape.staging import DROP_REASONS
     from common.data.site_table import VITALS
 
     vitals = [vital for vital in VITALS if vital.name in counts]

@@ -1,6 +1,6 @@
 """Signs of a wrong mapping that `ingest.json` keeps for `client check`: no ids.
 
-Read from the tables of `client.ingest.stays` and `client.ingest.selection`.
+Read from the tables of `client.ingest.stays.assignment` and `client.ingest.stays.selection`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import duckdb
 
 from client.data_quality.reference_ranges import EXPECTED
 from client.ingest.duckdb_helpers import create_table, number_in, only_row
-from client.ingest.mapping import SiteMapping
-from client.ingest.reshape import reason
+from client.ingest.mapping.site_mapping import SiteMapping
+from client.ingest.reshape.staging import reason
 from client.ingest.units import UNITS, check_unit, normalised, unit_ranges
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS

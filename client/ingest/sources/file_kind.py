@@ -11,7 +11,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.ingest.sources.byte_streams import (
+from client.ingest.sources.text.byte_streams import (
     BZIP2,
     GZIP,
     UNPACK_ERRORS,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from client.ingest.mapping_sections import FileFormat
+from client.ingest.mapping.sections import FileFormat
 from client.ingest.sources.file_kind import PARQUET_FILE, WORKBOOK, file_kind
 from client.ingest.sources.parquet_file import ParquetFile
 from client.ingest.sources.source import Source
-from client.ingest.sources.text_file import TextFile
-from client.ingest.sources.workbook import Workbook
+from client.ingest.sources.text.text_file import TextFile
+from client.ingest.sources.workbooks.workbook import Workbook
 from common.files.hashing import ReadProgress
 
 

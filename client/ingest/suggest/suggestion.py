@@ -1,6 +1,6 @@
 """Suggestion of a mapping for a hospital's files, to be completed by someone who knows them.
 
-The suggestion is written as TOML that `client.ingest.mapping` reads. Of the files' content it has
+The suggestion is TOML that `client.ingest.mapping` reads. Of the files' content it has
 names of columns, sheets and files, and the codes that stand for a vital sign; never a value.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from client.ingest.mapping import SiteMapping
+from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.suggest.column_roles import matching
 from client.ingest.suggest.mapping_text import TODO, SuggestedSection, mapping_toml
 from client.ingest.suggest.sample import Sample, read_samples

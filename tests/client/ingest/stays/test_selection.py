@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from client.ingest import selection
+from client.ingest.stays import selection
 
 AGES = [
     *((text, 90.0) for text in ("> 89", ">89", ">= 90", "≥ 90", "90+", "90 years")),

@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from client.data_quality.report import check_folder, render_check
-from client.ingest.mapping import read_mapping
+from client.ingest.mapping.site_mapping import read_mapping
 from client.ingest.pseudonyms import hash_ids, read_secret
 from common.data.cohort_folder import INGEST_FILE, read_cohort_record, site_table_paths
 from common.data.site_table import read_site_table

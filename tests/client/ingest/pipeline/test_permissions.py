@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from client.ingest import pipeline, selection
+from client.ingest.pipeline import pipeline
 from client.ingest.pseudonyms import read_secret
+from client.ingest.stays import selection
 from common.errors import UsageError
 from common.files.private import access_of
 from tests.client.ingest.hospital import hours_of, long_mapping, run, write_rows

@@ -10,7 +10,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr, model_validator
 from pydantic_core import PydanticKnownError
 
-from client.ingest.mapping_sections import (
+from client.ingest.mapping.sections import (
     Clock,
     CohortRule,
     Columns,

@@ -16,11 +16,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from client.ingest.mapping_sections import FileFormat
-from client.ingest.sources.byte_streams import ZIP_ENTRY_ERRORS
-from client.ingest.sources.sheet_columns import Cell, ColumnKinds, column_array
+from client.ingest.mapping.sections import FileFormat
 from client.ingest.sources.source import HeaderRowError, Source, first_line
-from client.ingest.sources.workbook_limits import check_workbook_size
+from client.ingest.sources.text.byte_streams import ZIP_ENTRY_ERRORS
+from client.ingest.sources.workbooks.sheet_columns import Cell, ColumnKinds, column_array
+from client.ingest.sources.workbooks.workbook_limits import check_workbook_size
 from common.errors import SourceError, UsageError
 from common.files.hashing import describe_file
 from common.names import check_name

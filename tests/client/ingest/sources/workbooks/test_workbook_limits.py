@@ -8,9 +8,9 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from client.ingest.mapping_sections import FileFormat
-from client.ingest.sources import workbook_limits
+from client.ingest.mapping.sections import FileFormat
 from client.ingest.sources.open_file import open_file
+from client.ingest.sources.workbooks import workbook_limits
 from common.errors import SourceError
 
 

@@ -1,6 +1,6 @@
 """Assignment of measurements to stays: by the stay's id, by its bounds, or by gaps in time.
 
-From `staged` (see reshape.py) to two tables:
+From `staged` (see `client.ingest.reshape.staging`) to two tables:
 
     stays      stay, patient, id, start_us, before_us, chosen, part, is_single: a stay has the
                times from `start_us` up to `before_us`; it is not single if two patients have its id
@@ -18,8 +18,8 @@ import duckdb
 
 from client.ingest.diagnostics.time_check import check_bounds
 from client.ingest.duckdb_helpers import only_row, text_of
-from client.ingest.mapping import SiteMapping
-from client.ingest.reshape import bounds_of, flag_of, reason
+from client.ingest.mapping.site_mapping import SiteMapping
+from client.ingest.reshape.staging import bounds_of, flag_of, reason
 from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import FOLD, GAP, create_zone, zone_join
 from client.site_split.stay_sides import part_bits

@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
-from client.ingest.mapping import SiteMapping
+from client.ingest.mapping.site_mapping import SiteMapping
 from common.data.characteristics import STAY_FACTS
 from common.data.exclusion_flow import ExclusionFlow
 from common.data.step_means import MINUTE_US

@@ -32,8 +32,8 @@ from client.ingest.duckdb_helpers import (
     quoted,
     text_of,
 )
-from client.ingest.mapping import SiteMapping
-from client.ingest.mapping_sections import Clock
+from client.ingest.mapping.sections import Clock
+from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
 from client.ingest.units import (

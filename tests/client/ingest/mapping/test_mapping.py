@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from client.ingest.mapping import read_mapping
+from client.ingest.mapping.site_mapping import read_mapping
 from client.ingest.units import UNITS, check_unit, spellings
 from common.data.site_table import VITAL_NAMES
 from common.errors import UsageError

@@ -24,11 +24,15 @@ from client.data_quality.losses import find_losses
 from client.ingest.diagnostics.losses import count_dropped, find_examples, unknown_rows
 from client.ingest.diagnostics.signs import count_other_units, read_signs
 from client.ingest.diagnostics.time_check import check_times
-from client.ingest.mapping import SiteMapping
-from client.ingest.mapping_sections import FileFormat
+from client.ingest.mapping.sections import FileFormat
+from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.pseudonyms import hash_ids, read_secret
-from client.ingest.reshape import NOTE_LENGTH, stage
-from client.ingest.selection import (
+from client.ingest.reshape.staging import NOTE_LENGTH, stage
+from client.ingest.sources.open_file import open_file
+from client.ingest.sources.queries.query_source import open_query
+from client.ingest.sources.source import Source
+from client.ingest.stays.assignment import assign_stays
+from client.ingest.stays.selection import (
     AT_LEAST,
     HOUR_US,
     choose_stays,
@@ -36,10 +40,6 @@ from client.ingest.selection import (
     stay_facts,
     stay_frame,
 )
-from client.ingest.sources.open_file import open_file
-from client.ingest.sources.query_source import open_query
-from client.ingest.sources.source import Source
-from client.ingest.stays import assign_stays
 from client.ingest.timestamps import check_patterns
 from client.site_split.stay_sides import assign_sides
 from common.data.characteristics import characterise
@@ -77,7 +77,7 @@ class Ingested:
     Attributes:
         steps: `patient_id`, `stay_id`, `step` and the vitals, a row per stay and step; and `split`,
             if the hospital has a split of its own.
-        stays: frame of `client.ingest.selection.stay_facts`.
+        stays: frame of `client.ingest.stays.selection.stay_facts`.
         record: content of `ingest.json` except the site table's own counts.
     """
 

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import IO
 
-from client.ingest.sources.byte_streams import ZIP_ENTRY_ERRORS
+from client.ingest.sources.text.byte_streams import ZIP_ENTRY_ERRORS
 from common.errors import SourceError
 
 MOST_CELLS = 100_000_000

@@ -12,11 +12,11 @@ from typing import Any
 import pyarrow as pa
 
 from client.ingest.duckdb_helpers import TEXT
-from client.ingest.mapping_sections import FileFormat
-from client.ingest.sources.byte_streams import XZ, ZIP, converted, unpacked
-from client.ingest.sources.delimiter import Layout, find_layout
+from client.ingest.mapping.sections import FileFormat
 from client.ingest.sources.file_kind import FileKind
 from client.ingest.sources.source import Source
+from client.ingest.sources.text.byte_streams import XZ, ZIP, converted, unpacked
+from client.ingest.sources.text.delimiter import Layout, find_layout
 from common.data.csv_stream import CsvStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress

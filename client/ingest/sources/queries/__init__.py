@@ -1,0 +1,4 @@
+"""Queries of databases as table sources.
+
+Begin with `query_source`.
+"""

@@ -146,7 +146,7 @@ def _suggest(tables: list[Path], mapping: Path) -> None:
 
 def measurements_table(counts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return the measurements read, dropped by reason, and used: a column per vital sign."""
-    from client.ingest.reshape.staging import DROP_REASONS
+    from client.ingest.reshape.drop_reasons import DROP_REASONS
     from common.data.site_table import VITALS
 
     vitals = [vital for vital in VITALS if vital.name in counts]

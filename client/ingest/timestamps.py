@@ -16,7 +16,7 @@ import duckdb
 import pandas as pd
 
 from client.ingest.duckdb_helpers import TEXT, literal, literals, only_row, quoted, text_of
-from client.ingest.mapping.sections import EPOCH, EPOCHS, EXCEL, ISO, OFFSETS, Clock
+from client.ingest.mapping.clock import EPOCH, EPOCHS, EXCEL, ISO, OFFSETS, Clock
 from common.errors import UsageError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2300

@@ -12,7 +12,7 @@ import duckdb
 from client.data_quality.reference_ranges import EXPECTED
 from client.ingest.duckdb_helpers import create_table, number_in, only_row
 from client.ingest.mapping.site_mapping import SiteMapping
-from client.ingest.reshape.staging import reason
+from client.ingest.reshape.drop_reasons import reason
 from client.ingest.units import UNITS, check_unit, normalised, unit_ranges
 from common.data.site_table import VITAL_NAMES, VITALS
 from common.data.step_means import MILLIONTHS

@@ -10,21 +10,17 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr, model_validator
 from pydantic_core import PydanticKnownError
 
-from client.ingest.mapping.sections import (
-    Clock,
-    CohortRule,
-    Columns,
+from client.ingest.mapping.clock import Clock
+from client.ingest.mapping.source_sections import Columns, FileFormat, SqlSource
+from client.ingest.mapping.stay_sections import CohortRule, PatientColumns, StayRule
+from client.ingest.mapping.text_lists import text_list
+from client.ingest.mapping.vital_sections import (
     DropRule,
-    FileFormat,
     IdSettings,
-    PatientColumns,
-    SqlSource,
-    StayRule,
     TableSettings,
     VitalMapping,
     VitalSource,
     VitalTable,
-    text_list,
 )
 from client.ingest.units import check_unit, check_units_by_range, unit_of_any_vital
 from client.site_split.split_rule import SplitRule

@@ -9,10 +9,7 @@ mapping has hashed ids, neither file has an id of the hospital's.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +21,12 @@ from client.data_quality.losses import find_losses
 from client.ingest.diagnostics.losses import count_dropped, find_examples, unknown_rows
 from client.ingest.diagnostics.signs import count_other_units, read_signs
 from client.ingest.diagnostics.time_check import check_times
-from client.ingest.mapping.sections import FileFormat
 from client.ingest.mapping.site_mapping import SiteMapping
+from client.ingest.pipeline.open_sources import open_sources
+from client.ingest.pipeline.scratch_database import scratch_database
 from client.ingest.pseudonyms import hash_ids, read_secret
-from client.ingest.reshape.staging import NOTE_LENGTH, stage
-from client.ingest.sources.open_file import open_file
-from client.ingest.sources.queries.query_source import open_query
+from client.ingest.reshape.staging import stage
+from client.ingest.reshape.stay_fields import NOTE_LENGTH
 from client.ingest.sources.source import Source
 from client.ingest.stays.assignment import assign_stays
 from client.ingest.stays.selection import (
@@ -60,7 +57,7 @@ from common.data.step_means import step_means
 from common.data.summary import summarise
 from common.data.windows import WindowSettings
 from common.errors import CohortError, SourceError, UsageError
-from common.files.atomic_io import PARTIAL_SUFFIX, atomic_folder
+from common.files.atomic_io import atomic_folder
 from common.files.hashing import ReadProgress, file_sha256
 from common.files.private import OWNER_ONLY, Access, private_umask
 
@@ -123,8 +120,8 @@ def ingest_tables(
         raise UsageError(f"the memory bound must be positive, got {memory_gb} GB")
     _check_free(out, mapping, overwrite)
     key = read_secret(secret, access) if mapping.ids.hash else None
-    sources, stay_source = _open(mapping, tables, progress)
-    with private_umask(), _scratch_database(out, memory_gb) as connection:
+    sources, stay_source = open_sources(mapping, tables, progress)
+    with private_umask(), scratch_database(out, memory_gb) as connection:
         for clock in (mapping.time, mapping.stay_clock):
             check_patterns(connection, clock)
         try:
@@ -147,41 +144,6 @@ def ingest_tables(
         made.steps["split"] = draw_validation(made.steps["patient_id"], made.steps["split"], share)
     with private_umask():
         return _write(made, mapping, out, access, overwrite)
-
-
-def _open(
-    mapping: SiteMapping, tables: Sequence[Path], progress: ReadProgress | None
-) -> tuple[list[Source], Source | None]:
-    if mapping.source.attach:
-        if tables:
-            raise UsageError("the mapping names a query in [source]; leave --table out")
-        sources = [open_query(mapping.source, mapping.source.query, mapping.folder)]
-    elif not tables:
-        raise UsageError("no table is given; give one with --table, or a query in [source]")
-    else:
-        wanted = mapping.row_columns
-        sources = [
-            open_file(path, mapping.file, wanted=wanted, times=_times(mapping), progress=progress)
-            for path in tables
-        ]
-    if mapping.source.stays_query:
-        return sources, open_query(mapping.source, mapping.source.stays_query, mapping.folder)
-    if mapping.stay.table:
-        return sources, open_file(
-            mapping.folder / mapping.stay.table,
-            mapping.stay.file or FileFormat(decimal=mapping.file.decimal),
-            wanted=mapping.stay_columns,
-            times=[] if mapping.stay_clock.is_number else [mapping.stay.start, mapping.stay.end],
-        )
-    return sources, None
-
-
-def _times(mapping: SiteMapping) -> list[str]:
-    """Return the columns of the rows whose numbers are dates where the file is a workbook."""
-    times = [] if mapping.time.is_number else [mapping.columns.time]
-    if not (mapping.has_stay_table or mapping.stay_clock.is_number):
-        times += [mapping.stay.start, mapping.stay.end]
-    return [name for name in times if name]
 
 
 def _read(
@@ -271,33 +233,6 @@ def _write(
     except OSError as error:
         raise unwritable(out, error) from error
     return record
-
-
-@contextmanager
-def _scratch_database(out: Path, memory_gb: float) -> Iterator[duckdb.DuckDBPyConnection]:
-    # Beside `out`, on the disk that the site chose for its data, and readable by its owner alone:
-    # it has patients' records, and a killed process leaves it behind.
-    scratch = Path(
-        tempfile.mkdtemp(prefix=f".{out.name}.", suffix=PARTIAL_SUFFIX, dir=out.absolute().parent)
-    )
-    try:
-        with duckdb.connect(
-            str(scratch / "ingest.duckdb"),
-            config={
-                "memory_limit": f"{memory_gb}GB",
-                "temp_directory": str(scratch / "spill"),
-                # No query depends on the order of rows in a file; dropping it saves memory.
-                "preserve_insertion_order": False,
-                # Nothing is downloaded, and no extension of the user's is loaded.
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            },
-        ) as connection:
-            # An offset in a text is applied; a time without one is unchanged.
-            connection.execute("SET TimeZone = 'UTC'")
-            yield connection
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _check_free(out: Path, mapping: SiteMapping, overwrite: bool) -> None:

@@ -24,7 +24,6 @@ import duckdb
 from client.ingest.diagnostics.other_codes import OtherCodes
 from client.ingest.duckdb_helpers import (
     TEXT,
-    create_table,
     literal,
     literals,
     number_in,
@@ -32,8 +31,10 @@ from client.ingest.duckdb_helpers import (
     quoted,
     text_of,
 )
-from client.ingest.mapping.sections import Clock
 from client.ingest.mapping.site_mapping import SiteMapping
+from client.ingest.reshape.codes import create_codes
+from client.ingest.reshape.drop_reasons import reason
+from client.ingest.reshape.stay_fields import NOTE_LENGTH, stay_columns
 from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import time_of
 from client.ingest.units import (
@@ -44,36 +45,9 @@ from client.ingest.units import (
     unit_by_range_sql,
     unit_name_sql,
     unit_ranges,
-    unit_rows,
 )
-from client.site_split.stay_sides import part_bits
-from common.data.site_table import VITAL_NAMES, VITALS
+from common.data.site_table import VITAL_NAMES
 from common.data.step_means import MILLIONTHS
-
-DROP_REASONS: tuple[str, ...] = (
-    "duplicate",
-    "left out by a drop rule",
-    "no patient",
-    "no time",
-    "no number",
-    "unknown unit",
-    "ambiguous unit",
-    "impossible value",
-    "ambiguous hour",
-    "skipped hour",
-    "outside every stay",
-    "in a stay left out",
-)
-"""Reasons to drop a measurement; the first that applies, in this order, is counted. Of several
-equal ones (same patient, stay, time, code and value) all but one are duplicates, if each can be
-read: a row that lacks a patient, a time or a possible value is counted under that reason."""
-
-UNREADABLE: tuple[str, ...] = DROP_REASONS[1 : DROP_REASONS.index("ambiguous hour")]
-"""Reasons that a row has by itself, before it is compared with others."""
-
-NOTE_LENGTH = 40
-"""Most characters of a text kept as an example of what was not understood."""
-
 
 _STAGED = """
     CREATE TABLE staged (
@@ -81,11 +55,6 @@ _STAGED = """
         end_is_utc BOOLEAN, time_us BIGINT, is_utc BOOLEAN, code USMALLINT, scaled BIGINT,
         reason UTINYINT, chosen BOOLEAN, part UTINYINT, note VARCHAR, start_note VARCHAR,
         end_note VARCHAR)"""
-
-
-def reason(name: str) -> int:
-    """Return the index of a reason."""
-    return DROP_REASONS.index(name)
 
 
 def stage(
@@ -113,51 +82,6 @@ def stage(
     return others.most(known)
 
 
-def create_codes(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> None:
-    """Create `codes` (meaning of each code or column) and `units` (conversion of each unit)."""
-    rows: list[tuple[object, ...]] = []
-    for vital in mapping.vitals:
-        index = VITAL_NAMES.index(vital.name)
-        for rank, source in enumerate(vital.sources):
-            for text in source.codes or (source.column,):
-                place = rank if vital.combine == "priority" else 0
-                units = "/".join(map(normalised, source.units))
-                limits = (source.low, source.high, *_range(index))
-                unit = normalised(source.unit)
-                rows.append((len(rows), text, index, place, unit, units, *limits))
-    columns = (
-        "code USMALLINT, text VARCHAR, vital UTINYINT, rank UTINYINT, unit VARCHAR, units VARCHAR, "
-        "least DOUBLE, most DOUBLE, low DOUBLE, high DOUBLE, high_included BOOLEAN"
-    )
-    create_table(connection, "codes", columns, rows)
-    columns = (
-        "vital UTINYINT, spelling VARCHAR, name VARCHAR, subtract DOUBLE, multiply DOUBLE, "
-        "divide DOUBLE"
-    )
-    create_table(connection, "units", columns, unit_rows(mapping.units))
-
-
-def bounds_of(source: Source, mapping: SiteMapping) -> str:
-    """Return the SQL columns of a stay's bounds: of start and end *_at, *_is_utc and *_note."""
-    stay, clock = mapping.stay, mapping.stay_clock
-    return f"{_time(source, stay.start, clock, 'start')}, {_time(source, stay.end, clock, 'end')}"
-
-
-def flag_of(source: Source, mapping: SiteMapping) -> str:
-    """Return the SQL condition that a row has the cohort's flag."""
-    cohort = mapping.cohort
-    if not cohort.flag:
-        return "true"
-    check_column(source, cohort.flag)
-    values = literals(value.lower() for value in cohort.flag_values)
-    return f"coalesce(lower({text_of(cohort.flag)}) IN ({values}), false)"
-
-
-def _range(index: int) -> tuple[float, float, bool]:
-    vital = VITALS[index]
-    return vital.low, vital.high, vital.high_included
-
-
 def _columns(source: Source, mapping: SiteMapping) -> list[str]:
     """Return the columns to read, in lower case and each once."""
     return list(dict.fromkeys(check_column(source, name) for name in mapping.row_columns))
@@ -168,7 +92,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
     columns = mapping.columns
     time = time_of(columns.time, source.types[columns.time.lower()], mapping.time)
     raw = f"""
-        SELECT {text_of(columns.patient)} AS patient, {_stay_columns(source, mapping)},
+        SELECT {text_of(columns.patient)} AS patient, {stay_columns(source, mapping)},
             {time.at} AS time_us, {time.is_utc} AS is_utc, {_drop(mapping)} AS is_dropped,
             {quoted(columns.time)} AS time_field, {_values(source, mapping)} FROM {ROWS}"""
     # A number too large for BIGINT is NULL, an impossible value too.
@@ -241,24 +165,6 @@ def _by_range(mapping: SiteMapping, stated: str) -> str:
     return f"CASE {' '.join(cases.values())} ELSE {stated} END" if cases else stated
 
 
-def _stay_columns(source: Source, mapping: SiteMapping) -> str:
-    stay = mapping.stay
-    if mapping.has_stay_table or stay.by_gap:
-        # Stays are then found by patient and time.
-        of_stay_table = mapping.has_stay_table
-        flag = "true" if of_stay_table else flag_of(source, mapping)
-        part = part_bits(None if of_stay_table else mapping.split)
-        bounds = ", ".join(
-            f"NULL AS {end}_{what}" for end in ("start", "end") for what in ("at", "is_utc", "note")
-        )
-        return f"NULL AS stay, {bounds}, {flag} AS chosen, {part} AS part"
-    bounds = bounds_of(source, mapping)
-    # Without an id, stays of a patient are distinguished by admission.
-    key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
-    part = part_bits(mapping.split)
-    return f"{bounds}, {key} AS stay, {flag_of(source, mapping)} AS chosen, {part} AS part"
-
-
 def _values(source: Source, mapping: SiteMapping) -> str:
     """Return the SQL of code, number, unit and is_there: one per long row, one per wide column."""
     columns, decimal = mapping.columns, mapping.file.decimal
@@ -297,14 +203,3 @@ def _drop(mapping: SiteMapping) -> str:
         for rule in mapping.drop
     ]
     return " OR ".join(tests) or "false"
-
-
-def _time(source: Source, column: str, clock: Clock, name: str) -> str:
-    if not column:
-        return f"NULL::BIGINT AS {name}_at, true AS {name}_is_utc, NULL::VARCHAR AS {name}_note"
-    time = time_of(column, source.types[check_column(source, column)], clock)
-    text = f"left({text_of(column)}, {NOTE_LENGTH})"
-    return (
-        f"{time.at} AS {name}_at, coalesce({time.is_utc}, true) AS {name}_is_utc, "
-        f"CASE WHEN {name}_at IS NULL THEN {text} END AS {name}_note"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from client.ingest.mapping.sections import FileFormat
+from client.ingest.mapping.source_sections import FileFormat
 from client.ingest.sources.file_kind import PARQUET_FILE, WORKBOOK, file_kind
 from client.ingest.sources.parquet_file import ParquetFile
 from client.ingest.sources.source import Source

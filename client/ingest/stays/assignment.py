@@ -19,7 +19,8 @@ import duckdb
 from client.ingest.diagnostics.time_check import check_bounds
 from client.ingest.duckdb_helpers import only_row, text_of
 from client.ingest.mapping.site_mapping import SiteMapping
-from client.ingest.reshape.staging import bounds_of, flag_of, reason
+from client.ingest.reshape.drop_reasons import reason
+from client.ingest.reshape.stay_fields import bounds_of, flag_of
 from client.ingest.sources.source import ROWS, Source, check_column
 from client.ingest.timestamps import FOLD, GAP, create_zone, zone_join
 from client.site_split.stay_sides import part_bits

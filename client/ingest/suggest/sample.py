@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from client.ingest.mapping.sections import FileFormat
+from client.ingest.mapping.source_sections import FileFormat
 from client.ingest.sources.file_kind import WORKBOOK, file_kind
 from client.ingest.sources.open_file import open_file
 from client.ingest.sources.source import HeaderRowError, Source

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.ingest.reshape.staging import UNREADABLE
+from client.ingest.reshape.drop_reasons import UNREADABLE
 from common.data.site_table import VITAL_NAMES, VITALS, read_site_table
 from common.errors import CohortError, SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, long_mapping, run, write_rows

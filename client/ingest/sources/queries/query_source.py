@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from client.ingest.duckdb_helpers import TEXT, quoted
-from client.ingest.mapping.sections import SqlSource
+from client.ingest.mapping.source_sections import SqlSource
 from client.ingest.sources.source import Source, first_line
 from common.data.csv_stream import CSV_BLOCK_BYTES
 from common.errors import SourceError, UsageError

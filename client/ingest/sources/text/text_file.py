@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from client.ingest.duckdb_helpers import TEXT
-from client.ingest.mapping.sections import FileFormat
+from client.ingest.mapping.source_sections import FileFormat
 from client.ingest.sources.file_kind import FileKind
 from client.ingest.sources.source import Source
 from client.ingest.sources.text.byte_streams import XZ, ZIP, converted, unpacked

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from client.ingest.mapping.sections import FileFormat
+from client.ingest.mapping.source_sections import FileFormat
 from client.ingest.sources.source import HeaderRowError, Source, first_line
 from client.ingest.sources.text.byte_streams import ZIP_ENTRY_ERRORS
 from client.ingest.sources.workbooks.sheet_columns import Cell, ColumnKinds, column_array

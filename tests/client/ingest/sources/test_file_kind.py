@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from client.ingest.mapping.sections import FileFormat
+from client.ingest.mapping.source_sections import FileFormat
 from client.ingest.sources import file_kind
 from client.ingest.sources.open_file import open_file
 from client.ingest.sources.text import byte_streams

@@ -8,7 +8,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from client.ingest.mapping.sections import FileFormat
+from client.ingest.mapping.source_sections import FileFormat
 from client.ingest.sources.open_file import open_file
 from client.ingest.sources.workbooks import workbook_limits
 from common.errors import SourceError

@@ -23,8 +23,9 @@ _Tables = Annotated[
     typer.Option(
         "--table",
         metavar="FILE",
-        help="The table: delimited text, Parquet, Excel or OpenDocument; text may be compressed. "
-        "Repeatable for files with the same columns. Omit it if the mapping has a query.",
+        help="The table: delimited text, NDJSON, Parquet, Excel or OpenDocument; text may be "
+        "compressed. Repeatable for files with the same columns. Omit it if the mapping "
+        "has a query.",
         show_default=False,
     ),
 ]
@@ -112,6 +113,9 @@ def ingest(
         console = output_console()
         rows = ", ".join(f"{count:,} {what}" for what, count in record["rows"].items())
         print_line(f"Rows: {rows}")
+        if found := record.get("stay_table"):
+            counts = ", ".join(f"{count:,} {what}" for what, count in found.items())
+            print_line(f"Rows of the table of stays: {counts}")
         console.print(flow_table(record["flow"], console.width))
         console.print(measurements_table(record["measurements"]))
         console.print(sites_table(out))
@@ -135,6 +139,8 @@ def _suggest(tables: list[Path], mapping: Path) -> None:
     found = suggest_mapping(tables, mapping.absolute().parent)
     write_suggestion(found, mapping)
     print_line(f"Written: {mapping} ({found.shape} table; vital signs: {', '.join(found.vitals)})")
+    if found.ready:
+        print_line(f"These are columns of a common layout: {found.ready} is a ready mapping for it")
     print_line(f"Confirm its {found.todos} lines marked TODO, then run:")
     shown = " ".join(shlex.quote(str(path)) for path in found.tables[:3])
     more = f" ... ({len(found.tables)} files)" if len(found.tables) > 3 else ""

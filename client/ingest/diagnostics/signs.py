@@ -41,10 +41,11 @@ def read_signs(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> d
     signs: dict[str, Any] = {
         "impossible_median": _impossible_medians(connection),
         "other_units": _other_units(connection),
-        "overlapping_stays": _overlapping(connection),
+        "overlapping_stays": 0 if mapping.has_own_clocks else _overlapping(connection),
         "ids": _ids(connection, mapping),
     }
-    if mapping.stay.start:
+    # Offsets have no zone, and those before an admission are known to be.
+    if mapping.stay.start and not mapping.time.is_offset:
         signs["early"] = _early(connection, by_key=not mapping.has_stay_table)
     return signs
 
@@ -166,14 +167,14 @@ def _overlapping(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def _early(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> dict[str, float]:
-    found = "r.stay = s.stay" if by_key else "r.patient = s.patient"
+    found = "r.stay = s.stay" if by_key else "r.owner = s.owner"
     # Hours that belong to the stay before do not count: a transfer is not an error.
     share, lead = only_row(
         connection,
         f"""
         WITH bounded AS (
-            SELECT stay, patient, start_us, coalesce(
-                lag(before_us) OVER (PARTITION BY patient ORDER BY start_us, stay), 0) AS free_us
+            SELECT stay, owner, start_us, coalesce(
+                lag(before_us) OVER (PARTITION BY owner ORDER BY start_us, stay), 0) AS free_us
             FROM stays WHERE start_us IS NOT NULL
         ), early AS (
             SELECT s.stay, max(s.start_us - r.time_us) / {_HOUR_US} AS hours

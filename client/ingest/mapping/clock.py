@@ -20,7 +20,7 @@ EPOCHS = {"epoch-s": 1_000_000, "epoch-ms": 1_000, "epoch-us": 1, "epoch-ns": 0.
 
 EPOCH, EXCEL = "epoch", "excel"
 """Numbers since 1970 in a unit told by their size; days since the end of 1899, as Excel counts."""
-OFFSETS = {"minutes": 60_000_000, "hours": 3_600_000_000}
+OFFSETS = {"seconds": 1_000_000, "minutes": 60_000_000, "hours": 3_600_000_000}
 """Formats of times that count from a moment of each stay, such as its admission."""
 
 
@@ -49,8 +49,8 @@ def _formats(formats: tuple[str, ...]) -> tuple[str, ...]:
             f"has day and month in both orders, {value_text(twice)} and "
             f"{value_text(swapped(twice))}; 03/04 would be read by the first alone: give one"
         )
-    if patterns and (len(patterns) < len(formats) or len({"%z" in one for one in patterns}) > 1):
-        raise invalid("must all be patterns where it is several, with %z in all or in none")
+    if patterns and len(patterns) < len(formats):
+        raise invalid("must all be patterns where it is several")
     return formats
 
 
@@ -69,8 +69,9 @@ class Clock(StrictModel):
             which is right for dates shifted for privacy. A time with an offset is taken by that.
         format: ``iso``; a number since 1970 as ``epoch-s``, ``epoch-ms``, ``epoch-us``,
             ``epoch-ns``, or ``epoch``, whose unit is told by its size; Excel's days as ``excel``;
-            one or several patterns as ``%d.%m.%Y %H:%M``; or for times that count from a moment of
-            each stay ``minutes`` or ``hours``.
+            one or several patterns as ``%d.%m.%Y %H:%M``, those with ``%z`` beside others; or
+            for times that count from a moment of each stay, such as its admission, ``seconds``,
+            ``minutes`` or ``hours``.
         fold: reading of the hour that the clocks pass twice in autumn.
         gap: reading of the hour that the clocks skip in spring; ``shift`` reads it by the clock
             that was not yet put forward.
@@ -85,3 +86,8 @@ class Clock(StrictModel):
     def is_number(self) -> bool:
         """True where times are numbers."""
         return self.format[0] in (*EPOCHS, *OFFSETS)
+
+    @property
+    def is_offset(self) -> bool:
+        """True where times count from a moment of each stay."""
+        return self.format[0] in OFFSETS

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, PlainValidator, PrivateAttr, model_validator
-from pydantic_core import PydanticKnownError
 
 from client.ingest.mapping.clock import Clock
 from client.ingest.mapping.source_sections import Columns, FileFormat, SqlSource
 from client.ingest.mapping.stay_sections import CohortRule, PatientColumns, StayRule
-from client.ingest.mapping.text_lists import text_list
 from client.ingest.mapping.vital_sections import (
     DropRule,
     IdSettings,
@@ -21,10 +19,12 @@ from client.ingest.mapping.vital_sections import (
     VitalMapping,
     VitalSource,
     VitalTable,
+    check_vitals,
+    drop_rules,
 )
 from client.ingest.units import check_unit, check_units_by_range, unit_of_any_vital
 from client.site_split.split_rule import SplitRule
-from common.config.error_line import known_names, value_text
+from common.config.error_line import value_text
 from common.config.field_types import OneOf, Parsed, invalid
 from common.config.strict_model import StrictModel
 from common.config.toml import parse_toml, read_bytes
@@ -38,21 +38,6 @@ def _site_name(text: str) -> str:
         return check_site_name(text)
     except UsageError as problem:
         raise UsageError(f"is not valid: {problem}") from None
-
-
-def _drop_rules(table: object) -> tuple[DropRule, ...]:
-    if not isinstance(table, dict):
-        raise PydanticKnownError("dict_type")
-    return tuple(DropRule(column, text_list(values, column)) for column, values in table.items())
-
-
-def _check_vitals(tables: dict[str, VitalTable]) -> dict[str, VitalTable]:
-    if not tables:
-        raise invalid("is empty; name at least one vital sign, e.g. [vitals.spo2]")
-    for name in tables:
-        if name not in VITAL_NAMES:
-            raise invalid(f"is not a vital sign; {known_names(name, VITAL_NAMES)}", name)
-    return tables
 
 
 def _unit_names(names: dict[str, str]) -> dict[str, str]:
@@ -89,9 +74,9 @@ class SiteMapping(StrictModel):
     table: TableSettings = Field(default_factory=TableSettings)
     ids: IdSettings = Field(default_factory=IdSettings)
     split: SplitRule | None = None
-    drop: Annotated[tuple[DropRule, ...], PlainValidator(_drop_rules)] = ()
+    drop: Annotated[tuple[DropRule, ...], PlainValidator(drop_rules)] = ()
     units: Annotated[dict[str, str], AfterValidator(_unit_names)] = Field(default_factory=dict)
-    vital_tables: Annotated[dict[str, VitalTable], AfterValidator(_check_vitals)] = Field(
+    vital_tables: Annotated[dict[str, VitalTable], AfterValidator(check_vitals)] = Field(
         alias="vitals"
     )
     _folder: Path = PrivateAttr(default=Path())
@@ -127,12 +112,53 @@ class SiteMapping(StrictModel):
         stay, query = self.stay, self.source.stays_query
         if stay.table and query:
             raise invalid("and source.stays-query are both given; give one", "stay.table")
-        if stay.patient and not self.has_stay_table:
-            raise invalid("names a column of a table of stays; give table too", "stay.patient")
+        for key in ("patient", "encounter", "keep", "merge_hours", "since"):
+            if getattr(stay, key) and not self.has_stay_table:
+                name = key.replace("_", "-")
+                raise invalid("is of a table of stays; give table too", f"stay.{name}")
+        self._check_encounters()
         if self.patients.columns and not self.has_stay_table:
             raise invalid("names columns of a table of stays; give stay.table too", "patients")
-        if self.has_stay_table and not stay.start:
+        if stay.end and not stay.start and not self.time.is_offset:
+            raise invalid("needs start beside it", "stay.end")
+        if self.has_stay_table and not stay.start and not self.time.is_offset:
             raise invalid("is missing, which a table of stays needs", "stay.start")
+        if self.split and self.split.in_time and self.has_own_clocks:
+            raise invalid(
+                "in time needs dates, and the times count from each admission; give the admission "
+                "in [stay], or split by a column",
+                "split",
+            )
+
+    def _check_encounters(self) -> None:
+        stay = self.stay
+        if self.columns.encounter:
+            if not self.has_stay_table:
+                raise invalid("needs a table of stays; give stay.table too", "columns.encounter")
+            if not stay.patient:
+                raise invalid(
+                    "is missing: the patient's column in the table of stays, or in a file joined "
+                    "to it",
+                    "stay.patient",
+                )
+        elif self.has_stay_table:
+            if stay.encounter or stay.since:
+                key = "encounter" if stay.encounter else "since"
+                raise invalid("needs encounters in the rows; give columns.encounter", f"stay.{key}")
+            if self.time.is_offset and not self.stay_clock.is_offset:
+                raise invalid(
+                    "counts from an admission, and a patient may have several; give "
+                    "columns.encounter, so that each row has its own",
+                    "time.format",
+                )
+        if stay.since and not self.time.is_offset:
+            raise invalid("goes with offsets in [time] format alone", "stay.since")
+        if stay.since and self.stay_clock.is_offset:
+            raise invalid(
+                "is a date, and the bounds of stays are offsets by [stay] time: leave it out; "
+                "offsets of one encounter count from one moment",
+                "stay.since",
+            )
 
     def _check_vital(self, vital: VitalMapping) -> None:
         needed, other = ("codes", "column") if self.shape == "long" else ("column", "codes")
@@ -166,6 +192,11 @@ class SiteMapping(StrictModel):
         return tuple(_vital(name, given[name]) for name in VITAL_NAMES if name in given)
 
     @property
+    def codes(self) -> list[str]:
+        """The codes of all vital signs; none in a wide table."""
+        return [code for vital in self.vitals for one in vital.sources for code in one.codes]
+
+    @property
     def folder(self) -> Path:
         """The mapping's folder, base of its relative paths."""
         return self._folder
@@ -181,9 +212,36 @@ class SiteMapping(StrictModel):
         return bool(self.stay.table or self.source.stays_query)
 
     @property
+    def has_stay_keys(self) -> bool:
+        """True if each row has its stay's id or admission."""
+        return not (self.stay.by_gap or self.has_stay_table)
+
+    @property
+    def since(self) -> str:
+        """The column of the moment that offsets count from; empty = each stay has its own clock."""
+        if not self.time.is_offset:
+            return ""
+        return self.stay.since or ("" if self.stay_clock.is_offset else self.stay.start)
+
+    @property
+    def has_own_clocks(self) -> bool:
+        """True if the times of two stays cannot be compared."""
+        return self.time.is_offset and not self.since
+
+    @property
+    def stay_patient(self) -> str:
+        """The patient's column in the table of stays."""
+        return self.stay.patient or self.columns.patient
+
+    @property
+    def stay_encounter(self) -> str:
+        """The encounter's column in the table of stays; empty = rows have the patient."""
+        return self.columns.encounter and (self.stay.encounter or self.columns.encounter)
+
+    @property
     def row_columns(self) -> list[str]:
         """The columns that the rows must have, each once, as the mapping writes them."""
-        names = [self.columns.patient, self.columns.time]
+        names = [self.columns.patient, self.columns.encounter, self.columns.time]
         names += [self.columns.code, self.columns.value, self.columns.unit]
         places = [place for vital in self.vitals for place in vital.sources]
         names += [name for place in places for name in (place.column, place.unit_column)]
@@ -195,9 +253,9 @@ class SiteMapping(StrictModel):
 
     @property
     def stay_columns(self) -> list[str]:
-        """The columns that a table of stays must have, each once."""
-        patient = self.stay.patient or self.columns.patient
-        names = [patient, self.stay.id, self.stay.start, self.stay.end, self.cohort.flag]
+        """The columns that a table of stays must have with what is joined to it, each once."""
+        names = [self.stay_patient, self.stay_encounter, self.since, *self.stay.keep]
+        names += [self.stay.id, self.stay.start, self.stay.end, self.cohort.flag]
         names += [self.split.column] if self.split else []
         return list(dict.fromkeys(name for name in names if name))
 

@@ -10,7 +10,7 @@ from common.config.error_line import value_text
 from common.config.field_types import OneOf, invalid
 from common.config.strict_model import StrictModel
 
-DATABASES = ("sqlite", "postgres")
+DATABASES = ("sqlite", "postgres", "duckdb")
 
 ENCODINGS = ("utf-8", "latin-1", "cp1252", "utf-16", "utf-16-le", "utf-16-be")
 """Encodings that a mapping may state. UTF-16 is found without it."""
@@ -48,7 +48,8 @@ class SqlSource(StrictModel):
 
     Attributes:
         attach: one of `DATABASES`; empty = the table is a file.
-        database: SQLite's file, or PostgreSQL's connection string, never with a password.
+        database: file of SQLite or DuckDB, or PostgreSQL's connection string, never with a
+            password; with DuckDB it may be empty, for a query that reads files.
         query: query of the rows, with the columns that the mapping names, in the database's SQL.
         stays_query: query of the table of stays, where `[stay]` takes them from one.
     """
@@ -68,7 +69,9 @@ class SqlSource(StrictModel):
         if self.attach not in DATABASES:
             raise invalid(f"must be {known}, got {value_text(self.attach)}", "attach")
         for key, text in (("database", self.database), ("query", self.query)):
-            if not text.strip():
+            # Without a database, DuckDB's query reads files.
+            needs = key == "query" or self.attach != "duckdb"
+            if needs and not text.strip():
                 raise invalid("is missing; a source that is attached needs it", key)
         if _has_password(self.database):
             # Without the string itself: it would be in the log then.
@@ -85,17 +88,32 @@ class Columns(StrictModel):
 
     Attributes:
         patient: the patient's id.
+        encounter: instead, the id of an encounter (visit, hospitalization, case), by which the
+            table of stays gives the patient.
         time: time of the measurement.
         code: long tables: name of the vital sign in a row.
         value: long tables: its value.
         unit: long tables: its unit, row by row; empty = the units that the vital signs name.
     """
 
-    patient: str
+    patient: str = ""
+    encounter: str = ""
     time: str
     code: str = ""
     value: str = ""
     unit: str = ""
+
+    @model_validator(mode="after")
+    def _check_who(self) -> Self:
+        if not (self.patient or self.encounter):
+            raise invalid("is missing (or encounter, to look it up in a table of stays)", "patient")
+        if self.patient and self.encounter:
+            raise invalid(
+                "does not go with patient: the patient is in the rows, or is looked up by the "
+                "encounter; give one of them",
+                "encounter",
+            )
+        return self
 
 
 def _has_password(database: str) -> bool:

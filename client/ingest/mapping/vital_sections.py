@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
+from pydantic_core import PydanticKnownError
 
-from client.ingest.mapping.text_lists import TextList
+from client.ingest.mapping.text_lists import TextList, text_list
+from common.config.error_line import known_names
 from common.config.field_types import OneOf, PositiveCount, invalid
 from common.config.strict_model import StrictModel
+from common.data.site_table import VITAL_NAMES
 
 
 class TableSettings(StrictModel):
@@ -99,3 +102,20 @@ class DropRule:
 
     column: str
     values: tuple[str, ...]
+
+
+def drop_rules(table: object) -> tuple[DropRule, ...]:
+    """Return the rules of `[drop]`."""
+    if not isinstance(table, dict):
+        raise PydanticKnownError("dict_type")
+    return tuple(DropRule(column, text_list(values, column)) for column, values in table.items())
+
+
+def check_vitals(tables: dict[str, VitalTable]) -> dict[str, VitalTable]:
+    """Return `[vitals]`, whose keys must be names of vital signs."""
+    if not tables:
+        raise invalid("is empty; name at least one vital sign, e.g. [vitals.spo2]")
+    for name in tables:
+        if name not in VITAL_NAMES:
+            raise invalid(f"is not a vital sign; {known_names(name, VITAL_NAMES)}", name)
+    return tables

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.mapping.source_sections import FileFormat
+from client.ingest.sources.joined_table import JoinedTable, Lookup
 from client.ingest.sources.open_file import open_file
 from client.ingest.sources.queries.query_source import open_query
 from client.ingest.sources.source import Source
@@ -35,21 +36,38 @@ def open_sources(
     elif not tables:
         raise UsageError("no table is given; give one with --table, or a query in [source]")
     else:
-        wanted = mapping.row_columns
         sources = [
-            open_file(path, mapping.file, wanted=wanted, times=_times(mapping), progress=progress)
+            open_file(
+                path,
+                mapping.file,
+                wanted=mapping.row_columns,
+                times=_times(mapping),
+                codes=mapping.codes,
+                progress=progress,
+            )
             for path in tables
         ]
     if mapping.source.stays_query:
         return sources, open_query(mapping.source, mapping.source.stays_query, mapping.folder)
-    if mapping.stay.table:
-        return sources, open_file(
-            mapping.folder / mapping.stay.table,
-            mapping.stay.file or FileFormat(decimal=mapping.file.decimal),
-            wanted=mapping.stay_columns,
-            times=[] if mapping.stay_clock.is_number else [mapping.stay.start, mapping.stay.end],
-        )
-    return sources, None
+    return sources, _open_stay_table(mapping) if mapping.stay.table else None
+
+
+def _open_stay_table(mapping: SiteMapping) -> Source:
+    stay = mapping.stay
+    bounds = [name for name in (stay.start, stay.end, mapping.since) if name]
+    times = [] if mapping.stay_clock.is_number else bounds
+
+    def opened(path: str, form: FileFormat | None, wanted: list[str]) -> Source:
+        own = form or FileFormat(decimal=mapping.file.decimal)
+        return open_file(mapping.folder / path, own, wanted=wanted, times=times)
+
+    if not stay.joins:
+        return opened(stay.table, stay.file, mapping.stay_columns)
+    table = opened(stay.table, stay.file, [stay.joins[0].looked_up])
+    lookups = [
+        Lookup(opened(one.table, one.file, [one.key]), one.key, one.looked_up) for one in stay.joins
+    ]
+    return JoinedTable(table, lookups)
 
 
 def _times(mapping: SiteMapping) -> list[str]:

@@ -37,6 +37,7 @@ from client.ingest.stays.selection import (
     stay_facts,
     stay_frame,
 )
+from client.ingest.stays.stay_table import StayTableFacts, load_stay_table
 from client.ingest.timestamps import check_patterns
 from client.site_split.stay_sides import assign_sides
 from common.data.characteristics import characterise
@@ -152,6 +153,7 @@ def _read(
     sources: list[Source],
     stay_source: Source | None,
 ) -> Ingested:
+    facts = load_stay_table(connection, mapping, stay_source) if stay_source else StayTableFacts()
     others = stage(connection, sources, mapping)
     strangers = unknown_rows(connection, sources) if mapping.shape == "long" else 0
     rows = sum(source.rows for source in sources)
@@ -166,7 +168,8 @@ def _read(
     times = check_times(connection, mapping)
     examples = find_examples(connection)
     count_other_units(connection, mapping)
-    times += assign_stays(connection, mapping, stay_source)
+    times += facts.signs
+    assign_stays(connection, mapping, stay_source)
     flow = ExclusionFlow()
     stays = stay_frame(connection)
     kept, missing = choose_stays(stays, mapping, flow)
@@ -186,6 +189,7 @@ def _read(
     record: dict[str, Any] = {
         "inputs": [source.digest() for source in all_sources],
         "rows": {"read": rows, "of other codes": strangers},
+        **({"stay_table": facts.rows} if facts.rows else {}),
         "other_codes": others,
         "flow": flow.to_json(),
         "measurements": counts,
@@ -194,8 +198,8 @@ def _read(
         "signs": {**read_signs(connection, mapping), "times": times},
         **({"split": sides.facts} if sides else {}),
     }
-    facts = stay_facts(connection, mapping, kept)
-    return Ingested(steps.drop(columns="stay"), facts, record)
+    characteristics = stay_facts(connection, mapping, kept)
+    return Ingested(steps.drop(columns="stay"), characteristics, record)
 
 
 def _write(

@@ -6,6 +6,7 @@ DROP_REASONS: tuple[str, ...] = (
     "duplicate",
     "left out by a drop rule",
     "no patient",
+    "unknown encounter",
     "no time",
     "no number",
     "unknown unit",

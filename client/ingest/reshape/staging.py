@@ -2,7 +2,8 @@
 
 This is the single pass over the source. It fills the DuckDB table `staged`, a row per measurement:
 
-    patient, stay      the hospital's ids; `stay` NULL if the rows have none
+    patient, stay      the hospital's ids; `stay` is the encounter's where `[columns]` names one,
+                       NULL if the rows have none; `patient` NULL if the encounter is unknown
     start_*, end_*     bounds of the stay, if the rows have them (time and `is_utc`: timestamps.py)
     time_us, is_utc    time of the measurement
     code               number of its code or column (see `create_codes`)
@@ -63,7 +64,8 @@ def stage(
     """Read the sources, one after the other, into the table `staged`.
 
     Returns:
-        Codes that the mapping does not name, as `OtherCodes.most` gives them.
+        Codes that the mapping does not name, as `OtherCodes.most` gives them. Where rows have the
+        encounter, the database has `encounters`.
 
     Raises:
         UsageError: a source lacks a column that the mapping names.
@@ -72,7 +74,7 @@ def stage(
     create_codes(connection, mapping)
     connection.execute(_STAGED)
     others = OtherCodes()
-    known = [code for vital in mapping.vitals for place in vital.sources for code in place.codes]
+    known = mapping.codes
     # Most rows of a long table have other codes.
     only = (mapping.columns.code.lower(), known, others.add) if mapping.shape == "long" else None
     for source in sources:
@@ -91,8 +93,13 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
     """Return the query from a source's rows to rows of `staged`."""
     columns = mapping.columns
     time = time_of(columns.time, source.types[columns.time.lower()], mapping.time)
+    who = text_of(columns.patient) if columns.patient else "NULL::VARCHAR"
+    patient = "e.patient" if columns.encounter else "r.patient"
+    encounters = "LEFT JOIN encounters e ON r.stay = e.encounter" if columns.encounter else ""
+    unknown = f"if(r.stay IS NULL, {reason('no patient')}, {reason('unknown encounter')})"
+    nobody = unknown if columns.encounter else str(reason("no patient"))
     raw = f"""
-        SELECT {text_of(columns.patient)} AS patient, {stay_columns(source, mapping)},
+        SELECT {who} AS patient, {stay_columns(source, mapping)},
             {time.at} AS time_us, {time.is_utc} AS is_utc, {_drop(mapping)} AS is_dropped,
             {quoted(columns.time)} AS time_field, {_values(source, mapping)} FROM {ROWS}"""
     # A number too large for BIGINT is NULL, an impossible value too.
@@ -101,11 +108,11 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
     # The site table holds float32: a value just below a limit must not be rounded onto it.
     held = f"CAST(scaled / {MILLIONTHS} AS FLOAT)"
     return f"""
-        SELECT r.patient, r.stay, r.start_at, r.start_is_utc, r.end_at, r.end_is_utc, r.time_us,
+        SELECT {patient}, r.stay, r.start_at, r.start_is_utc, r.end_at, r.end_is_utc, r.time_us,
             coalesce(r.is_utc, true), r.code, {scaled} AS scaled,
             CASE
                 WHEN r.is_dropped THEN {reason("left out by a drop rule")}
-                WHEN r.patient IS NULL THEN {reason("no patient")}
+                WHEN {patient} IS NULL THEN {nobody}
                 WHEN r.time_us IS NULL THEN {reason("no time")}
                 WHEN r.number IS NULL OR isnan(r.number) THEN {reason("no number")}
                 WHEN u.vital IS NULL THEN if(r.unit = '{AMBIGUOUS}', {reason("ambiguous unit")},
@@ -116,7 +123,7 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
                 ) THEN {reason("impossible value")}
             END AS reason, r.chosen, r.part, {_note()}, r.start_note, r.end_note
         FROM ({_with_units(raw, mapping)}) r
-        LEFT JOIN units u ON u.vital = r.vital AND u.spelling = r.unit"""
+        LEFT JOIN units u ON u.vital = r.vital AND u.spelling = r.unit {encounters}"""
 
 
 def _with_units(raw: str, mapping: SiteMapping) -> str:

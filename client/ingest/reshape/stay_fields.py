@@ -14,9 +14,15 @@ NOTE_LENGTH = 40
 
 
 def bounds_of(source: Source, mapping: SiteMapping) -> str:
-    """Return the SQL columns of a stay's bounds: of start and end *_at, *_is_utc and *_note."""
-    stay, clock = mapping.stay, mapping.stay_clock
-    return f"{_time(source, stay.start, clock, 'start')}, {_time(source, stay.end, clock, 'end')}"
+    """Return the SQL columns of a stay's bounds: of start and end *_at, *_is_utc and *_note.
+
+    Of a table of stays, likewise those of `since`, the moment that offsets count from.
+    """
+    columns = {"start": mapping.stay.start, "end": mapping.stay.end}
+    if mapping.has_stay_table:
+        columns["since"] = mapping.since
+    clock = mapping.stay_clock
+    return ", ".join(_time(source, column, clock, name) for name, column in columns.items())
 
 
 def flag_of(source: Source, mapping: SiteMapping) -> str:
@@ -33,14 +39,16 @@ def stay_columns(source: Source, mapping: SiteMapping) -> str:
     """Return the SQL columns of `staged` that say which stay a row is of."""
     stay = mapping.stay
     if mapping.has_stay_table or stay.by_gap:
-        # Stays are then found by patient and time.
+        # Stays are then found by patient (or encounter) and time.
+        encounter = mapping.columns.encounter
+        owner = text_of(encounter) if encounter else "NULL"
         of_stay_table = mapping.has_stay_table
         flag = "true" if of_stay_table else flag_of(source, mapping)
         part = part_bits(None if of_stay_table else mapping.split)
         bounds = ", ".join(
             f"NULL AS {end}_{what}" for end in ("start", "end") for what in ("at", "is_utc", "note")
         )
-        return f"NULL AS stay, {bounds}, {flag} AS chosen, {part} AS part"
+        return f"{owner} AS stay, {bounds}, {flag} AS chosen, {part} AS part"
     bounds = bounds_of(source, mapping)
     # Without an id, stays of a patient are distinguished by admission.
     key = text_of(stay.id) if stay.id else "CAST(start_at AS VARCHAR)"
@@ -50,7 +58,9 @@ def stay_columns(source: Source, mapping: SiteMapping) -> str:
 
 def _time(source: Source, column: str, clock: Clock, name: str) -> str:
     if not column:
-        return f"NULL::BIGINT AS {name}_at, true AS {name}_is_utc, NULL::VARCHAR AS {name}_note"
+        # Offsets count from the admission, if it has no column.
+        at = "0" if name != "end" and clock.is_offset else "NULL"
+        return f"{at}::BIGINT AS {name}_at, true AS {name}_is_utc, NULL::VARCHAR AS {name}_note"
     time = time_of(column, source.types[check_column(source, column)], clock)
     text = f"left({text_of(column)}, {NOTE_LENGTH})"
     return (

@@ -6,5 +6,7 @@ file_kind.py      what a file is, by its bytes; its name is not trusted
 text/             CSV and its relatives: unpacking, encodings, delimiter and header line
 parquet_file.py   Parquet
 workbooks/        Excel and OpenDocument workbooks
-queries/          queries of SQLite and PostgreSQL
+ndjson/           NDJSON, of FHIR resources too
+queries/          queries of SQLite, PostgreSQL and DuckDB
+joined_table.py   a table of stays with the columns of other files
 """

@@ -134,6 +134,8 @@ def stay_facts(
     lower = {name: facts[name].str.lower() for name in ("sex", "septic", "died") if name in columns}
     if "age" in columns:
         facts["age"] = _ages(facts["age"].str.replace(mapping.file.decimal, ".", regex=False))
+    if "born" in columns and not mapping.has_own_clocks:
+        facts["age"] = _ages_from_birth(facts["born"], facts["start_us"])
     if "sex" in columns:
         names = dict.fromkeys(patients.female, "female") | dict.fromkeys(patients.male, "male")
         facts["sex"] = lower["sex"].map(names).fillna("")
@@ -142,6 +144,15 @@ def stay_facts(
             facts[name] = lower[name].isin(patients.yes).astype(float).where(lower[name].notna())
     facts = facts.sort_values(["patient_id", "start_us"], kind="stable")
     return facts[["patient_id", "stay_id", *(name for name in STAY_FACTS if name in facts)]]
+
+
+def _ages_from_birth(born: pd.Series[str], start_us: pd.Series[float]) -> pd.Series[float]:
+    """Return whole years from birth, a date or a year, to admission; NaN where one is unknown."""
+    start = pd.to_datetime(start_us, unit="us", errors="coerce")
+    parts = born.astype("string").str.extract(r"^(\d{4})(?:-(\d{2})-(\d{2}))?")
+    year, month, day = (pd.to_numeric(parts[place]).astype(float) for place in range(3))
+    is_before = (start.dt.month < month) | ((start.dt.month == month) & (start.dt.day < day))
+    return (start.dt.year - year - is_before.astype(float)).astype(float)
 
 
 def _ages(texts: pd.Series[str]) -> pd.Series[float]:

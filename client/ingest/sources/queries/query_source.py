@@ -1,7 +1,7 @@
-"""Table source that is a query of SQLite or PostgreSQL.
+"""Table source that is a query of SQLite or PostgreSQL, or of DuckDB (`duckdb_query`).
 
-The query runs in the database, in its own SQL, on a read-only connection; every field is read as
-text.
+The query runs in the database, in its own SQL, on a read-only connection; every field of the first
+two is read as text.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ import pyarrow.csv as pa_csv
 
 from client.ingest.duckdb_helpers import TEXT, quoted
 from client.ingest.mapping.source_sections import SqlSource
+from client.ingest.sources.queries.duckdb_query import DuckdbQuery
+from client.ingest.sources.queries.query_text import query_digest, refuse_twice, whole
 from client.ingest.sources.source import Source, first_line
 from common.data.csv_stream import CSV_BLOCK_BYTES
-from common.errors import SourceError, UsageError
+from common.errors import SourceError
 
 
 def open_query(settings: SqlSource, query: str, folder: Path) -> Source:
@@ -29,11 +30,13 @@ def open_query(settings: SqlSource, query: str, folder: Path) -> Source:
     Args:
         settings: the database.
         query: a SELECT in the database's SQL.
-        folder: base of a relative path of SQLite.
+        folder: base of a relative path of SQLite or DuckDB.
 
     Raises:
         SourceError: the database cannot be reached or refuses the query.
     """
+    if settings.attach == "duckdb":
+        return DuckdbQuery(settings.database, query, folder)
     if settings.attach == "sqlite":
         return _SqliteQuery(folder / settings.database, query)
     return _PostgresQuery(settings.database, query)
@@ -43,7 +46,7 @@ class _SqliteQuery(Source):
     def __init__(self, path: Path, query: str) -> None:
         self.name = "the query"
         self._path = path
-        self._query = _whole(query)
+        self._query = whole(query)
         if not path.is_file():
             raise SourceError(f"there is no SQLite database {path}")
         with closing(self._connect()) as connection:
@@ -61,7 +64,7 @@ class _SqliteQuery(Source):
                 raise self._failed(error) from error
 
     def digest(self) -> dict[str, Any]:
-        return _query_digest(self._query, self.rows)
+        return query_digest(self._query, self.rows)
 
     def _connect(self) -> sqlite3.Connection:
         # DuckDB reads the rows from threads of its own, one after the other.
@@ -84,7 +87,7 @@ class _PostgresQuery(Source):
     def __init__(self, database: str, query: str) -> None:
         self.name = "the query"
         self._database = database
-        self._query = _whole(query)
+        self._query = whole(query)
         with self._connect() as connection:
             cursor = self._run(connection, f"SELECT * FROM (\n{self._query}\n) AS q LIMIT 0")
             self.types = _text_types([column.name for column in cursor.description])
@@ -105,7 +108,7 @@ class _PostgresQuery(Source):
                 raise self._failed(error) from error
 
     def digest(self) -> dict[str, Any]:
-        return _query_digest(self._query, self.rows)
+        return query_digest(self._query, self.rows)
 
     def _connect(self) -> Any:
         psycopg = _psycopg()
@@ -186,16 +189,5 @@ def _text_batch(columns: Sequence[str], rows: list[tuple[Any, ...]]) -> pa.Recor
 
 
 def _text_types(names: list[str]) -> dict[str, str]:
-    lower = [name.lower() for name in names]
-    twice = sorted({name for name in lower if lower.count(name) > 1})
-    if twice:
-        raise UsageError(f"the query has the column {twice[0]!r} twice; rename one with AS")
-    return dict.fromkeys(lower, TEXT)
-
-
-def _whole(query: str) -> str:
-    return query.strip().rstrip(";").rstrip()
-
-
-def _query_digest(query: str, rows: int) -> dict[str, Any]:
-    return {"query_sha256": sha256(query.encode()).hexdigest(), "rows": rows}
+    refuse_twice(names)
+    return dict.fromkeys((name.lower() for name in names), TEXT)

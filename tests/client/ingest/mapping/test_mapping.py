@@ -53,7 +53,7 @@ GOOD = LONG.format(zone="UTC", stay='id = "enc"', min_hours=0)
             'zone = "UTC"\nformat = "DD.MM.YYYY"',
             "format is iso, epoch, epoch-s",
         ),
-        ('zone = "UTC"', 'zone = "UTC"\nformat = ["%d %z", "%d"]', "%z in all or in none"),
+        ('zone = "UTC"', 'zone = "UTC"\nformat = ["%d %z", "iso"]', "must all be patterns"),
         (
             'zone = "UTC"',
             'zone = "UTC"\nformat = ["%d/%m/%Y", "%m/%d/%Y"]',
@@ -102,7 +102,7 @@ GOOD = LONG.format(zone="UTC", stay='id = "enc"', min_hours=0)
         (
             "[stay]",
             '[source]\nattach = "oracle"\n[stay]',
-            "source.attach must be one of: sqlite, postgres, got 'oracle'",
+            "source.attach must be one of: sqlite, postgres, duckdb, got 'oracle'",
         ),
         ("[stay]", '[source]\nquery = "SELECT 1"\n[stay]', "attach is missing"),
         ("[stay]", '[source]\nattach = "sqlite"\ndatabase = "a"\n[stay]', "query is missing"),

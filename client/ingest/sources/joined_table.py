@@ -87,7 +87,7 @@ class JoinedTable(Source):
             self._refuse_none_found(place, one, joins)
         shown = ", ".join(map(quoted, columns))
         found = self._connection.sql(f"SELECT {shown} FROM part0{joins}")
-        reader: pa.RecordBatchReader = found.to_arrow_reader(self.fetch_rows)
+        reader = pa.RecordBatchReader.from_stream(found)
         yield from reader
 
     def digest(self) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class JoinedTable(Source):
         if not place or self._lookups[place - 1].column.lower() != column.lower():
             return None
         query = f"SELECT join_key AS key, {text_of(value)} AS value FROM looked{place}"
-        return self._connection.sql(query).to_arrow_table()
+        return pa.RecordBatchReader.from_stream(self._connection.sql(query)).read_all()
 
     def _load(self, place: int, columns: list[str]) -> None:
         part = self._parts[place]

@@ -73,7 +73,7 @@ class NdjsonFile(Source):
         shown = ", ".join(f"{quoted(name)}::VARCHAR AS {quoted(name)}" for name in columns)
         try:
             found = self._connection.sql(f"SELECT {shown} FROM ({self._query})")
-            reader: pa.RecordBatchReader = found.to_arrow_reader(self.fetch_rows)
+            reader = pa.RecordBatchReader.from_stream(found)
             yield from reader
         except (duckdb.Error, OSError) as error:
             raise self._unreadable(error) from None

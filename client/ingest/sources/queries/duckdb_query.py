@@ -58,7 +58,7 @@ class DuckdbQuery(Source):
         chosen = ", ".join(map(quoted, columns))
         try:
             found = self._connection.sql(f"SELECT {chosen} FROM ({self._query})")
-            reader: pa.RecordBatchReader = found.to_arrow_reader(self.fetch_rows)
+            reader = pa.RecordBatchReader.from_stream(found)
             for batch in reader:
                 # By the names asked for; DuckDB gives those of the query.
                 yield batch.rename_columns(list(columns))

@@ -165,8 +165,8 @@ def _arguments() -> argparse.Namespace:
 
 
 def _contend(name: str, folder: Path, memory_gb: float) -> None:
-    from client.ingest.mapping import read_mapping
-    from client.ingest.pipeline import ingest_tables
+    from client.ingest.mapping.site_mapping import read_mapping
+    from client.ingest.pipeline.pipeline import ingest_tables
 
     table = folder / "observations.csv.gz"
     started = time.perf_counter()

@@ -97,7 +97,7 @@ CASES = {
     "ingest": Case(
         "client",
         "ingest --mapping {files}/mapping.toml --table {files}/t.csv --out {out}",
-        "client.ingest.pipeline._read",
+        "client.ingest.pipeline.pipeline._read",
         "ingest.json",
         4,
     ),

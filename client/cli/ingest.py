@@ -23,8 +23,9 @@ _Tables = Annotated[
     typer.Option(
         "--table",
         metavar="FILE",
-        help="The table: delimited text, Parquet, Excel or OpenDocument; text may be compressed. "
-        "Repeatable for files with the same columns. Omit it if the mapping has a query.",
+        help="The table: delimited text, NDJSON, Parquet, Excel or OpenDocument; text may be "
+        "compressed. Repeatable for files with the same columns. Omit it if the mapping "
+        "has a query.",
         show_default=False,
     ),
 ]
@@ -86,8 +87,8 @@ def ingest(
         raise UsageError("--out is missing; give the folder to write the site table to")
     from client.data_quality.finding import render_finding
     from client.data_quality.record_checks import find_in_record
-    from client.ingest.mapping import read_mapping
-    from client.ingest.pipeline import ingest_tables
+    from client.ingest.mapping.site_mapping import read_mapping
+    from client.ingest.pipeline.pipeline import ingest_tables
     from client.ingest.pseudonyms import default_secret
     from client.site_split.split_findings import split_findings
     from common.data.exclusion_flow import flow_table
@@ -112,6 +113,9 @@ def ingest(
         console = output_console()
         rows = ", ".join(f"{count:,} {what}" for what, count in record["rows"].items())
         print_line(f"Rows: {rows}")
+        if found := record.get("stay_table"):
+            counts = ", ".join(f"{count:,} {what}" for what, count in found.items())
+            print_line(f"Rows of the table of stays: {counts}")
         console.print(flow_table(record["flow"], console.width))
         console.print(measurements_table(record["measurements"]))
         console.print(sites_table(out))
@@ -135,6 +139,8 @@ def _suggest(tables: list[Path], mapping: Path) -> None:
     found = suggest_mapping(tables, mapping.absolute().parent)
     write_suggestion(found, mapping)
     print_line(f"Written: {mapping} ({found.shape} table; vital signs: {', '.join(found.vitals)})")
+    if found.ready:
+        print_line(f"These are columns of a common layout: {found.ready} is a ready mapping for it")
     print_line(f"Confirm its {found.todos} lines marked TODO, then run:")
     shown = " ".join(shlex.quote(str(path)) for path in found.tables[:3])
     more = f" ... ({len(found.tables)} files)" if len(found.tables) > 3 else ""
@@ -146,7 +152,7 @@ def _suggest(tables: list[Path], mapping: Path) -> None:
 
 def measurements_table(counts: Mapping[str, Mapping[str, Any]]) -> Table:
     """Return the measurements read, dropped by reason, and used: a column per vital sign."""
-    from client.ingest.reshape import DROP_REASONS
+    from client.ingest.reshape.drop_reasons import DROP_REASONS
     from common.data.vitals import VITALS
 
     vitals = [vital for vital in VITALS if vital.name in counts]

@@ -152,6 +152,8 @@ def _units_of(vital: str) -> str:
 _REMEDIES: dict[str, str] = {
     "duplicate": "check whether files overlap or a join repeats rows",
     "no patient": "check whether [columns] patient names the patient's id",
+    "unknown encounter": "no row of the table of stays, or of the file joined to it that has the "
+    "patient, has their encounter; export it for all of them",
     "ambiguous unit": "they are in the range of several units; name the column of units, if there "
     "is one",
     "impossible value": "check the codes and the unit in [vitals.{vital}]",

@@ -8,6 +8,7 @@ sets how such times are read; by default they are dropped and counted.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -16,7 +17,7 @@ import duckdb
 import pandas as pd
 
 from client.ingest.duckdb_helpers import TEXT, literal, literals, only_row, quoted, text_of
-from client.ingest.mapping_sections import EPOCH, EPOCHS, EXCEL, ISO, OFFSETS, Clock
+from client.ingest.mapping.clock import EPOCH, EPOCHS, EXCEL, ISO, OFFSETS, Clock
 from common.errors import UsageError
 
 FIRST_YEAR, LAST_YEAR = 1900, 2300
@@ -34,7 +35,8 @@ FOLD, GAP = 1, 2
 
 _DAY_MS = 86_400_000
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  (local times have no zone of their own)
-_OFFSET_AT_END = r"\d(Z|z|[+-]\d{2}(:?\d{2})?)$"
+# After a time, so that the day of a date is none.
+_OFFSET_AT_END = r"[T :]\d{2}(\.\d+)?\s*(Z|z|UTC|GMT|[+-]\d{2}(:?\d{2})?)(\[[A-Za-z0-9_/+-]+\])?$"
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,48 @@ def time_of(column: str, kind: str, clock: Clock) -> TimeSql:
             f"{', '.join((*EPOCHS, EXCEL))}"
         )
     if first == ISO:
-        # Never as TIMESTAMP, which ignores the offset of a text.
-        at = f"epoch_us(TRY_CAST({text_of(column)} AS TIMESTAMPTZ))"
         if is_utc == "false":
             is_utc = f"regexp_matches({text_of(column)}, '{_OFFSET_AT_END}')"
-        return TimeSql(_bounded(at), is_utc)
-    at = f"epoch_us(try_strptime({text_of(column)}, [{literals(clock.format)}]))"
-    return TimeSql(_bounded(at), "true" if "%z" in first else is_utc)
+        return TimeSql(_bounded(_iso(text_of(column), clock.zone)), is_utc)
+    return _of_patterns(text_of(column), clock, is_utc)
+
+
+def _iso(text: str, zone: str) -> str:
+    """Return the SQL of the microseconds of an ISO text, on its own clock.
+
+    A text may end in the clock's own zone, by which it is local, or have a zone in brackets after
+    its offset, as Java writes it. Any other zone's name makes it unreadable: three letters as BST
+    have several meanings.
+    """
+    # Never as TIMESTAMP, which ignores the offset of a text.
+    plain = f"TRY_CAST({text} AS TIMESTAMPTZ)"
+    spaced = f"TRY_CAST(regexp_replace({text}, '\\s+([+-][0-9:]+)$', '\\1') AS TIMESTAMPTZ)"
+    own = literal(rf"\s*\[?{re.escape(zone)}\]?$")
+    bare = rf"regexp_replace({text}, '([+-]\d\d:?\d\d|Z)\[[A-Za-z0-9_/+-]+\]$', '\1')"
+    bare = rf"regexp_replace({bare}, {own}, '')"
+    bare = rf"regexp_replace({bare}, '\s*(Z|z|UTC|GMT)$', 'Z')"
+    # Another zone's name ends in a letter or a bracket even then.
+    named = f"CASE WHEN regexp_matches({bare}, '[0-9]Z?$') THEN TRY_CAST({bare} AS TIMESTAMPTZ) END"
+    # The usual text is read without the expressions above.
+    utc = literals(f"{digit}Z" for digit in range(10))
+    return (
+        f"epoch_us(CASE WHEN right({text}, 1) BETWEEN '0' AND '9' THEN coalesce({plain}, {spaced}) "
+        f"WHEN right({text}, 2) IN ({utc}) THEN {plain} "
+        f"ELSE {named} END)"
+    )
+
+
+def _of_patterns(text: str, clock: Clock, is_utc: str) -> TimeSql:
+    """Return the expressions of a text by the clock's patterns, those with an offset first."""
+    read = {
+        has_offset: f"epoch_us(try_strptime({text}, [{literals(patterns)}]))"
+        for has_offset in (True, False)
+        if (patterns := [one for one in clock.format if ("%z" in one) == has_offset])
+    }
+    if len(read) == 2:
+        is_utc = is_utc if is_utc == "true" else f"({read[True]} IS NOT NULL)"
+        return TimeSql(_bounded(f"coalesce({read[True]}, {read[False]})"), is_utc)
+    return TimeSql(_bounded(next(iter(read.values()))), "true" if True in read else is_utc)
 
 
 def check_patterns(connection: duckdb.DuckDBPyConnection, clock: Clock) -> None:

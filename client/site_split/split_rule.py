@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, PlainValidator, model_validator
 
-from client.ingest.mapping_sections import text_list
+from client.ingest.mapping.text_lists import text_list
 from common.config.error_line import value_text
 from common.config.field_types import OneOf, invalid
 from common.config.strict_model import StrictModel

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from client.ingest.duckdb_helpers import only_row
-from client.ingest.reshape import DROP_REASONS, UNREADABLE, reason
+from client.ingest.reshape.drop_reasons import DROP_REASONS, UNREADABLE, reason
 from client.ingest.sources.source import Source
 from common.data.vitals import VITAL_NAMES
 

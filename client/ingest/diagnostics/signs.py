@@ -1,6 +1,6 @@
 """Signs of a wrong mapping that `ingest.json` keeps for `client check`: no ids.
 
-Read from the tables of `client.ingest.stays` and `client.ingest.selection`.
+Read from the tables of `client.ingest.stays.assignment` and `client.ingest.stays.selection`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import duckdb
 from client.ingest.diagnostics.stay_times import count_stays_with_odd_times
 from client.ingest.diagnostics.stay_units import count_stays_in_other_units, implausible_sql
 from client.ingest.duckdb_helpers import create_table, number_in, only_row
-from client.ingest.mapping import SiteMapping
-from client.ingest.reshape import reason
+from client.ingest.mapping.site_mapping import SiteMapping
+from client.ingest.reshape.drop_reasons import reason
 from client.ingest.units import UNITS, check_unit, normalised, unit_ranges
 from common.data.step_means import MILLIONTHS
 from common.data.vitals import VITAL_NAMES, VITALS
@@ -43,14 +43,15 @@ def read_signs(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> d
     signs: dict[str, Any] = {
         "impossible_median": _impossible_medians(connection),
         "other_units": _other_units(connection),
-        "overlapping_stays": _overlapping(connection),
+        "overlapping_stays": 0 if mapping.has_own_clocks else _overlapping(connection),
         "by_stay": [
             *count_stays_in_other_units(connection),
             *count_stays_with_odd_times(connection, mapping),
         ],
         "ids": _ids(connection, mapping),
     }
-    if mapping.stay.start:
+    # Offsets have no zone, and those before an admission are known to be.
+    if mapping.stay.start and not mapping.time.is_offset:
         signs["early"] = _early(connection, by_key=not mapping.has_stay_table)
     return signs
 
@@ -167,14 +168,14 @@ def _overlapping(connection: duckdb.DuckDBPyConnection) -> int:
 
 
 def _early(connection: duckdb.DuckDBPyConnection, *, by_key: bool) -> dict[str, float]:
-    found = "r.stay = s.stay" if by_key else "r.patient = s.patient"
+    found = "r.stay = s.stay" if by_key else "r.owner = s.owner"
     # Hours that belong to the stay before do not count: a transfer is not an error.
     share, lead = only_row(
         connection,
         f"""
         WITH bounded AS (
-            SELECT stay, patient, start_us, coalesce(
-                lag(before_us) OVER (PARTITION BY patient ORDER BY start_us, stay), 0) AS free_us
+            SELECT stay, owner, start_us, coalesce(
+                lag(before_us) OVER (PARTITION BY owner ORDER BY start_us, stay), 0) AS free_us
             FROM stays WHERE start_us IS NOT NULL
         ), early AS (
             SELECT s.stay, max(s.start_us - r.time_us) / {_HOUR_US} AS hours

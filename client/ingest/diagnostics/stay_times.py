@@ -12,8 +12,8 @@ import duckdb
 import pandas as pd
 
 from client.ingest.duckdb_helpers import only_row
-from client.ingest.mapping import SiteMapping
-from client.ingest.mapping_sections import OFFSETS
+from client.ingest.mapping.clock import OFFSETS
+from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.timestamps import UTC_ZONE
 from common.data.step_means import MINUTE_US
 

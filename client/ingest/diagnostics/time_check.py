@@ -14,9 +14,9 @@ import duckdb
 
 from client.ingest.diagnostics.time_formats import ENOUGH, guess_formats
 from client.ingest.duckdb_helpers import literals, only_row
-from client.ingest.mapping import SiteMapping
-from client.ingest.mapping_sections import EPOCH, EPOCHS, EXCEL, ISO, OFFSETS, Clock, swapped
-from client.ingest.reshape import reason
+from client.ingest.mapping.clock import EPOCH, EPOCHS, EXCEL, ISO, OFFSETS, Clock, swapped
+from client.ingest.mapping.site_mapping import SiteMapping
+from client.ingest.reshape.drop_reasons import reason
 from common.errors import UsageError
 
 FEW = 0.01

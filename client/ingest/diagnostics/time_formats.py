@@ -9,7 +9,7 @@ from statistics import median
 import duckdb
 
 from client.ingest.duckdb_helpers import literal
-from client.ingest.mapping_sections import EPOCHS, EXCEL, swapped
+from client.ingest.mapping.clock import EPOCHS, EXCEL, swapped
 from client.ingest.timestamps import EPOCH_LIMIT, FIRST_YEAR, LAST_YEAR, epoch_format
 
 ENOUGH = 0.95

@@ -3,10 +3,10 @@
 Begin with `source`, the interface, and `open_file`, which chooses the reader of a file.
 
 file_kind.py      what a file is, by its bytes; its name is not trusted
-byte_streams.py   unpacking of compressed files, conversion of UTF-16 and of line ends
-delimiter.py      delimiter and header line of a text file
-text_file.py      CSV and its relatives
+text/             CSV and its relatives: unpacking, encodings, delimiter and header line
 parquet_file.py   Parquet
-workbook.py       Excel and OpenDocument workbooks; sheet_columns.py: types of their columns
-query_source.py   queries of SQLite and PostgreSQL
+workbooks/        Excel and OpenDocument workbooks
+ndjson/           NDJSON, of FHIR resources too
+queries/          queries of SQLite, PostgreSQL and DuckDB
+joined_table.py   a table of stays with the columns of other files
 """

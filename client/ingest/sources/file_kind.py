@@ -6,12 +6,13 @@ A file of a kind that is not supported ends with one line that names the kind an
 from __future__ import annotations
 
 import codecs
+import json
 import re
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.ingest.sources.byte_streams import (
+from client.ingest.sources.text.byte_streams import (
     BZIP2,
     GZIP,
     UNPACK_ERRORS,
@@ -26,11 +27,11 @@ from common.errors import SourceError
 SAMPLE_BYTES = 1 << 18
 """Unpacked bytes that a file's kind, encoding and delimiter are found from."""
 
-TEXT_FILE, PARQUET_FILE, WORKBOOK = "text", "parquet", "workbook"
+TEXT_FILE, PARQUET_FILE, WORKBOOK, NDJSON_FILE = "text", "parquet", "workbook", "ndjson"
 
 SUPPORTED = (
-    "CSV or other delimited text (plain, gzip, bzip2, xz, zstd or zip), Parquet, and Excel or "
-    "OpenDocument workbooks (.xlsx, .xlsb, .xls, .ods)"
+    "CSV or other delimited text (plain, gzip, bzip2, xz, zstd or zip), NDJSON, Parquet, and Excel "
+    "or OpenDocument workbooks (.xlsx, .xlsb, .xls, .ods)"
 )
 
 _PACKINGS = {
@@ -77,7 +78,7 @@ class FileKind:
     """What a file is.
 
     Attributes:
-        kind: `TEXT_FILE`, `PARQUET_FILE` or `WORKBOOK`.
+        kind: `TEXT_FILE`, `NDJSON_FILE`, `PARQUET_FILE` or `WORKBOOK`.
         packing: how a text is packed; empty = not at all.
         encoding: of a text, as far as its start shows it.
         sample: the first unpacked bytes of a text, as UTF-8 where it is UTF-16 or UTF-32.
@@ -152,7 +153,10 @@ def _text_kind(path: Path, packing: str) -> FileKind:
     if _SAS in sample[:64]:
         raise _unsupported(path, "a SAS data set", _EXPORT)
     encoding = _encoding(sample)
-    kind = FileKind(TEXT_FILE, packing, encoding, _readable(sample, encoding))
+    readable = _readable(sample, encoding)
+    if _starts_with_object(readable):
+        return FileKind(NDJSON_FILE, packing, encoding, readable)
+    kind = FileKind(TEXT_FILE, packing, encoding, readable)
     _refuse_other_text(path, kind)
     return kind
 
@@ -206,6 +210,14 @@ def _readable(sample: bytes, encoding: str) -> bytes:
     return codecs.getincrementaldecoder(encoding)("replace").decode(sample).encode()
 
 
+def _starts_with_object(text: bytes) -> bool:
+    """Return whether the first line is a JSON object of its own."""
+    try:
+        return isinstance(json.loads(text.lstrip().split(b"\n", 1)[0]), dict)
+    except ValueError:
+        return False
+
+
 def _refuse_other_text(path: Path, kind: FileKind) -> None:
     text = kind.sample
     if _HTML.match(text):
@@ -220,7 +232,7 @@ def _refuse_other_text(path: Path, kind: FileKind) -> None:
             path, "an XML file", "open it in a spreadsheet program and save it as .xlsx or CSV"
         )
     if re.match(rb'\s*(\{\s*["}]|\[\s*[\[{"])', text):
-        raise _unsupported(path, "a JSON file", _EXPORT)
+        raise _unsupported(path, "a JSON file", f"{_EXPORT}, or as NDJSON, an object a line")
     controls = len(text) - len(text.translate(None, _CONTROL))
     if controls > 0.01 * len(text):
         raise SourceError(f"{path} is a binary file of an unknown kind; supported are: {SUPPORTED}")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from client.ingest.mapping_sections import FileFormat
-from client.ingest.sources.file_kind import PARQUET_FILE, WORKBOOK, file_kind
+from client.ingest.mapping.source_sections import FileFormat
+from client.ingest.sources.file_kind import NDJSON_FILE, PARQUET_FILE, WORKBOOK, file_kind
+from client.ingest.sources.ndjson.ndjson_file import NdjsonFile
 from client.ingest.sources.parquet_file import ParquetFile
 from client.ingest.sources.source import Source
-from client.ingest.sources.text_file import TextFile
-from client.ingest.sources.workbook import Workbook
+from client.ingest.sources.text.text_file import TextFile
+from client.ingest.sources.workbooks.workbook import Workbook
 from common.files.hashing import ReadProgress
 
 
@@ -20,6 +21,7 @@ def open_file(
     *,
     wanted: Sequence[str] = (),
     times: Sequence[str] = (),
+    codes: Sequence[str] = (),
     progress: ReadProgress | None = None,
 ) -> Source:
     """Open a file as what it is, whatever its name says.
@@ -29,6 +31,8 @@ def open_file(
         form: its format in the mapping.
         wanted: columns that the mapping names; they decide between two possible delimiters.
         times: columns of times, in which a workbook's plain number is a date.
+        codes: codes that the mapping names; of several codings of a FHIR observation one of these
+            is taken.
         progress: called while a text file is read.
 
     Raises:
@@ -36,22 +40,16 @@ def open_file(
         SourceError: the file is absent, damaged or of a kind that is not supported.
     """
     added = form.name_column.lower()
-    source = _open(path, form, [name for name in wanted if name.lower() != added], times, progress)
+    kind = file_kind(path)
+    if kind.kind == NDJSON_FILE:
+        source: Source = NdjsonFile(path, kind, codes)
+    elif kind.kind == PARQUET_FILE:
+        source = ParquetFile(path)
+    elif kind.kind == WORKBOOK:
+        source = Workbook(path, form, times)
+    else:
+        own = [name for name in wanted if name.lower() != added]
+        source = TextFile(path, kind, form, own, progress)
     if form.name_column:
         source.add_constant(form.name_column, path.name.partition(".")[0])
     return source
-
-
-def _open(
-    path: Path,
-    form: FileFormat,
-    wanted: Sequence[str],
-    times: Sequence[str],
-    progress: ReadProgress | None,
-) -> Source:
-    kind = file_kind(path)
-    if kind.kind == PARQUET_FILE:
-        return ParquetFile(path)
-    if kind.kind == WORKBOOK:
-        return Workbook(path, form, times)
-    return TextFile(path, kind, form, wanted, progress)

@@ -22,18 +22,18 @@ _ROLES: dict[str, tuple[str, ...]] = {
     "time": (
         r"charttime|chartedat|observationoffset|nursingchartoffset|measurementdatetime|"
         r"observed?at|observationtime|measured?at|measurementtime|messzeit(punkt)?|messdatum|"
-        r"recordedat|recorddttm|recordedtime|dateheure(mesure)?|horodatage|zeitpunkt|zeitstempel",
+        r"recordedat|record(ed)?dttm|recordedtime|dateheure(mesure)?|horodatage|zeitpunkt|zeitstempel",
         r"timestamp|datetime|datetimestamp|time|zeit|at|visittime|effectivedatetime|iculos|"
         r"date(de)?mesure|heure|datumzeit|datumuhrzeit|offset|minutes|hours?",
         r"measurementdate|date|datum",
     ),
     "code": (
-        r"itemid|measurementconceptid|conceptid|loinc(code)?|code|parameterid|parametercode",
+        r"itemid|measurementconceptid|conceptid|vitalcategory|loinc(code)?|code|parameterid|parametercode",
         r"nursingchartcelltypevalname|parameter(name)?|item(name)?|variable(name)?|vital(sign)?|"
         r"measurement|observation|what|bezeichnung|merkmal|libelle|parametre|label|name|signal",
     ),
     "value": (
-        r"valuenum|valuenumber|valueasnumber|numericvalue|resultnum\w*|messwert|wertnum\w*",
+        r"valuenum|valuenumber|vitalvalue|valueasnumber|numericvalue|resultnum\w*|messwert|wertnum\w*",
         r"value|wert|valeur|result(at)?|resultvalue|nursingchartvalue|ergebnis|reading|measure",
     ),
     "unit": (

@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from client.ingest.mapping_sections import FileFormat
+from client.ingest.mapping.source_sections import FileFormat
 from client.ingest.sources.file_kind import WORKBOOK, file_kind
 from client.ingest.sources.open_file import open_file
 from client.ingest.sources.source import HeaderRowError, Source
-from client.ingest.sources.text_file import TextFile
-from client.ingest.sources.workbook import Workbook, sheets_with_cells
+from client.ingest.sources.text.text_file import TextFile
+from client.ingest.sources.workbooks.workbook import Workbook, sheets_with_cells
 from common.errors import FedvitalsError, SourceError, UsageError
 
 SAMPLE_ROWS = 500_000

@@ -1,6 +1,6 @@
 """Suggestion of a mapping for a hospital's files, to be completed by someone who knows them.
 
-The suggestion is written as TOML that `client.ingest.mapping` reads. Of the files' content it has
+The suggestion is TOML that `client.ingest.mapping` reads. Of the files' content it has
 names of columns, sheets and files, and the codes that stand for a vital sign; never a value.
 """
 
@@ -10,24 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
-from client.ingest.mapping import SiteMapping
+from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.suggest.column_roles import matching
 from client.ingest.suggest.mapping_text import TODO, SuggestedSection, mapping_toml
+from client.ingest.suggest.ready_mappings import ready_mapping
+from client.ingest.suggest.row_table import RowTable, find_rows
 from client.ingest.suggest.sample import Sample, read_samples
 from client.ingest.suggest.stay_section import StayTable, find_stay_table, stay_section
 from client.ingest.suggest.time_format import TimeGuess, guess_time
-from client.ingest.suggest.value_units import decimal_of
 from client.ingest.suggest.vital_section import vital_section
 from client.ingest.suggest.vital_sources import (
-    FoundSource,
-    LongColumns,
     codes_of_one_patient,
-    find_long_columns,
-    long_sources,
-    wide_sources,
 )
 from common.config.toml import parse_toml
 from common.data.vitals import VITAL_NAMES
@@ -47,6 +42,7 @@ class Suggestion:
         shape: ``long`` or ``wide``.
         vitals: the vital signs that were found.
         tables: the files that hold the rows.
+        ready: file of a ready mapping for tables of this layout; empty = none is known.
         todos: number of lines to confirm.
     """
 
@@ -54,24 +50,11 @@ class Suggestion:
     shape: str
     vitals: list[str]
     tables: list[Path]
+    ready: str = ""
     todos: int = field(init=False)
 
     def __post_init__(self) -> None:
         self.todos = self.text.count(f"{TODO}:")
-
-
-@dataclass
-class _Rows:
-    """The table of rows, with what was found in it."""
-
-    samples: list[Sample]
-    long: LongColumns | None
-    vitals: dict[str, list[FoundSource]]
-    has_thousands: bool
-
-    @property
-    def first(self) -> Sample:
-        return self.samples[0]
 
 
 def suggest_mapping(paths: Sequence[Path], folder: Path) -> Suggestion:
@@ -86,7 +69,7 @@ def suggest_mapping(paths: Sequence[Path], folder: Path) -> Suggestion:
         SourceError: a file cannot be read.
     """
     samples = [sample for path in paths[:_MOST_SAMPLES] for sample in read_samples(path)]
-    rows = _find_rows(samples)
+    rows = find_rows(samples)
     others = [sample for sample in samples if sample.columns != rows.first.columns]
     apart = {other.path for other in others} - {sample.path for sample in rows.samples}
     tables = [path for path in paths if path not in apart]
@@ -94,7 +77,8 @@ def suggest_mapping(paths: Sequence[Path], folder: Path) -> Suggestion:
     # What is written can be read.
     SiteMapping.load(parse_toml(text.encode(), folder, UsageError), UsageError, "the suggestion")
     found = [vital for vital in VITAL_NAMES if vital in rows.vitals]
-    return Suggestion(text, "long" if rows.long else "wide", found, tables)
+    ready = ready_mapping(rows.first.columns)
+    return Suggestion(text, "long" if rows.long else "wide", found, tables, ready)
 
 
 def write_suggestion(suggestion: Suggestion, path: Path) -> None:
@@ -114,58 +98,10 @@ def write_suggestion(suggestion: Suggestion, path: Path) -> None:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _find_rows(samples: list[Sample]) -> _Rows:
-    best: _Rows | None = None
-    for sample in {sample.columns: sample for sample in reversed(samples)}.values():
-        alike = [other for other in samples if other.columns == sample.columns]
-        found = _rows_of(alike)
-        if found.vitals and (best is None or len(found.vitals) > len(best.vitals)):
-            best = found
-    if best is None:
-        names = ", ".join(f"{one.path.name} ({', '.join(one.columns)})" for one in samples[:3])
-        raise UsageError(
-            f"no vital sign is found by its name or code in {names}; write the mapping by hand "
-            "from deploy/site/mapping.long.toml or mapping.wide.toml"
-        )
-    return best
-
-
-def _rows_of(samples: list[Sample]) -> _Rows:
-    first = samples[0]
-    thousands = _set_decimal(samples)
-    long = find_long_columns(first)
-    if long is not None:
-        return _Rows(samples, long, long_sources(first, long), thousands)
-    taken = [name for role in ("patient", "stay", "time") for name in matching(first.columns, role)]
-    return _Rows(samples, None, _merged([wide_sources(one, taken) for one in samples]), thousands)
-
-
-def _set_decimal(samples: list[Sample]) -> bool:
-    texts = [samples[0].texts(column) for column in samples[0].columns]
-    decimal, has_thousands = decimal_of(pa.concat_arrays(texts))
-    for sample in samples:
-        sample.decimal = decimal
-    return has_thousands
-
-
-def _merged(parts: list[dict[str, list[FoundSource]]]) -> dict[str, list[FoundSource]]:
-    """Join what was found in files of the same columns: one patient may lack a vital sign."""
-    merged: dict[str, list[FoundSource]] = {}
-    for vital in VITAL_NAMES:
-        by_name: dict[str, FoundSource] = {}
-        for source in (one for part in parts for one in part.get(vital, [])):
-            known = by_name.get(source.name)
-            if known is None or source.count > known.count:
-                by_name[source.name] = source
-        if by_name:
-            merged[vital] = sorted(by_name.values(), key=lambda one: one.order)
-    return merged
-
-
 class _Writer:
     """The sections of the mapping."""
 
-    def __init__(self, rows: _Rows, others: list[Sample], folder: Path, files: int) -> None:
+    def __init__(self, rows: RowTable, others: list[Sample], folder: Path, files: int) -> None:
         self._rows = rows
         self._others = others
         self._folder = folder

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from client.ingest.diagnostics.time_formats import number_format
-from client.ingest.mapping_sections import EXCEL, ISO
+from client.ingest.mapping.clock import EXCEL, ISO
 from client.ingest.suggest.vital_names import folded
 from client.ingest.timestamps import EXCEL_DAYS
 

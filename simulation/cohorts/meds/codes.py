@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from client.ingest.mapping_sections import TextList
+from client.ingest.mapping.text_lists import TextList
 from client.ingest.units import check_unit
 from common.config.error_line import known_names, value_text
 from common.config.field_types import invalid

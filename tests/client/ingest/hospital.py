@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from client.ingest.mapping import SiteMapping, read_mapping
-from client.ingest.pipeline import ingest_tables
+from client.ingest.mapping.site_mapping import SiteMapping, read_mapping
+from client.ingest.pipeline.pipeline import ingest_tables
 
 LONG = """
 site = "st-mary"

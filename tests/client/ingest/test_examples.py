@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from client.cli import app
-from client.ingest.mapping import SiteMapping
-from client.ingest.mapping_sections import VitalTable
+from client.ingest.mapping.site_mapping import SiteMapping
+from client.ingest.mapping.vital_sections import VitalTable
 from common.config.error_line import fields_by_key
 from common.config.strict_model import StrictModel
 from common.console import run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from client.ingest.mapping import read_mapping
+from client.ingest.mapping.site_mapping import read_mapping
 from common.data.cohort_folder import site_table_paths
 from common.data.cohort_writer import write_cohort
 from common.data.site_table import read_site_table

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.ingest.reshape import UNREADABLE
+from client.ingest.reshape.drop_reasons import UNREADABLE
 from common.data.site_table import read_site_table
 from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import CohortError, SourceError, UsageError

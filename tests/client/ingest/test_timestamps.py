@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.ingest.mapping_sections import Clock
+from client.ingest.mapping.clock import Clock
 from client.ingest.timestamps import FOLD, GAP, time_of, zone_rows
 from common.data.site_table import read_site_table
 from common.errors import UsageError

@@ -14,9 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from client.ingest.mapping_sections import FileFormat
-from client.ingest.sources import byte_streams, file_kind
+from client.ingest.mapping.source_sections import FileFormat
+from client.ingest.sources import file_kind
 from client.ingest.sources.open_file import open_file
+from client.ingest.sources.text import byte_streams
 from common.errors import FedvitalsError, SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, hours_of, long_mapping, run, write_rows
 

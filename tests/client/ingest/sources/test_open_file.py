@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from client.ingest.mapping import SiteMapping
+from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.sources.source import Source
 from common.data import csv_stream
 from common.errors import SourceError, UsageError

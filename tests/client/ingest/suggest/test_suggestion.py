@@ -14,7 +14,7 @@ import openpyxl
 import pytest
 
 from client.cli import app
-from client.ingest.mapping import SiteMapping, read_mapping
+from client.ingest.mapping.site_mapping import SiteMapping, read_mapping
 from client.ingest.suggest.suggestion import suggest_mapping
 from common.console import run as run_command
 from common.data.vitals import VITAL_NAMES

@@ -69,10 +69,9 @@ def find_stay_signs(record: _Record) -> Iterator[QualityFinding]:
             if sign["vital"] not in told:
                 yield _unit(sign, record, numbers)
             continue
-        is_of_patients = sign["kind"] == "zero-date"
-        if not is_of_patients or sign["stays"] <= MOST_PATIENTS * sign["of"]:
+        who = sign.get("who", "stays")
+        if who == "stays" or sign["stays"] <= MOST_PATIENTS * sign["of"]:
             code, what, remedy = _TIMES[sign["kind"]]
-            who = "patients" if is_of_patients else "stays"
             yield finding_of_stays(code, what, remedy, numbers, who=who)
 
 

@@ -78,7 +78,7 @@ def count_stays_with_odd_times(
     connection.execute("DROP TABLE at_midnight")
     found.append(_too_long(connection, mapping))
     if mapping.time.format[0] not in OFFSETS:
-        found.append(_zero_dates(connection))
+        found.append(_zero_dates(connection, mapping))
     return [sign for sign in found if sign["stays"]]
 
 
@@ -207,17 +207,19 @@ def _too_long(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> di
     return {"kind": "too-long", "stays": stays, "of": of, "values": int(values), "example": ""}
 
 
-def _zero_dates(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
-    """Return the sign of patients with values at the first day of a computer's calendar."""
+def _zero_dates(connection: duckdb.DuckDBPyConnection, mapping: SiteMapping) -> dict[str, Any]:
+    """Return the sign of patients, or encounters, with values at a computer's first day."""
     days = " OR ".join(
         # A local midnight is up to 14 hours away from that of UTC.
         f"abs(time_us - epoch_us(TIMESTAMP '{day}')) <= {14 * _HOUR_US}"
         for day in _ZERO_DATES
     )
-    (of,) = only_row(connection, "SELECT count(*) FROM people")
+    (of,) = only_row(connection, "SELECT count(*) FROM owners")
     stays, values = only_row(
         connection,
-        "SELECT count(DISTINCT patient), coalesce(sum(copies), 0) FROM resolved "
+        "SELECT count(DISTINCT owner), coalesce(sum(copies), 0) FROM resolved "
         f"WHERE time_us IS NOT NULL AND ({days})",
     )
-    return {"kind": "zero-date", "stays": stays, "of": of, "values": int(values), "example": ""}
+    counts = {"stays": stays, "of": of, "values": int(values), "example": ""}
+    who = "encounters" if mapping.columns.encounter else "patients"
+    return {"kind": "zero-date", "who": who, **counts}

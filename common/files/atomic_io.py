@@ -105,8 +105,8 @@ def _partial_name(target: Path) -> Path:
 
 
 def _name_file(error: OSError, target: Path) -> None:
-    """Add the file to the error of a write or a flush, which names none."""
-    if error.filename is None:
+    """Add the file to the system's error of a write or a flush, which names none."""
+    if error.errno is not None and error.filename is None:
         error.filename = str(target)
 
 

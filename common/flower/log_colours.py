@@ -20,4 +20,5 @@ def plain_flower_log() -> None:
 def _shows_colour(stream: object) -> bool:
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return bool(getattr(stream, "isatty", bool)())
+    # A closed stream cannot be asked.
+    return not getattr(stream, "closed", False) and bool(getattr(stream, "isatty", bool)())

@@ -39,3 +39,12 @@ def test_codes_are_written_to_terminals_only(
     plain_flower_log()
     logger.warning("a line")
     assert ("\x1b[" in stream.getvalue()) == coloured
+
+
+def test_a_closed_stream_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = Terminal()
+    closed.close()
+    handler = ConsoleHandler(stream=closed)
+    monkeypatch.setattr(logging.getLogger("flwr"), "handlers", [handler])
+    plain_flower_log()
+    assert not handler.colored

@@ -19,7 +19,8 @@ import pandas as pd
 
 from common.data.step_means import means_of_sums
 from common.files.hashing import ReadProgress
-from simulation.cohorts.eicu.monitor import MonitorTable, stream_monitor, sum_monitor
+from simulation.cohorts.eicu.monitor import sum_monitor
+from simulation.cohorts.eicu.monitor_values import MonitorTable
 from simulation.cohorts.eicu.nurse_charting import (
     TABLE,
     stream_nurse_charting,
@@ -83,15 +84,13 @@ def eicu_vitals(
         SourceError: a table or a column is missing, or a file is damaged.
     """
     register_stays(tables, stays)
-    ids = stays["patientunitstayid"].tolist()
     dropped: dict[str, int] = {}
     sums = []
     for table in MONITOR_TABLES:
-        stream_monitor(tables, table, ids, progress)
-        query, counts = sum_monitor(tables.connection, table, step_minutes)
+        query, counts = sum_monitor(tables, table, stays, step_minutes, progress)
         sums.append(query)
         dropped |= _of_table(table.name, counts)
-    stream_nurse_charting(tables, ids, progress)
+    stream_nurse_charting(tables, stays["patientunitstayid"].tolist(), progress)
     query, counts, corrected = sum_nurse_charting(tables.connection, step_minutes)
     sums.append(query)
     dropped |= _of_table(TABLE, counts)

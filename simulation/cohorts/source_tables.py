@@ -73,6 +73,7 @@ class SourceTables:
 
     Attributes:
         connection: the open connection.
+        scratch_folder: a folder for large files of a pass, removed at the end of the context.
 
     Raises:
         SourceError: `folder` is not a folder, or its SHA256SUMS.txt cannot be read.
@@ -89,6 +90,7 @@ class SourceTables:
         self._digests: dict[str, dict[str, Any]] = {}
         self._scratch = ScratchDatabase(memory_gb)
         self.connection = self._scratch.connection
+        self.scratch_folder = self._scratch.folder
 
     def __enter__(self) -> SourceTables:
         return self
@@ -148,9 +150,8 @@ class SourceTables:
             ValueError: the table was loaded before with another `where`.
         """
         if table not in self._loaded:
-            self._ingest(
-                table, self._open(table, needed_for, list(self.layout.columns[table])), where
-            )
+            stream = self._open(table, needed_for, list(self.layout.columns[table]))
+            self._ingest(table, stream, stream.schema, self._typed(table, stream.schema, where))
             self._loaded[table] = where
         elif self._loaded[table] != where:
             raise ValueError(f"{table} was loaded before with another condition")
@@ -164,8 +165,10 @@ class SourceTables:
         keys: Mapping[str, pa.DataType],
         keep: Keep,
         progress: ReadProgress | None = None,
+        *,
+        derived: pa.Schema | None = None,
     ) -> str:
-        """Read a large table once and load the rows that a filter keeps.
+        """Read a large table once and load the rows that a filter keeps, or rows derived from them.
 
         Args:
             table: the table's name in the layout.
@@ -175,6 +178,8 @@ class SourceTables:
                 the filter, by DuckDB.
             keep: filter of a batch's rows; called from several threads.
             progress: called with the bytes of the file read so far and its size.
+            derived: schema of what `keep` returns, where that is other rows than the file's, e.g.
+                sums; they are loaded as they are.
 
         Returns:
             The name of the DuckDB table, as of `load`; it replaces that of an earlier pass.
@@ -183,7 +188,11 @@ class SourceTables:
             SourceError: the table or a column is missing, the file is damaged or not the published
                 one, or a field of a kept row cannot be read.
         """
-        self._ingest(table, self._open(table, needed_for, columns, keys, keep, progress))
+        stream = self._open(table, needed_for, columns, keys, keep, progress)
+        if derived is None:
+            self._ingest(table, stream, stream.schema, self._typed(table, stream.schema))
+        else:
+            self._ingest(table, stream, derived, f"SELECT * FROM {_STREAM}")
         return table.lower()
 
     def _open(
@@ -202,8 +211,15 @@ class SourceTables:
         text = {name: keys.get(name, pa.string()) for name in columns}
         return CsvStream(path, table, text, keep=keep, progress=progress, published=True)
 
-    def _ingest(self, table: str, stream: TableStream, where: str | None = None) -> None:
-        """Create the DuckDB table of a source table from a stream, and record the file's digest."""
+    def _ingest(self, table: str, stream: TableStream, schema: pa.Schema, query: str) -> None:
+        """Create the DuckDB table of a source table, and record the file's digest.
+
+        Args:
+            table: the table's name in the layout.
+            stream: of the file.
+            schema: of the stream's batches after its filter.
+            query: of the table's rows, from `_STREAM`.
+        """
         failure: list[SourceError] = []
 
         def guarded() -> Generator[pa.RecordBatch, None, None]:
@@ -215,10 +231,10 @@ class SourceTables:
                 raise
 
         batches = guarded()
-        reader = pa.RecordBatchReader.from_batches(stream.schema, batches)
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
         self.connection.register(_STREAM, reader)
         try:
-            self._create(table, stream.schema, where)
+            self.connection.execute(f"CREATE OR REPLACE TABLE {table.lower()} AS {query}")
         except duckdb.Error as error:
             if failure:
                 raise failure[0] from None
@@ -234,17 +250,15 @@ class SourceTables:
         """Return `file`, `bytes` and `sha256` of each table read so far, by table, sorted."""
         return dict(sorted(self._digests.items()))
 
-    def _create(self, table: str, schema: pa.Schema, where: str | None) -> None:
+    def _typed(self, table: str, schema: pa.Schema, where: str | None = None) -> str:
+        """Return the query of a stream's rows with the types and names of the layout."""
         casts = ", ".join(
             f"CAST({self._value(column)} AS {self.layout.columns[table][column.name]}) "
             f"AS {self.layout.renamed.get(column.name, column.name)}"
             for column in schema
         )
         condition = f" WHERE {where}" if where else ""
-        self.connection.execute(
-            f"CREATE OR REPLACE TABLE {table.lower()} AS "
-            f"SELECT * FROM (SELECT {casts} FROM {_STREAM}){condition}"
-        )
+        return f"SELECT * FROM (SELECT {casts} FROM {_STREAM}){condition}"
 
     def _value(self, column: pa.Field) -> str:
         value: str = column.name

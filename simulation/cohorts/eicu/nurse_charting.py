@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from common.data.step_means import MILLIONTHS, MINUTE_US, step_sums
 from common.data.vitals import VITAL_NAMES, VITALS
 from common.files.hashing import ReadProgress
-from simulation.cohorts.eicu.monitor import DUPLICATE, impossible
-from simulation.cohorts.eicu.stay_rows import STAYS, StayFilter, outside_the_stay
+from simulation.cohorts.eicu.monitor_values import impossible
+from simulation.cohorts.eicu.stay_rows import DUPLICATE, STAYS, StayFilter, outside_the_stay
 from simulation.cohorts.source_tables import SourceTables
 
 TABLE = "nurseCharting"

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from common.data.csv_stream import Keep
-from simulation.cohorts.arrays import Bools
+from simulation.cohorts.arrays import Bools, Ints
 from simulation.cohorts.source_tables import SourceTables
 
 STAYS = "unit_stays"
@@ -23,6 +22,7 @@ STAYS = "unit_stays"
 NO_TIME = "row without a time"
 BEFORE = "row before the unit stay"
 AFTER = "row after the unit stay"
+DUPLICATE = "duplicate row"
 
 
 def register_stays(tables: SourceTables, stays: pd.DataFrame) -> None:
@@ -47,10 +47,10 @@ def outside_the_stay(minute: str) -> str:
 
 
 class StayFilter:
-    """Filter of a batch's rows by the chosen stays, for the threads of a stream.
+    """Finder of the rows of chosen stays in a batch, for the threads of a stream.
 
     Args:
-        stays: the `patientunitstayid` to keep.
+        stays: the `patientunitstayid` to find.
     """
 
     def __init__(self, stays: Iterable[int]) -> None:
@@ -59,21 +59,46 @@ class StayFilter:
 
     def matches(self, batch: pa.RecordBatch) -> Bools:
         """Return which rows of a batch, [N], belong to a chosen stay."""
+        return self.places(batch) >= 0
+
+    def places(self, batch: pa.RecordBatch) -> Ints:
+        """Return the index of each row's stay in the sorted chosen ones, [N]; -1 = no such."""
         # By search, since `is_in` would build a hash table of 200,000 stays for each batch.
         stay = batch["patientunitstayid"].fill_null(-1).to_numpy()
-        found = self._wanted[np.searchsorted(self._wanted, stay)]
-        return np.asarray(found == stay, dtype=bool)
+        place = np.searchsorted(self._wanted[:-1], stay)
+        return np.where(self._wanted[place] == stay, place, -1)
 
-    def and_any_value(self, columns: Iterable[str]) -> Keep:
-        """Return a filter: rows of a chosen stay with a value in one of the columns."""
-        names = list(columns)
 
-        def keep(batch: pa.RecordBatch) -> pa.RecordBatch:
-            found = self.matches(batch)
-            values = [batch[name] for name in names]
-            if all(column.null_count for column in values):
-                valid = [column.is_valid().to_numpy(zero_copy_only=False) for column in values]
-                found &= np.logical_or.reduce(valid)
-            return batch if found.all() else batch.filter(pa.array(found))
+class StayTimes(StayFilter):
+    """Finder that knows the times of the chosen stays as well.
 
-        return keep
+    Args:
+        stays: `patientunitstayid` and `until`, the minute of discharge.
+
+    Attributes:
+        until: of each stay in the order of their ids, and -1 for a row of none, [S + 1].
+    """
+
+    def __init__(self, stays: pd.DataFrame) -> None:
+        super().__init__(stays["patientunitstayid"])
+        until = stays.sort_values("patientunitstayid")["until"]
+        self.until = np.append(until.to_numpy(np.int64), -1)
+
+    def outside(self, minute: pa.Array, place: Ints) -> dict[str, Bools]:
+        """Return which rows are outside their stay, by reason.
+
+        Args:
+            minute: offset of each row, int32 [N].
+            place: of `places`, [N].
+
+        Returns:
+            By reason of `outside_the_stay`, [N]; for rows of no chosen stay without a meaning.
+        """
+        known = minute.is_valid().to_numpy(zero_copy_only=False)
+        minutes = minute.fill_null(0).to_numpy()
+        before = known & (minutes < 0)
+        return {
+            NO_TIME: ~known,
+            BEFORE: before,
+            AFTER: known & ~before & (minutes > self.until[place]),
+        }

@@ -8,6 +8,7 @@ import pytest
 
 from common.data import csv_stream
 from common.data.vitals import VITAL_NAMES
+from simulation.cohorts.eicu import vitals as eicu
 from simulation.cohorts.eicu.schema import eicu_tables
 from simulation.cohorts.eicu.vitals import eicu_vitals
 from tests.simulation.cohorts.eicu.eicu_folder import PERIODIC, Row, slow_means, write_eicu
@@ -121,6 +122,12 @@ def test_an_invasive_pressure_goes_before_that_of_the_cuff(tmp_path: Path) -> No
     assert vitals["mbp"].fillna(-1).tolist() == [60, -1]
 
 
+def test_no_chosen_stay(tmp_path: Path) -> None:
+    write_eicu(tmp_path, periodic=[{"heartrate": 80}])
+    vitals, dropped = extract(tmp_path, stays=())
+    assert (len(vitals), dropped) == (0, {})
+
+
 def test_rows_of_other_stays_and_without_a_vital_sign_are_left_out(tmp_path: Path) -> None:
     vitals, dropped = monitored(
         tmp_path,
@@ -177,6 +184,7 @@ def test_means_are_those_of_a_slow_reader_whatever_the_order_and_blocks(
     np.random.default_rng(1).shuffle(rows)
     write_eicu(tmp_path, patients, rows)
     monkeypatch.setattr(csv_stream, "CSV_BLOCK_BYTES", 1000)
+    monkeypatch.setattr(eicu, "_STAYS_A_QUERY", 2)
     again, dropped_again = extract(tmp_path, step_minutes, (3, 1, 2))
     pd.testing.assert_frame_equal(again, ours, check_exact=True)
     assert dropped_again == dropped

@@ -152,3 +152,20 @@ def test_overwriting_replaces_one_source_and_keeps_the_other(tmp_path: Path) -> 
     assert record["sites"]["two-a"]["patients"] == 2
     assert record["sources"]["one"]["inputs"]["TABLE"]["sha256"] == "2"
     assert read_cohort_record(tmp_path / "joint")["inputs"]["one/TABLE"]["sha256"] == "2"
+
+
+@pytest.mark.parametrize("order", [("one", "two", "three"), ("three", "two", "one")])
+def test_flags_of_every_type_are_counted_together(order: tuple[str, ...], tmp_path: Path) -> None:
+    # As eICU, MIMIC and the challenges have them: with missing ones, without, and not at all.
+    flags = {
+        "one": pd.Series([True, False, None, True], dtype="boolean"),
+        "two": pd.Series([True, False, False, False], dtype=bool),
+        "three": None,
+    }
+    for source in order:
+        part = cohort(source)
+        if flags[source] is not None:
+            assert part.stays is not None
+            part.stays["died"] = flags[source]
+        record = add(tmp_path / "joint", part)
+    assert record["characteristics"]["overall"]["died"] == {"yes": 3, "known": 7}

@@ -25,7 +25,7 @@ BEFORE = "row before the unit stay"
 AFTER = "row after the unit stay"
 
 
-def register_stays(tables: SourceTables, stays: pd.DataFrame) -> None:
+def register_unit_stays(tables: SourceTables, stays: pd.DataFrame) -> None:
     """Create the table `STAYS`.
 
     Args:

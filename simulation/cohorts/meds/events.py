@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 from common.data.parquet_stream import ParquetStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
+from simulation.cohorts.files.published_folder import PublishedSums, files_below
 from simulation.cohorts.meds.codes import MedsCodes, matches
-from simulation.cohorts.published_folder import PublishedSums, files_below
 
 EVENTS = "meds_events"
 _DATA = "data"

@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol, cast
 
 from common.errors import SourceError
 from common.files.hashing import HashingReader, ReadProgress
-from simulation.cohorts.published_folder import PublishedSums, files_below
+from simulation.cohorts.files.published_folder import PublishedSums, files_below
 
 _TAR_BLOCK = 512
 _READ_BYTES = 1 << 20

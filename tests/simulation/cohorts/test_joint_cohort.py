@@ -14,7 +14,7 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import read_site_table
 from common.data.splits import split_of
 from common.errors import CohortError
-from simulation.cohorts.joint_cohort import JointFolder
+from simulation.cohorts.joint_cohort import JointFolder, sources_of_one_hospital
 
 
 def cohort(
@@ -169,3 +169,17 @@ def test_flags_of_every_type_are_counted_together(order: tuple[str, ...], tmp_pa
             part.stays["died"] = flags[source]
         record = add(tmp_path / "joint", part)
     assert record["characteristics"]["overall"]["died"] == {"yes": 3, "known": 7}
+
+
+@pytest.mark.parametrize(
+    ("sites", "found"),
+    [
+        (["mimic4-micu", "mimic4-sicu", "eicu-hospital-73", "challenge-2019-b-micu"], []),
+        (["mimic4-micu", "meds-micu"], ["mimic4", "meds"]),
+        (["challenge-2012-ccu", "challenge-2019-a-micu"], ["challenge-2012", "challenge-2019-a"]),
+    ],
+)
+def test_sources_that_can_have_the_same_persons_are_named(
+    sites: list[str], found: list[str]
+) -> None:
+    assert sources_of_one_hospital(sites) == found

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import SourceError
-from simulation.cohorts.published_folder import PublishedFolder
+from simulation.cohorts.files.published_folder import PublishedFolder
 from simulation.cohorts.source_tables import SourceTables, TableLayout
 
 LAYOUT = TableLayout("a data set", {"PEOPLE": {"id": "BIGINT"}})

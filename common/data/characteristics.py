@@ -40,6 +40,7 @@ OLDEST_AGE = 90
 STAY_FACTS = ("age", "sex", "unit", "icu_days", "septic", "died")
 """Optional columns of the frame of stays, see `characterise`."""
 
+_NUMBERS = ("age", "icu_days", "septic", "died")
 _UNKNOWN_SEX = "unknown"
 
 
@@ -63,7 +64,7 @@ def characterise(
     Returns:
         Plain values, see the module.
     """
-    facts = None if stays is None else stays.assign(stay_id=stays["stay_id"].astype(str))
+    facts = None if stays is None else _plain(stays)
     rows = {site: _stay_rows(table, facts) for site, table in tables.items()}
     counts = {site: _windows(table, windows) for site, table in tables.items()}
     total = None if windows is None else sum(count or 0 for count in counts.values())
@@ -74,6 +75,17 @@ def characterise(
         "overall": _group(every, pd.concat(rows.values(), ignore_index=True), total),
         "sites": {site: _group([tables[site]], rows[site], counts[site]) for site in tables},
     }
+
+
+def _plain(stays: pd.DataFrame) -> pd.DataFrame:
+    """Return the facts with ids as text and numbers as floats, NaN where missing."""
+    # Sources give flags in several types, and facts of several sources are mixed in one column.
+    numbers = {
+        name: stays[name].astype("Float64").to_numpy(np.float64, na_value=np.nan)
+        for name in _NUMBERS
+        if name in stays
+    }
+    return stays.assign(stay_id=stays["stay_id"].astype(str), **numbers)
 
 
 def _windows(table: SiteTable, settings: WindowSettings | None) -> int | None:
@@ -181,5 +193,5 @@ def _deaths(stays: pd.DataFrame) -> pd.DataFrame:
     """Return whether each patient died in hospital in any of the stays, one row per patient."""
     if "died" not in stays:
         return stays
-    died = stays[["person", "died"]].astype({"died": float})
+    died = stays[["person", "died"]]
     return died.groupby("person", as_index=False).max()

@@ -9,7 +9,7 @@ drawn by that id. The record has the rule, the inputs and the flow of each sourc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,23 @@ from common.data.demographics import read_patients
 from common.data.exclusion_flow import ExclusionFlow, FlowStep
 from common.data.site_table import read_site_table
 from common.errors import CohortError
+
+_ONE_HOSPITAL = ("mimic3", "mimic4", "meds", "challenge-2012", "challenge-2019-a")
+"""Beginnings of the sites of Beth Israel Deaconess Medical Center; `meds` if its data are MIMIC-IV.
+Hospital A of the challenge 2019 and the patients of the challenge 2012 (MIMIC-II) are of it too."""
+
+
+def sources_of_one_hospital(sites: Iterable[str]) -> list[str]:
+    """Return the sources of a joint cohort that can have the same persons, none if fewer than two.
+
+    Their ids differ or are prefixed, so that a person's stays in two of them can be in two splits.
+
+    Args:
+        sites: the sites' names in a joint cohort.
+    """
+    names = list(sites)
+    found = [each for each in _ONE_HOSPITAL if any(name.startswith(f"{each}-") for name in names)]
+    return found if len(found) > 1 else []
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from common.data.csv_stream import CsvStream, Keep
 from common.data.parquet_stream import ParquetStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
-from simulation.cohorts.published_folder import SUFFIXES, PublishedFolder
-from simulation.cohorts.scratch_database import ScratchDatabase
+from simulation.cohorts.files.published_folder import SUFFIXES, PublishedFolder
+from simulation.cohorts.files.scratch_database import ScratchDatabase
 
 _STREAM = "source_stream"
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from common.data.exclusion_flow import ExclusionFlow
-from common.errors import UsageError
+from common.errors import SourceError, UsageError
 from simulation.cohorts import ADULT_YEARS
+
+MAX_DAYS = 365
+"""Longer stays are taken for a mistake in a date; the site table has a row for each step."""
 
 
 def check_settings(step_minutes: int, min_hours: int) -> None:
@@ -19,6 +24,62 @@ def check_settings(step_minutes: int, min_hours: int) -> None:
         raise UsageError(f"--step-minutes must be at least 1, got {step_minutes}")
     if min_hours < 0:
         raise UsageError(f"--min-hours must not be negative, got {min_hours}")
+
+
+def one_of(option: str, value: str, choices: Sequence[str]) -> None:
+    """Refuse a value of an option that is not among its choices.
+
+    Raises:
+        UsageError: names the option and its choices.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} {value!r} is not known; choose from {', '.join(choices)}")
+
+
+def check_joined(stays: pd.DataFrame, table: str, joined: str) -> None:
+    """Refuse stays that occur twice, or lack their row of a joined table.
+
+    A table that is cut off at a line's end would otherwise make the cohort smaller in silence.
+
+    Args:
+        stays: the stays of a LEFT JOIN: `stay_id`, and `is_joined`, whether the row was found.
+        table: the table of the stays.
+        joined: the joined table.
+
+    Raises:
+        SourceError: names the tables.
+    """
+    lost = int((~stays["is_joined"]).sum())
+    if lost:
+        raise SourceError(
+            f"{joined} lacks the rows of {lost:,} of the {len(stays):,} stays in {table}; one of "
+            "the two is cut off or of another version; download both again"
+        )
+    twice = stays.loc[stays["stay_id"].duplicated(), "stay_id"]
+    if len(twice):
+        raise SourceError(
+            f"{table} or {joined}: the stay {twice.iloc[0]} occurs twice; download both again"
+        )
+
+
+def in_units(
+    stays: pd.DataFrame, units: Sequence[str], known: Sequence[str], flow: ExclusionFlow
+) -> pd.DataFrame:
+    """Keep the stays in the chosen care units; nothing is recorded if these are all.
+
+    Args:
+        stays: one row per stay, with `unit` and `patient_id`.
+        units: the chosen units.
+        known: all units.
+        flow: gets the count.
+
+    Returns:
+        The stays left.
+    """
+    if set(units) != set(known):
+        stays = stays[stays["unit"].isin(units)]
+        flow.record(f"units {', '.join(sorted(set(units)))}", stays)
+    return stays
 
 
 def adults(stays: pd.DataFrame, flow: ExclusionFlow) -> pd.DataFrame:
@@ -45,6 +106,8 @@ def long_enough(
 ) -> pd.DataFrame:
     """Keep the stays with at least `min_hours` hours from the start to the last vital sign.
 
+    Stays of more than `MAX_DAYS` are left out too, and recorded if there are any.
+
     Args:
         stays: one row per stay: `stay_id`, `unit` and `patient_id`.
         vitals: the means of `simulation.cohorts.charted_vitals.charted_vitals`.
@@ -57,6 +120,10 @@ def long_enough(
     """
     last = vitals.groupby("stay_id")["step"].max()
     hours = (last + 1) * step_minutes / 60
+    endless = hours[hours > MAX_DAYS * 24].index
+    if len(endless):
+        stays = stays[~stays["stay_id"].astype(str).isin(endless)]
+        flow.record(f"at most {MAX_DAYS} days of vital signs", stays)
     long = hours[hours >= min_hours].index
     stays = stays[stays["stay_id"].astype(str).isin(long)]
     flow.record(f"at least {min_hours} h of vital signs", stays)

@@ -29,7 +29,10 @@ Group = Annotated[
         show_default=False,
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the cohort in --out.")]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the cohort in --out, or this source in --into."),
+]
 StepMinutes = Annotated[int, typer.Option(help="Length of a time step, in minutes.")]
 MinHours = Annotated[int, typer.Option(help="Least hours with vital signs in a stay.")]
 MemoryGb = Annotated[float, typer.Option(help="Memory limit of the queries, in GB.")]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common.console import output_console, print_line
+from common.console import error_console, output_console, print_line
 from common.errors import UsageError
 from common.files.paths import default_cohort_folder, use_cohort
 from common.interrupts import left_when_stopped
@@ -46,7 +46,7 @@ def prepare_cohort(
     from common.data.summary import sites_table
     from common.files.private import access_of, private_umask
     from common.reporting.characteristics import characteristics_page
-    from simulation.cohorts.joint_cohort import JointFolder
+    from simulation.cohorts.joint_cohort import JointFolder, sources_of_one_hospital
 
     if out is not None and into is not None:
         raise UsageError("give either --out or --into")
@@ -78,4 +78,12 @@ def prepare_cohort(
         for part in characteristics_page(record["characteristics"], console.width):
             console.print(part)
         print_line(f"Table 1: {folder / TABLE1_MARKDOWN}, {folder / TABLE1_CSV}")
+        same = sources_of_one_hospital(record["sites"]) if joint else []
+        if same:
+            error_console().print(
+                f"warning: {', '.join(same)} can have the same persons, since their data are of "
+                "one hospital: a person may be in the training of one and the test of another",
+                markup=False,
+                highlight=False,
+            )
         print_line(f"Cohort: {folder}")

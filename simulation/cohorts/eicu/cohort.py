@@ -6,7 +6,6 @@ tables are read once, after the exclusions by small tables.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,10 @@ from simulation.cohorts.source_tables import SourceTables
 from simulation.cohorts.stay_selection import (
     adults,
     by_unit,
+    check_joined,
     check_settings,
     long_enough,
+    one_of,
     one_site_a_patient,
 )
 
@@ -55,8 +56,8 @@ class EicuSettings:
     min_hours: int = 12
 
     def __post_init__(self) -> None:
-        _one_of("--sites", self.sites, SITE_KINDS)
-        _one_of("--sepsis", self.sepsis, SEPSIS_RULES)
+        one_of("--sites", self.sites, SITE_KINDS)
+        one_of("--sepsis", self.sepsis, SEPSIS_RULES)
         check_settings(self.step_minutes, self.min_hours)
         if self.min_stays < 0:
             raise UsageError(f"--min-stays must not be negative, got {self.min_stays}")
@@ -142,10 +143,11 @@ def _candidate_stays(
     tables: SourceTables, settings: EicuSettings, flow: ExclusionFlow
 ) -> pd.DataFrame:
     patient = tables.load("patient", "the unit stays")
-    source = patient
+    source, is_joined = patient, "true"
     if settings.sites in HOSPITAL_KINDS:
         hospital = tables.load("hospital", f"sites by {settings.sites}")
         source = f"{patient} LEFT JOIN {hospital} USING (hospitalid)"
+        is_joined = f"{hospital}.hospitalid IS NOT NULL"
     # Stays have no date but the year of discharge; the age rises with time as well. The order of
     # hospital stays within a year of age is not published: that of their ids is taken.
     stays: pd.DataFrame = tables.connection.sql(
@@ -155,7 +157,8 @@ def _candidate_stays(
                  ELSE TRY_CAST(patient.age AS DOUBLE) END AS years,
             CASE patient.gender WHEN 'Female' THEN 'female' WHEN 'Male' THEN 'male' ELSE '' END
                 AS sex,
-            coalesce(unitdischargeoffset, hospitaldischargeoffset) AS until
+            coalesce(unitdischargeoffset, hospitaldischargeoffset) AS until,
+            {is_joined} AS is_joined
         FROM {source}
         ORDER BY uniquepid, hospitaldischargeyear, years, patienthealthsystemstayid,
             unitvisitnumber, patientunitstayid
@@ -179,11 +182,7 @@ def _check_stays(stays: pd.DataFrame) -> None:
             raise SourceError(
                 f"patient: {missing} rows have no {column.upper()}; download it again"
             )
-    twice = stays.loc[stays["patientunitstayid"].duplicated(), "patientunitstayid"]
-    if len(twice):
-        raise SourceError(
-            f"patient or hospital: unit stay {twice.iloc[0]} occurs twice; download both again"
-        )
+    check_joined(stays, "patient", "hospital")
 
 
 def _large_hospitals(
@@ -212,8 +211,3 @@ def _facts(
         septic=stays["patientunitstayid"].isin(septic_unit_stays(tables, rule)),
     )
     return rows[["stay_id", *STAY_FACTS]], f"rule {rule}"
-
-
-def _one_of(option: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UsageError(f"{option} {value!r} is not known; choose from {', '.join(choices)}")

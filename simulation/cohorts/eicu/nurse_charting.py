@@ -30,7 +30,7 @@ _FAHRENHEIT_RANGE = (70, 120)
 
 
 @dataclass(frozen=True)
-class ChartedItem:
+class NurseItem:
     """A label and name under which a vital sign is charted."""
 
     label: str
@@ -40,19 +40,17 @@ class ChartedItem:
     fahrenheit: bool = False
 
 
-def _pressures(label: str, rank: int) -> tuple[ChartedItem, ...]:
+def _pressures(label: str, rank: int) -> tuple[NurseItem, ...]:
     kinds = {"Systolic": "sbp", "Diastolic": "dbp", "Mean": "mbp"}
-    return tuple(
-        ChartedItem(label, f"{label} {kind}", vital, rank) for kind, vital in kinds.items()
-    )
+    return tuple(NurseItem(label, f"{label} {kind}", vital, rank) for kind, vital in kinds.items())
 
 
-ITEMS: tuple[ChartedItem, ...] = (
-    ChartedItem("Temperature", "Temperature (C)", "temperature_c", RANK_INVASIVE),
-    ChartedItem("Temperature", "Temperature (F)", "temperature_c", RANK_INVASIVE, True),
+ITEMS: tuple[NurseItem, ...] = (
+    NurseItem("Temperature", "Temperature (C)", "temperature_c", RANK_INVASIVE),
+    NurseItem("Temperature", "Temperature (F)", "temperature_c", RANK_INVASIVE, True),
     *_pressures("Invasive BP", RANK_INVASIVE),
-    ChartedItem("MAP (mmHg)", "Value", "mbp", RANK_INVASIVE),
-    ChartedItem("Arterial Line MAP (mmHg)", "Value", "mbp", RANK_INVASIVE),
+    NurseItem("MAP (mmHg)", "Value", "mbp", RANK_INVASIVE),
+    NurseItem("Arterial Line MAP (mmHg)", "Value", "mbp", RANK_INVASIVE),
     *_pressures("Non-Invasive BP", RANK_CUFF),
 )
 

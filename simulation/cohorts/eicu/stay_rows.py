@@ -25,7 +25,7 @@ AFTER = "row after the unit stay"
 DUPLICATE = "duplicate row"
 
 
-def register_stays(tables: SourceTables, stays: pd.DataFrame) -> None:
+def register_unit_stays(tables: SourceTables, stays: pd.DataFrame) -> None:
     """Create the table `STAYS`.
 
     Args:

@@ -29,7 +29,7 @@ from simulation.cohorts.eicu.nurse_charting import (
     stream_nurse_charting,
     sum_nurse_charting,
 )
-from simulation.cohorts.eicu.stay_rows import register_stays
+from simulation.cohorts.eicu.stay_rows import register_unit_stays
 from simulation.cohorts.source_tables import SourceTables
 
 MONITOR_TABLES: tuple[MonitorTable, ...] = (
@@ -88,7 +88,7 @@ def eicu_vitals(
     Raises:
         SourceError: a table or a column is missing, or a file is damaged.
     """
-    register_stays(tables, stays)
+    register_unit_stays(tables, stays)
     dropped: dict[str, int] = {}
     sums = []
     for table in MONITOR_TABLES:

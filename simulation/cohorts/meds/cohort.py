@@ -17,10 +17,10 @@ from common.errors import SourceError
 from common.files.hashing import ReadProgress
 from simulation.cohorts import ADULT_YEARS
 from simulation.cohorts.charted_vitals import charted_vitals
+from simulation.cohorts.files.scratch_database import ScratchDatabase
 from simulation.cohorts.meds.codes import MedsCodes
 from simulation.cohorts.meds.events import EVENTS, find_shards, load_events
 from simulation.cohorts.meds.stays import NO_SITE, find_stays
-from simulation.cohorts.scratch_database import ScratchDatabase
 from simulation.cohorts.stay_selection import (
     by_unit,
     check_settings,

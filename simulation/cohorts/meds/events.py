@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from common.data.parquet_stream import ParquetStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
+from simulation.cohorts.files.published_folder import PublishedSums, files_below
 from simulation.cohorts.meds.codes import MedsCodes, matches
 
 EVENTS = "meds_events"
@@ -39,7 +40,8 @@ def find_shards(place: Path) -> list[Path]:
         place: the data set's folder, which has `data/`; or a folder of shards, or one shard.
 
     Raises:
-        SourceError: there is none; names a near folder that has some.
+        SourceError: there is none (names a near folder that has some), a published one is absent,
+            or a folder cannot be read.
     """
     if place.is_file():
         return [place]
@@ -51,10 +53,18 @@ def find_shards(place: Path) -> list[Path]:
         raise SourceError(f"{place} has no folder {_DATA}; give {near[0].parent}, which has it")
     if root == place and place.resolve().name == "metadata":
         raise SourceError(f"{place} holds no events; give the folder above it")
-    shards = sorted(path for path in root.rglob(f"*{_SUFFIX}") if path.is_file())
+    PublishedSums(root).check_complete(_is_shard)
+    try:
+        shards = sorted(files_below(root, _is_shard))
+    except OSError as error:
+        raise SourceError(f"{root} cannot be read: {error}") from error
     if not shards:
         raise SourceError(f"{root} holds no {_SUFFIX} file of MEDS events")
     return shards
+
+
+def _is_shard(name: str) -> bool:
+    return name.endswith(_SUFFIX)
 
 
 def load_events(
@@ -75,7 +85,8 @@ def load_events(
         `file`, `bytes` and `sha256` of each shard, by its path below the folder of all.
 
     Raises:
-        SourceError: a shard is damaged, or lacks a column or has it in another type.
+        SourceError: a shard is damaged or not the published one, or lacks a column or has it in
+            another type.
     """
     connection.execute(
         f"CREATE OR REPLACE TABLE {EVENTS} "
@@ -90,6 +101,7 @@ def load_events(
         )
     wanted = _Wanted(codes)
     folder = Path(os.path.commonpath([path.parent for path in shards]))
+    sums = PublishedSums(folder)
     digests, done, total = {}, 0, sum(path.stat().st_size for path in shards)
     for path in shards:
 
@@ -99,6 +111,7 @@ def load_events(
 
         name = path.relative_to(folder).as_posix()
         digests[name] = _load_shard(connection, path, wanted, shard_progress)
+        sums.check(path, digests[name]["sha256"])
         done += path.stat().st_size
     return digests
 

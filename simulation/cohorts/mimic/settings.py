@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from common.errors import UsageError
 from simulation.cohorts import ADULT_YEARS
-from simulation.cohorts.stay_selection import check_settings
+from simulation.cohorts.stay_selection import check_settings, one_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +59,3 @@ class MimicSettings:
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain values; units sorted, since their order has no meaning."""
         return {**asdict(self), "units": sorted(set(self.units))}
-
-
-def one_of(option: str, value: str, choices: Sequence[str]) -> None:
-    """Refuse a value of an option that is not among its choices.
-
-    Raises:
-        UsageError: names the option and its choices.
-    """
-    if value not in choices:
-        raise UsageError(f"{option} {value!r} is not known; choose from {', '.join(choices)}")

@@ -16,13 +16,13 @@ from common.data.cohort_writer import Cohort
 from common.data.exclusion_flow import ExclusionFlow
 from common.files.hashing import ReadProgress
 from simulation.cohorts.mimic.cohort import chartevents_of, cohort_of_stays, register_stays
-from simulation.cohorts.mimic.settings import MimicSettings, one_of
+from simulation.cohorts.mimic.settings import MimicSettings
 from simulation.cohorts.mimic.vitals import VITAL_ITEMS
 from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
 from simulation.cohorts.mimic3.sofa.score import SOFA_ITEMS
 from simulation.cohorts.source_tables import SourceTables
-from simulation.cohorts.stay_selection import adults
+from simulation.cohorts.stay_selection import adults, check_joined, in_units, one_of
 
 ADULT_UNITS: tuple[str, ...] = ("ccu", "csru", "micu", "sicu", "tsicu")
 ERAS: tuple[str, ...] = ("all", "metavision")
@@ -104,18 +104,18 @@ def _candidate_stays(
         SELECT s.subject_id, s.hadm_id, s.stay_id, s.intime, s.outtime, s.dbsource,
                lower(s.first_careunit) AS unit, s.subject_id::VARCHAR AS patient_id,
                date_sub('year', p.dob, s.intime) AS age,
-               CASE p.gender WHEN 'F' THEN 'female' WHEN 'M' THEN 'male' ELSE '' END AS sex
-        FROM {icustays} s JOIN {patients} p USING (subject_id)
+               CASE p.gender WHEN 'F' THEN 'female' WHEN 'M' THEN 'male' ELSE '' END AS sex,
+               p.subject_id IS NOT NULL AS is_joined
+        FROM {icustays} s LEFT JOIN {patients} p USING (subject_id)
         ORDER BY s.subject_id, s.intime, s.stay_id
         """
     ).df()
+    check_joined(stays, "ICUSTAYS", "PATIENTS")
     flow.record("ICU stays in the source", stays)
     stays = stays[stays["unit"].isin(ADULT_UNITS)]
     flow.record("adult units (NICU out)", stays)
     stays = adults(stays, flow)
-    if set(settings.units) != set(ADULT_UNITS):
-        stays = stays[stays["unit"].isin(settings.units)]
-        flow.record(f"units {', '.join(sorted(set(settings.units)))}", stays)
+    stays = in_units(stays, settings.units, ADULT_UNITS, flow)
     if settings.era == "metavision":
         stays = stays[stays["dbsource"] == "metavision"]
         flow.record("charted in MetaVision", stays)

@@ -23,7 +23,7 @@ from simulation.cohorts.mimic.vitals import METAVISION_ITEMS
 from simulation.cohorts.mimic4.care_units import CARE_UNITS, OTHER_UNIT, SITE_OF_UNIT
 from simulation.cohorts.mimic4.schema import mimic4_tables
 from simulation.cohorts.source_tables import SourceTables
-from simulation.cohorts.stay_selection import adults
+from simulation.cohorts.stay_selection import adults, check_joined, in_units
 
 MIMIC4_RULES: tuple[str, ...] = (*CODE_RULE_TABLES, "none")
 """Sepsis rules of MIMIC-IV."""
@@ -97,22 +97,21 @@ def _candidate_stays(
         SELECT s.subject_id, s.hadm_id, s.stay_id, s.intime, s.outtime, s.first_careunit,
                s.subject_id::VARCHAR AS patient_id,
                p.anchor_age + year(coalesce(a.admittime, s.intime)) - p.anchor_year AS age,
-               CASE p.gender WHEN 'F' THEN 'female' WHEN 'M' THEN 'male' ELSE '' END AS sex
-        FROM {icustays} s JOIN {patients} p USING (subject_id)
+               CASE p.gender WHEN 'F' THEN 'female' WHEN 'M' THEN 'male' ELSE '' END AS sex,
+               p.subject_id IS NOT NULL AS is_joined
+        FROM {icustays} s LEFT JOIN {patients} p USING (subject_id)
         LEFT JOIN (SELECT hadm_id, min(admittime) AS admittime FROM {admissions} GROUP BY ALL) a
         USING (hadm_id)
         ORDER BY s.subject_id, s.intime, s.stay_id
         """
     ).df()
+    check_joined(stays, "icustays", "patients")
     stays["unit"] = stays["first_careunit"].map(SITE_OF_UNIT).fillna(OTHER_UNIT)
     flow.record("ICU stays in the source", stays)
     stays = stays[stays["unit"] != OTHER_UNIT]
     flow.record("known care units", stays)
     stays = adults(stays, flow)
-    if set(settings.units) != set(CARE_UNITS):
-        stays = stays[stays["unit"].isin(settings.units)]
-        flow.record(f"units {', '.join(sorted(set(settings.units)))}", stays)
-    return stays
+    return in_units(stays, settings.units, CARE_UNITS, flow)
 
 
 def _septic(

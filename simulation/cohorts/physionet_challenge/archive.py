@@ -10,7 +10,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import re
 import tarfile
 import zlib
@@ -23,6 +22,7 @@ from typing import IO, Any, Protocol, cast
 
 from common.errors import SourceError
 from common.files.hashing import HashingReader, ReadProgress
+from simulation.cohorts.files.published_folder import PublishedSums, files_below
 
 _TAR_BLOCK = 512
 _READ_BYTES = 1 << 20
@@ -49,6 +49,10 @@ class RecordKind:
 
     file_name: re.Pattern[str]
     description: str
+
+    def matches(self, name: str) -> bool:
+        """Return whether a file of this name is a record."""
+        return self.file_name.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,8 @@ def read_records(
 
     Raises:
         SourceError: a source is absent, is not a tar archive, is damaged or has no record; a
-            record occurs twice, or two sources have one name.
+            record occurs twice, or two sources have one name; a file is not the published one, or
+            is absent.
     """
     records: list[tuple[StayRecord, Path]] = []
     digests: dict[str, dict[str, Any]] = {}
@@ -125,12 +130,15 @@ def _read_folder(
     source: Path, kind: RecordKind, progress: ReadProgress | None
 ) -> tuple[list[StayRecord], dict[str, Any]]:
     records = []
+    sums = PublishedSums(source)
+    sums.check_complete(kind.matches)
     try:
-        paths = sorted(_walk(source, kind))
+        paths = sorted(files_below(source, kind.matches))
         total = sum(path.stat().st_size for path in paths) if progress is not None else 0
         done = 0
         for path in paths:
             content = path.read_bytes()
+            sums.check(path, sha256(content).hexdigest())
             records.append(StayRecord(path.relative_to(source).as_posix(), content))
             done += len(content)
             if progress is not None:
@@ -138,16 +146,6 @@ def _read_folder(
     except OSError as error:
         raise SourceError(f"{source} cannot be read: {error}") from error
     return records, _folder_digest(records)
-
-
-def _walk(source: Path, kind: RecordKind) -> Iterator[Path]:
-    # By default os.walk skips linked folders and ignores those that it may not list.
-    for folder, _, names in os.walk(source, onerror=_raise, followlinks=True):
-        yield from (Path(folder, name) for name in names if kind.file_name.fullmatch(name))
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _folder_digest(records: Iterable[StayRecord]) -> dict[str, Any]:
@@ -181,6 +179,7 @@ def _read_archive(
         if isinstance(error, tarfile.ReadError) and not opened:
             raise SourceError(f"{source} is neither a tar archive nor a folder") from error
         raise SourceError(f"{source} is truncated or damaged ({error}); fetch it again") from error
+    PublishedSums(source).check(source, digest["sha256"])
     return records, digest
 
 
@@ -195,7 +194,7 @@ def _decompressed(file: io.BufferedReader) -> _Readable:
 def _members(tar: tarfile.TarFile, kind: RecordKind, source: Path) -> Iterator[StayRecord]:
     for member in tar:
         path = PurePosixPath(member.name)
-        if member.isdir() or not kind.file_name.fullmatch(path.name):
+        if member.isdir() or not kind.matches(path.name):
             continue
         content = tar.extractfile(member) if member.isreg() else None
         if content is None:

@@ -35,7 +35,7 @@ from simulation.cohorts.physionet_challenge.parsing import (
     refuse,
 )
 from simulation.cohorts.physionet_challenge.selection import finish_cohort, sexes
-from simulation.cohorts.stay_selection import adults, check_settings
+from simulation.cohorts.stay_selection import adults, check_settings, one_of
 
 LABEL_RULES = ("label", "none")
 VITAL_OF_COLUMN = {
@@ -91,8 +91,7 @@ def challenge_2019(
             f"--step-minutes must be a multiple of 60 for {_SOURCE}, whose rows are hourly, got "
             f"{step_minutes}"
         )
-    if sepsis not in LABEL_RULES:
-        raise UsageError(f"--sepsis {sepsis!r} is not known; choose from {', '.join(LABEL_RULES)}")
+    one_of("--sepsis", sepsis, LABEL_RULES)
     records, inputs = read_records(sources, _KIND, progress)
     # Without a rule the label is read for the description of the patients alone, if it is there.
     has_label = b"SepsisLabel" in records[0].content.partition(b"\n")[0]

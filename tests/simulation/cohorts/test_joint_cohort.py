@@ -14,7 +14,7 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.data.site_table import read_site_table
 from common.data.splits import split_of
 from common.errors import CohortError
-from simulation.cohorts.joint_cohort import JointFolder
+from simulation.cohorts.joint_cohort import JointFolder, sources_of_one_hospital
 
 
 def cohort(
@@ -152,3 +152,34 @@ def test_overwriting_replaces_one_source_and_keeps_the_other(tmp_path: Path) -> 
     assert record["sites"]["two-a"]["patients"] == 2
     assert record["sources"]["one"]["inputs"]["TABLE"]["sha256"] == "2"
     assert read_cohort_record(tmp_path / "joint")["inputs"]["one/TABLE"]["sha256"] == "2"
+
+
+@pytest.mark.parametrize("order", [("one", "two", "three"), ("three", "two", "one")])
+def test_flags_of_every_type_are_counted_together(order: tuple[str, ...], tmp_path: Path) -> None:
+    # As eICU, MIMIC and the challenges have them: with missing ones, without, and not at all.
+    flags = {
+        "one": pd.Series([True, False, None, True], dtype="boolean"),
+        "two": pd.Series([True, False, False, False], dtype=bool),
+        "three": None,
+    }
+    for source in order:
+        part = cohort(source)
+        if flags[source] is not None:
+            assert part.stays is not None
+            part.stays["died"] = flags[source]
+        record = add(tmp_path / "joint", part)
+    assert record["characteristics"]["overall"]["died"] == {"yes": 3, "known": 7}
+
+
+@pytest.mark.parametrize(
+    ("sites", "found"),
+    [
+        (["mimic4-micu", "mimic4-sicu", "eicu-hospital-73", "challenge-2019-b-micu"], []),
+        (["mimic4-micu", "meds-micu"], ["mimic4", "meds"]),
+        (["challenge-2012-ccu", "challenge-2019-a-micu"], ["challenge-2012", "challenge-2019-a"]),
+    ],
+)
+def test_sources_that_can_have_the_same_persons_are_named(
+    sites: list[str], found: list[str]
+) -> None:
+    assert sources_of_one_hospital(sites) == found

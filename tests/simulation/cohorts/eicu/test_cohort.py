@@ -14,7 +14,7 @@ from common.console import run
 from common.data.cohort_writer import Cohort, write_cohort
 from common.data.splits import split_of
 from common.data.vitals import VITAL_NAMES
-from common.errors import UsageError
+from common.errors import SourceError, UsageError
 from simulation.cli import app
 from simulation.cohorts.eicu.cohort import EicuSettings, eicu_cohort
 from tests.simulation.cohorts.eicu.eicu_folder import (
@@ -99,6 +99,25 @@ def test_small_hospitals_and_short_stays_are_left_out_by_rule(tmp_path: Path) ->
     assert "hospitals of 3 stays or more" in cohort.rule
 
 
+def test_a_stay_of_thousands_of_years_is_left_out_and_counted(tmp_path: Path) -> None:
+    people = [{"uniquepid": str(n), "unitdischargeoffset": 2_000_000_000} for n in range(2)]
+    measured = [*hours_of_monitor(1, 14), *hours_of_monitor(2, 14)]
+    last = {"patientunitstayid": 2, "observationoffset": 1_999_999_999, "heartrate": 80}
+    for number, person in enumerate(people, 1):
+        person["patientunitstayid"] = number
+    write_eicu(tmp_path, patients=people, periodic=[*measured, last])
+    cohort = eicu_cohort(tmp_path, EicuSettings(sepsis="none"))
+    assert stays_of(cohort) == {"hospital-73": ["1"]}
+    left = {step.label: step.total for step in cohort.flow.steps}
+    assert left["at most 365 days of vital signs"] == 1
+
+
+def test_a_hospital_that_its_table_lacks_is_refused(tmp_path: Path) -> None:
+    write_eicu(tmp_path, patients=[{}, {"patientunitstayid": 2, "hospitalid": 74}])
+    with pytest.raises(SourceError, match=r"hospital lacks the rows of 1 of the 2 stays"):
+        eicu_cohort(tmp_path, EicuSettings(sites="region", sepsis="none"))
+
+
 def test_a_stay_without_a_discharge_ends_with_the_hospital_stay(tmp_path: Path) -> None:
     people = [
         {"uniquepid": "a", "unitdischargeoffset": None},
@@ -167,7 +186,7 @@ def one_level_down(folder: Path) -> None:
         (with_semicolons, "separated by semicolons"),
         (emptied, "vitalAperiodic.csv is damaged: it is empty"),
         (cut_off, "vitalPeriodic.csv.gz is damaged"),
-        (stays_twice, "unit stay 1 occurs twice"),
+        (stays_twice, "patient or hospital: the stay 1 occurs twice"),
         (one_level_down, "inner has it"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,9 +76,29 @@ def without_vitals(folder: Path) -> Path:
     return folder
 
 
+def publish(folder: Path) -> None:
+    digest = hashlib.sha256((folder / SHARD).read_bytes()).hexdigest()
+    (folder / "SHA256SUMS.txt").write_text(
+        f"{digest}  {SHARD}\n{digest}  data/held_out/0.parquet\n"
+    )
+
+
+def another_shard(folder: Path) -> Path:
+    write_shard(folder / "data/held_out/0.parquet", [*stay(2), *rates(2)])
+    publish(folder)
+    return folder
+
+
+def without_a_published_shard(folder: Path) -> Path:
+    publish(folder)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (another_shard, "held_out/0.parquet is not the published file"),
+        (without_a_published_shard, "data lacks 1 of the files in SHA256SUMS.txt, e.g. data/held"),
         (without_shards, "data holds no .parquet file of MEDS events"),
         (without_times, "0.parquet lacks the column TIME"),
         (without_numbers, "train has a column numeric_value; without numbers"),
@@ -152,3 +173,10 @@ def test_two_sites_of_one_name_are_refused(
     events = [*stay(1, unit="East (1)"), *rates(1), *stay(2, unit="East-1"), *rates(2)]
     assert prepare(write_data(tmp_path / "meds", events), tmp_path / "out") == 3
     assert "'East-1' would have the name east-1, as another site has" in capsys.readouterr().err
+
+
+def test_shards_in_a_linked_folder_are_read(tmp_path: Path) -> None:
+    elsewhere = write_data(tmp_path / "elsewhere", [*stay(1), *rates(1)]) / "data" / "train"
+    (tmp_path / "meds" / "data").mkdir(parents=True)
+    (tmp_path / "meds" / "data" / "train").symlink_to(elsewhere, target_is_directory=True)
+    assert prepare(tmp_path / "meds", tmp_path / "out") == 0

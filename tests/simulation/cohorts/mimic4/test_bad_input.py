@@ -43,6 +43,20 @@ def cut_off(folder: Path) -> Path:
     return folder
 
 
+def cut_at_a_line_end(folder: Path) -> Path:
+    path = folder / "hosp/patients.csv.gz"
+    lines = gzip.decompress(path.read_bytes()).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join(lines[:-1])))
+    return folder
+
+
+def repeat_a_row(folder: Path) -> Path:
+    path = folder / "icu/icustays.csv.gz"
+    text = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(text + text.splitlines(keepends=True)[-1]))
+    return folder
+
+
 def number_as_text(folder: Path) -> Path:
     path = folder / "hosp/patients.csv.gz"
     text = gzip.decompress(path.read_bytes())
@@ -59,6 +73,8 @@ def number_as_text(folder: Path) -> Path:
         (empty, "admissions.csv.gz is damaged: it is empty"),
         (cut_off, "chartevents.csv.gz is damaged: it ends before its gzip stream does"),
         (number_as_text, "fifty"),
+        (cut_at_a_line_end, "patients lacks the rows of 1 of the 2 stays in icustays"),
+        (repeat_a_row, "icustays or patients: the stay "),
         (lambda folder: folder / "icu", "mimic has it"),
         (lambda folder: folder / "hosp", "mimic has it"),
         (lambda folder: folder.parent, "mimic has it"),
@@ -73,6 +89,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     hospital = Hospital()
     hospital.patient(1)
+    hospital.patient(2)
     folder = damage(hospital.write(tmp_path / "mimic"))
     out = tmp_path / "out"
     words = ["prepare", "mimic4", "--mimic4-dir", str(folder), "--sepsis", "none"]

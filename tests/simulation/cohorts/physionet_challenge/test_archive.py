@@ -207,3 +207,33 @@ def test_a_link_to_nowhere_in_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "1.txt").symlink_to(tmp_path / "gone")
     with pytest.raises(SourceError, match="cannot be read"):
         read_records([tmp_path], KIND)
+
+
+def publish(folder: Path, files: dict[str, bytes]) -> None:
+    lines = [f"{sha256(content).hexdigest()}  {name}\n" for name, content in files.items()]
+    (folder / "SHA256SUMS.txt").write_text("".join(lines))
+
+
+@pytest.mark.parametrize("given", ["", "set-a"])
+def test_a_record_that_is_cut_or_absent_is_found_by_the_published_digests(
+    tmp_path: Path, given: str
+) -> None:
+    folder = unpack(tmp_path, FILES)
+    publish(folder, FILES)
+    assert read_records([folder / given], KIND)[0][0].name == "10"
+    record = folder / "set-a/10.txt"
+    record.write_bytes(FILES["set-a/10.txt"][: 4 * 200])
+    with pytest.raises(SourceError, match=r"10\.txt is not the published file"):
+        read_records([folder / given], KIND)
+    record.unlink()
+    with pytest.raises(SourceError, match=r"lacks 1 of the files in SHA256SUMS\.txt, e\.g\. set-a"):
+        read_records([folder / given], KIND)
+
+
+def test_an_archive_is_compared_with_its_published_digest(tmp_path: Path) -> None:
+    archive = pack(tmp_path / "set.tar", FILES)
+    publish(tmp_path, {"set.tar": archive.read_bytes()})
+    assert read_records([archive], KIND)[0]
+    pack(archive, {"set-a/10.txt": b"ten\n"})
+    with pytest.raises(SourceError, match=r"set\.tar is not the published file"):
+        read_records([archive], KIND)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import SourceError
-from simulation.cohorts.published_folder import PublishedFolder
+from simulation.cohorts.files.published_folder import PublishedFolder
 from simulation.cohorts.source_tables import SourceTables, TableLayout
 
 LAYOUT = TableLayout("a data set", {"PEOPLE": {"id": "BIGINT"}})
@@ -66,7 +66,7 @@ def test_a_file_without_a_published_digest_is_read(tmp_path: Path) -> None:
     [
         (b"not a digest  people.csv\n", "line 1 is not a SHA-256"),
         (b"\xff\xfe", "utf-8"),
-        (b"\n" * (1 << 21), "larger than 1 MiB"),
+        (b"\n" * (9 << 20), "larger than 8 MiB"),
     ],
 )
 def test_a_list_of_digests_that_is_none_is_refused(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from client.app.site_settings import check_site_settings
+from common.adapter.trained_adapter import RUN_CONFIG_FILE
 from common.backbones.weights_store import install_packaged
 from common.config.run_config import RunConfig
 from common.data.cohort_folder import site_table_paths
@@ -96,9 +97,13 @@ def federate(
 def _restored(config: RunConfig, own: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return the settings of single sites with which a run to be resumed began.
 
+    A run that was killed before its first file was whole begins with those that are given.
+
     Raises:
         UsageError: other ones are given.
     """
+    if not (Path(config.out) / RUN_CONFIG_FILE).exists():
+        return {site: dict(settings) for site, settings in own.items()}
     recorded: dict[str, Any] = read_run_config(Path(config.out)).get(SITE_SETTINGS, {})
     for key, value in _by_site_and_key(own).items():
         before = recorded.get(key, "none")

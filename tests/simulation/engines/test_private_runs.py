@@ -151,7 +151,7 @@ def test_a_hospital_takes_no_seed_of_the_servers(
 ) -> None:
     seeded = with_settings(config, {"privacy.noise-seed": 3})
     own = hospitals(tiny_cohort, tmp_path / "state")
-    with pytest.raises(FederationError, match="PrivacyError"):
+    with pytest.raises(FederationError, match="refused by the site's policy: privacy"):
         run_in_process(server_app, client_app, seeded.flat(), nodes=3, own=own)
     assert not list((tmp_path / "state").rglob("*.sqlite"))
 
@@ -162,7 +162,7 @@ def test_the_sites_own_limit_holds_over_its_runs(
     own = hospitals(tiny_cohort, tmp_path / "state", **{"epsilon-limit": 6.0})
     run_in_process(server_app, client_app, config.flat(), nodes=3, own=own)
     second = elsewhere(config, "second")
-    with pytest.raises(FederationError, match="PrivacyError"):
+    with pytest.raises(FederationError, match="refused by the site's policy: privacy"):
         run_in_process(server_app, client_app, second.flat(), nodes=3, own=own)
     for site in SITES:
         first, other = Ledger(tmp_path / "state" / site).runs()
@@ -174,7 +174,7 @@ def test_a_site_with_a_limit_takes_part_in_no_run_without_privacy(
 ) -> None:
     own = hospitals(tiny_cohort, tmp_path / "state", **{"epsilon-limit": 6.0})
     without = with_settings(config, {"privacy.epsilon": 0.0})
-    with pytest.raises(FederationError, match="PrivacyError"):
+    with pytest.raises(FederationError, match="refused by the site's policy: privacy"):
         run_in_process(server_app, client_app, without.flat(), nodes=3, own=own)
 
 

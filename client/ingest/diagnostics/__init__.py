@@ -1,4 +1,4 @@
-"""What an ingest lost, and signs of a wrong mapping: `ingest.json` keeps them for `client check`.
+"""Losses of an ingest and signs of a wrong mapping, which `ingest.json` keeps for `client check`.
 
 losses.py        counts of measurements dropped, by reason, with examples
 other_codes.py   codes that the mapping does not name

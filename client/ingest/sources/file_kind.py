@@ -75,7 +75,7 @@ _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1a\x1b"))
 
 @dataclass(frozen=True)
 class FileKind:
-    """What a file is.
+    """Kind, packing and encoding of a file, as its bytes show them.
 
     Attributes:
         kind: `TEXT_FILE`, `NDJSON_FILE`, `PARQUET_FILE` or `WORKBOOK`.

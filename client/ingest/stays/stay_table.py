@@ -27,7 +27,7 @@ from common.errors import SourceError
 
 @dataclass
 class StayTableFacts:
-    """What was found in a table of stays.
+    """Unread bounds and counted rows of a table of stays.
 
     Attributes:
         signs: signs of bounds that were not read, as `time_check.check_bounds` gives them.

@@ -32,10 +32,10 @@ UNPACK_ERRORS: tuple[type[Exception], ...] = (
     NotImplementedError,
     RuntimeError,
 )
-"""What the readers of damaged packed files raise, besides EOFError for one that is cut off."""
+"""Errors of the readers of damaged packed files, besides EOFError for one that is cut off."""
 
 ZIP_ENTRY_ERRORS: tuple[type[Exception], ...] = (*UNPACK_ERRORS, EOFError, KeyError)
-"""What reading an entry of a zip archive raises; KeyError: it is absent."""
+"""Errors of reading an entry of a zip archive; KeyError: it is absent."""
 
 
 def unpacked(raw: io.RawIOBase, packing: str, path: Path) -> io.BufferedIOBase:

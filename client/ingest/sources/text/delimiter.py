@@ -21,7 +21,7 @@ _MOST_HEADER_ROW = 50
 
 @dataclass(frozen=True)
 class Layout:
-    """How the lines of a text file are cut.
+    """Delimiter and header line of a text file.
 
     Attributes:
         delimiter: character between two fields.

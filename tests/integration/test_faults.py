@@ -30,7 +30,7 @@ from tests.samples.ports import free_port
 
 pytestmark = pytest.mark.slow
 SITES = ("ccu", "micu", "sicu")
-DROPPED_S, SETTLED_S = 30.0, 5.0
+DROPPED_S, SETTLED_S = 20.0, 5.0
 """Within the second, what was on its way may still end a round."""
 
 

@@ -20,7 +20,7 @@ from common.files.paths import home
 ROOT = 0
 """Id of the user who may write everywhere anyway."""
 SYSTEM_FOLDER = Path("/etc/fedvitals")
-"""Where the packaged units, containers and charts have the settings."""
+"""Folder of the settings in the packaged units, containers and charts."""
 
 
 def default_file(name: str, option: str = "--config") -> Path:

@@ -38,6 +38,24 @@ def invalid(what: str, key: str = "") -> PydanticCustomError:
     return PydanticCustomError("invalid", "invalid", {"what": what, "key": key})
 
 
+def checked_values(check: Callable[[str], object]) -> AfterValidator:
+    """Return the annotation of a table of texts, each of which a function checks.
+
+    Args:
+        check: raises `UsageError` for a text that is not valid.
+    """
+
+    def check_all(texts: dict[str, str]) -> dict[str, str]:
+        for key, text in texts.items():
+            try:
+                check(text)
+            except UsageError as problem:
+                raise invalid(f"is not valid: {problem}", key) from None
+        return texts
+
+    return AfterValidator(check_all)
+
+
 @dataclass(frozen=True)
 class OneOf:
     """Annotation of a text that must be one of some names."""

@@ -25,7 +25,7 @@ from client.ingest.mapping.vital_sections import (
 from client.ingest.units import check_unit, check_units_by_range, unit_of_any_vital
 from client.site_split.split_rule import SplitRule
 from common.config.error_line import value_text
-from common.config.field_types import OneOf, Parsed, invalid
+from common.config.field_types import OneOf, Parsed, checked_values, invalid
 from common.config.strict_model import StrictModel
 from common.config.toml import parse_toml, read_bytes
 from common.data.vitals import VITAL_NAMES
@@ -38,15 +38,6 @@ def _site_name(text: str) -> str:
         return check_site_name(text)
     except UsageError as problem:
         raise UsageError(f"is not valid: {problem}") from None
-
-
-def _unit_names(names: dict[str, str]) -> dict[str, str]:
-    for text, name in names.items():
-        try:
-            unit_of_any_vital(name)
-        except UsageError as problem:
-            raise invalid(f"is not valid: {problem}", text) from None
-    return names
 
 
 class SiteMapping(StrictModel):
@@ -75,7 +66,9 @@ class SiteMapping(StrictModel):
     ids: IdSettings = Field(default_factory=IdSettings)
     split: SplitRule | None = None
     drop: Annotated[tuple[DropRule, ...], PlainValidator(drop_rules)] = ()
-    units: Annotated[dict[str, str], AfterValidator(_unit_names)] = Field(default_factory=dict)
+    units: Annotated[dict[str, str], checked_values(unit_of_any_vital)] = Field(
+        default_factory=dict
+    )
     vital_tables: Annotated[dict[str, VitalTable], AfterValidator(check_vitals)] = Field(
         alias="vitals"
     )

@@ -24,7 +24,7 @@ _SHIFTED_YEAR = 2035
 
 @dataclass(frozen=True)
 class TimeGuess:
-    """How the times of a column are written.
+    """Format and zone of a column's times.
 
     Attributes:
         formats: `format` of the mapping.

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from client.ingest.mapping.text_lists import TextList
 from client.ingest.units import check_unit
 from common.config.error_line import known_names, value_text
-from common.config.field_types import invalid
+from common.config.field_types import checked_values, invalid
 from common.config.strict_model import StrictModel
 from common.config.toml import parse_toml, read_bytes
 from common.data.vitals import VITAL_NAMES
@@ -34,15 +34,6 @@ class StayCodes(StrictModel):
     discharge: TextList
 
 
-def _site_names(names: dict[str, str]) -> dict[str, str]:
-    for text, name in names.items():
-        try:
-            check_site_name(name)
-        except UsageError as problem:
-            raise invalid(f"is not valid: {problem}", text) from None
-    return names
-
-
 class SiteCodes(StrictModel):
     """`[sites]`: codes of the events that give a stay's site.
 
@@ -52,7 +43,7 @@ class SiteCodes(StrictModel):
     """
 
     codes: TextList
-    names: Annotated[dict[str, str], AfterValidator(_site_names)] = Field(default_factory=dict)
+    names: Annotated[dict[str, str], checked_values(check_site_name)] = Field(default_factory=dict)
 
 
 class PatientCodes(StrictModel):

@@ -1,4 +1,4 @@
-"""Where a settings file is looked for that the command line does not name."""
+"""Search for a settings file that the command line does not name."""
 
 from __future__ import annotations
 

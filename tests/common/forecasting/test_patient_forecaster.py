@@ -1,4 +1,4 @@
-"""What a ward gets: a forecast, or NaN with a reason, or one line about the table."""
+"""Answers to a ward: a forecast, NaN with a reason, or one line about the table."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ def test_no_small_count_is_shown_or_follows_from_a_total(rows: list[tuple[int, .
 
 
 def ranges_left(groups: dict[str, Any], name: str, total: str) -> dict[tuple[str, str], float]:
-    """What a reader knows of each suppressed count: the width of the range that the sums leave."""
+    """Return the width of the range that the known sums leave each suppressed count."""
     cells = [(group, key) for group, one in groups.items() for key in one[name]]
     given = {cell: groups[cell[0]][name][cell[1]] for cell in cells}
     place = {cell: number for number, cell in enumerate(cells)}

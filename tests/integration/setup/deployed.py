@@ -185,10 +185,6 @@ class Site:
             return self.stopped_app()
         return app
 
-    def app_processes(self) -> set[int]:
-        """Return the processes of the app that work on a message now."""
-        return set(self._apps())
-
     @contextmanager
     def app_paused(self) -> Iterator[None]:
         """Let the app begin no message for as long as the block lasts; one in work goes on."""

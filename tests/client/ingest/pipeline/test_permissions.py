@@ -18,7 +18,7 @@ from tests.client.ingest.hospital import hours_of, long_mapping, run, write_rows
 
 
 def modes(*paths: Path) -> set[tuple[bool, int]]:
-    """Whether a folder, and the mode, of all paths and what is in them."""
+    """Return kind (folder or not) and mode of all paths and of what is in them."""
     found = [inside for path in paths for inside in (path, *path.rglob("*"))]
     return {(path.is_dir(), path.stat().st_mode & 0o777) for path in found}
 

@@ -26,6 +26,9 @@ def prepare_challenge_2019(
     sources: ChallengeSource,
     out: Out = None,
     into: Into = None,
+    sites: Annotated[
+        str, typer.Option(help="What makes a site: unit (of a hospital) or hospital.")
+    ] = "unit",
     sepsis: Annotated[
         str, typer.Option(help="Selection of patients: label (any SepsisLabel) or none.")
     ] = "label",
@@ -34,15 +37,21 @@ def prepare_challenge_2019(
     group: Group = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Prepare the PhysioNet/CinC Challenge 2019: sites by hospital and unit."""
+    """Prepare the PhysioNet/CinC Challenge 2019: sites by hospital and unit, or by hospital."""
     from simulation.cohorts.physionet_challenge import challenge_2019
 
-    parameters = {"sepsis": sepsis, "step_minutes": step_minutes, "min_hours": min_hours}
+    parameters = {
+        "sites": sites,
+        "sepsis": sepsis,
+        "step_minutes": step_minutes,
+        "min_hours": min_hours,
+    }
 
     def build() -> Cohort:
         with byte_progress("reading the archive") as progress:
             return challenge_2019(
                 *sources,
+                sites=sites,
                 sepsis=sepsis,
                 step_minutes=step_minutes,
                 min_hours=min_hours,

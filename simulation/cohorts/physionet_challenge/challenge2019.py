@@ -38,6 +38,7 @@ from simulation.cohorts.physionet_challenge.selection import finish_cohort, sexe
 from simulation.cohorts.stay_selection import adults, check_settings, one_of
 
 LABEL_RULES = ("label", "none")
+SITES = ("unit", "hospital")
 VITAL_OF_COLUMN = {
     "HR": "heart_rate",
     "SBP": "sbp",
@@ -60,6 +61,7 @@ _HOSPITAL_NUMBERS = {"p0": "a", "p1": "b"}
 
 def challenge_2019(
     *sources: Path,
+    sites: str = "unit",
     sepsis: str = "label",
     step_minutes: int = 60,
     min_hours: int = 12,
@@ -72,14 +74,15 @@ def challenge_2019(
 
     Args:
         sources: tar archives or unpacked folders, read as one data set.
+        sites: ``unit`` makes each unit of a hospital a site, ``hospital`` each hospital.
         sepsis: ``label`` keeps the stays in which SepsisLabel is ever 1, ``none`` keeps all.
         step_minutes: length of a time step, a multiple of 60 since the rows are hourly.
         min_hours: least hours from the first row to the end of the last step with a vital sign.
         progress: called as the source is read.
 
     Returns:
-        The cohort with the sites a-micu, a-sicu, a-unknown, b-micu, b-sicu and b-unknown, if
-        they have stays.
+        The cohort with the sites a-micu, a-sicu, a-unknown, b-micu, b-sicu and b-unknown, or
+        hospital-a and hospital-b, if they have stays.
 
     Raises:
         SourceError: the source cannot be read, or a record in it is malformed.
@@ -91,6 +94,7 @@ def challenge_2019(
             f"--step-minutes must be a multiple of 60 for {_SOURCE}, whose rows are hourly, got "
             f"{step_minutes}"
         )
+    one_of("--sites", sites, SITES)
     one_of("--sepsis", sepsis, LABEL_RULES)
     records, inputs = read_records(sources, _KIND, progress)
     # Without a rule the label is read for the description of the patients alone, if it is there.
@@ -99,7 +103,7 @@ def challenge_2019(
     about = ["Age", "Gender", "Unit1", "Unit2", "ICULOS"]
     table = parse_records(records, "|", [*VITAL_OF_COLUMN, *about, *labels])
     flow = ExclusionFlow()
-    stays = _stays(table, records)
+    stays = _stays(table, records, sites)
     if labels:
         stays["septic"] = _septic(table, records)
     flow.record("ICU stays in the source", stays)
@@ -113,20 +117,29 @@ def challenge_2019(
         flow,
         source=_SOURCE,
         rule=f"sepsis={sepsis}",
-        parameters={"sepsis": sepsis, "step_minutes": step_minutes, "min_hours": min_hours},
+        parameters={
+            "sites": sites,
+            "sepsis": sepsis,
+            "step_minutes": step_minutes,
+            "min_hours": min_hours,
+        },
         inputs=inputs,
     )
 
 
-def _stays(table: pa.Table, records: Sequence[StayRecord]) -> pd.DataFrame:
+def _stays(table: pa.Table, records: Sequence[StayRecord], sites: str) -> pd.DataFrame:
     medical = _largest(table, "Unit1", records) == 1
     surgical = _largest(table, "Unit2", records) == 1
     units = np.select([medical, surgical], ["micu", "sicu"], "unknown")
-    sites = [f"{_hospital(record)}-{unit}" for record, unit in zip(records, units, strict=True)]
+    hospitals = [_hospital(record) for record in records]
+    if sites == "hospital":
+        names = [f"hospital-{hospital}" for hospital in hospitals]
+    else:
+        names = [f"{hospital}-{unit}" for hospital, unit in zip(hospitals, units, strict=True)]
     return pd.DataFrame(
         {
             "patient_id": [record.name for record in records],
-            "unit": sites,
+            "unit": names,
             "care_unit": units,
             "age": _largest(table, "Age", records),
             "sex": sexes(_largest(table, "Gender", records)),

@@ -68,6 +68,15 @@ def test_sites_come_from_hospital_and_unit(tmp_path: Path) -> None:
         "b-sicu": ["p100001"],
         "b-unknown": ["p100002"],
     }
+    hospitals = challenge_2019(tmp_path, sites="hospital")
+    assert stays(hospitals) == {
+        "hospital-a": ["p000001", "p000002", "p000003", "p000004"],
+        "hospital-b": ["p100001", "p100002", "p200001"],
+    }
+    assert hospitals.stays is not None
+    assert set(hospitals.stays["care_unit"]) == {"micu", "sicu", "unknown"}
+    with pytest.raises(UsageError, match="choose from unit, hospital"):
+        challenge_2019(tmp_path, sites="ward")
 
 
 def test_rules_are_applied_and_counted(tmp_path: Path) -> None:
@@ -90,7 +99,12 @@ def test_rules_are_applied_and_counted(tmp_path: Path) -> None:
         "at least 12 h of vital signs": 2,
     }
     assert stays(cohort) == {"b-micu": ["p100001", "p100005"]}
-    assert cohort.parameters == {"sepsis": "label", "step_minutes": 60, "min_hours": 12}
+    assert cohort.parameters == {
+        "sites": "unit",
+        "sepsis": "label",
+        "step_minutes": 60,
+        "min_hours": 12,
+    }
     assert cohort.rule == "sepsis=label, age>=18, at least 12 h, 60 min steps"
 
     everyone = challenge_2019(source, sepsis="none", min_hours=11)

@@ -16,6 +16,7 @@ from common.console import narrow_table
 from common.evaluation.metrics import METRICS
 from common.reporting.phrasing import NOTHING
 from simulation.experiments.analysis.analysis import Analysis, analyse
+from simulation.experiments.analysis.site_sizes import size_bands
 from simulation.experiments.analysis.statements import (
     SUMMARY_METRICS,
     difference_text,
@@ -76,8 +77,9 @@ def run_study(
     cells = experiment.cells(only)
     # Before hours of training, so that an unreadable patients table fails at once.
     groups = groups_of(cells[0].config) if experiment.by_group else Groups()
+    bands = size_bands(cells[0].config) if experiment.by_group else {}
     arms = run_cells(cells, seeds, out, CellProgress(experiment.name, console))
-    analysis = analyse(arms, experiment.references, groups)
+    analysis = analyse(arms, experiment.references, groups, bands)
     summary = study.summarise(analysis)
     command = " ".join(
         [

@@ -11,6 +11,7 @@ from common.data.vitals import VITALS
 from common.evaluation.evaluate import Evaluation
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.analysis import Analysis, analyse
+from simulation.experiments.analysis.site_sizes import Bands
 from simulation.experiments.analysis.subgroups import Groups
 from simulation.experiments.cell_cache import Cell, CellResult
 from simulation.experiments.models.registry import METHODS
@@ -39,7 +40,12 @@ _COPIES = 10
 """Copies of each patient: fewer than `LEAST_PATIENTS` have no interval."""
 
 
-def analysis(groups: Groups | None = None, **errors: dict[str, list[list[float]]]) -> Analysis:
+def analysis(
+    groups: Groups | None = None,
+    bands: Bands | None = None,
+    copies: int = _COPIES,
+    **errors: dict[str, list[list[float]]],
+) -> Analysis:
     """Arms by method: by site, per seed, the error of each patient."""
     arms = {}
     for method, by_site in errors.items():
@@ -48,18 +54,18 @@ def analysis(groups: Groups | None = None, **errors: dict[str, list[list[float]]
         seeds = len(next(iter(by_site.values())))
         for seed in range(seeds):
             scores: dict[str, Evaluation] = {
-                site: evaluation(values[seed] * _COPIES) for site, values in by_site.items()
+                site: evaluation(values[seed] * copies) for site, values in by_site.items()
             }
             arm.results[seed] = CellResult(scores)
         arms[name] = arm
     references = tuple(METHODS[name].label for name in ("zero-shot", "local"))
     if groups is not None:
         members = {
-            name: {site: np.tile(mask, _COPIES) for site, mask in by_site.items()}
+            name: {site: np.tile(mask, copies) for site, mask in by_site.items()}
             for name, by_site in groups.members.items()
         }
         groups = Groups(members, groups.too_small)
-    return analyse(arms, references, groups)
+    return analyse(arms, references, groups, bands)
 
 
 def two_sites(*, federated: float, local: float, centralised: float, at_b: float = 1.0) -> Analysis:

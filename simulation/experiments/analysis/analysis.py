@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.data.vitals import VITAL_NAMES
-from common.evaluation.bootstrap import Interval
+from common.evaluation.bootstrap import DEFAULT_REPLICATES, LEAST_PATIENTS, Interval
+from common.evaluation.evaluate import Evaluation
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled, by_group, by_scope
+from simulation.experiments.analysis.site_sizes import Bands
 from simulation.experiments.analysis.subgroups import Groups
 from simulation.experiments.run_cells import Arm
 
@@ -23,19 +25,28 @@ class Analysis:
     Attributes:
         arms: arms by name, in the order of every table.
         references: arms that the others are compared with.
-        scopes: resampled metrics of all arms, by scope: `ALL`, each site and each group.
+        scopes: resampled metrics of all arms, by scope: `ALL`, each site, each group of patients
+            and each group of sites.
         groups: age bands and sexes, where the experiment reports them.
+        bands: groups of sites by size, where there are many sites.
     """
 
     arms: Mapping[str, Arm]
     references: tuple[str, ...]
     scopes: dict[str, Resampled] = field(default_factory=dict)
     groups: Groups = field(default_factory=Groups)
+    bands: Bands = field(default_factory=dict)
 
     @property
     def sites(self) -> list[str]:
         """The sites that were tested."""
-        return [scope for scope in self.scopes if scope not in (ALL, *self.groups.members)]
+        others = {ALL, *self.groups.members, *self.bands}
+        return [scope for scope in self.scopes if scope not in others]
+
+    @property
+    def comparable_sites(self) -> list[str]:
+        """The sites with enough test patients for an interval."""
+        return [site for site in self.sites if self.scopes[site].patients >= LEAST_PATIENTS]
 
     def value(self, arm: str, metric: str, vital: str, scope: str = ALL) -> Interval:
         """Return a metric of one vital: the mean over seeds with its interval."""
@@ -66,17 +77,32 @@ class Analysis:
 
 
 def analyse(
-    arms: Mapping[str, Arm], references: Sequence[str], groups: Groups | None = None
+    arms: Mapping[str, Arm],
+    references: Sequence[str],
+    groups: Groups | None = None,
+    bands: Bands | None = None,
 ) -> Analysis:
     """Resample the patients of every scope under all arms at once."""
-    groups = groups or Groups()
+    groups, bands = groups or Groups(), bands or {}
     scores = {
         name: [result.scores for result in arm.results.values()] for name, arm in arms.items()
     }
-    evaluations = by_scope(scores) | by_group(scores, groups.members)
-    scopes = {scope: Resampled(by_arm, tuple(METRICS)) for scope, by_arm in evaluations.items()}
+    evaluations = by_scope(scores, bands) | by_group(scores, groups.members)
+    scopes = {
+        scope: Resampled(by_arm, tuple(METRICS), _replicates(by_arm))
+        for scope, by_arm in evaluations.items()
+    }
     known = tuple(name for name in references if name in arms)
-    return Analysis(dict(arms), known, scopes, groups)
+    return Analysis(dict(arms), known, scopes, groups, bands)
+
+
+def _replicates(evaluations: Mapping[str, Sequence[Evaluation]]) -> int:
+    """Return the draws of a scope: one where its patients are too few for an interval.
+
+    The draws of hundreds of small sites would fill the memory for nothing.
+    """
+    patients = len(next(iter(evaluations.values()))[0].patient_ids)
+    return DEFAULT_REPLICATES if patients >= LEAST_PATIENTS else 1
 
 
 def _row(vital: str) -> int:

@@ -29,14 +29,15 @@ class GainShare:
             gain is not clearly above zero, where a ratio has no meaning.
         share_by_seed: the same within each seed, None where its centralised gain is not above
             zero; the interval of `share` is over patients and does not cover seeds.
-        worst_site: the site with the least gain of the federated model over zero-shot.
-        worst_gain: that gain, with the interval over this site's patients.
+        worst_site: the site with the least gain of the federated model over zero-shot, of those
+            with enough test patients for an interval; empty if there is none.
+        worst_gain: that gain, with the interval over this site's patients; None without a site.
     """
 
     share: Interval | None
     share_by_seed: tuple[float | None, ...]
     worst_site: str
-    worst_gain: Interval
+    worst_gain: Interval | None
 
 
 def measure_gain_share(analysis: Analysis, metric: str = "wql") -> GainShare:
@@ -48,10 +49,10 @@ def measure_gain_share(analysis: Analysis, metric: str = "wql") -> GainShare:
     )
     by_site = {
         site: scope.interval(scope.gain(FEDERATED, ZERO_SHOT, metric))
-        for site, scope in ((site, analysis.scopes[site]) for site in analysis.sites)
+        for site, scope in ((site, analysis.scopes[site]) for site in analysis.comparable_sites)
     }
-    worst = min(by_site, key=lambda site: by_site[site].estimate)
-    return GainShare(share, _by_seed(together, metric), worst, by_site[worst])
+    worst = min(by_site, key=lambda site: by_site[site].estimate, default="")
+    return GainShare(share, _by_seed(together, metric), worst, by_site.get(worst))
 
 
 def _by_seed(together: Resampled, metric: str) -> tuple[float | None, ...]:

@@ -50,16 +50,21 @@ class Resampled:
         replicates: int = DEFAULT_REPLICATES,
     ) -> None:
         self.metrics = tuple(metrics)
+        first = next(iter(arms.values()))[0]
+        patients = np.count_nonzero(first.windows, axis=0)  # [V]
+        self._patients = np.append(patients, np.count_nonzero(first.windows.any(axis=1)))
+        self.present = patients > 0
         self._values = {
             arm: np.stack(
                 [self._draw(evaluation, replicates) for evaluation in evaluations], axis=1
             )
             for arm, evaluations in arms.items()
         }
-        first = next(iter(arms.values()))[0]
-        patients = np.count_nonzero(first.windows, axis=0)  # [V]
-        self._patients = np.append(patients, np.count_nonzero(first.windows.any(axis=1)))
-        self.present = patients > 0
+
+    @property
+    def patients(self) -> int:
+        """Number of patients with windows."""
+        return int(self._patients[-1])
 
     def values(self, arm: str) -> Array:
         """Return the metrics by seed, ``[1 + B, S, V, M]``; NaN where a vital has no window."""
@@ -119,11 +124,13 @@ def _with_mean(by_vital: Array) -> Array:
 
 def by_scope(
     arms: Mapping[str, Iterable[Mapping[str, Evaluation]]],
+    bands: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, dict[str, list[Evaluation]]]:
-    """Return evaluations by scope (all sites together, then each site), arm and seed.
+    """Return evaluations by scope, arm and seed: all sites, each site, each group of sites.
 
     Args:
         arms: evaluations by site of each arm and seed.
+        bands: sites of each group, by its name.
     """
     listed = {arm: list(seeds) for arm, seeds in arms.items()}
     first = next(iter(listed.values()))[0]
@@ -135,6 +142,11 @@ def by_scope(
     for site in first:
         scopes[site] = {
             arm: [per_site[site] for per_site in seeds] for arm, seeds in listed.items()
+        }
+    for band, sites in (bands or {}).items():
+        scopes[band] = {
+            arm: [pool_evaluations({site: per_site[site] for site in sites}) for per_site in seeds]
+            for arm, seeds in listed.items()
         }
     return scopes
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from common.evaluation.bootstrap import Interval
 from common.evaluation.metrics import METRICS
 from common.reporting.cells import decimal, shown_as
 from common.reporting.phrasing import (
     BETTER,
+    NO_BREAK,
     NOTHING,
     UNCLEAR,
     UNKNOWN,
@@ -63,6 +65,12 @@ def seed_range(analysis: Analysis, arm: str, reference: str, metric: str) -> str
     if len(seeds) < 2:
         return NOTHING
     return f"{percent(min(seeds))} to {percent(max(seeds))}"
+
+
+def share_in_words(share: Interval) -> str:
+    """Return a share with its interval in per cent, e.g. ``64 % [56, 71]``."""
+    low, high = round(100 * share.low), round(100 * share.high)
+    return f"{round(100 * share.estimate)}{NO_BREAK}% [{low}, {high}]"
 
 
 def cost_texts(arm: Arm) -> list[str]:

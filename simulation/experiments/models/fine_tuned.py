@@ -30,6 +30,7 @@ from simulation.experiments.models.scoring import (
     forecast_device,
     pooled_windows,
     score_sites,
+    training_windows,
 )
 from simulation.experiments.models.training_loop import Trained, train_rounds
 from simulation.pretraining import NANO_MODELS
@@ -79,7 +80,7 @@ def federated_full(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
     """Train all weights at the sites and average them, in a plain loop."""
     config = _with_options(cell)
     loaded = load_backbone(config.backbone)
-    sites = cohort_windows(config)
+    sites = training_windows(config)
     return _train_all_weights(
         cell, loaded.backbone, loaded.model.requires_grad_(True), sites, config, set_status
     )
@@ -158,7 +159,7 @@ def _train_all_weights(
 
 def _pooled(config: RunConfig) -> tuple[dict[str, SiteWindows], RunConfig]:
     """Return all sites' windows as one member, with the steps per round of all sites together."""
-    sites = cohort_windows(config)
+    sites = training_windows(config)
     train = config.train.replace(steps=config.train.steps * len(sites))
     return {POOLED: pooled_windows(sites)}, config.replace(train=train)
 

@@ -43,15 +43,44 @@ def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows
         CohortError: no site has both.
     """
     data = Path(tested or config.data)
-    times = tuple(path.stat().st_mtime_ns for path in site_table_paths(data).values())
-    sites = _read(data, times, config.windows)
-    usable = {name: site for name, site in sites.items() if len(site.train) and len(site.test)}
+    usable = {
+        name: site
+        for name, site in _windows_of(data, config).items()
+        if len(site.train) and len(site.test)
+    }
     if not usable:
         raise CohortError(
             f"{data} has no site with both training and test windows; its stays are too short "
             "or too sparse for windows.*"
         )
     return usable
+
+
+def training_windows(config: RunConfig) -> dict[str, SiteWindows]:
+    """Return the windows of every site that a federation trains on, tested or not.
+
+    A small hospital may have no test patient. It trains in the federation, so it belongs to the
+    pooled data as well.
+
+    Args:
+        config: the settings; `data` and `windows.*` are read.
+
+    Raises:
+        CohortError: no site has training windows.
+    """
+    data = Path(config.data)
+    usable = {name: site for name, site in _windows_of(data, config).items() if len(site.train)}
+    if not usable:
+        raise CohortError(
+            f"{data} has no site with training windows; its stays are too short or too sparse for "
+            "windows.*"
+        )
+    return usable
+
+
+def _windows_of(data: Path, config: RunConfig) -> dict[str, SiteWindows]:
+    times = tuple(path.stat().st_mtime_ns for path in site_table_paths(data).values())
+    return _read(data, times, config.windows)
 
 
 @lru_cache(maxsize=2)

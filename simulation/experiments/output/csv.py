@@ -21,7 +21,7 @@ RESULT_COLUMNS = (
     *("arm", "method", "site", "group", "vital", "metric", "against", "seed"),
     *("value", "low", "high"),
 )
-"""`site` is a site or ``all``; empty where `group` is an age band or a sex, over all sites.
+"""`site` is a site or ``all``; empty where `group` is an age band, a sex or sites of one size.
 
 `against` is empty for a metric itself, else the arm to which `value` is the relative difference.
 
@@ -40,7 +40,7 @@ def result_rows(analysis: Analysis) -> Iterator[_Row]:
     for arm in analysis.arms.values():
         yield from _facts(arm)
     for scope, resampled in analysis.scopes.items():
-        of_group = scope in analysis.groups.members
+        of_group = scope in analysis.groups.members or scope in analysis.bands
         where = {"site": "", "group": scope} if of_group else {"site": scope}
         for arm in analysis.arms.values():
             yield from _values(arm, where, resampled)

@@ -11,6 +11,8 @@ from common.evaluation.metrics import METRICS
 from common.reporting.components import Part, Row, Section, Table, difference
 from common.reporting.phrasing import WORSE, clean_line, listed, verdict
 from simulation.experiments.analysis.analysis import Analysis
+from simulation.experiments.analysis.site_sizes import better_off
+from simulation.experiments.analysis.statements import share_in_words
 from simulation.experiments.models.registry import CENTRALISED, FEDERATED, LOCAL, ZERO_SHOT
 
 _COMPARED = {
@@ -40,26 +42,27 @@ def uncertain(analysis: Analysis, scopes: Iterable[str], reference: str) -> list
 def fairness_warnings(analysis: Analysis) -> list[str]:
     """Return a sentence for the sites and groups for which the federated model is worse."""
     warnings = []
-    sites = harmed(analysis, analysis.sites, LOCAL)
+    compared = analysis.comparable_sites
+    sites = harmed(analysis, compared, LOCAL)
     if sites:
         warnings.append(
             f"At {listed(map(clean_line, sites))} the global adapter is worse than the one that "
             "the site trains alone: the federation does not serve it."
         )
-    below_zero_shot = harmed(analysis, analysis.sites, ZERO_SHOT)
+    below_zero_shot = harmed(analysis, compared, ZERO_SHOT)
     if below_zero_shot:
         warnings.append(
             f"At {listed(map(clean_line, below_zero_shot))} the global adapter is worse than the "
             "backbone without it."
         )
-    unsure = [site for site in uncertain(analysis, analysis.sites, LOCAL) if site not in sites]
+    unsure = [site for site in uncertain(analysis, compared, LOCAL) if site not in sites]
     if unsure:
         warnings.append(
             f"At {listed(map(clean_line, unsure))} the global adapter's WQL is above that of the "
             "site's own in the estimate, with an interval that includes zero."
         )
     for reference in (LOCAL, ZERO_SHOT):
-        groups = harmed(analysis, analysis.groups.members, reference)
+        groups = harmed(analysis, (*analysis.bands, *analysis.groups.members), reference)
         if groups:
             warnings.append(f"For {listed(groups)} the global adapter is worse than {reference}.")
     return warnings
@@ -67,8 +70,17 @@ def fairness_warnings(analysis: Analysis) -> list[str]:
 
 def fairness_section(analysis: Analysis) -> Section:
     """Return the gain of each site and, if the cohort has age and sex, of each group."""
-    tables = [_table(analysis, "Site", {site: clean_line(site) for site in analysis.sites})]
     paragraphs = []
+    if analysis.bands:
+        names = {band: f"{band} ({len(sites)})" for band, sites in analysis.bands.items()}
+        tables = [_table(analysis, "Sites by size", names), _better_off_table(analysis)]
+        paragraphs.append(
+            "An estimate over a site's few test patients is uncertain, which pulls the share of "
+            "sites that are better off towards a half. Its interval (Wilson) is over sites. "
+            "results.csv has every site."
+        )
+    else:
+        tables = [_table(analysis, "Site", {site: clean_line(site) for site in analysis.sites})]
     groups = analysis.groups
     if groups.members:
         names = {name: f"{name} ({count:,})" for name, count in groups.counts().items()}
@@ -89,6 +101,41 @@ def fairness_section(analysis: Analysis) -> Section:
         )
     part = Part(tables=tables, paragraphs=paragraphs)
     return Section("fairness", "What each site and group gains", [part])
+
+
+def better_off_findings(analysis: Analysis) -> list[str]:
+    """Return how many of many sites are better off; empty where each site is shown."""
+    if not analysis.bands:
+        return []
+    texts = {LOCAL: "that of the site's own adapter", ZERO_SHOT: "that of the backbone without it"}
+    sentences = []
+    for reference, text in texts.items():
+        found = better_off(analysis, FEDERATED, reference, analysis.sites)
+        sentences.append(
+            f"At {found.better} of {found.sites} sites ({share_in_words(found.share)}) the global "
+            f"adapter's WQL is below {text}, in the estimate."
+        )
+    return sentences
+
+
+def _better_off_table(analysis: Analysis) -> Table:
+    rows = [
+        Row(
+            label,
+            [
+                f"{found.better} of {found.sites}, {share_in_words(found.share)}"
+                for found in (
+                    better_off(analysis, FEDERATED, reference, sites)
+                    for reference in (LOCAL, ZERO_SHOT)
+                )
+            ],
+        )
+        for label, sites in {"all sites": tuple(analysis.sites), **analysis.bands}.items()
+    ]
+    header = ["Sites", "better off than alone", "better off than zero-shot"]
+    return Table(
+        "Sites at which the estimate of the federated adapter's WQL is lower", header, rows
+    )
 
 
 def _table(analysis: Analysis, what: str, scopes: dict[str, str]) -> Table:

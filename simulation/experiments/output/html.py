@@ -158,23 +158,25 @@ def _difference_table(analysis: Analysis, reference: str) -> Table:
 
 def _sites_section(analysis: Analysis) -> Section:
     reference = analysis.references[0]
+    scopes = list(analysis.bands) or analysis.sites
+    what = "group of sites" if analysis.bands else "site"
     tables = []
     for metric in SUMMARY_METRICS:
         rows = [
             Row(
                 clean_line(arm),
                 [
-                    difference(analysis.difference(arm, reference, metric, scope=site).to_json())
-                    for site in analysis.sites
+                    difference(analysis.difference(arm, reference, metric, scope=scope).to_json())
+                    for scope in scopes
                 ],
             )
             for arm in analysis.arms
             if arm != reference
         ]
         label = METRICS[metric].label
-        header = ["Arm", *(clean_line(site) for site in analysis.sites)]
-        tables.append(Table(f"{label} relative to {reference}, at each site", header, rows))
-    return Section("sites", "Site by site", [Part(tables=tables)])
+        header = ["Arm", *(clean_line(scope) for scope in scopes)]
+        tables.append(Table(f"{label} relative to {reference}, at each {what}", header, rows))
+    return Section("sites", f"By {what}", [Part(tables=tables)])
 
 
 def _vitals_section(analysis: Analysis) -> Section:
@@ -211,9 +213,16 @@ def _how_section(experiment: Experiment, analysis: Analysis, command: str) -> Se
     shared = {k: v for k, v in base.flat().items() if k not in ("data", "out", "resume", "seed")}
     seeds = sorted({seed for arm in analysis.arms.values() for seed in arm.results})
     scope = next(iter(first.results.values())).scores
+    members = analysis.bands or {site: (site,) for site in scope}
     counts = [
-        Row(site, [f"{len(one.patient_ids):,}", f"{int(one.windows.sum()):,}"])
-        for site, one in scope.items()
+        Row(
+            name,
+            [
+                f"{sum(len(scope[site].patient_ids) for site in sites):,}",
+                f"{sum(int(scope[site].windows.sum()) for site in sites):,}",
+            ],
+        )
+        for name, sites in members.items()
     ]
     return Section(
         "how",
@@ -221,7 +230,7 @@ def _how_section(experiment: Experiment, analysis: Analysis, command: str) -> Se
         [
             Part(
                 paragraphs=[*_NOTES, *experiment.notes, f"Seeds: {', '.join(map(str, seeds))}."],
-                tables=[Table("Test patients", ["Site", "Patients", "Windows"], counts)],
+                tables=[Table("Test patients", ["Sites", "Patients", "Windows"], counts)],
                 code=command,
             ),
             Part("Settings that the arms share", code=json.dumps(shared, indent=1)),

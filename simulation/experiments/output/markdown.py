@@ -69,7 +69,12 @@ def _arms(analysis: Analysis) -> str:
 
 def _sites(analysis: Analysis, reference: str) -> str:
     scores = next(iter(analysis.arms[reference].results.values())).scores
-    heads = {site: f"{site}, {len(scores[site].patient_ids):,} patients" for site in analysis.sites}
+    members = analysis.bands or {site: (site,) for site in analysis.sites}
+    patients = {
+        name: sum(len(scores[site].patient_ids) for site in sites)
+        for name, sites in members.items()
+    }
+    heads = {name: f"{name}, {count:,} patients" for name, count in patients.items()}
     return _by_scope(analysis, reference, heads)
 
 

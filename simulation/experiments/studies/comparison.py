@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from common.config.run_config import RunConfig, Value
-from common.evaluation.bootstrap import Interval
+from common.evaluation.bootstrap import LEAST_PATIENTS, Interval
 from common.reporting.components import Figure, Tile, raw_html
 from common.reporting.phrasing import (
     MINUS,
@@ -32,7 +32,11 @@ from simulation.experiments.models.registry import (
     method_of,
     missing_methods,
 )
-from simulation.experiments.output.fairness import fairness_section, fairness_warnings
+from simulation.experiments.output.fairness import (
+    better_off_findings,
+    fairness_section,
+    fairness_warnings,
+)
 from simulation.experiments.output.figures import sites_figure
 
 SCRATCH_ROUNDS = 3
@@ -125,9 +129,10 @@ def summarise_comparison(analysis: Analysis) -> StudySummary:
             against(analysis, FEDERATED, ZERO_SHOT),
             against(analysis, CENTRALISED, ZERO_SHOT),
             *(_federated_against(analysis, arm) for arm in others),
+            *better_off_findings(analysis),
         ],
         warnings=fairness_warnings(analysis),
-        figures=[_site_figure(analysis)],
+        figures=_site_figures(analysis),
         sections=[fairness_section(analysis)],
     )
 
@@ -136,10 +141,13 @@ STUDY = Study("compare", comparison_experiment, summarise_comparison)
 
 
 def _sentence(headline: GainShare) -> str:
-    worst = (
-        f"The site that gains least is {headline.worst_site}: its WQL changes by "
-        f"{percent(-headline.worst_gain.estimate)} {bounds(_mirrored(headline))} against zero-shot."
-    )
+    worst = f"No site has {LEAST_PATIENTS} test patients, so that none is compared on its own."
+    if headline.worst_gain is not None:
+        worst = (
+            f"The site that gains least is {headline.worst_site}: its WQL changes by "
+            f"{percent(-headline.worst_gain.estimate)} {bounds(_mirrored(headline.worst_gain))} "
+            "against zero-shot."
+        )
     share = headline.share
     if share is None:
         return (
@@ -174,12 +182,15 @@ def _tiles(headline: GainShare, analysis: Analysis) -> list[Tile]:
             if share is None
             else f"{_per_cent(share.low)} to {_per_cent(share.high)}{_seeds(headline)}",
         ),
-        Tile(
-            f"Least gain: {clean_line(headline.worst_site)}",
-            percent(-headline.worst_gain.estimate),
-            f"WQL vs zero-shot, {bounds(_mirrored(headline))}",
-        ),
     ]
+    if headline.worst_gain is not None:
+        tiles.append(
+            Tile(
+                f"Least gain: {clean_line(headline.worst_site)}",
+                percent(-headline.worst_gain.estimate),
+                f"WQL vs zero-shot, {bounds(_mirrored(headline.worst_gain))}",
+            )
+        )
     for arm in (FEDERATED, CENTRALISED):
         interval = analysis.difference(arm, ZERO_SHOT, "wql").to_json()
         tiles.append(
@@ -192,22 +203,25 @@ def _federated_against(analysis: Analysis, arm: str) -> str:
     return against(analysis, FEDERATED, arm).replace(f"{FEDERATED}: ", "Federated LoRA's ", 1)
 
 
-def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
+def _site_figures(analysis: Analysis) -> list[tuple[str, Figure]]:
+    """Return the figure of the sites, or of their groups by size; none if none has an interval."""
     arms = (LOCAL, FEDERATED, CENTRALISED)
     rows = {
-        clean_line(site): {
-            arm: analysis.difference(arm, ZERO_SHOT, "wql", scope=site) for arm in arms
+        clean_line(scope): {
+            arm: analysis.difference(arm, ZERO_SHOT, "wql", scope=scope) for arm in arms
         }
-        for site in analysis.sites
+        for scope in analysis.bands or analysis.comparable_sites
     }
+    if not rows:
+        return []
+    what = "group of sites" if analysis.bands else "site"
     svg = sites_figure(rows, name="gain-by-site", metric="WQL", reference=ZERO_SHOT)
-    caption = f"From top to bottom at each site: {listed(arms)}. Left of zero is better."
-    return "gain-by-site", Figure("WQL at each site", caption, raw_html(svg))
+    caption = f"From top to bottom at each {what}: {listed(arms)}. Left of zero is better."
+    return [("gain-by-site", Figure(f"WQL at each {what}", caption, raw_html(svg)))]
 
 
-def _mirrored(headline: GainShare) -> dict[str, float | None]:
-    """Return the least gain as a difference: below zero is a gain."""
-    gain = headline.worst_gain
+def _mirrored(gain: Interval) -> dict[str, float | None]:
+    """Return a gain as a difference: below zero is a gain."""
     return Interval(-gain.estimate, -gain.high, -gain.low).to_json()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from common.backbones.loading import load_backbone
 from common.backbones.lora import adapted_backbone
 from common.config.run_config import RunConfig
 from common.config.seeds import derive_seed
+from common.data.site_table import read_site_table, write_site_table
 from simulation.experiments.cell_cache import Cell
-from simulation.experiments.models.fine_tuned import fresh_network
+from simulation.experiments.models.fine_tuned import _pooled, fresh_network
 from simulation.experiments.models.registry import METHODS
-from simulation.experiments.models.scoring import cohort_windows
+from simulation.experiments.models.scoring import POOLED, cohort_windows, training_windows
 from simulation.experiments.models.training_loop import average, train_rounds
 from simulation.run import federate
 
@@ -45,6 +48,26 @@ def test_the_loop_ends_in_the_adapter_of_the_federation(
     train_rounds(adapted.model, adapted.backbone, cohort_windows(config), config)
     for name, matrix in adapted.adapter().tensors.items():
         np.testing.assert_allclose(matrix, released.tensors[name], rtol=0, atol=1e-7)
+
+
+def test_pooled_data_have_every_training_patient_of_the_federation(
+    quick: RunConfig, tmp_path: Path
+) -> None:
+    cohort = tmp_path / "cohort"
+    shutil.copytree(quick.data, cohort)
+    path = cohort / "sites" / "ccu.parquet"
+    table = read_site_table(path)
+    untested = table.frame[table.frame["split"] != "test"]
+    write_site_table(dataclasses.replace(table, frame=untested), path)
+    config = quick.replace(data=str(cohort))
+    assert list(cohort_windows(config)) == ["micu", "sicu"]
+    assert list(training_windows(config)) == ["ccu", "micu", "sicu"]
+    members, _ = _pooled(config)
+    assert members[POOLED].train.patient_ids == tuple(
+        f"{site}/{patient}"
+        for site, windows in training_windows(config).items()
+        for patient in windows.train.patient_ids
+    )
 
 
 def test_all_weights_are_trained_and_the_better_round_is_kept(quick: RunConfig) -> None:

@@ -1,0 +1,95 @@
+"""Sites by size, and the share of them that is better off with the federated adapter.
+
+A site of a few test patients has no interval of its own. Where a cohort has many of those, results
+are stated for three groups of sites of about equal number, by their training patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import binomtest
+
+from common.config.run_config import RunConfig
+from common.evaluation.bootstrap import CONFIDENCE, Interval
+from simulation.experiments.models.scoring import cohort_windows
+
+if TYPE_CHECKING:
+    from simulation.experiments.analysis.analysis import Analysis
+
+MANY_SITES = 12
+"""Number of tested sites above which they are grouped by size."""
+
+_GROUPS = 3
+
+Bands = dict[str, tuple[str, ...]]
+"""Sites of each group, by the group's name, the smallest first."""
+
+
+def size_bands(config: RunConfig) -> Bands:
+    """Return the tested sites of a cohort by size; empty up to `MANY_SITES` sites.
+
+    Args:
+        config: the settings; `data` and `windows.*` are read.
+
+    Raises:
+        CohortError: the cohort cannot be read.
+    """
+    sizes = {site: len(of.train.patient_ids) for site, of in cohort_windows(config).items()}
+    return group_by_size(sizes) if len(sizes) > MANY_SITES else {}
+
+
+def group_by_size(training_patients: Mapping[str, int]) -> Bands:
+    """Return sites in up to three groups of about equal number; equal sizes stay together.
+
+    Args:
+        training_patients: number by site; at least one site.
+    """
+    sizes = np.array(list(training_patients.values()))
+    steps = np.arange(1, _GROUPS) / _GROUPS
+    group = np.searchsorted(np.quantile(sizes, steps, method="inverted_cdf"), sizes)
+    bands: Bands = {}
+    for number in np.unique(group):
+        chosen = group == number
+        least, most = sizes[chosen].min(), sizes[chosen].max()
+        span = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        unit = "training patient" if most == 1 else "training patients"
+        sites = np.array(list(training_patients))[chosen].tolist()
+        bands[f"sites with {span} {unit}"] = tuple(sites)
+    return bands
+
+
+@dataclass(frozen=True)
+class BetterOff:
+    """Number of sites at which one model's estimate is below another's.
+
+    Attributes:
+        better: those sites.
+        sites: all sites with an estimate.
+        share: their ratio with its 95 % Wilson interval, which takes the sites as independent
+            draws. An estimate over a site's few patients is uncertain, which pulls the share
+            towards a half.
+    """
+
+    better: int
+    sites: int
+    share: Interval
+
+
+def better_off(analysis: Analysis, arm: str, reference: str, sites: Iterable[str]) -> BetterOff:
+    """Count the sites at which an arm's WQL, the mean over vitals and seeds, is below another's.
+
+    Raises:
+        ValueError: no site has an estimate.
+    """
+    estimates = np.array(
+        [analysis.difference(arm, reference, "wql", scope=site).estimate for site in sites]
+    )
+    known = estimates[np.isfinite(estimates)]
+    better = int((known < 0).sum())
+    interval = binomtest(better, len(known)).proportion_ci(CONFIDENCE, method="wilson")
+    share = Interval(better / len(known), float(interval.low), float(interval.high))
+    return BetterOff(better, len(known), share)

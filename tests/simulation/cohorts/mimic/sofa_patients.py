@@ -48,6 +48,9 @@ class Patient:
     metavision: Sequence[tuple[float, float, int, float, str]] = ()  # from, to, item, rate, status
     urine: Sequence[tuple[float, int, float]] = ()  # hour, item, mL
     urine_wrong: Sequence[tuple[float, int, float]] = ()
+    # Of MIMIC-IV alone: hour, item, rate, unit, weight; and values of another blood sample.
+    inputs: Sequence[tuple[float, int, float, str, float]] = ()
+    other_sample: Sequence[Value] = ()
     extubated: Sequence[tuple[float, int]] = ()  # hour, item
     hours: float = 72  # length of stay
 

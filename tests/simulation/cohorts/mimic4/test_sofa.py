@@ -1,0 +1,192 @@
+"""SOFA of MIMIC-IV's tables: hand-computed points, and those of MIMIC-III for the same records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulation.cohorts.mimic.sofa.score import COMPONENTS
+from tests.simulation.cohorts.mimic.sofa_patients import Patient, Value, gas, scores
+from tests.simulation.cohorts.mimic4.sofa_tables import points_mimic4, scores_mimic4
+
+NOREPINEPHRINE, EPINEPHRINE, DOPAMINE, DOBUTAMINE = 221906, 221289, 221662, 221653
+
+
+def test_each_component_and_their_sum(tmp_path: Path) -> None:
+    ill = Patient(
+        # Ratio 160 on the ventilator, 3 points; platelets 2; bilirubin 3; creatinine 2.
+        lab=[*gas(2, 80), (1, 51265, 90), (1, 50885, 7), (1, 50912, 2.5)],
+        # Mean pressure 1, but dopamine above 5 ug/kg/min is 3; coma scale 3 + 4 + 6 = 13 is 1.
+        chart=[
+            *((0, 224687, 8), (4, 224687, 8), (1, 220052, 60)),
+            *((5, 220739, 3), (5, 223900, 4), (5, 223901, 6)),
+        ],
+        metavision=[(1, 2, DOPAMINE, 6, "FinishedRunning")],
+        # 450 mL in a day is 3, more than creatinine's 2.
+        urine=[(3, 226559, 450)],
+    )
+    assert scores_mimic4(tmp_path, [ill, Patient()]) == [
+        dict(zip((*COMPONENTS, "sofa"), (3, 2, 3, 3, 1, 3, 15), strict=True)),
+        {**dict.fromkeys(COMPONENTS), "sofa": 0},
+    ]
+
+
+def test_the_specimen_of_a_blood_gas(tmp_path: Path) -> None:
+    patients = [
+        *(Patient(lab=gas(2, 80, name)) for name in ("ART", "VEN", "MIX", "CENTRAL VENOUS")),
+        Patient(lab=gas(2, 80)[1:]),
+        # Two samples of one moment: the venous one is not the arterial one.
+        Patient(lab=gas(2, 180), other_sample=gas(2, 40, "VEN")),
+    ]
+    expected = [2, None, None, None, 2, 1]
+    assert points_mimic4(tmp_path, "respiration", patients) == expected
+
+
+def test_ventilation_by_charted_items_and_procedures(tmp_path: Path) -> None:
+    # A ratio of 160 at hour 6 has 3 points if the patient is ventilated then, else 2.
+    cases: list[tuple[list[Value], list[tuple[float, int]], int]] = [
+        ([(4, 224687, 8), (7, 224687, 8)], [], 3),
+        ([(4, 229314, "ASV"), (7, 229314, "ASV")], [], 3),
+        ([(4, 223849, "CMV"), (5, 226732, "Trach mask "), (7, 223849, "CMV")], [], 2),
+        *(([(4, 224687, 8), (7, 224687, 8)], [(5, item)], 2) for item in (227194, 225468, 225477)),
+        ([(4, 224687, 8), (7, 224687, 8)], [(5, 225401)], 3),
+    ]
+    patients = [Patient(gas(6, 80), chart, extubated=ends) for chart, ends, _ in cases]
+    assert points_mimic4(tmp_path, "respiration", patients) == [points for *_, points in cases]
+
+
+def test_units_of_rates_and_weights(tmp_path: Path) -> None:
+    # Drug, rate, unit, the row's weight, points.
+    cases: list[tuple[int, float, str, float, int | None]] = [
+        (NOREPINEPHRINE, 0.1, "mcg/kg/min", 80, 3),
+        (NOREPINEPHRINE, 0.11, "mcg/kg/min", 80, 4),
+        (EPINEPHRINE, 0.11, "", 80, 4),
+        (DOPAMINE, 5, "mcg/kg/min", 80, 2),
+        (DOPAMINE, 15.1, "mcg/kg/min", 80, 4),
+        (DOBUTAMINE, 0.5, "mcg/kg/min", 80, 2),
+        # 8 ug/min at 80 kg is 0.1 ug/kg/min.
+        (NOREPINEPHRINE, 8, "mcg/min", 80, 3),
+        (NOREPINEPHRINE, 8.1, "mcg/min", 80, 4),
+        (DOPAMINE, 0.006, "mg/kg/min", 80, 3),
+        (DOPAMINE, 4, "mg/kg/min", 1, 2),
+        # An unknown dose has the least points of the drug.
+        (NOREPINEPHRINE, 50, "mcg/min", 1, 3),
+        (NOREPINEPHRINE, 50, "units/hour", 80, 3),
+        (NOREPINEPHRINE, 0, "mcg/kg/min", 80, None),
+        (221749, 1, "mcg/kg/min", 80, None),  # phenylephrine is not in SOFA
+    ]
+    patients = [Patient(inputs=[(1, *infusion)]) for *infusion, _ in cases]
+    found = points_mimic4(tmp_path, "cardiovascular", patients)
+    assert found == [points for *_, points in cases]
+
+
+def test_a_rate_a_minute_without_a_weight_in_its_row_takes_the_charted_weight(
+    tmp_path: Path,
+) -> None:
+    patients = [
+        Patient(inputs=[(1, NOREPINEPHRINE, rate, "mcg/min", 1)], chart=[(0, 226512, 80)])
+        for rate in (8, 8.1)
+    ]
+    assert points_mimic4(tmp_path, "cardiovascular", patients) == [3, 4]
+
+
+def test_infusions_count_where_they_run_unless_rewritten(tmp_path: Path) -> None:
+    cases: list[tuple[float, float, str, int | None]] = [
+        (-3, 0, "Stopped", 4),
+        (-3, -0.1, "Stopped", None),
+        (24, 30, "FinishedRunning", 4),
+        (24.1, 30, "FinishedRunning", None),
+        (1, 2, "Rewritten", None),
+    ]
+    patients = [
+        Patient(metavision=[(start, end, NOREPINEPHRINE, 0.5, status)])
+        for start, end, status, _ in cases
+    ]
+    assert points_mimic4(tmp_path, "cardiovascular", patients) == [points for *_, points in cases]
+
+
+def test_items_of_carevue_are_not_read(tmp_path: Path) -> None:
+    patient = Patient(chart=[(1, 52, 50), (1, 184, 1), (1, 723, 1), (1, 454, 1)])
+    assert scores_mimic4(tmp_path, [patient])[0]["sofa"] == 0
+
+
+# --- the same records in both layouts -------------------------------------------------------------
+
+hours = st.integers(-12, 40).map(lambda quarter: quarter / 2)
+
+
+def values(items: dict[int, tuple[float, float]], most: int) -> st.SearchStrategy[list[Value]]:
+    """Some charted values; the key is the item, the value the range."""
+
+    def value(item: int) -> st.SearchStrategy[Value]:
+        low, high = items[item]
+        number = st.integers(int(low * 10), int(high * 10)).map(lambda tenth: tenth / 10)
+        return st.tuples(hours, st.just(item), number)
+
+    # A moment has a value once: of two at once, tables do not say which is read.
+    return st.lists(
+        st.sampled_from(sorted(items)).flatmap(value), max_size=most, unique_by=lambda v: v[:2]
+    )
+
+
+LABORATORY: dict[int, tuple[float, float]] = {
+    51265: (0, 200),
+    50885: (0, 14),
+    50912: (0, 6),
+    50821: (30, 250),
+    50816: (18, 100),
+}
+CHART: dict[int, tuple[float, float]] = {
+    220739: (1, 4),
+    223900: (1, 5),
+    223901: (1, 6),
+    220052: (40, 90),
+    220181: (40, 90),
+    223835: (0, 100),
+    224687: (5, 9),
+    223849: (1, 5),
+    226512: (50, 90),
+}
+devices = st.tuples(hours, st.just(226732), st.sampled_from(["Nasal cannula", "Endotracheal tube"]))
+tubes = st.tuples(hours, st.just(223900), st.just("No Response-ETT"))
+infusions = st.tuples(
+    hours,
+    st.integers(0, 12).map(float),
+    st.sampled_from([NOREPINEPHRINE, EPINEPHRINE, DOPAMINE, DOBUTAMINE]),
+    st.sampled_from([0.0, 0.05, 0.1, 0.2, 4.0, 8.0, 20.0]),
+    st.sampled_from(["FinishedRunning", "Rewritten"]),
+).map(lambda run: (run[0], run[0] + run[1], *run[2:]))
+urine: Callable[..., st.SearchStrategy[float]] = st.integers
+patients = st.builds(
+    Patient,
+    lab=values(LABORATORY, 8),
+    chart=st.tuples(
+        values(CHART, 12), st.lists(devices, max_size=2), st.lists(tubes, max_size=1)
+    ).map(lambda parts: [*parts[0], *parts[1], *parts[2]]),
+    metavision=st.lists(infusions, max_size=2),
+    urine=st.lists(
+        st.tuples(hours, st.sampled_from([226559, 227488, 227489]), urine(0, 900)), max_size=4
+    ),
+    extubated=st.lists(st.tuples(hours, st.just(227194)), max_size=1),
+    hours=st.integers(4, 72),
+)
+
+
+@settings(max_examples=3, deadline=None, derandomize=True)
+@given(
+    group=st.lists(patients, min_size=25, max_size=25),
+    start=st.integers(-6, 6),
+    length=st.integers(6, 40),
+)
+def test_the_same_records_have_the_same_scores_in_both_data_sets(
+    group: list[Patient], start: int, length: int
+) -> None:
+    window = (start, start + length)
+    with TemporaryDirectory() as first, TemporaryDirectory() as second:
+        mimic3 = scores(Path(first), group, window)
+        mimic4 = scores_mimic4(Path(second), group, window)
+    assert mimic4 == mimic3

@@ -30,18 +30,29 @@ def add_patient(hospital: Hospital, n: int, patient: Patient) -> None:
                 hospital.laboratory(n, item, at(hour), value, specimen)
     for hour, item, value in patient.chart:
         number = "" if isinstance(value, str) else value
-        row = (n, 10 + n, stay, "", at(hour), at(hour), item, value, number, "", 0)
-        rows["icu/chartevents"].append(row)
-    infusions = [(*infusion[:4], "mcg/kg/min", 80, infusion[4]) for infusion in patient.metavision]
-    infusions += [(hour, hour + 1, *rest, "FinishedRunning") for hour, *rest in patient.inputs]
+        rows["icu/chartevents"].append(
+            (n, 10 + n, stay, "", at(hour), at(hour), item, value, number, "", 0)
+        )
+    infusions = [
+        *(
+            (start, end, item, rate, "mcg/kg/min", 80.0, status)
+            for start, end, item, rate, status in patient.metavision
+        ),
+        *(
+            (hour, hour + 1, item, rate, unit, weight, "FinishedRunning")
+            for hour, item, rate, unit, weight in patient.inputs
+        ),
+    ]
     for start, end, item, rate, unit, weight, status in infusions:
-        row = (n, 10 + n, "", "", at(start), at(end), item, "", rate, unit, weight, status)
-        rows["icu/inputevents"].append(row)
+        rows["icu/inputevents"].append(
+            (n, 10 + n, "", "", at(start), at(end), item, "", rate, unit, weight, status)
+        )
     for hour, item, ml in patient.urine:
         rows["icu/outputevents"].append((n, 10 + n, stay, "", at(hour), item, ml, "mL"))
     for hour, item in patient.extubated:
-        row = (n, 10 + n, stay, "", at(hour), at(hour), item, 1, "FinishedRunning")
-        rows["icu/procedureevents"].append(row)
+        rows["icu/procedureevents"].append(
+            (n, 10 + n, stay, "", at(hour), at(hour), item, 1, "FinishedRunning")
+        )
 
 
 @contextmanager

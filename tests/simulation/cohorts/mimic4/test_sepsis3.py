@@ -226,7 +226,8 @@ def random_case(random: np.random.Generator) -> Case:
     first = int(random.integers(-90, 130))
 
     def hours(earliest: int, latest: int, most: int) -> list[int]:
-        return (first + random.integers(earliest, latest, random.integers(0, most + 1))).tolist()
+        count = random.integers(0, most + 1)
+        return [first + int(hour) for hour in random.integers(earliest, latest, count)]
 
     return Case(
         antibiotics=[first, *hours(-60, 60, 1)],

@@ -52,7 +52,9 @@ def test_ventilation_by_charted_items_and_procedures(tmp_path: Path) -> None:
         ([(4, 224687, 8), (7, 224687, 8)], [], 3),
         ([(4, 229314, "ASV"), (7, 229314, "ASV")], [], 3),
         ([(4, 223849, "CMV"), (5, 226732, "Trach mask "), (7, 223849, "CMV")], [], 2),
-        *(([(4, 224687, 8), (7, 224687, 8)], [(5, item)], 2) for item in (227194, 225468, 225477)),
+        ([(4, 224687, 8), (7, 224687, 8)], [(5, 227194)], 2),
+        ([(4, 224687, 8), (7, 224687, 8)], [(5, 225468)], 2),
+        ([(4, 224687, 8), (7, 224687, 8)], [(5, 225477)], 2),
         ([(4, 224687, 8), (7, 224687, 8)], [(5, 225401)], 3),
     ]
     patients = [Patient(gas(6, 80), chart, extubated=ends) for chart, ends, _ in cases]
@@ -79,7 +81,9 @@ def test_units_of_rates_and_weights(tmp_path: Path) -> None:
         (NOREPINEPHRINE, 0, "mcg/kg/min", 80, None),
         (221749, 1, "mcg/kg/min", 80, None),  # phenylephrine is not in SOFA
     ]
-    patients = [Patient(inputs=[(1, *infusion)]) for *infusion, _ in cases]
+    patients = [
+        Patient(inputs=[(1, item, rate, unit, weight)]) for item, rate, unit, weight, _ in cases
+    ]
     found = points_mimic4(tmp_path, "cardiovascular", patients)
     assert found == [points for *_, points in cases]
 

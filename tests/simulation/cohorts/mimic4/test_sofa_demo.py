@@ -6,6 +6,7 @@ import gzip
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,22 +68,24 @@ def graded(value: float, limits: list[float], *, low: bool = False) -> int:
 
 def coma_points(chart: pd.DataFrame) -> int | None:
     scales = []
-    before: tuple[pd.Timestamp, dict[str, float]] | None = None
+    before: tuple[Any, dict[str, float]] | None = None
     names = {220739: "eyes", 223900: "verbal", 223901: "motor"}
     normal = {"eyes": 4.0, "verbal": 5.0, "motor": 6.0}
     rows = chart[chart["itemid"].isin(names)]
+    time: Any
     for time, row in rows.pivot_table("valuenum", "charttime", "itemid", "max").iterrows():
-        parts = {names[item]: value for item, value in row.dropna().items()}
+        measured: Any = row.dropna().items()
+        parts = {names[item]: value for item, value in measured}
         old = before[1] if before and time - before[0] < 6 * HOUR else {}
         scales.append(sum((normal | old | parts).values()))
         before = (time, parts)
     return graded(min(scales), [15, 13, 10, 6], low=True) if scales else None
 
 
-def urine_points(
-    outputs: pd.DataFrame, stays: pd.DataFrame, start: pd.Timestamp, end: pd.Timestamp
-) -> int | None:
+def urine_points(outputs: pd.DataFrame, stays: pd.DataFrame, start: Any, end: Any) -> int | None:
     days = []
+    stay: Any
+    number: Any
     for stay in stays.itertuples():
         first, last = max(start, stay.intime), min(end, stay.outtime)
         hours = (last - first) // pd.Timedelta(minutes=1) / 60
@@ -100,7 +103,7 @@ def urine_points(
     return {0: 0, 1: 3, 2: 4}[graded(round(min(days), 3), [500, 200], low=True)] if days else None
 
 
-def slow_points(window: pd.Series, source: dict[str, pd.DataFrame]) -> dict[str, int | None]:
+def slow_points(window: Any, source: dict[str, pd.DataFrame]) -> dict[str, int | None]:
     """Points of a window, from the tables of its patient."""
     start, end = window["window_start"], window["window_end"]
     laboratory, chart = (

@@ -131,6 +131,14 @@ class SourceTables:
             )
         return found
 
+    def check_header(self, table: str, needed_for: str) -> None:
+        """Check that a table is there with all columns of the layout; reads its header alone.
+
+        Raises:
+            SourceError: the table or a column is missing.
+        """
+        self._open(table, needed_for, list(self.layout.columns[table]))
+
     def load(self, table: str, needed_for: str, *, where: str | None = None) -> str:
         """Load a table into the database, once.
 

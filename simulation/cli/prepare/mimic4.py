@@ -33,7 +33,8 @@ def prepare_mimic4(
     sepsis: Annotated[
         str,
         typer.Option(
-            help="Selection of patients: explicit, none, or, for ICD-9 alone, angus or martin."
+            help="Selection of patients: explicit, sepsis3, none, or, for ICD-9 alone, angus or "
+            "martin."
         ),
     ] = "explicit",
     step_minutes: StepMinutes = 60,

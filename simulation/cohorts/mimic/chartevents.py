@@ -9,17 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from common.data.csv_stream import Keep
 from common.files.hashing import ReadProgress
+from simulation.cohorts.mimic.patient_rows import stream_patients
 from simulation.cohorts.source_tables import SourceTables
 
 _TABLE = "CHARTEVENTS"
 _NUMBERS = ("subject_id", "itemid", "charttime", "valuenum", "error")
-_KEYS = {"subject_id": pa.int64(), "itemid": pa.int32()}
 
 
 def stream_chartevents(
@@ -50,21 +45,6 @@ def stream_chartevents(
     """
     every = list(tables.layout.columns[_TABLE])
     names = every if with_text else [name for name in every if name in _NUMBERS]
-    keep = _keep(items, subjects)
-    return tables.stream(_TABLE, "the vital signs", names, _KEYS, keep, progress)
-
-
-def _keep(items: Collection[int], subjects: Collection[int]) -> Keep:
-    wanted_items = pa.array(sorted(items), type=_KEYS["itemid"])
-    # With a number above all others at the end, so that a search stays within the array.
-    wanted_subjects = np.array([*sorted(subjects), np.iinfo(np.int64).max])
-
-    def keep(batch: pa.RecordBatch) -> pa.RecordBatch:
-        batch = batch.filter(pc.is_in(batch["itemid"], value_set=wanted_items))
-        # Patients after items: most rows are gone by then. By search, since `is_in` would build a
-        # hash table of tens of thousands of patients for each batch.
-        subject = batch["subject_id"].fill_null(-1).to_numpy()
-        found = wanted_subjects[np.searchsorted(wanted_subjects, subject)] == subject
-        return batch.filter(pa.array(found))
-
-    return keep
+    return stream_patients(
+        tables, _TABLE, "the vital signs", subjects, items=items, columns=names, progress=progress
+    )

@@ -17,10 +17,10 @@ from common.data.exclusion_flow import ExclusionFlow
 from common.files.hashing import ReadProgress
 from simulation.cohorts.mimic.cohort import chartevents_of, cohort_of_stays, register_stays
 from simulation.cohorts.mimic.settings import MimicSettings
+from simulation.cohorts.mimic.sofa.score import SOFA_ITEMS
 from simulation.cohorts.mimic.vitals import VITAL_ITEMS
 from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sepsis import SEPSIS_RULES, check_tables, select_septic
-from simulation.cohorts.mimic3.sofa.score import SOFA_ITEMS
 from simulation.cohorts.source_tables import SourceTables
 from simulation.cohorts.stay_selection import adults, check_joined, in_units, one_of
 

@@ -9,8 +9,7 @@
 | none     | always                                                                    |
 
 Codes are assigned at discharge: they may select patients but must never be an input of a model.
-Sepsis-3: Singer et al. 2016, doi 10.1001/jama.2016.0287; the others are cited in `mimic.icd9` and
-`suspected_infection`.
+Sources: `mimic.sepsis3`, `mimic.suspected_infection` and `mimic.icd9`.
 
 To add a rule, add its name to `SEPSIS_RULES`, its tables to `RULE_TABLES`, its query to
 `select_septic`, and its name to the help of ``--sepsis`` in `simulation.cli.prepare.mimic3`.
@@ -22,22 +21,21 @@ import pandas as pd
 
 from common.errors import UsageError
 from simulation.cohorts.mimic import code_rules, icd9
-from simulation.cohorts.mimic3.sofa.score import SOFA_TABLES, sofa_scores
-from simulation.cohorts.mimic3.suspected_infection import suspected_infections
+from simulation.cohorts.mimic.sepsis3 import infection_windows, sepsis3_stays
+from simulation.cohorts.mimic.suspected_infection import suspected_infections
+from simulation.cohorts.mimic3.sepsis3_records import (
+    INFECTION_TABLES,
+    SOFA_TABLES,
+    mimic3_infection_records,
+    mimic3_sofa_records,
+)
 from simulation.cohorts.source_tables import SourceTables
 
 SEPSIS_RULES: tuple[str, ...] = ("explicit", "angus", "martin", "sepsis3", "none")
 
-SOFA_BEFORE_H = 48
-SOFA_AFTER_H = 24
-"""Hours before and after the suspected infection in which organ dysfunction counts."""
-
-SEPSIS3_SOFA = 2
-"""Least SOFA of a septic patient; the SOFA before the illness is taken as 0, as usual."""
-
 RULE_TABLES: dict[str, tuple[str, ...]] = {
     **code_rules.CODE_RULE_TABLES,
-    "sepsis3": ("PRESCRIPTIONS", "MICROBIOLOGYEVENTS", "CHARTEVENTS", *SOFA_TABLES),
+    "sepsis3": (*INFECTION_TABLES, "CHARTEVENTS", *SOFA_TABLES),
     "none": (),
 }
 """Tables that each rule reads, besides ICUSTAYS."""
@@ -81,7 +79,7 @@ def select_septic(
     elif rule == "sepsis3":
         if chartevents is None:
             raise ValueError("the rule sepsis3 scores SOFA and needs the table of chart events")
-        query = _sepsis3(tables, stays, chartevents)
+        return _sepsis3(tables, stays, chartevents)
     else:
         admissions = code_rules.coded_admissions(tables, rule)
         query = f"SELECT stay_id FROM {stays} WHERE hadm_id IN ({admissions}) ORDER BY stay_id"
@@ -125,20 +123,8 @@ def _known(rule: str) -> str:
     return rule
 
 
-def _sepsis3(tables: SourceTables, stays: str, chartevents: str) -> str:
-    infections = suspected_infections(tables, stays)
-    # An admission may have an infection weeks before or after the stay. It makes the stay septic
-    # only if its window overlaps the stay; of several infections, any with SOFA >= 2 does.
-    tables.connection.execute(
-        f"""
-        CREATE OR REPLACE TEMP TABLE sepsis3_windows AS
-        SELECT i.subject_id, i.hadm_id, i.stay_id,
-               i.infection_time - to_hours({SOFA_BEFORE_H}) AS window_start,
-               i.infection_time + to_hours({SOFA_AFTER_H}) AS window_end
-        FROM {infections} i JOIN {stays} s USING (stay_id)
-        WHERE i.infection_time + to_hours({SOFA_AFTER_H}) >= s.intime
-          AND i.infection_time - to_hours({SOFA_BEFORE_H}) <= coalesce(s.outtime, i.infection_time)
-        """
-    )
-    scores = sofa_scores(tables, chartevents, "sepsis3_windows")
-    return f"SELECT DISTINCT stay_id FROM {scores} WHERE sofa >= {SEPSIS3_SOFA} ORDER BY stay_id"
+def _sepsis3(tables: SourceTables, stays: str, chartevents: str) -> list[int]:
+    connection = tables.connection
+    infections = suspected_infections(connection, mimic3_infection_records(tables), stays)
+    windows = infection_windows(connection, infections, stays)
+    return sepsis3_stays(connection, mimic3_sofa_records(tables, chartevents), windows)

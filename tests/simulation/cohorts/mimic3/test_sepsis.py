@@ -9,6 +9,7 @@ import pytest
 from common.errors import SourceError, UsageError
 from simulation.cohorts.mimic import icd9
 from simulation.cohorts.mimic.chartevents import stream_chartevents
+from simulation.cohorts.mimic.sofa.score import SOFA_ITEMS
 from simulation.cohorts.mimic3.schema import mimic3_tables
 from simulation.cohorts.mimic3.sepsis import (
     RULE_TABLES,
@@ -17,8 +18,7 @@ from simulation.cohorts.mimic3.sepsis import (
     flags,
     select_septic,
 )
-from simulation.cohorts.mimic3.sofa.score import SOFA_ITEMS
-from tests.simulation.cohorts.mimic3.sofa_patients import HEADERS, SOFA_HEADERS
+from tests.simulation.cohorts.mimic.sofa_patients import HEADERS, SOFA_HEADERS
 
 
 def write(folder: Path, table: str, header: str, rows: Sequence[str] = ()) -> None:

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from common.errors import SourceError
-from simulation.cohorts.mimic3.schema import mimic3_tables
-from simulation.cohorts.mimic3.suspected_infection import (
+from simulation.cohorts.mimic.suspected_infection import (
     ANTIBIOTIC_NAMES,
     first_suspected_infection,
     suspected_infections,
 )
+from simulation.cohorts.mimic3.schema import mimic3_tables
+from simulation.cohorts.mimic3.sepsis3_records import mimic3_infection_records
 
 ORDERED = datetime.fromisoformat("2150-06-10 00:00:00")  # prescriptions have dates only
 SECOND = 1 / 3600
@@ -67,7 +68,9 @@ def first_infections(folder: Path) -> dict[int, datetime]:
     """The first suspected infection by admission."""
     with mimic3_tables(folder) as tables:
         stays = tables.load("ICUSTAYS", "the test")
-        table = first_suspected_infection(tables, stays)
+        table = first_suspected_infection(
+            tables.connection, mimic3_infection_records(tables), stays
+        )
         rows = tables.connection.execute(f"SELECT stay_id, infection_time FROM {table}")
         return {stay_id - 1000: time for stay_id, time in rows.fetchall()}
 
@@ -142,7 +145,7 @@ def test_all_infections_of_an_admission_are_found_once_each(tmp_path: Path) -> N
     )
     with mimic3_tables(tmp_path) as tables:
         stays = tables.load("ICUSTAYS", "the test")
-        table = suspected_infections(tables, stays)
+        table = suspected_infections(tables.connection, mimic3_infection_records(tables), stays)
         rows = tables.connection.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()
     assert rows == [(1, 1, 1001, at(5)), (1, 1, 1001, at(245))]
     assert first_infections(tmp_path) == {1: at(5)}
@@ -171,7 +174,9 @@ def test_first_suspected_infection_equals_the_labels(shared_data: Path) -> None:
     )
     with mimic3_tables(shared_data / "mimic3-demo-grafted") as tables:
         stays = tables.load("ICUSTAYS", "the test")
-        found = tables.connection.table(first_suspected_infection(tables, stays)).df()
+        found = tables.connection.table(
+            first_suspected_infection(tables.connection, mimic3_infection_records(tables), stays)
+        ).df()
     expected = labels.set_index("icustay_id")["first_suspected_infection"].dropna()
     times = found.set_index("stay_id")["infection_time"]
     assert len(expected) == 98

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 HEADERS = {
@@ -22,6 +22,28 @@ HEADERS = {
         "valueuom,warning"
     ),
 }
+SEPSIS3_HEADERS = {
+    # As of v2.2; before, there was no order_provider_id.
+    "hosp/prescriptions": (
+        "subject_id,hadm_id,pharmacy_id,order_provider_id,starttime,stoptime,drug_type,drug,route"
+    ),
+    "hosp/microbiologyevents": (
+        "microevent_id,subject_id,hadm_id,micro_specimen_id,order_provider_id,chartdate,charttime,"
+        "spec_type_desc,org_name"
+    ),
+    "hosp/labevents": (
+        "labevent_id,subject_id,hadm_id,specimen_id,itemid,order_provider_id,charttime,value,"
+        "valuenum,valueuom"
+    ),
+    "icu/inputevents": (
+        "subject_id,hadm_id,stay_id,caregiver_id,starttime,endtime,itemid,amount,rate,rateuom,"
+        "patientweight,statusdescription"
+    ),
+    "icu/outputevents": "subject_id,hadm_id,stay_id,caregiver_id,charttime,itemid,value,valueuom",
+    "icu/procedureevents": (
+        "subject_id,hadm_id,stay_id,caregiver_id,starttime,endtime,itemid,value,statusdescription"
+    ),
+}
 MICU = "Medical Intensive Care Unit (MICU)"
 START, END = "2150-06-10 00:30:00", "2150-06-12 00:00:00"
 
@@ -32,7 +54,7 @@ class Hospital:
     """Rows of the tables; stay and admission of patient n are 100 + n and 10 + n."""
 
     def __init__(self) -> None:
-        self.rows: dict[str, list[Row]] = {name: [] for name in HEADERS}
+        self.rows: dict[str, list[Row]] = {name: [] for name in HEADERS | SEPSIS3_HEADERS}
 
     def patient(
         self,
@@ -67,9 +89,26 @@ class Hospital:
     def treat(self, n: int, code: str, version: int) -> None:
         self.rows["hosp/procedures_icd"].append((n, 10 + n, 1, "2150-06-10", code, version))
 
-    def write(self, folder: Path, without: Sequence[str] = ()) -> Path:
-        """Write the tables, without some of their columns."""
-        for table, header in HEADERS.items():
+    def prescribe(self, n: int, start: object, drug: str = "Vancomycin", route: str = "IV") -> None:
+        row = (n, 10 + n, 1, "", start, "2150-06-20 00:00:00", "MAIN", drug, route)
+        self.rows["hosp/prescriptions"].append(row)
+
+    def culture(self, n: int, date: object, time: object, admission: object = None) -> None:
+        """Add a culture, by default of the patient's admission."""
+        of = 10 + n if admission is None else admission
+        row = (1, n, of, 1, "", date, time, "BLOOD CULTURE", "")
+        self.rows["hosp/microbiologyevents"].append(row)
+
+    def laboratory(self, n: int, item: int, time: object, value: object, sample: int = 1) -> None:
+        number = "" if isinstance(value, str) else value
+        row = (1, n, "", sample, item, "", time, value, number, "")
+        self.rows["hosp/labevents"].append(row)
+
+    def write(
+        self, folder: Path, without: Sequence[str] = (), headers: Mapping[str, str] = HEADERS
+    ) -> Path:
+        """Write the tables that have a header, without some of their columns."""
+        for table, header in headers.items():
             names = header.split(",")
             kept = [index for index, name in enumerate(names) if name not in without]
             text = io.StringIO()

@@ -147,11 +147,6 @@ def test_angus_and_martin_are_refused_where_candidates_are_coded_in_icd10(
         cohort_of(hospital, tmp_path / "second", sepsis=rule)
 
 
-def test_sepsis3_is_refused_before_anything_is_read() -> None:
-    with pytest.raises(UsageError, match="sepsis3 needs SOFA scores"):
-        Mimic4Settings(sepsis="sepsis3")
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -14,6 +14,8 @@ CareVue's charted sum (198) is not read, since its parts are.
 
 from __future__ import annotations
 
+from simulation.cohorts.mimic.sofa.records import SofaRecords
+
 EYES = (184, 220739)
 VERBAL = (723, 223900)
 MOTOR = (454, 223901)
@@ -24,36 +26,34 @@ INTUBATED = ("1.0 ET/Trach", "No Response-ETT")
 CARRY_H = 6
 
 
-def score(chartevents: str, windows: str) -> str:
+def score(records: SofaRecords, windows: str) -> str:
     """Return a query for `window_id` and `score` of the central nervous system.
 
     13 and 14 are 1 point, 10 to 12 are 2, 6 to 9 are 3, below 6 are 4.
 
     Args:
-        chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `value`, `valuenum`,
-            `error`.
+        records: the chart events.
         windows: DuckDB table: `window_id`, `subject_id`, `window_start`, `window_end`.
     """
     return f"""
         SELECT window_id, CASE WHEN lowest < 6 THEN 4 WHEN lowest < 10 THEN 3
                                WHEN lowest < 13 THEN 2 WHEN lowest < 15 THEN 1 ELSE 0 END AS score
-        FROM (SELECT window_id, min(gcs) AS lowest FROM ({_coma_scales(chartevents, windows)})
+        FROM (SELECT window_id, min(gcs) AS lowest FROM ({_coma_scales(records.chart, windows)})
               GROUP BY window_id)
     """
 
 
-def _coma_scales(chartevents: str, windows: str) -> str:
+def _coma_scales(chart: str, windows: str) -> str:
     tube = ", ".join(f"'{text}'" for text in INTUBATED)
     return f"""
         WITH parts AS (
             SELECT w.window_id, c.charttime, {_part(EYES)} AS eyes, {_part(MOTOR)} AS motor,
                    max(CASE WHEN c.value IN ({tube}) THEN 0 ELSE c.valuenum END)
                        FILTER (c.itemid IN {VERBAL}) AS verbal
-            FROM {windows} w JOIN {chartevents} c
+            FROM {windows} w JOIN {chart} c
               ON c.subject_id = w.subject_id
               AND c.charttime BETWEEN w.window_start AND w.window_end
             WHERE c.itemid IN ({", ".join(str(item) for item in sorted(ITEMS))})
-              AND coalesce(c.error, 0) = 0
             GROUP BY w.window_id, c.charttime
         ), carried AS (
             SELECT window_id, eyes, motor, verbal, {_before("eyes")}, {_before("motor")},

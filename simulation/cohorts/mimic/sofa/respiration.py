@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.sofa import blood_gas, ventilation
-from simulation.cohorts.source_tables import SourceTables
+from simulation.cohorts.mimic.sofa import blood_gas, ventilation
+from simulation.cohorts.mimic.sofa.records import SofaRecords
 
 
-def score(tables: SourceTables, chartevents: str, windows: str) -> str:
+def score(records: SofaRecords, windows: str) -> str:
     """Return a query for `window_id` and `score` of respiration.
 
     Below 400 mmHg is 1 point, below 300 is 2; with respiratory support below 200 is 3 and below
@@ -14,13 +14,12 @@ def score(tables: SourceTables, chartevents: str, windows: str) -> str:
     a higher one on it.
 
     Args:
-        tables: has LABEVENTS, PROCEDUREEVENTS_MV and ICUSTAYS.
-        chartevents: DuckDB table of chart events with text values.
+        records: laboratory values, chart events and procedures.
         windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_end`.
     """
     return f"""
-        WITH gases AS ({blood_gas.pao2_fio2(tables, chartevents, windows)}),
-        episodes AS ({ventilation.episodes(tables, chartevents)}),
+        WITH gases AS ({blood_gas.pao2_fio2(records, windows)}),
+        episodes AS ({ventilation.episodes(records)}),
         scored AS (
             SELECT g.window_id, g.ratio,
                    coalesce(g.charttime <= e.endtime, false) AS ventilated

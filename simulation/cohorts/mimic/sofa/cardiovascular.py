@@ -17,7 +17,7 @@ Mean arterial pressure: CHARTEVENTS 52, 6702, 456, 443 (CareVue), 220052, 225312
 
 from __future__ import annotations
 
-from simulation.cohorts.source_tables import SourceTables
+from simulation.cohorts.mimic.sofa.records import SofaRecords
 
 MEAN_PRESSURES = (52, 443, 456, 6702, 220052, 220181, 225312)
 
@@ -54,10 +54,8 @@ VASOPRESSORS: dict[int, tuple[str, str]] = {
     221653: ("dobutamine", _PER_KG_MINUTE),
 }
 
-_NEEDED_FOR = "SOFA (sepsis3): doses of vasopressors"
 
-
-def score(tables: SourceTables, chartevents: str, windows: str) -> str:
+def score(records: SofaRecords, windows: str) -> str:
     """Return a query for `window_id` and `score` of the circulation.
 
     A mean pressure below 70 mmHg is 1 point; dobutamine, or dopamine up to 5 ug/kg/min, 2;
@@ -65,14 +63,13 @@ def score(tables: SourceTables, chartevents: str, windows: str) -> str:
     whose dose is unknown (no weight is known) has the least points of that drug.
 
     Args:
-        tables: has INPUTEVENTS_CV, INPUTEVENTS_MV and ICUSTAYS.
-        chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
+        records: chart events and infusions.
         windows: DuckDB table: `window_id`, `subject_id`, `window_start`, `window_end`.
     """
     # Rounded, since the last bit of a mean of weights depends on the order of the rows.
     return f"""
-        WITH infusions AS ({_infusions(tables)}),
-        weights AS ({_weights(chartevents, windows)}),
+        WITH infusions AS ({_infusions(records)}),
+        weights AS ({_weights(records.chart, windows)}),
         doses AS (
             SELECT w.window_id, i.drug, round(CASE i.unit WHEN '{_PER_KG_MINUTE}' THEN i.rate
                    WHEN '{_PER_MINUTE}' THEN i.rate / weights.kg END, 6) AS dose
@@ -90,50 +87,39 @@ def score(tables: SourceTables, chartevents: str, windows: str) -> str:
             FROM doses
             UNION ALL
             SELECT w.window_id, CASE WHEN min(c.valuenum) < 70 THEN 1 ELSE 0 END
-            FROM {windows} w JOIN {chartevents} c
+            FROM {windows} w JOIN {records.chart} c
               ON c.subject_id = w.subject_id
               AND c.charttime BETWEEN w.window_start AND w.window_end
             WHERE c.itemid IN ({", ".join(str(item) for item in MEAN_PRESSURES)})
-              AND c.valuenum > 0 AND c.valuenum < 300 AND coalesce(c.error, 0) = 0
+              AND c.valuenum > 0 AND c.valuenum < 300
             GROUP BY w.window_id
         )
         SELECT window_id, max(score) AS score FROM points GROUP BY window_id
     """
 
 
-def _infusions(tables: SourceTables) -> str:
-    # A rate of 0 marks the end of an infusion; a rewritten order was never given.
-    items = ", ".join(str(item) for item in VASOPRESSORS)
-    carevue = tables.load("INPUTEVENTS_CV", _NEEDED_FOR, where=f"itemid IN ({items})")
-    metavision = tables.load("INPUTEVENTS_MV", _NEEDED_FOR, where=f"itemid IN ({items})")
-    icustays = tables.load("ICUSTAYS", _NEEDED_FOR)
+def _infusions(records: SofaRecords) -> str:
+    # A rate of 0 marks the end of an infusion.
     drugs = ", ".join(
         f"({item}, '{drug}', '{unit}')" for item, (drug, unit) in VASOPRESSORS.items()
     )
     return f"""
-        SELECT s.subject_id, d.drug, r.starttime, r.endtime, r.rate,
+        SELECT r.subject_id, d.drug, r.starttime, r.endtime, r.rate,
                coalesce(nullif(replace(lower(trim(r.rateuom)), '/', ''), ''), d.unit) AS unit
-        FROM (
-            SELECT stay_id, itemid, charttime AS starttime, charttime AS endtime, rate, rateuom
-            FROM {carevue}
-            UNION ALL
-            SELECT stay_id, itemid, starttime, coalesce(endtime, starttime), rate, rateuom
-            FROM {metavision} WHERE coalesce(statusdescription, '') != 'Rewritten'
-        ) r
+        FROM {records.infusions} r
         JOIN (VALUES {drugs}) d(itemid, drug, unit) USING (itemid)
-        JOIN {icustays} s USING (stay_id)
         WHERE r.rate > 0
     """
 
 
-def _weights(chartevents: str, windows: str) -> str:
+def _weights(chart: str, windows: str) -> str:
     kilograms = " ".join(f"WHEN {item} THEN {factor}" for item, factor in WEIGHTS.items())
     return f"""
         SELECT w.window_id, avg(c.valuenum * CASE c.itemid {kilograms} END) AS kg
-        FROM {windows} w JOIN {chartevents} c
+        FROM {windows} w JOIN {chart} c
           ON c.subject_id = w.subject_id
           AND c.charttime BETWEEN w.window_start - to_days(1) AND w.window_end
         WHERE c.itemid IN ({", ".join(str(item) for item in WEIGHTS)})
-          AND c.valuenum > 0 AND coalesce(c.error, 0) = 0
+          AND c.valuenum > 0
         GROUP BY w.window_id
     """

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulation.cohorts.mimic3.sofa_patients import Patient, Value, points, scores
+from tests.simulation.cohorts.mimic.sofa_patients import Patient, Value, points, scores
 
 CAREVUE = {
     "dobutamine": (30042, 30306),

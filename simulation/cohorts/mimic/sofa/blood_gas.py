@@ -10,12 +10,13 @@
 |               | CHARTEVENTS 223835 (MetaVision) | fraction, 0 < x <= 1, or %, 21 to 100   |
 
 FiO2 is the laboratory's where the gas has one, else the last charted in the 4 hours before.
+MIMIC-IV has the specimen as 52033, which `mimic4.sepsis3_records` rewrites.
 """
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.sofa.laboratory import FIO2, PO2, SPECIMEN, labevents
-from simulation.cohorts.source_tables import SourceTables
+from simulation.cohorts.mimic.sofa.laboratory import FIO2, PO2, SPECIMEN
+from simulation.cohorts.mimic.sofa.records import SofaRecords
 
 _FIO2_PERCENT = (3420, 3422)
 _FIO2_FRACTION = 190
@@ -26,12 +27,11 @@ ITEMS: frozenset[int] = frozenset({*_FIO2_PERCENT, _FIO2_FRACTION, _FIO2_METAVIS
 _CHARTED_FIO2_VALID_H = 4
 
 
-def pao2_fio2(tables: SourceTables, chartevents: str, windows: str) -> str:
+def pao2_fio2(records: SofaRecords, windows: str) -> str:
     """Return a query for the PaO2/FiO2 ratios of the arterial gases in each window.
 
     Args:
-        tables: has LABEVENTS.
-        chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `valuenum`, `error`.
+        records: laboratory values and chart events.
         windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_end`.
 
     Returns:
@@ -44,18 +44,17 @@ def pao2_fio2(tables: SourceTables, chartevents: str, windows: str) -> str:
                    max(valuenum) FILTER (
                        itemid = {PO2} AND valuenum > 0 AND valuenum <= 800) AS po2,
                    max(valuenum) FILTER (itemid = {FIO2} AND valuenum BETWEEN 20 AND 100) AS fio2
-            FROM {labevents(tables)}
+            FROM {records.laboratory}
             WHERE itemid IN ({SPECIMEN}, {PO2}, {FIO2})
               AND subject_id IN (SELECT subject_id FROM {windows})
-            GROUP BY subject_id, charttime
+            GROUP BY subject_id, charttime, specimen_id
         ), arterial AS (
             SELECT subject_id, charttime, po2, fio2 FROM gases
             WHERE po2 IS NOT NULL AND coalesce(specimen, 'ART') = 'ART'
         ), charted AS (
             SELECT subject_id, charttime, max({_charted_percent()}) AS fio2
-            FROM {chartevents}
+            FROM {records.chart}
             WHERE itemid IN ({", ".join(str(item) for item in sorted(ITEMS))})
-              AND coalesce(error, 0) = 0
             GROUP BY subject_id, charttime
             HAVING fio2 IS NOT NULL
         ), ratios AS (

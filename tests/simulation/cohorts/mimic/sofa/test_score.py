@@ -9,15 +9,15 @@ import pytest
 
 from common.errors import SourceError
 from simulation.cohorts.mimic.chartevents import stream_chartevents
-from simulation.cohorts.mimic3.schema import mimic3_tables
-from simulation.cohorts.mimic3.sofa.score import (
+from simulation.cohorts.mimic.sofa.score import (
     COMPONENTS,
     SOFA_ITEMS,
-    SOFA_TABLES,
     first_day_sofa,
     sofa_scores,
 )
-from tests.simulation.cohorts.mimic3.sofa_patients import Patient, at, gas, opened, points, scores
+from simulation.cohorts.mimic3.schema import mimic3_tables
+from simulation.cohorts.mimic3.sepsis3_records import SOFA_TABLES, mimic3_sofa_records
+from tests.simulation.cohorts.mimic.sofa_patients import Patient, at, gas, opened, points, scores
 
 # --- coagulation, liver, creatinine -----------------------------------------------------------
 
@@ -135,14 +135,14 @@ def test_sofa_is_the_sum_of_the_components_and_what_is_missing_is_0(tmp_path: Pa
 
 def test_each_window_of_a_stay_is_scored_apart(tmp_path: Path) -> None:
     patient = Patient(lab=[(1, 51265, 90), (30, 51265, 10)])
-    with opened(tmp_path, [patient]) as (tables, chart):
+    with opened(tmp_path, [patient]) as (tables, records):
         tables.connection.execute(
             "CREATE TABLE windows AS SELECT 1 AS subject_id, 101 AS stay_id, start "
             "AS window_start, start + to_hours(24) AS window_end "
             "FROM (VALUES (?::TIMESTAMP), (?::TIMESTAMP)) starts(start)",
             [at(0), at(24.5)],
         )
-        table = sofa_scores(tables, chart, "windows")
+        table = sofa_scores(tables.connection, records, "windows")
         rows = tables.connection.execute(
             f"SELECT window_start, stay_id, coagulation, sofa FROM {table} ORDER BY ALL"
         ).fetchall()
@@ -154,16 +154,14 @@ def test_each_window_of_a_stay_is_scored_apart(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("table", SOFA_TABLES)
 def test_an_absent_table_is_named(tmp_path: Path, table: str) -> None:
-    with opened(tmp_path, [Patient()]) as (tables, chart):
+    with opened(tmp_path, [Patient()]):
         pass
     (tmp_path / f"{table}.csv").unlink()
-    with mimic3_tables(tmp_path) as tables:
-        tables.connection.execute(
-            "CREATE TABLE windows (subject_id BIGINT, stay_id BIGINT, window_start TIMESTAMP, "
-            "window_end TIMESTAMP)"
-        )
-        with pytest.raises(SourceError, match=rf"\b{table}\b.*SOFA"):
-            sofa_scores(tables, chart, "windows")
+    with (
+        mimic3_tables(tmp_path) as tables,
+        pytest.raises(SourceError, match=rf"\b{table}\b.*SOFA"),
+    ):
+        mimic3_sofa_records(tables, "chartevents")
 
 
 def test_first_day_sofa_equals_the_labels(shared_data: Path) -> None:
@@ -172,7 +170,8 @@ def test_first_day_sofa_equals_the_labels(shared_data: Path) -> None:
         stays = tables.load("ICUSTAYS", "the test")
         subjects = labels["subject_id"].unique().tolist()
         chart = stream_chartevents(tables, SOFA_ITEMS, subjects, with_text=True)
-        found = tables.connection.table(first_day_sofa(tables, chart, stays)).df()
+        records = mimic3_sofa_records(tables, chart)
+        found = tables.connection.table(first_day_sofa(tables.connection, records, stays)).df()
     both = labels.rename(columns={"icustay_id": "stay_id"}).merge(
         found, on="stay_id", validate="one_to_one"
     )

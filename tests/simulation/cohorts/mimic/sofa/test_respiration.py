@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.simulation.cohorts.mimic3.sofa_patients import Patient, Points, Value, gas, points
+from tests.simulation.cohorts.mimic.sofa_patients import Patient, Points, Value, gas, points
 
 VENTILATED: list[Value] = [(0, 224687, 8), (4, 224687, 8)]
 

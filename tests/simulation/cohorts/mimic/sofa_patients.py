@@ -10,8 +10,10 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from simulation.cohorts.mimic.chartevents import stream_chartevents
+from simulation.cohorts.mimic.sofa.records import SofaRecords
+from simulation.cohorts.mimic.sofa.score import COMPONENTS, SOFA_ITEMS, sofa_scores
 from simulation.cohorts.mimic3.schema import mimic3_tables
-from simulation.cohorts.mimic3.sofa.score import COMPONENTS, SOFA_ITEMS, sofa_scores
+from simulation.cohorts.mimic3.sepsis3_records import mimic3_sofa_records
 from simulation.cohorts.source_tables import SourceTables
 
 INTIME = datetime.fromisoformat("2150-01-01 00:00:00")
@@ -46,6 +48,9 @@ class Patient:
     metavision: Sequence[tuple[float, float, int, float, str]] = ()  # from, to, item, rate, status
     urine: Sequence[tuple[float, int, float]] = ()  # hour, item, mL
     urine_wrong: Sequence[tuple[float, int, float]] = ()
+    # Of MIMIC-IV alone: hour, item, rate, unit, weight; and values of another blood sample.
+    inputs: Sequence[tuple[float, int, float, str, float]] = ()
+    other_sample: Sequence[Value] = ()
     extubated: Sequence[tuple[float, int]] = ()  # hour, item
     hours: float = 72  # length of stay
 
@@ -89,8 +94,8 @@ def rows_of(subject: int, patient: Patient) -> dict[str, list[tuple[object, ...]
 
 
 @contextmanager
-def opened(folder: Path, patients: Sequence[Patient]) -> Iterator[tuple[SourceTables, str]]:
-    """The patients' tables, and the name of that of their chart events; subjects count from 1."""
+def opened(folder: Path, patients: Sequence[Patient]) -> Iterator[tuple[SourceTables, SofaRecords]]:
+    """The patients' tables and records; subjects count from 1."""
     rows = [rows_of(subject, patient) for subject, patient in enumerate(patients, start=1)]
     for table, header in HEADERS.items():
         with (folder / f"{table}.csv").open("w", newline="") as file:
@@ -99,7 +104,8 @@ def opened(folder: Path, patients: Sequence[Patient]) -> Iterator[tuple[SourceTa
             writer.writerows(row for patient_rows in rows for row in patient_rows[table])
     with mimic3_tables(folder) as tables:
         subjects = range(1, len(patients) + 1)
-        yield tables, stream_chartevents(tables, SOFA_ITEMS, subjects, with_text=True)
+        chart = stream_chartevents(tables, SOFA_ITEMS, subjects, with_text=True)
+        yield tables, mimic3_sofa_records(tables, chart)
 
 
 def scores(
@@ -108,19 +114,30 @@ def scores(
     window: tuple[float, float] = (0, 24),
     lab_lookback_h: int = 0,
 ) -> list[dict[str, Points]]:
-    with opened(folder, patients) as (tables, chart):
-        stays = tables.load("ICUSTAYS", "the test")
-        tables.connection.execute(
-            f"CREATE TABLE windows AS SELECT subject_id, stay_id, ?::TIMESTAMP AS window_start, "
-            f"?::TIMESTAMP AS window_end FROM {stays}",
-            [at(window[0]), at(window[1])],
-        )
-        table = sofa_scores(tables, chart, "windows", lab_lookback_h=lab_lookback_h)
-        columns = (*COMPONENTS, "sofa")
-        rows = tables.connection.execute(
-            f"SELECT {', '.join(columns)} FROM {table} ORDER BY stay_id"
-        ).fetchall()
-    assert len(rows) == len(patients)
+    with opened(folder, patients) as (tables, records):
+        return scores_of(tables, records, window, lab_lookback_h)
+
+
+def scores_of(
+    tables: SourceTables,
+    records: SofaRecords,
+    window: tuple[float, float],
+    lab_lookback_h: int = 0,
+) -> list[dict[str, Points]]:
+    """The scores of each stay, by its id, in one window."""
+    tables.connection.execute(
+        f"CREATE TABLE windows AS SELECT subject_id, stay_id, ?::TIMESTAMP AS window_start, "
+        f"?::TIMESTAMP AS window_end FROM {records.stays}",
+        [at(window[0]), at(window[1])],
+    )
+    table = sofa_scores(tables.connection, records, "windows", lab_lookback_h=lab_lookback_h)
+    columns = (*COMPONENTS, "sofa")
+    rows = tables.connection.execute(
+        f"SELECT {', '.join(columns)} FROM {table} ORDER BY stay_id"
+    ).fetchall()
+    assert [(len(rows),)] == tables.connection.execute(
+        f"SELECT count(*) FROM {records.stays}"
+    ).fetchall()
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simulation.cohorts.mimic3.sofa.score import SOFA_ITEMS
-from tests.simulation.cohorts.mimic3.sofa_patients import Patient, Value, points
+from simulation.cohorts.mimic.sofa.score import SOFA_ITEMS
+from tests.simulation.cohorts.mimic.sofa_patients import Patient, Value, points
 
 
 def coma(hour: float, eyes: float, verbal: float | str, motor: float) -> list[Value]:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from simulation.cohorts.source_tables import SourceTables
+from simulation.cohorts.mimic.sofa.records import SofaRecords
 
 PLATELETS = 51265
 BILIRUBIN = 50885
@@ -19,43 +19,36 @@ FIO2 = 50816
 PO2 = 50821
 
 _MOST_VALID = {PLATELETS: 10_000, BILIRUBIN: 150, CREATININE: 150}
-_ITEMS = (PLATELETS, BILIRUBIN, CREATININE, SPECIMEN, FIO2, PO2)
+LABORATORY_ITEMS: frozenset[int] = frozenset(
+    {PLATELETS, BILIRUBIN, CREATININE, SPECIMEN, FIO2, PO2}
+)
+"""Item ids of LABEVENTS that all components read."""
 
 
-def labevents(tables: SourceTables) -> str:
-    """Load the LABEVENTS rows of all components; return the DuckDB table's name.
-
-    Raises:
-        SourceError: LABEVENTS is absent.
-    """
-    items = ", ".join(str(item) for item in sorted(_ITEMS))
-    return tables.load("LABEVENTS", "SOFA (sepsis3)", where=f"itemid IN ({items})")
-
-
-def coagulation(tables: SourceTables, windows: str) -> str:
+def coagulation(records: SofaRecords, windows: str) -> str:
     """Return a query for `window_id` and `score` of coagulation, by the lowest platelet count."""
     return f"""
         SELECT window_id, CASE WHEN lowest < 20 THEN 4 WHEN lowest < 50 THEN 3
                                WHEN lowest < 100 THEN 2 WHEN lowest < 150 THEN 1 ELSE 0 END AS score
-        FROM ({extreme(tables, windows, PLATELETS, "min", "lowest")})
+        FROM ({extreme(records, windows, PLATELETS, "min", "lowest")})
     """
 
 
-def liver(tables: SourceTables, windows: str) -> str:
+def liver(records: SofaRecords, windows: str) -> str:
     """Return a query for `window_id` and `score` of the liver, by the highest bilirubin."""
     return f"""
         SELECT window_id, CASE WHEN highest >= 12 THEN 4 WHEN highest >= 6 THEN 3
                                WHEN highest >= 2 THEN 2 WHEN highest >= 1.2 THEN 1
                                ELSE 0 END AS score
-        FROM ({extreme(tables, windows, BILIRUBIN, "max", "highest")})
+        FROM ({extreme(records, windows, BILIRUBIN, "max", "highest")})
     """
 
 
-def extreme(tables: SourceTables, windows: str, item: int, aggregate: str, name: str) -> str:
+def extreme(records: SofaRecords, windows: str, item: int, aggregate: str, name: str) -> str:
     """Return a query for the extreme of a laboratory value in each window that has one.
 
     Args:
-        tables: has LABEVENTS.
+        records: the laboratory values.
         windows: DuckDB table: `window_id`, `subject_id`, `lab_start`, `window_end`.
         item: the item id.
         aggregate: ``min`` or ``max``.
@@ -66,7 +59,7 @@ def extreme(tables: SourceTables, windows: str, item: int, aggregate: str, name:
     """
     return f"""
         SELECT w.window_id, {aggregate}(l.valuenum) AS {name}
-        FROM {windows} w JOIN {labevents(tables)} l
+        FROM {windows} w JOIN {records.laboratory} l
           ON l.subject_id = w.subject_id AND l.charttime BETWEEN w.lab_start AND w.window_end
         WHERE l.itemid = {item} AND l.valuenum > 0 AND l.valuenum <= {_MOST_VALID[item]}
         GROUP BY w.window_id

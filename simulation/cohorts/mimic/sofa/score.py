@@ -14,7 +14,9 @@ source of measurements, each with its item ids:
 | renal          | renal          | creatinine, urine output                                    |
 
 Item ids and unit handling are those of the public MIMIC code (github.com/MIT-LCP/mimic-code,
-mimic-iii/concepts). Where this module differs from its first-day SOFA, and why:
+mimic-iii/concepts). MIMIC-IV has the items of MetaVision alone and the same definitions;
+docs/explanation/cohort.md has the differences from mimic-iv/concepts/score/sofa. Where this module
+differs from the first-day SOFA of mimic-iii/concepts, and why:
 
 - A ventilated ratio from 200 to 400 has the points of an unventilated one, as in the paper; there
   it has none.
@@ -27,7 +29,9 @@ mimic-iii/concepts). Where this module differs from its first-day SOFA, and why:
 
 from __future__ import annotations
 
-from simulation.cohorts.mimic3.sofa import (
+import duckdb
+
+from simulation.cohorts.mimic.sofa import (
     blood_gas,
     cardiovascular,
     laboratory,
@@ -36,22 +40,12 @@ from simulation.cohorts.mimic3.sofa import (
     respiration,
     ventilation,
 )
-from simulation.cohorts.source_tables import SourceTables
+from simulation.cohorts.mimic.sofa.records import SofaRecords
 
 SOFA_ITEMS: frozenset[int] = (
     blood_gas.ITEMS | ventilation.ITEMS | cardiovascular.ITEMS | neurological.ITEMS
 )
 """Item ids of CHARTEVENTS that SOFA reads, with text values."""
-
-SOFA_TABLES: tuple[str, ...] = (
-    "ICUSTAYS",
-    "LABEVENTS",
-    "INPUTEVENTS_CV",
-    "INPUTEVENTS_MV",
-    "OUTPUTEVENTS",
-    "PROCEDUREEVENTS_MV",
-)
-"""Tables that SOFA reads besides CHARTEVENTS."""
 
 COMPONENTS: tuple[str, ...] = (
     "respiration",
@@ -69,16 +63,19 @@ _WINDOWS = "sofa_windows"
 
 
 def sofa_scores(
-    tables: SourceTables, chartevents: str, windows: str, *, lab_lookback_h: int = 0
+    connection: duckdb.DuckDBPyConnection,
+    records: SofaRecords,
+    windows: str,
+    *,
+    lab_lookback_h: int = 0,
 ) -> str:
     """Score SOFA in windows of time.
 
     All records of the patient in the window count, both ends included, from any ward or ICU stay.
 
     Args:
-        tables: has the tables `SOFA_TABLES`.
-        chartevents: a DuckDB table with the CHARTEVENTS rows of `SOFA_ITEMS` of these patients,
-            with text values: `subject_id`, `itemid`, `charttime`, `value`, `valuenum`, `error`.
+        connection: the database of the records.
+        records: of these patients at least.
         windows: a DuckDB table: `subject_id`, `stay_id`, `window_start`, `window_end`. A stay
             may have several windows.
         lab_lookback_h: hours before the window from which laboratory values count.
@@ -87,11 +84,8 @@ def sofa_scores(
         The name of a DuckDB table with one row per window: `stay_id`, `window_start`,
         `window_end`, the six `COMPONENTS` (0 to 4, NULL where nothing was measured) and `sofa`
         (0 to 24).
-
-    Raises:
-        SourceError: one of the tables is absent.
     """
-    tables.connection.execute(
+    connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {_WINDOWS} AS
         SELECT row_number() OVER () AS window_id, subject_id, stay_id, window_start, window_end,
@@ -100,20 +94,20 @@ def sofa_scores(
         """
     )
     queries = {
-        "respiration": respiration.score(tables, chartevents, _WINDOWS),
-        "coagulation": laboratory.coagulation(tables, _WINDOWS),
-        "liver": laboratory.liver(tables, _WINDOWS),
-        "cardiovascular": cardiovascular.score(tables, chartevents, _WINDOWS),
-        "cns": neurological.score(chartevents, _WINDOWS),
-        "renal": renal.score(tables, _WINDOWS),
+        "respiration": respiration.score(records, _WINDOWS),
+        "coagulation": laboratory.coagulation(records, _WINDOWS),
+        "liver": laboratory.liver(records, _WINDOWS),
+        "cardiovascular": cardiovascular.score(records, _WINDOWS),
+        "cns": neurological.score(records, _WINDOWS),
+        "renal": renal.score(records, _WINDOWS),
     }
     # Each component into a small table of its own: memory is that of one join, not of six.
     for component, query in queries.items():
-        tables.connection.execute(f"CREATE OR REPLACE TEMP TABLE sofa_{component} AS {query}")
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE sofa_{component} AS {query}")
     joins = " ".join(f"LEFT JOIN sofa_{name} USING (window_id)" for name in COMPONENTS)
     columns = ", ".join(f"sofa_{name}.score::INTEGER AS {name}" for name in COMPONENTS)
     total = " + ".join(f"coalesce(sofa_{name}.score, 0)" for name in COMPONENTS)
-    tables.connection.execute(
+    connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE sofa_scores AS
         SELECT stay_id, window_start, window_end, {columns}, ({total})::INTEGER AS sofa
@@ -123,21 +117,18 @@ def sofa_scores(
     return "sofa_scores"
 
 
-def first_day_sofa(tables: SourceTables, chartevents: str, stays: str) -> str:
+def first_day_sofa(connection: duckdb.DuckDBPyConnection, records: SofaRecords, stays: str) -> str:
     """Score SOFA in the first 24 hours of ICU stays, laboratory values from 6 hours before.
 
     Args:
-        tables: has the tables `SOFA_TABLES`.
-        chartevents: as for `sofa_scores`.
+        connection: the database of the records.
+        records: as for `sofa_scores`.
         stays: a DuckDB table: `subject_id`, `stay_id`, `intime`.
 
     Returns:
         As `sofa_scores`, one row per stay.
-
-    Raises:
-        SourceError: one of the tables is absent.
     """
-    tables.connection.execute(
+    connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE first_day_windows AS
         SELECT subject_id, stay_id, intime AS window_start,
@@ -146,5 +137,5 @@ def first_day_sofa(tables: SourceTables, chartevents: str, stays: str) -> str:
         """
     )
     return sofa_scores(
-        tables, chartevents, "first_day_windows", lab_lookback_h=FIRST_DAY_LAB_LOOKBACK_H
+        connection, records, "first_day_windows", lab_lookback_h=FIRST_DAY_LAB_LOOKBACK_H
     )

@@ -7,7 +7,7 @@ MIMIC code (mimic-iii/concepts/durations/ventilation_classification).
 
 from __future__ import annotations
 
-from simulation.cohorts.source_tables import SourceTables
+from simulation.cohorts.mimic.sofa.records import SofaRecords
 
 # CHARTEVENTS: any value of these is a ventilator setting.
 VENTILATOR_SETTINGS: frozenset[int] = frozenset(
@@ -23,7 +23,7 @@ VENTILATOR_SETTINGS: frozenset[int] = frozenset(
         *(501, 502, 503, 224702),  # pressure control
         *(223, 667, 668, 669, 670, 671, 672),  # TCPCV
         224701,  # pressure support
-        223849,  # mode
+        *(223849, 229314),  # mode; the second of Hamilton ventilators, in MIMIC-IV alone
     )
 )
 _TYPE_CAREVUE = 720
@@ -41,8 +41,8 @@ ITEMS: frozenset[int] = VENTILATOR_SETTINGS | {
 }
 """Item ids of CHARTEVENTS that this component reads."""
 
-# PROCEDUREEVENTS_MV: extubation; unplanned, by the patient; unplanned, otherwise.
-EXTUBATION_PROCEDURES = (227194, 225468, 225477)
+# PROCEDUREEVENTS_MV, PROCEDUREEVENTS: extubation; unplanned, by the patient; unplanned, otherwise.
+EXTUBATION_PROCEDURES: tuple[int, ...] = (227194, 225468, 225477)
 
 # Devices that are not a ventilator, in lower case and trimmed.
 OXYGEN_DEVICES = (
@@ -55,19 +55,18 @@ OXYGEN_DEVICES = (
 LONGEST_GAP_H = 8
 
 
-def episodes(tables: SourceTables, chartevents: str) -> str:
+def episodes(records: SofaRecords) -> str:
     """Return a query for the episodes: `subject_id`, `starttime`, `endtime`, both included.
 
     Args:
-        tables: has PROCEDUREEVENTS_MV and ICUSTAYS.
-        chartevents: DuckDB table: `subject_id`, `itemid`, `charttime`, `value`, `error`.
+        records: chart events and procedures.
     """
     return f"""
         WITH moments AS (
             SELECT subject_id, charttime, bool_or(ventilated) AS ventilated,
                    bool_or(oxygen) AND NOT bool_or(ventilated) AS oxygen,
                    bool_or(extubated) AS extubated
-            FROM ({_signs(tables, chartevents)})
+            FROM ({_signs(records)})
             WHERE ventilated OR oxygen OR extubated
             GROUP BY subject_id, charttime
         ), breaks AS (
@@ -90,10 +89,8 @@ def episodes(tables: SourceTables, chartevents: str) -> str:
     """
 
 
-def _signs(tables: SourceTables, chartevents: str) -> str:
+def _signs(records: SofaRecords) -> str:
     # One row per charted sign of ventilation, of oxygen by another device, or of extubation.
-    icustays = tables.load("ICUSTAYS", "SOFA (sepsis3)")
-    procedures = tables.load("PROCEDUREEVENTS_MV", "SOFA (sepsis3): extubation")
     settings = ", ".join(str(item) for item in sorted(VENTILATOR_SETTINGS))
     devices = ", ".join(f"'{device}'" for device in OXYGEN_DEVICES)
     extubations = ", ".join(str(item) for item in EXTUBATION_PROCEDURES)
@@ -108,10 +105,9 @@ def _signs(tables: SourceTables, chartevents: str) -> str:
                  AND lower(trim(value)) IN ({devices}) AS oxygen,
                itemid = {_EXTUBATED_CAREVUE} AND value IN ('Extubated', 'Self Extubation')
                  AS extubated
-        FROM {chartevents}
-        WHERE itemid IN ({items}) AND value IS NOT NULL AND coalesce(error, 0) = 0
+        FROM {records.chart}
+        WHERE itemid IN ({items}) AND value IS NOT NULL
         UNION ALL
-        SELECT s.subject_id, p.starttime, false, false, true
-        FROM {procedures} p JOIN {icustays} s USING (stay_id)
-        WHERE p.itemid IN ({extubations})
+        SELECT subject_id, starttime, false, false, true
+        FROM {records.procedures} WHERE itemid IN ({extubations})
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from common.config.run_config import RunConfig, WindowConfig
+from common.config.step_length import check_cohort_steps
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import read_site_table
 from common.data.splits import SPLITS
@@ -41,10 +42,13 @@ def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows
 
     Raises:
         CohortError: no site has both.
+        UsageError: the cohort's steps are not those that the settings name.
     """
     data = Path(tested or config.data)
     times = tuple(path.stat().st_mtime_ns for path in site_table_paths(data).values())
-    sites = _read(data, times, config.windows)
+    sites, steps = _read(data, times, config.windows)
+    for step_minutes in steps:
+        check_cohort_steps(step_minutes, config, str(data))
     usable = {name: site for name, site in sites.items() if len(site.train) and len(site.test)}
     if not usable:
         raise CohortError(
@@ -55,12 +59,17 @@ def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows
 
 
 @lru_cache(maxsize=2)
-def _read(data: Path, _times: tuple[int, ...], windows: WindowConfig) -> dict[str, SiteWindows]:
+def _read(
+    data: Path, _times: tuple[int, ...], windows: WindowConfig
+) -> tuple[dict[str, SiteWindows], set[int]]:
+    """Return the windows by site, and the lengths of the tables' steps in minutes."""
     settings, vitals = windows.settings(), windows.names()
-    return {
-        name: SiteWindows(**windows_by_split(read_site_table(path), SPLITS, settings, vitals))
-        for name, path in site_table_paths(data).items()
-    }
+    sites, steps = {}, set()
+    for name, path in site_table_paths(data).items():
+        table = read_site_table(path)
+        steps.add(table.info.step_minutes)
+        sites[name] = SiteWindows(**windows_by_split(table, SPLITS, settings, vitals))
+    return sites, steps
 
 
 def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:

@@ -91,8 +91,8 @@ class RunConfig(StrictModel):
     resume: bool = setting(False, "continue the run in `out` after its last complete round")
     rounds: int = setting(10, "rounds of the federation", 1, 10_000)
     seed: int = setting(0, "seed of all random numbers", 0)
-    task: Annotated[str, OneOf(("", *TASKS))] = setting(
-        "",
+    task: Annotated[str, OneOf(("none", *TASKS))] = setting(
+        "none",
         "settings that belong together, each of which may be given beside it; paper (arXiv "
         "2405.10216) = 3 h of heart rate and mean pressure from 6 h, at steps of 5 min, reported "
         "by MSE, MAPE and DTW",
@@ -194,7 +194,7 @@ def _from_text(value: Any, kind: type) -> Any:
 def _check_together(config: RunConfig) -> None:
     """Refuse settings that are each valid and contradict each other."""
     rule, trained = config.rule, config.trained
-    if config.task and not config.step_minutes:
+    if config.task in TASKS and not config.step_minutes:
         # `flwr run` merges the defaults in, so that a task's own values are not seen as absent.
         own = " ".join(f"{k}={v}" for k, v in times_as_steps(TASKS[config.task].settings).items())
         raise UsageError(

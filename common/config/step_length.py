@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.config.run_config import RunConfig
+from common.config.tasks import TASKS
 from common.errors import UsageError
 
 
@@ -30,7 +31,7 @@ def check_cohort_steps(step_minutes: int, config: RunConfig, cohort: str) -> Non
     if not step_refusal(step_minutes, config):
         return
     wanted = config.step_minutes
-    what = f"task={config.task}" if config.task else f"step-minutes={wanted}"
+    what = f"task={config.task}" if config.task in TASKS else f"step-minutes={wanted}"
     raise UsageError(
         f"a run with {what} needs a cohort at {wanted}-minute steps: python -m simulation prepare "
         f"SOURCE --step-minutes {wanted}; {cohort} has {step_minutes}. Or give "

@@ -77,9 +77,9 @@ def load_adapter(
 
 def _overrides(given: Mapping[str, Any]) -> dict[str, Any]:
     overrides = dict(given)
-    if (task := TASKS.get(str(given.get(TASK_KEY)))) is not None:
-        if overrides.get("backbone") == task.settings["backbone"]:
-            del overrides["backbone"]
+    task = TASKS.get(str(given.get(TASK_KEY)))
+    if task is not None and overrides.get("backbone") == task.settings["backbone"]:
+        del overrides["backbone"]
     for key in overrides:
         if not key.startswith("windows.") and key not in (TASK_KEY, STEP_KEY):
             raise UsageError(

@@ -200,7 +200,7 @@ def _result(
     pooled = {model: pool_evaluations(per_site) for model, per_site in scores.items()}
     settings = loaded.config.flat()
     shown = [key for key in settings if key.startswith("windows.")]
-    shown += [TASK_KEY] if loaded.config.task else []
+    shown += [TASK_KEY] if loaded.config.task in TASKS else []
     return {
         "schema_version": SCHEMA_VERSION,
         "split": split,

@@ -22,8 +22,9 @@ Made from the code by `python -m simulation settings --markdown`; a test keeps t
 Each key can be given as `-c key=value` to `python -m simulation run`, `python -m server run`, and
 `flwr run .` (there in one text). A key that is not known is refused, with the nearest known one.
 
-`task=paper` gives TASK_SETTINGS. Each may be given beside it. With `step-minutes` set, a length of windows
-may be a time, e.g. `6h` or `90min`; recorded and sent is the number of steps.
+`task=paper` gives TASK_SETTINGS.
+Each may be given beside it. With `step-minutes` set, a length of windows may be a time, e.g. `6h`
+or `90min`; recorded and sent is the number of steps.
 
 A site's own settings, which no run can change, are in [site.toml](../../deploy/site/site.toml) and
 [policy.toml](../../deploy/site/policy.toml); the coordinator's are in

@@ -11,6 +11,7 @@ from client.app.site_settings import check_site_settings
 from common.adapter.trained_adapter import RUN_CONFIG_FILE
 from common.backbones.weights_store import install_packaged
 from common.config.run_config import RunConfig
+from common.config.step_length import check_cohort_steps
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import read_site_table
 from common.errors import UsageError
@@ -55,7 +56,8 @@ def federate(
     check_run_folder(Path(config.out), config.resume)
     tables = site_table_paths(Path(config.data))
     for path in tables.values():
-        read_site_table(path)  # a damaged one fails now, not after the rounds
+        info = read_site_table(path).info  # a damaged one fails now, not after the rounds
+        check_cohort_steps(info.step_minutes, config, config.data)
     if len(tables) < config.federation.min_sites:
         raise UsageError(
             f"{config.data} has {len(tables)} site(s), the run needs federation.min-sites = "

@@ -35,6 +35,7 @@ from client.policy.policy import PolicyFile
 from client.privacy.ledger_schema import FILE_NAME, connection
 from common.backbones.weights_store import install_packaged
 from common.config.run_config import RunConfig
+from common.config.step_length import step_refusal
 from common.errors import NodeError, PolicyError, SiteTableError, UsageError
 from common.flower.environment import flower_environment
 
@@ -175,6 +176,8 @@ def dry_run(config: SiteConfig, bundle: BundleContents, settings: RunConfig, out
     check_flower_version()
     policy = PolicyFile(config.site.policy)
     patients = require_min_patients(config, policy.current())
+    if reason := step_refusal(config.site.step_minutes, settings):
+        raise UsageError(f"the coordinator would refuse this site: {reason}")
     verify_log(config.audit_log)
     if not os.access(config.site.table, os.R_OK):
         raise SiteTableError(

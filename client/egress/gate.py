@@ -45,6 +45,7 @@ from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import REFUSED, PublicReason, RefusedError, public_reason
 from common.config.site_rank import rank_refusal
+from common.config.step_length import step_refusal
 from common.errors import AuditError, PolicyError
 
 log = logging.getLogger("fedvitals.gate")
@@ -259,7 +260,9 @@ class Gate:
         }
         if request.kind == "query" and request.config is not None:
             # The coordinator decides it; the site reads here why.
-            unfit = rank_refusal(self._site.rank, request.config)
+            unfit = rank_refusal(self._site.rank, request.config) or step_refusal(
+                self._site.step_minutes, request.config
+            )
             entry |= {"detail": unfit} if unfit else {}
         return entry | ({"received": request.adapter_sha256} if request.adapter_sha256 else {})
 

@@ -91,9 +91,11 @@ class LoraConfig(StrictModel, title="lora"):
 class WindowConfig(StrictModel, title="windows"):
     """`windows.*`: cutting of stays into windows."""
 
-    context: int = setting(48, "steps that the model sees", 1, 8192)
-    horizon: int = setting(6, "steps that it forecasts", 1, 1024)
-    stride: int = setting(6, "steps between two forecast origins of a stay, in training", 1, 8192)
+    context: int = setting(
+        48, "steps that the model sees; or a time, e.g. 6h with step-minutes=5", 1, 8192
+    )
+    horizon: int = setting(6, "steps that it forecasts, or a time", 1, 1024)
+    stride: int = setting(6, "steps between two forecast origins of a stay, or a time", 1, 8192)
     min_context: int = setting(8, "least observed values in a context", 1, 8192)
     vitals: Text = setting("all", "vital signs, separated by commas, or all")
 

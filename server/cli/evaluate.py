@@ -39,7 +39,7 @@ _Backbone = Annotated[
 ]
 _Config = Annotated[
     list[str] | None,
-    typer.Option("-c", "--set", metavar="KEY=VALUE", help="A setting `windows.*`; repeatable."),
+    typer.Option("-c", "--set", metavar="KEY=VALUE", help="`windows.*` or `task`; repeatable."),
     HiddenName("--config"),
 ]
 _Examples = Annotated[

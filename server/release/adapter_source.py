@@ -11,7 +11,9 @@ from common.adapter.adapter import Adapter
 from common.adapter.peft_io import read_settings
 from common.adapter.trained_adapter import find_adapter
 from common.backbones.loading import LoadedBackbone
+from common.config.durations import STEP_KEY
 from common.config.run_config import RunConfig
+from common.config.tasks import TASK_KEY, TASKS
 from common.errors import UsageError
 from common.forecasting.release import load_adapter_and_backbone
 from server.runs.run_folder import read_run_config
@@ -45,23 +47,42 @@ def load_adapter(
         folder: a run folder, a PEFT folder of ours, one that PEFT itself wrote, or a file in one.
         backbone: name or folder of the backbone. Needed for a folder that PEFT itself wrote, and
             when the weights are no longer where the run found them.
-        windows: settings ``windows.*`` that override the run's.
+        windows: settings ``windows.*``, and a task, that override the run's; the backbone of a
+            task is left out, since it is the adapter's own.
 
     Raises:
-        UsageError: there is no adapter in the folder, or a setting is not one of ``windows.*``.
+        UsageError: there is no adapter in the folder, or a setting is another.
         AdapterError: the adapter is damaged, not finite or was trained on another backbone.
         BackboneError: the backbone is unknown or absent.
     """
     place = find_adapter(folder)
     run = place.run
     record = read_run_config(run) if run else {}
-    overrides = dict(windows or {})
-    for key in overrides:
-        if not key.startswith("windows."):
-            raise UsageError(f"an evaluation takes settings windows.* only, got {key}")
+    overrides = _overrides(windows or {})
     settings = dict(record.get("settings", {})) if run else read_settings(place.folder)
     recorded_step = settings.pop("step_minutes", None)
-    config = RunConfig.parse({**settings, **overrides})
-    adapter, loaded = load_adapter_and_backbone(place, backbone)
     steps = {int(site["step_minutes"]) for site in record.get("sites", {}).values()}
-    return LoadedAdapter(adapter, loaded, config, run, min(steps, default=recorded_step))
+    step_minutes = min(steps, default=recorded_step)
+    if step_minutes and not settings.get(STEP_KEY):
+        settings[STEP_KEY] = step_minutes
+    config = RunConfig.parse({**settings, **overrides})
+    if config.step_minutes and step_minutes and config.step_minutes != step_minutes:
+        raise UsageError(
+            f"the adapter was trained on steps of {step_minutes} min, not {config.step_minutes}; "
+            f"give -c {STEP_KEY}={step_minutes}"
+        )
+    adapter, loaded = load_adapter_and_backbone(place, backbone)
+    return LoadedAdapter(adapter, loaded, config, run, step_minutes)
+
+
+def _overrides(given: Mapping[str, Any]) -> dict[str, Any]:
+    overrides = dict(given)
+    task = TASKS.get(str(given.get(TASK_KEY)))
+    if task is not None and overrides.get("backbone") == task.settings["backbone"]:
+        del overrides["backbone"]
+    for key in overrides:
+        if not key.startswith("windows.") and key not in (TASK_KEY, STEP_KEY):
+            raise UsageError(
+                f"an evaluation takes settings windows.*, {STEP_KEY} and {TASK_KEY} only, got {key}"
+            )
+    return overrides

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from common.config.tasks import DEFAULT_METRICS, first_metrics
 from common.evaluation.metrics import METRICS
 from common.reporting.phrasing import (
     BETTER,
@@ -26,7 +27,6 @@ from common.reporting.phrasing import (
     verdict,
 )
 
-_METRICS = ("wql", "mae")
 # Short labels, so that a vital with its unit fits on one line of 100 columns.
 _MODEL_COLUMNS = {**MODELS, "last_value": "Last", "ewm": "EWM", "adapter": "Adapter"}
 _REFERENCE_COLUMNS = {"zero_shot": "zero-shot", "last_value": "last value", "ewm": "weighted mean"}
@@ -45,14 +45,21 @@ def evaluation_tables(result: Mapping[str, Any]) -> list[Table]:
         result: the content of evaluation.json.
     """
     pooled = result["pooled"]
+    metrics = _metrics(result)
     return [
-        _headline(result),
-        *(_vital_table(pooled, metric) for metric in _METRICS),
-        _site_table(result["sites"]),
+        _headline(result, metrics),
+        *(_vital_table(pooled, metric) for metric in metrics),
+        _site_table(result["sites"], metrics),
     ]
 
 
-def _headline(result: Mapping[str, Any]) -> Table:
+def _metrics(result: Mapping[str, Any]) -> Sequence[str]:
+    """Return the metrics of the tables: those of the task, else WQL and MAE."""
+    first = first_metrics(result.get("settings", {}))
+    return ("wql", "mae") if first == DEFAULT_METRICS else first
+
+
+def _headline(result: Mapping[str, Any], metrics: Sequence[str]) -> Table:
     pooled = result["pooled"]
     counts = pooled["models"]["adapter"]["mean"]
     table = _table(
@@ -66,29 +73,30 @@ def _headline(result: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     table.add_column("the adapter is")
     for reference, label in _REFERENCE_COLUMNS.items():
-        for metric in _METRICS:
+        for metric in metrics:
             interval = pooled["differences"][reference]["mean"][metric]["relative"]
             table.add_row(
-                label if metric == _METRICS[0] else "",
+                label if metric == metrics[0] else "",
                 METRICS[metric].label,
                 percent(interval["estimate"]),
                 bounds(interval) or NOTHING,
                 _WORDS[verdict(interval)],
-                end_section=metric == _METRICS[-1],
+                end_section=metric == metrics[-1],
             )
     return table
 
 
 def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
     models, differences = pooled["models"], pooled["differences"]["zero_shot"]
-    digits = 4 if metric == "wql" else 3
+    digits = {"wql": 4, "mse": 2, "mape": 2}.get(metric, 3)
     table = _table(f"{METRICS[metric].label} per vital; difference of the adapter to zero-shot")
     table.add_column("vital")
     for label in (*(_MODEL_COLUMNS[model] for model in MODELS), "difference", "95 % interval"):
         table.add_column(label, justify="right")
     vitals = list(models["adapter"]["vitals"])
     for vital in vitals:
-        unit = f", {VITAL_UNITS[vital]}" if METRICS[metric].has_dimension else ""
+        named = METRICS[metric].unit.replace("vital", VITAL_UNITS[vital])
+        unit = f", {named}" if named else ""
         values = (number(models[model]["vitals"][vital][metric], digits) for model in MODELS)
         interval = differences["vitals"][vital][metric]["relative"]
         table.add_row(
@@ -105,15 +113,22 @@ def _vital_table(pooled: Mapping[str, Any], metric: str) -> Table:
     return table
 
 
-def _site_table(sites: Mapping[str, Any]) -> Table:
+def _site_table(sites: Mapping[str, Any], metrics: Sequence[str]) -> Table:
     table = _table("Per site, mean over vitals; difference of the adapter to zero-shot")
     table.add_column("site", overflow="fold")
-    for name in ("patients", "windows", "WQL", "95 % interval", "MAE", "95 % interval"):
-        table.add_column(name, justify="right")
+    # Three metrics with their intervals would not fit into 100 columns.
+    intervals = len(metrics) < 3
+    table.add_column("patients", justify="right")
+    table.add_column("windows", justify="right")
+    for metric in metrics:
+        table.add_column(METRICS[metric].label, justify="right")
+        if intervals:
+            table.add_column("95 % interval", justify="right")
     for name, site in sites.items():
         counts = site["models"]["adapter"]["mean"]
         mean = site["differences"]["zero_shot"]["mean"]
-        cells = [cell for metric in _METRICS for cell in _difference(mean[metric]["relative"])]
+        both = [list(_difference(mean[metric]["relative"])) for metric in metrics]
+        cells = [cell for pair in both for cell in (pair if intervals else pair[:1])]
         table.add_row(escape(name), f"{counts['patients']:,}", f"{counts['windows']:,}", *cells)
     return table
 

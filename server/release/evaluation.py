@@ -19,6 +19,7 @@ import torch
 
 from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
+from common.config.tasks import TASK_KEY, TASKS, first_metrics
 from common.data.cohort_folder import read_characteristics, read_provenance
 from common.data.splits import SPLITS
 from common.data.vitals import VITALS
@@ -137,7 +138,7 @@ def evaluate_adapter(
             "windows.*, or none of its patients is in that split"
         )
     models = _models(loaded)
-    scores = _score(sites, models, report_step)
+    scores = _score(sites, models, _metrics(loaded), report_step)
     report_step("resampling patients")
     result = _result(loaded, split, all_sites, scores) | {"cohort": _describe_cohort(data)}
     chosen: list[Example] = []
@@ -159,15 +160,25 @@ def _models(loaded: LoadedAdapter) -> dict[str, Forecaster]:
     }
 
 
+def _metrics(loaded: LoadedAdapter) -> tuple[str, ...]:
+    """Return all metrics, those of the run's task first."""
+    if loaded.config.task not in TASKS:
+        return tuple(METRICS)
+    return tuple(dict.fromkeys((*first_metrics(loaded.config.flat()), *METRICS)))
+
+
 def _score(
-    sites: Mapping[str, EvaluationSite], models: Mapping[str, Forecaster], report_step: Progress
+    sites: Mapping[str, EvaluationSite],
+    models: Mapping[str, Forecaster],
+    metrics: tuple[str, ...],
+    report_step: Progress,
 ) -> dict[str, dict[str, Evaluation]]:
     """Evaluate every model at every site: by model, then by site, in the order of `MODELS`."""
     scores: dict[str, dict[str, Evaluation]] = {model: {} for model in MODELS}
     for name, site in sites.items():
         for model, forecaster in {**models, **_baselines(site)}.items():
             report_step(f"{name}: {MODELS[model].lower()}")
-            scores[model][name] = evaluate(site.windows, forecaster, metrics=tuple(METRICS))
+            scores[model][name] = evaluate(site.windows, forecaster, metrics=metrics)
     return scores
 
 
@@ -188,10 +199,12 @@ def _result(
     adapter, frozen = loaded.adapter, loaded.loaded_backbone
     pooled = {model: pool_evaluations(per_site) for model, per_site in scores.items()}
     settings = loaded.config.flat()
+    shown = [key for key in settings if key.startswith("windows.")]
+    shown += [TASK_KEY] if loaded.config.task in TASKS else []
     return {
         "schema_version": SCHEMA_VERSION,
         "split": split,
-        "settings": {key: settings[key] for key in settings if key.startswith("windows.")},
+        "settings": {key: settings[key] for key in shown},
         "adapter": {"digest": adapter.digest(), "rank": adapter.rank, "alpha": adapter.alpha},
         "backbone": {
             "name": adapter.backbone,

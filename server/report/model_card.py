@@ -11,15 +11,19 @@ import textwrap
 from typing import Any
 
 from common.backbones.catalog import CATALOG, FAMILIES
+from common.config.tasks import DEFAULT_METRICS, first_metrics
+from common.evaluation.metrics import METRICS
 from common.reporting.markdown import table_in_markdown
 from common.reporting.phrasing import (
     MODELS,
     NOTHING,
     SPLIT_WORDS,
     VITAL_LABELS,
+    VITAL_UNITS,
     bounds,
     clean_line,
     count_or_dash,
+    listed,
     number,
     percent,
 )
@@ -178,11 +182,15 @@ def _results(record: RunRecord) -> str:
         return _paragraph(_validation_only(record))
     evaluation = record.evaluation
     pooled = evaluation["pooled"]
+    first = first_metrics(evaluation.get("settings", {}))
+    usual = first == DEFAULT_METRICS
+    tabled, stated = (_WQL, ("wql", "mae")) if usual else (first, first)
+    shown = "Weighted quantile loss (WQL)" if usual else listed(METRICS[m].label for m in first)
     mean = pooled["models"]["adapter"]["mean"]
     intro = (
         f"On {mean['patients']:,} {SPLIT_WORDS[evaluation['split']]} ({mean['windows']:,} windows, "
         f"in the mean over {len(pooled['models']['adapter']['vitals'])} vital signs): "
-        f"{mean_difference(evaluation, 'wql')}; {mean_difference(evaluation, 'mae')}."
+        f"{'; '.join(mean_difference(evaluation, metric) for metric in stated)}."
     )
     errors = [f"- {sentence}" for sentence in vital_errors(evaluation)]
     calibration = pooled.get("calibration")
@@ -190,8 +198,8 @@ def _results(record: RunRecord) -> str:
     ranges = f"{RANGE_ANNOUNCED} {' '.join(sentences)}" if sentences else ""
     parts = [
         _paragraph(intro),
-        _results_table(pooled),
-        _paragraph(_READING),
+        *(_results_table(pooled, metric) for metric in tabled),
+        _paragraph(_READING.format(metrics=shown)),
         "\n".join(map(_item, errors)),
         _paragraph(ranges),
     ]
@@ -212,27 +220,39 @@ def _validation_only(record: RunRecord) -> str:
 
 
 _READING = """\
-Weighted quantile loss (WQL), lower is better. The last column is the relative difference of the
+{metrics}, lower is better. The last column is the relative difference of the
 adapter to the backbone without it, with its interval. All metrics, per site and vital, are in the
 run's `evaluation.json` and `report.html`. Mean absolute errors in the vitals' own units, over all
-forecast hours:"""
+forecast steps:"""
+_WQL = ("wql",)
+"""Metrics of the card where the run has no task."""
 
 
-def _results_table(pooled: dict[str, Any]) -> str:
+def _results_table(pooled: dict[str, Any], metric: str) -> str:
     models, differences = pooled["models"], pooled["differences"]["zero_shot"]
     order = [model for model in MODELS if model in models]
+    digits = 4 if metric == "wql" else 2
     rows = [
         (
-            VITAL_LABELS[vital],
-            *(number(models[model]["vitals"][vital]["wql"], 4) for model in order),
-            _difference(differences["vitals"][vital]["wql"]["relative"]),
+            f"{VITAL_LABELS[vital]}{_unit(metric, vital)}",
+            *(number(models[model]["vitals"][vital][metric], digits) for model in order),
+            _difference(differences["vitals"][vital][metric]["relative"]),
         )
         for vital in models["adapter"]["vitals"]
     ]
-    means = (number(models[model]["mean"]["wql"], 4) for model in order)
-    rows.append(("**mean**", *means, _difference(differences["mean"]["wql"]["relative"])))
-    header = ("vital sign", *(MODELS[model] for model in order), "adapter to zero-shot")
+    means = (
+        NOTHING if METRICS[metric].has_dimension else number(models[model]["mean"][metric], digits)
+        for model in order
+    )
+    rows.append(("**mean**", *means, _difference(differences["mean"][metric]["relative"])))
+    name = "vital sign" if metric == "wql" else f"{METRICS[metric].label} by vital sign"
+    header = (name, *(MODELS[model] for model in order), "adapter to zero-shot")
     return table_in_markdown(header, rows)
+
+
+def _unit(metric: str, vital: str) -> str:
+    unit = METRICS[metric].unit.replace("vital", VITAL_UNITS[vital])
+    return f", {unit}" if unit else ""
 
 
 def _difference(interval: dict[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.config.tasks import changed_of_task, first_metrics
 from common.evaluation.metrics import METRICS
 from common.reporting.cells import bracketed, decimal
 from common.reporting.components import (
@@ -31,8 +32,6 @@ from common.reporting.phrasing import (
 from common.reporting.small_cells import LEAST_COUNT
 from common.reporting.svg import differences_figure
 
-HEADLINE_METRICS: tuple[str, ...] = ("mae", "wql")
-
 _ORDER: tuple[str, ...] = ("adapter", "zero_shot", "ewm", "last_value")
 """Models in the order of a table's columns: a phone shows the first ones without scrolling."""
 
@@ -45,6 +44,12 @@ _METRICS = """\
 WQL is the weighted quantile loss over the levels 0.1 to 0.9, without a unit; MAE is the mean
 absolute error of the median forecast, in the vital's unit. For both, lower is better. The mean over
 vitals is unweighted and taken of relative differences, because the vitals' units differ."""
+
+_TASK_METRICS = """\
+MSE is the mean squared error of the median forecast, in the vital's unit squared; MAPE its mean
+absolute error in per cent of the observed value; DTW its time-normalised dynamic time warping
+distance, in the vital's unit, at most the MAE. Published values of MSE and DTW are often of values
+scaled to 0..1 and summed over the horizon; they are not to be compared with these."""
 
 _INTERVALS = """\
 In brackets: 95 % intervals from a bootstrap over patients, with all windows of a patient drawn
@@ -71,16 +76,46 @@ def results_section(evaluation: Mapping[str, Any] | None) -> Section:
         f"{mean['patients']:,} {SPLIT_WORDS[evaluation['split']]}; {mean['windows']:,} windows, "
         "the same ones for every model."
     )
-    figures = [_difference_figure(pooled, metric) for metric in HEADLINE_METRICS]
-    tables = [_vital_table(pooled, metric) for metric in HEADLINE_METRICS]
-    others = [_vital_table(pooled, name) for name in METRICS if name not in HEADLINE_METRICS]
+    first = first_metrics(evaluation.get("settings", {}))
+    figures = [_difference_figure(pooled, metric) for metric in first]
+    tables = [_vital_table(pooled, metric) for metric in first]
+    others = [_vital_table(pooled, name) for name in METRICS if name not in first]
     parts = [
         Part(paragraphs=[intro], figures=figures),
         Part("Per vital sign", tables=tables, folded_title="All other metrics", folded=others),
         _site_part(evaluation),
-        Part(notes=[_METRICS, *_mape_note(evaluation), _INTERVALS, _BASELINES]),
+        Part(
+            notes=[
+                *_task_note(evaluation),
+                _METRICS,
+                *_mape_note(evaluation),
+                _INTERVALS,
+                _BASELINES,
+            ]
+        ),
     ]
     return Section("results", "Results", parts)
+
+
+def _task_note(evaluation: Mapping[str, Any]) -> list[str]:
+    """Return how the metrics of a task are computed; empty where the run has none."""
+    settings = evaluation.get("settings", {})
+    if "task" not in settings:
+        return []
+    changed = listed(
+        f"{key} = {clean_line(own)} in place of {clean_line(value)}"
+        for key, (own, value) in changed_of_task(
+            {"step-minutes": _step_minutes(evaluation), **settings}
+        ).items()
+    )
+    task = f"This is the task {clean_line(settings['task'])}" + (
+        f", with other settings: {changed}. " if changed else ". "
+    )
+    return [task + _TASK_METRICS]
+
+
+def _step_minutes(evaluation: Mapping[str, Any]) -> int:
+    return min(int(site["step_minutes"]) for site in evaluation["data"].values())
 
 
 def _mape_note(evaluation: Mapping[str, Any]) -> list[str]:
@@ -186,15 +221,20 @@ def _site_part(evaluation: Mapping[str, Any]) -> Part:
     return Part(
         "Per site",
         warnings=[warning] if warning else [],
-        tables=[_site_table(sites)],
+        tables=[_site_table(sites, first_metrics(evaluation.get("settings", {})))],
         folded_title="Per site and vital sign",
-        folded=[_site_vital_table(sites)],
+        folded=[_site_vital_table(sites, first_metrics(evaluation.get("settings", {})))],
         notes=[note] if note else [],
     )
 
 
-def _site_table(sites: Mapping[str, Any]) -> Table:
-    """Return every site's WQL of all models, and the adapter's differences to zero-shot."""
+def _site_table(sites: Mapping[str, Any], first: Sequence[str]) -> Table:
+    """Return every site's WQL of all models, and the adapter's differences to zero-shot.
+
+    Args:
+        sites: the sites' results, by name.
+        first: the metrics of the differences.
+    """
     rows = []
     for name, site in sites.items():
         models, differences = site["models"], site["differences"]["zero_shot"]["mean"]
@@ -203,7 +243,7 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
             Row(
                 clean_line(name),
                 [
-                    *(difference(differences[m]["relative"]) for m in HEADLINE_METRICS),
+                    *(difference(differences[m]["relative"]) for m in first),
                     f"{counts['patients']:,}",
                     f"{counts['windows']:,}",
                     *(decimal(models[model]["mean"]["wql"], 4) for model in _ORDER),
@@ -212,7 +252,7 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
         )
     header = [
         "Site",
-        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
+        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in first),
         "Patients",
         "Windows",
         *(f"WQL, {MODELS[model].lower()}" for model in _ORDER),
@@ -220,8 +260,15 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
     return Table("In the mean over vital signs", header, rows)
 
 
-def _site_vital_table(sites: Mapping[str, Any]) -> Table:
-    """Return every vital's MAE at every site with and without the adapter, and the differences."""
+def _site_vital_table(sites: Mapping[str, Any], first: Sequence[str]) -> Table:
+    """Return every vital's first metric at every site with and without the adapter.
+
+    Args:
+        sites: the sites' results, by name.
+        first: the metrics of the differences; values are given for the first of them.
+    """
+    shown, *others = first
+    digits = _DIGITS.get(shown, 3)
     rows = []
     for name, site in sites.items():
         models, differences = site["models"], site["differences"]["zero_shot"]["vitals"]
@@ -230,23 +277,24 @@ def _site_vital_table(sites: Mapping[str, Any]) -> Table:
                 Row(
                     f"{clean_line(name)}: {VITAL_LABELS[vital].lower()}",
                     [
-                        *_both(differences[vital]["mae"], "mae"),
-                        difference(differences[vital]["wql"]["relative"]),
+                        *_both(differences[vital][shown], shown),
+                        *(difference(differences[vital][m]["relative"]) for m in others),
                         *(
-                            decimal(models[model]["vitals"][vital]["mae"])
+                            decimal(models[model]["vitals"][vital][shown], digits)
                             for model in ("adapter", "zero_shot")
                         ),
                         f"{row['patients']:,}",
                         f"{row['windows']:,}",
                     ],
-                    unit=VITAL_UNITS[vital],
+                    unit=METRICS[shown].unit.replace("vital", VITAL_UNITS[vital]),
                 )
             )
+    label = METRICS[shown].label
     header = [
         "Site and vital sign",
-        f"MAE, {_IN_UNIT[0].lower()}{_IN_UNIT[1:]}",
-        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in HEADLINE_METRICS),
-        *(f"MAE, {MODELS[model].lower()}" for model in ("adapter", "zero_shot")),
+        f"{label}, {_IN_UNIT[0].lower()}{_IN_UNIT[1:]}",
+        *(f"{METRICS[m].label}, adapter vs zero-shot" for m in first),
+        *(f"{label}, {MODELS[model].lower()}" for model in ("adapter", "zero_shot")),
         "Patients",
         "Windows",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from common.config.tasks import DEFAULT_METRICS, first_metrics
 from common.reporting.components import Part, Row, Section, Table, Tile
 from common.reporting.phrasing import (
     BETTER,
@@ -73,9 +74,9 @@ def _evaluated_patients(evaluation: Mapping[str, Any]) -> str:
 def tiles(record: RunRecord) -> list[Tile]:
     """Return the key numbers at the head of the page."""
     traffic = record.traffic()
+    first = first_metrics((record.evaluation or {}).get("settings", record.settings))
     return [
-        _difference_tile(record.evaluation, "mae", "Average error (MAE), with vs without"),
-        _difference_tile(record.evaluation, "wql", "Quantile loss (WQL), with vs without"),
+        *(_difference_tile(record.evaluation, m, f"{_TILES[m]}, with vs without") for m in first),
         Tile(
             "Trained numbers",
             f"{record.adapter.num_parameters:,}",
@@ -87,6 +88,15 @@ def tiles(record: RunRecord) -> list[Tile]:
             f"full fine-tuning: {byte_size(traffic.full)}" if traffic.full else "both ways",
         ),
     ]
+
+
+_TILES = {
+    "mae": "Average error (MAE)",
+    "wql": "Quantile loss (WQL)",
+    "mse": "Squared error (MSE)",
+    "mape": "Error in per cent (MAPE)",
+    "dtw": "Time-warped error (DTW)",
+}
 
 
 def _difference_tile(evaluation: Mapping[str, Any] | None, metric: str, label: str) -> Tile:
@@ -268,7 +278,14 @@ def _listed_or_counted(sites: list[str], most: int = 12) -> str:
 
 
 def _statistical_findings(evaluation: Mapping[str, Any]) -> list[str]:
+    first = first_metrics(evaluation.get("settings", {}))
+    ours = [m for m in first if m not in DEFAULT_METRICS]
     return [
+        *(
+            f"In the mean over vital signs, the adapter's {mean_difference(evaluation, metric)}. "
+            f"{vitals_by_verdict(evaluation, metric)}."
+            for metric in ours
+        ),
         f"In the mean over vital signs, the adapter's {mean_difference(evaluation, 'wql')}. Its "
         f"{mean_difference(evaluation, 'mae')}.",
         f"{vitals_by_verdict(evaluation, 'wql')}. {vitals_by_verdict(evaluation, 'mae')}.",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from common.config.run_config import RunConfig
 from common.config.sections import MAX_RANK
 from common.config.site_rank import rank_refusal
+from common.config.step_length import step_refusal
 from common.errors import FederationError
 from common.names import is_site_name, printable
 
@@ -187,6 +188,8 @@ class SiteRegistry:
             )
         if reported.get("usable", True) is not True:
             return "no usable window; its stays are too short or too sparse for windows.*"
+        if reason := step_refusal(member.step_minutes, self.config):
+            return reason
         others = [other for name, other in self.members.items() if name != member.name]
         steps = {other.step_minutes for other in others}
         if steps and member.step_minutes not in steps:

@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from common.config.run_config import RunConfig, Value, key_help, key_types
+from common.config.tasks import TASKS
 from common.console import narrow_table, output_console
 from common.reporting.markdown import table_in_markdown
+from common.reporting.phrasing import listed
 
 _Markdown = Annotated[
     bool, typer.Option("--markdown", help="Print the page docs/reference/settings.md.")
@@ -19,6 +21,10 @@ INTRODUCTION = """# Settings of a run
 Made from the code by `python -m simulation settings --markdown`; a test keeps the two in step.
 Each key can be given as `-c key=value` to `python -m simulation run`, `python -m server run`, and
 `flwr run .` (there in one text). A key that is not known is refused, with the nearest known one.
+
+`task=paper` gives TASK_SETTINGS.
+Each may be given beside it. With `step-minutes` set, a length of windows may be a time, e.g. `6h`
+or `90min`; recorded and sent is the number of steps.
 
 A site's own settings, which no run can change, are in [site.toml](../../deploy/site/site.toml) and
 [policy.toml](../../deploy/site/policy.toml); the coordinator's are in
@@ -52,7 +58,8 @@ def settings_page() -> str:
         f"{_heading(section)}\n{table_in_markdown(header, keys)}\n"
         for section, keys in rows.items()
     ]
-    return "\n".join([INTRODUCTION, *sections])
+    given = [f"`{key}={value}`" for key, value in TASKS["paper"].settings.items()]
+    return "\n".join([INTRODUCTION.replace("TASK_SETTINGS", listed(given)), *sections])
 
 
 def _heading(section: str) -> str:

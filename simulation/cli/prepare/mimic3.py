@@ -31,6 +31,9 @@ Sepsis = Annotated[
 ]
 Era = Annotated[str, typer.Option(help="all, or metavision (2008-2012) only.")]
 
+_ROUNDS_FILL_MIN = 30
+"""Least step length, in minutes, at which most steps have a value of the nurses' rounds."""
+
 ALL_UNITS = "ccu,csru,micu,sicu,tsicu"
 
 
@@ -81,7 +84,11 @@ def prepare_synthetic(
     group: Group = "",
     overwrite: Overwrite = False,
 ) -> None:
-    """Generate a synthetic MIMIC-III and prepare it with the code for the real one."""
+    """Generate a synthetic MIMIC-III and prepare it with the code for the real one.
+
+    Steps shorter than half an hour get a bedside monitor's readings, one a step; the nurses chart
+    about every hour.
+    """
     from simulation.cohorts.mimic3.cohort import Mimic3Settings
 
     settings = Mimic3Settings(
@@ -91,7 +98,7 @@ def prepare_synthetic(
         min_hours=min_hours,
         units=split_units(units, ALL_UNITS),
     )
-    parameters = {**settings.to_json(), "stays": stays, "seed": seed}
+    parameters = {**settings.to_json(), "stays": stays, "seed": seed, **_monitor(settings)}
     prepare_cohort(
         "synthetic",
         parameters,
@@ -108,7 +115,13 @@ def _synthetic_cohort(settings: Mimic3Settings, stays: int, seed: int) -> Cohort
     from simulation.cohorts.synthetic import write_synthetic_mimic
 
     with tempfile.TemporaryDirectory(prefix="fedvitals-synthetic-") as folder:
-        write_synthetic_mimic(Path(folder), stays=stays, seed=seed)
+        write_synthetic_mimic(Path(folder), stays=stays, seed=seed, **_monitor(settings))
         cohort = mimic3_cohort(Path(folder), settings, source="synthetic")
-    cohort.parameters |= {"stays": stays, "seed": seed}
+    cohort.parameters |= {"stays": stays, "seed": seed, **_monitor(settings)}
     return cohort
+
+
+def _monitor(settings: Mimic3Settings) -> dict[str, int]:
+    """Return the time between a monitor's readings; empty at steps that nurses' rounds fill."""
+    minutes = settings.step_minutes
+    return {"monitor_minutes": minutes} if minutes < _ROUNDS_FILL_MIN else {}

@@ -19,7 +19,7 @@ import pandas as pd
 from common.errors import CohortError, UsageError
 from common.files.atomic_io import atomic_folder
 from simulation.cohorts.synthetic.bedside import chart_bedside, write_urine
-from simulation.cohorts.synthetic.charting import chart_vitals
+from simulation.cohorts.synthetic.charting import chart_monitor, chart_vitals
 from simulation.cohorts.synthetic.events import join_events, write_chart
 from simulation.cohorts.synthetic.laboratory import write_cultures, write_laboratory
 from simulation.cohorts.synthetic.noise import add_chart_errors
@@ -40,13 +40,17 @@ MIN_STAYS = 60
 _BLOCK = 256
 
 
-def write_synthetic_mimic(folder: Path, *, stays: int = 400, seed: int = 0) -> None:
+def write_synthetic_mimic(
+    folder: Path, *, stays: int = 400, seed: int = 0, monitor_minutes: int = 0
+) -> None:
     """Write the synthetic hospital's tables as `TABLE.csv.gz`; equal arguments give equal bytes.
 
     Args:
         folder: absent or empty; written atomically.
         stays: number of ICU stays, neonatal ones included.
         seed: not negative.
+        monitor_minutes: time between the readings of a bedside monitor, which are charted beside
+            the nurses' hourly rounds; 0 = none. All other events are the same with and without.
 
     Raises:
         UsageError: `stays` is below `MIN_STAYS` or `seed` is negative.
@@ -67,13 +71,20 @@ def write_synthetic_mimic(folder: Path, *, stays: int = 400, seed: int = 0) -> N
         write_register(rng, writer, register)
         for start, block_seed in zip(blocks, rest, strict=True):
             block = register.iloc[start : start + _BLOCK].reset_index(drop=True)
-            _write_block(np.random.default_rng(block_seed), writer, block)
+            _write_block(block_seed, writer, block, monitor_minutes)
 
 
-def _write_block(rng: np.random.Generator, writer: TableWriter, stays: pd.DataFrame) -> None:
+def _write_block(
+    seed: np.random.SeedSequence, writer: TableWriter, stays: pd.DataFrame, monitor_minutes: int
+) -> None:
+    rng = np.random.default_rng(seed)
     course = simulate(rng, stays)
     vitals = add_chart_errors(rng, stays, chart_vitals(rng, stays, course))
-    write_chart(writer, stays, join_events([vitals, chart_bedside(rng, stays, course)]))
+    charted = [vitals, chart_bedside(rng, stays, course)]
+    if monitor_minutes:
+        own = np.random.default_rng(seed.spawn(1)[0])
+        charted.append(chart_monitor(own, stays, course, monitor_minutes))
+    write_chart(writer, stays, join_events(charted))
     write_urine(rng, writer, stays, course)
     write_laboratory(rng, writer, stays, course)
     write_cultures(rng, writer, stays, course)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.signal import lfilter
 
 from simulation.cohorts.arrays import Bools, Floats, Ints
 from simulation.cohorts.synthetic.events import Events, join_events, make_events
@@ -14,6 +15,9 @@ from simulation.cohorts.synthetic.patients import HOUR_S
 from simulation.cohorts.synthetic.physiology import Course
 from simulation.cohorts.synthetic.tables import PRESSURE_ITEMS, PRESSURES
 from simulation.cohorts.synthetic.units import of_unit
+
+_MONITOR_MEMORY_MIN = 15.0
+"""Time constant of a monitor's readings around the hourly course, in minutes."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,66 @@ def chart_vitals(rng: np.random.Generator, stays: pd.DataFrame, course: Course) 
             *_chart_temperature(rng, stays, rounds, latent["temperature_c"]),
         ]
     )
+
+
+def chart_monitor(
+    rng: np.random.Generator, stays: pd.DataFrame, course: Course, every_minutes: int
+) -> Events:
+    """Chart a bedside monitor's readings, as in data with a value every few minutes.
+
+    Args:
+        rng: random generator.
+        stays: frame of `draw_stays`, [S].
+        course: their course.
+        every_minutes: time between two readings.
+
+    Returns:
+        Heart rate, SpO2, breathing and the pressures of an arterial line, with lost signals. The
+        readings vary around the hourly course by a process with a memory of a quarter of an hour.
+    """
+    rounds = _monitor_rounds(rng, stays, every_minutes)
+    keep = float(np.exp(-every_minutes / _MONITOR_MEMORY_MIN))
+    circulation, breathing = _autoregressive(rng, len(rounds), keep)
+    latent = {name: _at(values, rounds) for name, values in course.vitals.items()}
+    seen = rng.random((4, len(rounds))) < 0.98
+    heart_rate = latent["heart_rate"] + 2.5 * circulation
+    spo2 = np.minimum(latent["spo2"] + 0.5 * breathing, 100)
+    moves = {"sbp": 6.0, "dbp": 3.5, "mbp": 4.5}
+    carevue, metavision = (PRESSURE_ITEMS["invasive", system][0] for system in (False, True))
+    return join_events(
+        [
+            rounds.chart(seen[0], 211, 220045, heart_rate.round()),
+            rounds.chart(seen[1], 646, 220277, spo2.round()),
+            rounds.chart(seen[2], 618, 220210, (latent["resp_rate"] + 1.5 * breathing).round()),
+            *(
+                rounds.chart(seen[3], old, new, (latent[name] + moves[name] * circulation).round())
+                for name, old, new in zip(PRESSURES, carevue, metavision, strict=True)
+            ),
+        ]
+    )
+
+
+def _monitor_rounds(
+    rng: np.random.Generator, stays: pd.DataFrame, every_minutes: int
+) -> ChartingRounds:
+    """Return the times of a monitor's readings, without the hours in which it is disconnected."""
+    length, intime = stays["hours"].to_numpy(), stays["intime"].to_numpy()
+    minutes = np.arange(every_minutes, int(np.ceil(length.max() * 60)), every_minutes)
+    connected = ~_gaps(rng, (len(stays), int(minutes[-1] // 60) + 1))
+    within = minutes < (length[:, None] * 60 - 1)
+    stay, place = np.nonzero(within & connected[:, minutes // 60])
+    exact = minutes[place] / 60
+    metavision = in_metavision(stays, stay, exact)
+    regular = np.ones(len(stay), dtype=bool)
+    # In whole minutes after the admission, so that each step has one reading.
+    time = intime[stay] + 60 * minutes[place]
+    return ChartingRounds(stay, exact.astype(np.int64), exact, time, metavision, regular)
+
+
+def _autoregressive(rng: np.random.Generator, count: int, keep: float) -> Floats:
+    """Return two processes of unit variance, [2, `count`], that keep a share at every reading."""
+    drive = np.sqrt(1 - keep**2) * rng.standard_normal((2, count))
+    return np.asarray(lfilter([1.0], [1.0, -keep], drive, axis=1))
 
 
 def draw_rounds(rng: np.random.Generator, stays: pd.DataFrame, course: Course) -> ChartingRounds:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from common.config.run_config import RunConfig, WindowConfig
+from common.config.step_length import check_cohort_steps
 from common.data.cohort_folder import site_table_paths
 from common.data.site_table import read_site_table
 from common.data.splits import SPLITS
@@ -41,6 +42,7 @@ def cohort_windows(config: RunConfig, tested: str = "") -> dict[str, SiteWindows
 
     Raises:
         CohortError: no site has both.
+        UsageError: the cohort's steps are not those that the settings name.
     """
     data = Path(tested or config.data)
     usable = {
@@ -67,6 +69,7 @@ def training_windows(config: RunConfig) -> dict[str, SiteWindows]:
 
     Raises:
         CohortError: no site has training windows.
+        UsageError: the cohort's steps are not those that the settings name.
     """
     data = Path(config.data)
     usable = {name: site for name, site in _windows_of(data, config).items() if len(site.train)}
@@ -80,16 +83,24 @@ def training_windows(config: RunConfig) -> dict[str, SiteWindows]:
 
 def _windows_of(data: Path, config: RunConfig) -> dict[str, SiteWindows]:
     times = tuple(path.stat().st_mtime_ns for path in site_table_paths(data).values())
-    return _read(data, times, config.windows)
+    sites, steps = _read(data, times, config.windows)
+    for step_minutes in steps:
+        check_cohort_steps(step_minutes, config, str(data))
+    return sites
 
 
 @lru_cache(maxsize=2)
-def _read(data: Path, _times: tuple[int, ...], windows: WindowConfig) -> dict[str, SiteWindows]:
+def _read(
+    data: Path, _times: tuple[int, ...], windows: WindowConfig
+) -> tuple[dict[str, SiteWindows], set[int]]:
+    """Return the windows by site, and the lengths of the tables' steps in minutes."""
     settings, vitals = windows.settings(), windows.names()
-    return {
-        name: SiteWindows(**windows_by_split(read_site_table(path), SPLITS, settings, vitals))
-        for name, path in site_table_paths(data).items()
-    }
+    sites, steps = {}, set()
+    for name, path in site_table_paths(data).items():
+        table = read_site_table(path)
+        steps.add(table.info.step_minutes)
+        sites[name] = SiteWindows(**windows_by_split(table, SPLITS, settings, vitals))
+    return sites, steps
 
 
 def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:

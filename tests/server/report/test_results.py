@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from common.reporting.cells import NumberCell
+from server.release.console_tables import evaluation_tables
+from server.report.model_card import model_card
 from server.report.results import results_section
 from server.runs.run_reader import RunRecord
 
@@ -80,3 +83,18 @@ def test_the_floors_of_mape_are_stated_and_a_small_count_is_not(record: RunRecor
     assert "Observed steps below their floor: 1,234." in text
     assert "below their floor: fewer than 10." in notes({"floors": everything, "steps_below": None})
     assert "floor" not in notes(None)
+
+
+def test_a_task_s_metrics_come_first_and_its_changes_are_named(record: RunRecord) -> None:
+    evaluation = dict(record.evaluation or {})
+    evaluation["settings"] = evaluation["settings"] | {"task": "paper"}
+    section = results_section(evaluation)
+    titles = [table.caption.split()[0] for table in section.parts[1].tables]
+    assert titles == ["MSE", "MAPE", "DTW"]
+    note = section.parts[-1].notes[0]
+    assert "step-minutes = 60 in place of 5" in note
+    tables = evaluation_tables(evaluation)
+    assert [str(table.title).split()[0] for table in tables[1:4]] == ["MSE", "MAPE", "DTW"]
+    card = model_card(replace(record, evaluation=evaluation))
+    assert "MSE by vital sign" in card
+    assert "MSE, MAPE and DTW, lower is better" in card

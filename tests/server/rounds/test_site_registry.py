@@ -48,6 +48,12 @@ def test_a_site_that_cannot_take_part_is_refused_with_the_reason(
     assert reason in sites.refused["ccu"]
 
 
+def test_a_site_with_other_steps_than_the_run_s_is_refused() -> None:
+    sites = registry(**{"step-minutes": 5})
+    sites.admit("micu", 1, ANSWER)
+    assert sites.refused == {"micu": "its steps are 60 min, the run's 5 min (step-minutes)"}
+
+
 @pytest.mark.parametrize("name", ["", "a b", "x" * 65, "micu\n[INFO] fine", "../micu", "\x1b[2J"])
 def test_a_name_that_could_forge_a_line_is_refused(name: str) -> None:
     sites = registry()

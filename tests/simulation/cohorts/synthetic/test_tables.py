@@ -200,3 +200,16 @@ def test_failure_midway_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="no space left"):
         write_synthetic_mimic(tmp_path / "hospital" / "tables", stays=60)
     assert not list((tmp_path / "hospital").iterdir())
+
+
+def test_a_monitor_adds_readings_and_changes_no_other_event(tmp_path: Path) -> None:
+    charts = {}
+    for name, minutes in (("hourly", 0), ("monitor", 10)):
+        write_synthetic_mimic(tmp_path / name, stays=60, seed=3, monitor_minutes=minutes)
+        with gzip.open(tmp_path / name / "CHARTEVENTS.csv.gz", "rt") as file:
+            # Without ROW_ID, which numbers the events of the file.
+            charts[name] = {line.partition(",")[2] for line in file}
+    assert charts["hourly"] < charts["monitor"]
+    assert len(charts["monitor"]) > 4 * len(charts["hourly"])
+    other = "LABEVENTS.csv.gz"
+    assert (tmp_path / "hourly" / other).read_bytes() == (tmp_path / "monitor" / other).read_bytes()

@@ -15,13 +15,13 @@ import numpy as np
 from common.data.vitals import VITAL_NAMES
 from common.reporting.phrasing import clean_line, listed
 from server.statistics.binned_counts import Flags
-from server.statistics.distribution_findings import distances, distribution_findings
-from server.statistics.finding import Level, SiteFinding
-from server.statistics.median_findings import implausible_medians, swap_findings
-from server.statistics.missing_findings import hour_findings, missing_findings
+from server.statistics.findings.distribution import distances, distribution_findings
+from server.statistics.findings.finding import Level, SiteFinding
+from server.statistics.findings.median import implausible_medians, swap_findings
+from server.statistics.findings.missing import hour_findings, missing_findings
+from server.statistics.findings.size import size_findings, table_findings
+from server.statistics.findings.unit import flawed_by_vital, shifted_parts, shifted_sites
 from server.statistics.site_counts import SiteCounts
-from server.statistics.size_findings import size_findings, table_findings
-from server.statistics.unit_findings import flawed_by_vital, shifted_parts, shifted_sites
 from server.statistics.wording import label
 
 

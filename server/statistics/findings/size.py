@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from common.data.splits import SPLIT_SHARES
 from common.reporting.phrasing import clean_line, duration
-from server.statistics.finding import Level, SiteFinding
+from server.statistics.findings.finding import Level, SiteFinding
 from server.statistics.site_counts import SiteCounts
 from server.statistics.thresholds import FEW_PATIENTS, LEAST_PATIENTS, LEAST_TRAINING_PATIENTS
 from server.statistics.wording import count_in_words

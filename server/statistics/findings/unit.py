@@ -13,7 +13,7 @@ from common.forecasting.unit_checks import OTHER_UNITS, OtherUnit
 from common.reporting.phrasing import VITAL_LABELS
 from server.statistics.binned_counts import BinnedCounts, Flags, Floats
 from server.statistics.chance import low_share_probability
-from server.statistics.finding import Level, SiteFinding
+from server.statistics.findings.finding import Level, SiteFinding
 from server.statistics.site_counts import SiteCounts
 from server.statistics.thresholds import OTHER_UNIT_SHARE, STRAY_FACTOR, STRAY_SHARE
 from server.statistics.wording import (

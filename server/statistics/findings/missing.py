@@ -13,7 +13,7 @@ from common.forecasting.unit_checks import OTHER_UNITS
 from common.reporting.phrasing import VITAL_LABELS, counted, listed
 from server.statistics.binned_counts import Flags, Floats
 from server.statistics.chance import low_share_probability
-from server.statistics.finding import Level, SiteFinding
+from server.statistics.findings.finding import Level, SiteFinding
 from server.statistics.site_counts import SiteCounts
 from server.statistics.thresholds import (
     EMPTY_HOUR_SHARE,

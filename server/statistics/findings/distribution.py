@@ -15,7 +15,7 @@ from common.data.statistics.edges import EDGES
 from common.reporting.phrasing import VITAL_LABELS
 from server.statistics.binned_counts import BinnedCounts, Flags, Floats
 from server.statistics.chance import cumulative_margin
-from server.statistics.finding import Level, SiteFinding
+from server.statistics.findings.finding import Level, SiteFinding
 from server.statistics.site_counts import SiteCounts
 from server.statistics.thresholds import KS_DISTANCE
 from server.statistics.wording import share_in_words, unit_of

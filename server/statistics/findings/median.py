@@ -7,7 +7,7 @@ from itertools import combinations
 
 from common.forecasting.reference_ranges import EXPECTED
 from server.statistics.binned_counts import Flags
-from server.statistics.finding import Level, SiteFinding
+from server.statistics.findings.finding import Level, SiteFinding
 from server.statistics.site_counts import SiteCounts
 from server.statistics.wording import bin_bounds, bins_in_words, label, range_in_words, unit_of
 

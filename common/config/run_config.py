@@ -86,6 +86,9 @@ class RunConfig(StrictModel):
     resume: bool = setting(False, "continue the run in `out` after its last complete round")
     rounds: int = setting(10, "rounds of the federation", 1, 10_000)
     seed: int = setting(0, "seed of all random numbers", 0)
+    statistics: bool = setting(
+        False, "ask the sites for statistics of their tables in place of training"
+    )
     lora: LoraConfig = Field(default_factory=LoraConfig)
     windows: WindowConfig = Field(default_factory=WindowConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
@@ -178,6 +181,8 @@ def _from_text(value: Any, kind: type) -> Any:
 def _check_together(config: RunConfig) -> None:
     """Refuse settings that are each valid and contradict each other."""
     rule, trained = config.rule, config.trained
+    if config.statistics and config.resume:
+        raise UsageError("statistics and resume are both set; a run of statistics has no rounds")
     if rule == "ffa" and trained == "ab":
         raise UsageError("aggregation.rule = ffa needs a shared A; set lora.train = b")
     if trained == "b" and rule in ("fedavg", "svd", "flora", "fedex"):

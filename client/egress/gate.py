@@ -302,7 +302,8 @@ class Gate:
             "bundle": request.run.bundle or None,
             "settings": None if settings is None else settings.record(),
         }
-        if request.kind == "query" and request.config is not None:
+        joins = request.config is not None and not request.config.statistics
+        if request.kind == "query" and request.config is not None and joins:
             # The coordinator decides it; the site reads here why.
             unfit = rank_refusal(self._site.rank, request.config)
             entry |= {"detail": unfit} if unfit else {}

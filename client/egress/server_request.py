@@ -109,7 +109,7 @@ def parse_request(
         return ServerRequest(message, kind, run, problem=f"the request cannot be read: {name}")
     round_id, header = _round_id(parsed.configs.get("round", {})), headers.get(_ADAPTER)
     if header is None:
-        empty = not (parsed.arrays or parsed.metrics or parsed.configs)
+        empty = not (parsed.has_error or parsed.arrays or parsed.metrics or parsed.configs)
         return ServerRequest(message, kind, run, round_id, empty=empty)
     sha256 = hashlib.sha256(parsed.arrays[_ADAPTER][ARRAY_KEY].data).hexdigest()
     return ServerRequest(message, kind, run, round_id, header, sha256)

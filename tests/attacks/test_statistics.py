@@ -260,6 +260,16 @@ def test_noise_is_paid_before_it_leaves_and_refused_when_the_budget_is_spent(mak
     assert "of the budget" in site.last["detail"]
 
 
+def test_a_spent_budget_does_not_tell_that_the_table_has_changed(
+    make: Make, tmp_path: Path
+) -> None:
+    site = opened(make, NOISY.replace("budget-epsilon = 12.0", "budget-epsilon = 0.7"))
+    first = text_of(site.admitted(question(site)))
+    without_patient(site, 0, tmp_path)
+    at(site, 31)
+    assert text_of(site.admitted(question(site))) == first
+
+
 def test_noise_counts_with_training_and_training_with_noise(make: Make) -> None:
     site = opened(make, NOISY.replace("budget-epsilon = 12.0", "budget-epsilon = 0.7"))
     training = make(policy=NOISY.replace("budget-epsilon = 12.0", "budget-epsilon = 0.7")).config

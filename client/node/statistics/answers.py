@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from client.config.site_facts import SiteFacts
 from client.node.statistics.table_file import TableFile
@@ -33,6 +33,9 @@ from client.privacy.accountant import Steps
 from common.data.statistics.reply import MAX_CHARACTERS
 from common.files.atomic_io import write_text
 from common.files.private import OWNER_ONLY
+
+if TYPE_CHECKING:
+    from client.node.statistics.noise import NoisePlan
 
 FILE_NAME = "statistics.json"
 """In the site's state folder."""
@@ -122,6 +125,9 @@ class StatisticsAnswers:
                         f"the table is counted anew from {due:%Y-%m-%d} on",
                     )
                 return Answer(stored, last, counted=False)
+            if stored is not None and _same_rules(last, facts) and not _covered(rules, check_cost):
+                # A refusal would say that the table has changed.
+                return Answer(stored, last, counted=False)
         return self._count(rules, site, facts, check_cost)
 
     def _count(
@@ -131,11 +137,9 @@ class StatisticsAnswers:
         facts: Mapping[str, Any],
         check_cost: CheckCost,
     ) -> Answer:
-        from client.node.statistics.noise import plan_noise
         from client.node.statistics.site_reply import site_statistics
 
-        plan = plan_noise(rules.epsilon, rules.delta) if rules.epsilon else None
-        cost = None if plan is None else plan.cost
+        plan, cost = _plan(rules)
         check_cost(cost)
         table = self._table.read()
         if self._table.digest() != facts["table"]:
@@ -156,6 +160,22 @@ class StatisticsAnswers:
         except OSError:
             return None
         return data.decode() if hashlib.sha256(data).hexdigest() == digest else None
+
+
+def _covered(rules: StatisticsSection, check_cost: CheckCost) -> bool:
+    try:
+        check_cost(_plan(rules)[1])
+    except RefusedError:
+        return False
+    return True
+
+
+def _plan(rules: StatisticsSection) -> tuple[NoisePlan | None, Steps | None]:
+    """Return the noise of an answer and its cost; None for exact counts."""
+    from client.node.statistics.noise import plan_noise
+
+    plan = plan_noise(rules.epsilon, rules.delta) if rules.epsilon else None
+    return plan, None if plan is None else plan.cost
 
 
 def _same_rules(last: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:

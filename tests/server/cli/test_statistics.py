@@ -1,5 +1,4 @@
-"""`python -m server statistics` with a replacement for Flower; integration tests run the real one."""
-one."""
+"""`python -m server statistics` with a replacement for Flower; an integration test has the real."""
 
 from __future__ import annotations
 

@@ -9,6 +9,8 @@ not get a count of every day's table:
   anew. In that time many patients come and go, and the difference of two counts is not one
   patient's. What a noisy one costs is recorded each time; exact ones have no such bound, which is
   why a site that has no privacy guarantee should choose long intervals, or no statistics;
+- where the budget does not cover a new count, the stored bytes are sent: a refusal would say that
+  the table has changed. Without stored bytes the request is refused;
 - after a change of the rules (threshold, epsilon, delta) the stored bytes are not sent any more,
   and nothing is, until `per-days` have passed: two thresholds would give two views of one table.
 

@@ -52,6 +52,12 @@ class SiteVerdict:
     refusal: str = ""
     site: Mapping[str, Any] | None = None
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether there is more to say of the site than that it can join."""
+        noted = any(finding.level is not Level.UNKNOWN for finding in self.findings)
+        return noted or self.verdict is not Verdict.JOIN
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -82,7 +88,7 @@ def compare_sites(statistics: Mapping[str, Any]) -> Comparison:
     """
     counts = SiteCounts.of(statistics)
     by_site: dict[int, list[SiteFinding]] = {site: [] for site in range(len(counts.names))}
-    for finding in _findings(counts):
+    for finding in _findings(counts) if counts.names else ():
         by_site[finding.site].append(finding)
     verdicts = [
         _verdict_of(clean_line(name), counts.sites[site], by_site[site])

@@ -105,7 +105,18 @@ def _summary_section(comparison: Comparison) -> Section:
         )
     parts = [Part(items=summary_items(comparison), notes=[_NOTHING_TRAINED])]
     if comparison.verdicts:
-        parts.append(Part("Each site", tables=[verdict_table(comparison)], notes=notes))
+        noted = [one for one in comparison.verdicts if one.is_noted]
+        every = len(comparison.verdicts) <= MOST_TABLE_SITES
+        table = verdict_table(comparison.verdicts)
+        parts.append(
+            Part(
+                "Each site",
+                tables=[table] if every else [verdict_table(noted)] if noted else [],
+                folded_title="All sites, those of which nothing stands out included",
+                folded=[] if every else [table],
+                notes=notes,
+            )
+        )
     return Section("summary", "Summary", parts)
 
 

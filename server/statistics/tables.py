@@ -22,16 +22,16 @@ _LONGEST_TEXT = 80
 _LONGEST_CELL = 5000
 
 
-def verdict_table(comparison: Comparison, *, html: bool = True) -> Table:
+def verdict_table(verdicts: Sequence[SiteVerdict], *, html: bool = True) -> Table:
     """Return a row per site: its verdict, its patients, and its findings with what to do.
 
     Args:
-        comparison: the comparison.
+        verdicts: of the sites to list, in their order.
         html: whether each finding begins a line of its own on a page.
     """
     rows = [
         Row(one.name, [one.verdict.value, _patients(one), _reasons(one, html=html)])
-        for one in comparison.verdicts
+        for one in verdicts
     ]
     header = ["Site", "Verdict", "Patients", "What was found, and what to do"]
     return Table("Verdict for each site, the most urgent first", header, rows, text=True)
@@ -100,7 +100,7 @@ def measured_table(comparison: Comparison) -> Table:
 def statistics_in_markdown(statistics: Mapping[str, Any]) -> str:
     """Return summary and verdicts of `statistics.json` as a Markdown document."""
     comparison = compare_sites(statistics)
-    table = verdict_table(comparison, html=False)
+    table = verdict_table(comparison.verdicts, html=False)
     rows = [
         [escape_markdown(row.label), *(escape_markdown(cell, _LONGEST_CELL) for cell in row.cells)]
         for row in table.rows

@@ -56,8 +56,6 @@ def size_findings(counts: SiteCounts) -> Iterator[SiteFinding]:
 def table_findings(counts: SiteCounts) -> Iterator[SiteFinding]:
     """Find the sites whose step length, source or rule is not that of most sites."""
     steps = [site["step_minutes"] for site in counts.sites]
-    if not steps:
-        return
     # As the server admits: the most common first, of equally common ones that of the first name.
     usual = Counter(steps).most_common(1)[0][0]
     for site, step in enumerate(steps):

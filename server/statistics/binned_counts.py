@@ -103,7 +103,7 @@ class BinnedCounts:
         bins = self.known.shape[1]
 
         def first(reached: Flags) -> npt.NDArray[np.int64]:
-            return np.where(reached.any(axis=1), reached.argmax(axis=1), bins - 1)
+            return np.asarray(np.where(reached.any(axis=1), reached.argmax(axis=1), bins - 1))
 
         return np.stack([first(high + margin >= 0.5), first(low - margin >= 0.5)], axis=1)
 
@@ -116,7 +116,8 @@ class BinnedCounts:
         counted = (self.known * chosen).sum(axis=1)
         noise = self.z * self.noise * np.sqrt(chosen.sum(axis=1))
         all_hidden_chosen = ~(self.hidden & ~chosen).any(axis=1)
-        return np.maximum(counted - noise + np.where(all_hidden_chosen, self.least, 0.0), 0.0)
+        hidden = np.where(all_hidden_chosen, self.least, 0.0)
+        return np.asarray(np.maximum(counted - noise + hidden, 0.0))
 
     def estimate_in(self, chosen: Flags) -> Floats:
         """Return the likely patients of each site in chosen bins, [S].

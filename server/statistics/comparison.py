@@ -145,8 +145,10 @@ def _not_compared(counts: SiteCounts, left_out: Mapping[str, Flags]) -> Iterator
         found = distances(counts.vitals[vital], counts.chance)
         low, high = counts.vitals[vital].cumulative()
         wide = np.isnan(found.distance) | ((high - low).mean(axis=1) > 0.5)
-        for site in np.flatnonzero(wide & ~left_out[vital] & (counts.patients_with(vital)[1] > 0)):
-            silent.setdefault(int(site), []).append(vital)
+        for site in np.flatnonzero(
+            wide & ~left_out[vital] & (counts.patients_with(vital)[1] > 0)
+        ).tolist():
+            silent.setdefault(site, []).append(vital)
     for site, vitals in silent.items():
         what = "any vital sign" if len(vitals) == len(VITAL_NAMES) else listed(map(label, vitals))
         text = f"Too little is shown to compare {what}"

@@ -41,7 +41,7 @@ def missing_findings(counts: SiteCounts, vital: str, left_out: Flags) -> Iterato
         most = np.where(patients[:, 0] > 0, high / patients[:, 0], 1.0)
     unlikely = low_share_probability(high, patients[:, 0], others) < counts.chance / 2
     found = unlikely & (most < SPARSE_RATIO * others) & ~left_out
-    for site in np.flatnonzero(found):
+    for site in np.flatnonzero(found).tolist():
         kind = "missing" if most[site] <= MISSING_SHARE else "sparse"
         text = (
             f"{VITAL_LABELS[vital]} is {kind}: {count_in_words(low[site], high[site])} of "

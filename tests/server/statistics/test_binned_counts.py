@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from server.statistics.binned_counts import Interval, binned_counts, quantile_for
 
-BINS = 4
+BINS = 3
 
 
 def fillings(counts: list[int | None], total: int | None, most: int) -> list[list[int]]:

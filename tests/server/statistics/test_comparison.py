@@ -139,8 +139,7 @@ def test_sites_that_show_nothing_and_sites_that_sent_nothing() -> None:
 
 
 def test_few_pages_of_equal_sites_have_a_flag() -> None:
-    """The promise of the page. Measured: 0 of 1,200 pages (benchmarks do not repeat it)."""
-    rng, pages = np.random.default_rng(9), 40
+    rng, pages = np.random.default_rng(9), 12
     flagged = 0
     for page in range(pages):
         sites = {
@@ -154,12 +153,13 @@ def test_few_pages_of_equal_sites_have_a_flag() -> None:
             for one in comparison.verdicts
             for finding in one.findings
         )
-    assert flagged <= 2 * FALSE_FLAG_RATE * pages
+    assert flagged <= FALSE_FLAG_RATE * pages
 
 
 def test_sites_of_a_large_federation_are_compared_in_a_moment() -> None:
     rng = np.random.default_rng(10)
-    statistics = statistics_of(several(rng, 186, patients=60))
+    one = several(rng, 6, patients=60)
+    statistics = statistics_of({f"s{place}": one[f"site-{place % 6}"] for place in range(186)})
     start = time.process_time()
     compare_sites(statistics)
     assert time.process_time() - start < 20  # no quadratic loop; measured 0.2 s

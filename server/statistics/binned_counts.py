@@ -119,16 +119,6 @@ class BinnedCounts:
         hidden = np.where(all_hidden_chosen, self.least, 0.0)
         return np.asarray(np.maximum(counted - noise + hidden, 0.0))
 
-    def estimate_in(self, chosen: Flags) -> Floats:
-        """Return the likely patients of each site in chosen bins, [S].
-
-        The suppressed bins are taken to share their patients evenly; where nothing bounds these,
-        to have none.
-        """
-        bins = np.maximum(self.hidden.sum(axis=1), 1)
-        each = np.where(np.isfinite(self.most), (self.least + self.most) / 2, 0.0) / bins
-        return np.asarray(((self.known + each[:, None] * self.hidden) * chosen).sum(axis=1))
-
     def most_in(self, chosen: Flags) -> Floats:
         """Return the most patients of each site in chosen bins, [S]."""
         counted = (self.known * chosen).sum(axis=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,9 +57,7 @@ def write_statistics(folder: Path, sites: Mapping[str, Any], refused: Mapping[st
     try:
         write_text(folder / STATISTICS_FILE, text)
     except OSError as problem:
-        raise StatisticsError(
-            f"{folder} cannot be written: {problem.strerror or problem}; give another --out"
-        ) from problem
+        raise _unwritable(folder, problem) from problem
 
 
 def read_statistics(folder: Path) -> dict[str, Any]:
@@ -79,8 +76,12 @@ def read_statistics(folder: Path) -> dict[str, Any]:
 
 def write_page(folder: Path, statistics: Mapping[str, Any]) -> Path:
     """Write the page that compares the sites; return its path."""
-    page = import_module("server.statistics.page")
-    page.write_statistics_page(statistics, folder / PAGE_FILE)
+    from server.statistics.page import write_statistics_page
+
+    try:
+        write_statistics_page(statistics, folder / PAGE_FILE)
+    except OSError as problem:
+        raise _unwritable(folder, problem) from problem
     return folder / PAGE_FILE
 
 
@@ -98,6 +99,11 @@ def statistics_table(statistics: Mapping[str, Any]) -> Table:
         counts = (site["patients"], site["stays"], *vitals)
         table.add_row(escape(name), kind, *(_shown(count) for count in counts))
     return table
+
+
+def _unwritable(folder: Path, problem: OSError) -> StatisticsError:
+    reason = problem.strerror or problem
+    return StatisticsError(f"{folder} cannot be written: {reason}; give another --out")
 
 
 def _shown(count: int | None) -> str:

@@ -55,7 +55,7 @@ def is_small(count: int, least: int) -> bool:
     return 0 < count < least
 
 
-def blocks(counts: Sequence[int], least: int) -> list[Block]:
+def suppressed_blocks(counts: Sequence[int], least: int) -> list[Block]:
     """Return the blocks to suppress: disjoint, in order, each with at least `least` patients.
 
     Args:
@@ -84,7 +84,7 @@ def blocks(counts: Sequence[int], least: int) -> list[Block]:
 def suppressed_counts(counts: Sequence[int], least: int) -> list[int | None]:
     """Return the counts of a characteristic with None in each block; their sum is known."""
     published: list[int | None] = [int(count) for count in counts]
-    for begin, end in blocks(counts, least):
+    for begin, end in suppressed_blocks(counts, least):
         published[begin:end] = [None] * (end - begin)
     return published
 
@@ -99,7 +99,7 @@ def exact_statistics(counts: PatientCounts, least: int) -> dict[str, Any]:
     if counts.patients < least:
         return _without_counts(counts)
     lengths = [int(count) for count in counts.lengths]
-    left = blocks(lengths, least)
+    left = suppressed_blocks(lengths, least)
     return {
         "patients": counts.patients,
         "stays": _stays(counts, least),

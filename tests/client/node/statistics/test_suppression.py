@@ -13,7 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.node.statistics.counts import LEAVES, PatientCounts, leaf_of_hour
-from client.node.statistics.suppression import blocks, exact_statistics, suppressed_counts
+from client.node.statistics.suppression import (
+    exact_statistics,
+    suppressed_blocks,
+    suppressed_counts,
+)
 from common.data.statistics.edges import BINS, HOURS
 from common.data.vitals import VITAL_NAMES
 
@@ -54,7 +58,7 @@ def test_a_suppressed_cell_has_several_values_even_for_who_knows_the_rules(cells
 def test_blocks_hide_every_small_cell_and_few_others(counts: list[int], least: int) -> None:
     if sum(counts) < least:
         return
-    found = blocks(counts, least)
+    found = suppressed_blocks(counts, least)
     inside = {cell for begin, end in found for cell in range(begin, end)}
     assert len(inside) == sum(end - begin for begin, end in found), "they are disjoint"
     assert found == sorted(found)

@@ -21,7 +21,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Interval:
+class CountRange:
     """A number between two bounds; `high` may be infinite."""
 
     low: float
@@ -135,7 +135,7 @@ def quantile_for(comparisons: int, rate: float) -> float:
 def binned_counts(
     counts: Sequence[Sequence[float | None]],
     totals: Sequence[float | None],
-    bounds: Sequence[Interval],
+    bounds: Sequence[CountRange],
     noise: Sequence[float],
     z: float,
 ) -> BinnedCounts:

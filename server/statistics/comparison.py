@@ -60,7 +60,7 @@ class SiteVerdict:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SiteComparison:
     """The sites' counts, and a verdict for each site in the order of urgency."""
 
     counts: SiteCounts
@@ -80,7 +80,7 @@ class Comparison:
         }
 
 
-def compare_sites(statistics: Mapping[str, Any]) -> Comparison:
+def compare_sites(statistics: Mapping[str, Any]) -> SiteComparison:
     """Compare the sites of a statistics run.
 
     Args:
@@ -99,7 +99,7 @@ def compare_sites(statistics: Mapping[str, Any]) -> Comparison:
         for name, reason in statistics["refused"].items()
     ]
     order = list(Verdict)
-    return Comparison(
+    return SiteComparison(
         counts, tuple(sorted(verdicts, key=lambda one: (order.index(one.verdict), one.name)))
     )
 

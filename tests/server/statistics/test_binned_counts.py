@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.statistics.binned_counts import Interval, binned_counts, quantile_for
+from server.statistics.binned_counts import CountRange, binned_counts, quantile_for
 
 BINS = 3
 
@@ -34,7 +34,7 @@ def fillings(counts: list[int | None], total: int | None, most: int) -> list[lis
 def test_the_bounds_hold_every_filling_and_no_more(counts: list[int | None], told: bool) -> None:
     shown = sum(count for count in counts if count is not None)
     total = shown + (3 if None in counts else 0)
-    one = binned_counts([counts], [total if told else None], [Interval(0, total)], [0.0], 3.0)
+    one = binned_counts([counts], [total if told else None], [CountRange(0, total)], [0.0], 3.0)
     every = fillings(counts, total if told else None, total)
     filled = [filling for filling in every if sum(filling)]
     low, high = one.cumulative()
@@ -53,7 +53,7 @@ def test_the_bounds_hold_every_filling_and_no_more(counts: list[int | None], tol
 
 
 def test_without_any_total_a_suppressed_bin_may_hold_everybody() -> None:
-    one = binned_counts([[5, None, 5]], [None], [Interval(10, math.inf)], [0.0], 3.0)
+    one = binned_counts([[5, None, 5]], [None], [CountRange(10, math.inf)], [0.0], 3.0)
     low, high = one.cumulative()
     assert low[0].tolist() == [0.0, 0.5]
     assert high[0].tolist() == [0.5, 1.0]
@@ -61,7 +61,7 @@ def test_without_any_total_a_suppressed_bin_may_hold_everybody() -> None:
 
 
 def test_a_site_that_shows_nothing_has_no_bounds() -> None:
-    one = binned_counts([[None, None]], [None], [Interval(0, math.inf)], [0.0], 3.0)
+    one = binned_counts([[None, None]], [None], [CountRange(0, math.inf)], [0.0], 3.0)
     assert [bound.tolist() for bound in one.cumulative()] == [[[0.0]], [[1.0]]]
     assert one.fewest.tolist() == [0.0]
     assert one.total.tolist() == [0.0]
@@ -73,7 +73,7 @@ def test_noise_leaves_the_bounds_as_rarely_as_its_quantile_says() -> None:
     noisy = exact + rng.normal(0, 6.0, (sites, len(exact)))
     z = quantile_for(1, rate)
     one = binned_counts(
-        noisy.tolist(), noisy.sum(axis=1).tolist(), [Interval(0, 999)] * sites, [6.0] * sites, z
+        noisy.tolist(), noisy.sum(axis=1).tolist(), [CountRange(0, 999)] * sites, [6.0] * sites, z
     )
     low, _ = one.cumulative()
     missed = np.abs(low - np.cumsum(exact)[:-1] / exact.sum()) > one.noise_margin()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common.data.statistics.reply import SiteStatistics
-from server.statistics.comparison import Comparison, SiteVerdict, Verdict, compare_sites
+from server.statistics.comparison import SiteComparison, SiteVerdict, Verdict, compare_sites
 from server.statistics.findings.finding import Level
 from server.statistics.thresholds import FALSE_FLAG_RATE, LEAST_PATIENTS
 from tests.server.statistics import samples
@@ -34,11 +34,11 @@ def compared(
     return verdict_on(comparison, ODD)
 
 
-def verdict_on(comparison: Comparison, name: str) -> SiteVerdict:
+def verdict_on(comparison: SiteComparison, name: str) -> SiteVerdict:
     return next(one for one in comparison.verdicts if one.name == name)
 
 
-def flags(comparison: Comparison) -> list[tuple[str, str]]:
+def flags(comparison: SiteComparison) -> list[tuple[str, str]]:
     return [
         (one.name, finding.text)
         for one in comparison.verdicts

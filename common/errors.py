@@ -81,6 +81,12 @@ class PrivacyError(FedvitalsError):
     exit_code = 11
 
 
+class StatisticsError(FedvitalsError):
+    """Statistics of a site are not valid, or no site has sent any."""
+
+    exit_code = 12
+
+
 class PolicyError(FedvitalsError):
     """A site's policy is missing, invalid, or does not allow what is requested."""
 

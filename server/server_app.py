@@ -40,6 +40,8 @@ from server.runs.run_folder import (
     read_rounds,
     read_run_config,
 )
+from server.statistics_run.collection import collect_statistics
+from server.statistics_run.output import check_statistics_folder, write_statistics
 
 log = logging.getLogger("flwr.fedvitals.server")
 
@@ -52,11 +54,19 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the federation and release its best adapter; an error ends the run as failed."""
+    """Run the federation and release its best adapter; an error ends the run as failed.
+
+    A run of statistics only collects these.
+    """
     config = RunConfig.parse(context.run_config)
     if type(grid).__name__ == SIMULATED_GRID:
         log.info("%s", simulated_cohort(config))
     path = Path(config.out) if config.out else home() / "runs" / str(context.run_id)
+    if config.statistics:
+        check_statistics_folder(path)
+        replies = collect_statistics(grid, config)
+        write_statistics(path, replies.sites, replies.refused)
+        return
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     check_backbone_limits(config)

@@ -28,6 +28,7 @@ FLOWER_FILES = {
     "server/deployment/flwr_cli.py",
     "server/rounds",
     "server/server_app.py",
+    "server/statistics_run",
     "server/superlink",
     "simulation/engines",
 }

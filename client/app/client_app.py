@@ -41,7 +41,7 @@ from common.adapter.serialization.message import from_record, record_of
 from common.backbones.lora import AdaptedBackbone
 from common.config.run_config import RunConfig
 from common.config.seeds import derive_seed
-from common.errors import FedvitalsError, PrivacyError
+from common.errors import FedvitalsError, PrivacyError, UsageError
 
 CLIENT_FAILED = 1001
 """Error code of the reply of a failed site; its reason is the exception's type alone."""
@@ -155,6 +155,8 @@ def _reply_to_round(message: Message, context: Context, *, train: bool) -> Messa
 
 def _read_settings(context: Context) -> tuple[RunConfig, NodeSettings]:
     config = RunConfig.parse(context.run_config)
+    if config.statistics:
+        raise UsageError("a run of statistics is answered by the node; no app takes part in it")
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     return config, read_node_settings(context.node_config, config, str(context.run_id))

@@ -150,6 +150,8 @@ def show(
 
 
 def _what(entry: dict[str, Any]) -> str:
+    if "statistics" in entry:
+        return "statistics"
     number = entry.get("round")
     return f"{entry.get('kind', '')} {number}" if number is not None else str(entry.get("kind", ""))
 

@@ -4,5 +4,5 @@ Begin with `checks`, which finds the problems; to add a check, add it to `checks
 `record_checks` finds those that `ingest.json` tells, for `client ingest` too: `losses` what was
 dropped, `unit_mixture` values in another unit. `stay_checks` holds the checks of each stay.
 `report` summarises a table with its problems and prints them. `finding` is one problem.
-`reference_ranges` holds the values that are plausible in intensive care.
+`common.forecasting.reference_ranges` holds the values that are plausible in intensive care.
 """

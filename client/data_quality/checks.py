@@ -15,12 +15,12 @@ import pandas as pd
 
 from client.data_quality.finding import SEVERITIES, QualityFinding, share_text
 from client.data_quality.record_checks import find_in_record
-from client.data_quality.reference_ranges import EXPECTED
 from client.data_quality.stay_checks.all_checks import find_in_stays
 from client.data_quality.stay_checks.ingest_signs import vitals_with_stays_in_other_units
 from client.data_quality.unit_mixture import remedy_of_units, vitals_in_other_units
 from client.ingest.units import UNITS
 from common.data.vitals import VITALS, Vital
+from common.forecasting.reference_ranges import EXPECTED
 
 FEW_PATIENTS = 50
 FEW_FOR_PRIVACY = 500

@@ -14,7 +14,6 @@ from rich.text import Text
 
 from client.data_quality.checks import find_all
 from client.data_quality.finding import SEVERITIES, QualityFinding, render_finding
-from client.data_quality.reference_ranges import EXPECTED
 from client.site_split.split_findings import split_findings
 from common.config.run_config import WindowConfig
 from common.console import narrow_table
@@ -25,6 +24,7 @@ from common.data.splits import SPLITS
 from common.data.vitals import VITAL_NAMES, VITALS
 from common.data.windows import WindowSettings, make_windows
 from common.files.hashing import file_sha256
+from common.forecasting.reference_ranges import EXPECTED
 from common.reporting.characteristics import characteristics_page
 
 

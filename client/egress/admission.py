@@ -13,12 +13,15 @@ from client.egress.planned_reply import check_planned_reply
 from client.egress.privacy_budget import PrivacyBudget, plan_of
 from client.egress.report_rules import check_guarantee, check_min_patients
 from client.egress.server_request import ServerRequest
-from client.policy.policy import Policy
+from client.policy.policy import Policy, StatisticsSection
 from client.policy.refusal import RefusedError
 from client.policy.run_settings import refused_setting
+from common.config.run_config import RunConfig
 from common.errors import PrivacyError
 
 REQUEST_KINDS = ("train", "evaluate", "query")
+STATISTICS_SETTINGS = frozenset({"statistics", "out", "federation.min-sites", "federation.wait-s"})
+"""Settings that a run of statistics may change; no site reads the last three."""
 
 
 def check_request(
@@ -58,6 +61,42 @@ def check_request(
     except PrivacyError as problem:
         raise RefusedError("privacy", str(problem)) from None
     check_min_patients(site, None, policy)
+
+
+def check_statistics_request(
+    site: SiteFacts, request: ServerRequest, policy: Policy, limits: DailyLimits
+) -> StatisticsSection:
+    """Refuse a request for statistics that the node may not answer.
+
+    It has no parameter: no record, and no setting of the run beside those of the coordinator's own
+    folder and waiting. So [settings] of the policy, about training, does not apply.
+
+    Args:
+        site: the site's facts.
+        request: the request, of an approved bundle, in a run with `statistics` set.
+        policy: the policy in force.
+        limits: replies sent within a day; these count as replies to join requests.
+
+    Returns:
+        The policy's rules for statistics.
+
+    Raises:
+        RefusedError: if the kind, a record, a setting, the policy or the daily limit forbids it.
+    """
+    if request.kind != "query":
+        raise RefusedError("kind", "a run of statistics has no message of this kind")
+    if request.problem or not request.empty:
+        raise RefusedError("question", request.problem or "a request for statistics has a record")
+    settings = {} if request.run.settings is None else request.run.settings.flat
+    usual = RunConfig().flat()
+    for key, value in settings.items():
+        if value != usual[key] and key not in STATISTICS_SETTINGS:
+            raise RefusedError("settings", f"{key} is set, in a run of statistics", setting=key)
+    if policy.statistics is None:
+        raise RefusedError("statistics", "the policy has no section [statistics]")
+    limits.check(request.kind, policy)
+    check_min_patients(site, None, policy)
+    return policy.statistics
 
 
 def check_run_settings(request: ServerRequest, policy: Policy) -> None:

@@ -26,11 +26,16 @@ from flwr.common.constant import ErrorCode
 from flwr.proto.message_pb2 import ObjectTree
 
 from client.config.site_facts import SiteFacts
-from client.egress.admission import REQUEST_KINDS, check_request, check_run_settings
+from client.egress.admission import (
+    REQUEST_KINDS,
+    check_request,
+    check_run_settings,
+    check_statistics_request,
+)
 from client.egress.daily_limits import ERROR, DailyLimits
 from client.egress.join_rules import node_join
 from client.egress.message_parser import MAX_OBJECT_BYTES, ReadObject, parse_message
-from client.egress.privacy_budget import PrivacyBudget
+from client.egress.privacy_budget import PrivacyBudget, cost_fields
 from client.egress.reply_builder import (
     ERROR_REASONS,
     NO_REPLY,
@@ -42,10 +47,13 @@ from client.egress.reply_builder import (
 )
 from client.egress.reply_rules import CheckedReply, check_reply
 from client.egress.server_request import ServerRequest
+from client.node.statistics.answers import RECORD as STATISTICS
+from client.node.statistics.answers import StatisticsAnswers
 from client.policy.policy import Policy
 from client.policy.refusal import REFUSED, PublicReason, RefusedError, public_reason
 from common.config.site_rank import rank_refusal
 from common.config.step_length import step_refusal
+from common.data.statistics.reply import KEY, RECORD
 from common.errors import AuditError, PolicyError
 
 log = logging.getLogger("fedvitals.gate")
@@ -76,12 +84,19 @@ class Gate:
         site: the site's facts.
         policy: returns the policy in force.
         audit: records every decision.
+        statistics: the node's answers to requests for statistics; None = they are refused.
 
     Raises:
         PolicyError: if the policy cannot be read.
     """
 
-    def __init__(self, site: SiteFacts, policy: Callable[[], Policy], audit: DecisionLog) -> None:
+    def __init__(
+        self,
+        site: SiteFacts,
+        policy: Callable[[], Policy],
+        audit: DecisionLog,
+        statistics: StatisticsAnswers | None = None,
+    ) -> None:
         self._site = site
         self._policy = policy
         self._audit = audit
@@ -89,6 +104,9 @@ class Gate:
         day = datetime.now(UTC) - timedelta(days=1)
         self._limits = DailyLimits(policy(), audit.since(day))
         self._repeated: dict[str, str] = {}
+        self._statistics = statistics
+        if statistics is not None:
+            statistics.note_all(audit.since(datetime.min.replace(tzinfo=UTC)))
 
     def admit(self, request: ServerRequest) -> NodeReply | None:
         """Decide on a request before an app is started for it.
@@ -112,6 +130,8 @@ class Gate:
                 detail = f"{reason}; it was not started"
                 entry |= {"decision": "refused", "reason": "bundle", "detail": detail}
                 return NodeReply(self._send_error(ErrorCode.INVALID_FAB, request, entry))
+            if request.config is not None and request.config.statistics:
+                return NodeReply(self._send_statistics(request, policy, entry))
             check_request(self._site, request, policy, self._limits, self._budget)
             if request.kind == "query" and (policy.privacy_required or request.private):
                 return NodeReply(self._send_node_join(request, entry))
@@ -133,6 +153,29 @@ class Gate:
         checked = CheckedReply(node_join(self._site, request.config))
         entry |= {"configs": {name: dict(of) for name, of in checked.configs.items()}}
         return self._send(checked, request, entry)
+
+    def _send_statistics(
+        self, request: ServerRequest, policy: Policy, entry: dict[str, Any]
+    ) -> Message:
+        """Reply to a request for statistics; no app is started in such a run.
+
+        A new count is recorded with its cost, and its bytes are on the disk, before it is sent.
+        """
+        rules = check_statistics_request(self._site, request, policy, self._limits)
+        if self._statistics is None:
+            raise RefusedError("statistics", "this node counts no statistics")
+        answer = self._statistics.answer(
+            rules, self._site, lambda cost: self._budget.check_release(cost, policy, self._site)
+        )
+        entry |= {STATISTICS: dict(answer.facts)}
+        if answer.counted:
+            privacy = {} if answer.cost is None else cost_fields(answer.cost)
+            run = {"run": STATISTICS, "decision": "reserved", "reason": "budget"}
+            line = {**entry, **run, "privacy": privacy}
+            self._audit.append(line)
+            self._budget.note(line)
+            self._statistics.note(line)
+        return self._send(CheckedReply({RECORD: {KEY: answer.text}}), request, entry)
 
     def _reserve(self, request: ServerRequest, entry: Mapping[str, Any]) -> None:
         """Record a round's privacy cost before the round begins.
@@ -197,6 +240,8 @@ class Gate:
         reason = policy.refusal(request.run.bundle, datetime.now(UTC))
         if reason is not None:
             raise RefusedError("bundle", reason)
+        if request.config is not None and request.config.statistics:
+            raise RefusedError("kind", "no app answers a request for statistics")
         check_run_settings(request, policy)  # the policy may have changed since the request
         parsed = parse_message(tree, read, policy.max_bytes + 4 * MAX_OBJECT_BYTES)
         if parsed.has_error:
@@ -258,7 +303,8 @@ class Gate:
             "bundle": request.run.bundle or None,
             "settings": None if settings is None else settings.record(),
         }
-        if request.kind == "query" and request.config is not None:
+        joins = request.config is not None and not request.config.statistics
+        if request.kind == "query" and request.config is not None and joins:
             # The coordinator decides it; the site reads here why.
             unfit = rank_refusal(self._site.rank, request.config) or step_refusal(
                 self._site.step_minutes, request.config

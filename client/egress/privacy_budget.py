@@ -24,6 +24,7 @@ from client.policy.refusal import RefusedError
 from client.privacy.accountant import Epsilon, Steps, solve_noise_multiplier, spent
 from client.privacy.budget_filter import BudgetFilter
 from common.config.run_config import PrivacyConfig, RunConfig
+from common.errors import PrivacyError
 
 log = logging.getLogger("fedvitals.gate")
 
@@ -143,6 +144,37 @@ class PrivacyBudget:
         else:
             self._check_fits(plan.round_steps, policy)
 
+    def check_release(self, cost: Steps | None, policy: Policy, site: SiteFacts) -> None:
+        """Refuse a release of the node's own that would exceed the budget or the site's limit.
+
+        Args:
+            cost: its noisy steps; None = none, without a guarantee.
+            policy: the policy in force, with the budget.
+            site: the site's facts, with the limit.
+
+        Raises:
+            RefusedError: if it has no guarantee and one is required, or would exceed either.
+        """
+        limit, delta = site.epsilon_limit, site.epsilon_limit_delta
+        if cost is None:
+            if policy.privacy_required or policy.budget_epsilon or limit:
+                raise RefusedError("privacy", "exact counts cannot be counted in a budget")
+            return
+        try:
+            if policy.budget_epsilon:
+                self._check_fits(cost, policy)
+            if limit and self._unbounded:
+                raise RefusedError("budget", f"run {min(self._unbounded)} was not private")
+            total = _composed((*sorted(self.history, key=_order), cost), delta) if limit else 0.0
+        except PrivacyError as problem:
+            raise RefusedError("privacy", str(problem)) from None
+        if total > limit:
+            raise RefusedError(
+                "budget",
+                f"it would bring the site to epsilon {total:.2f} at delta {delta:g}, above its "
+                f"epsilon-limit of {limit:g}",
+            )
+
     def check_limit(self, request: ServerRequest, site: SiteFacts) -> None:
         """Refuse a run that would exceed site.toml's `epsilon-limit`, before a round is charged.
 
@@ -226,11 +258,7 @@ class PrivacyBudget:
             steps, most = plan.round_steps, plan.rounds * plan.round_steps.steps
             if self._steps_of_run[run] + steps.steps > most:
                 raise RefusedError("privacy", f"run {run} has spent its {most} steps")
-            return {
-                "sample-rate": steps.sample_rate,
-                "noise-multiplier": steps.noise_multiplier,
-                "steps": steps.steps,
-            }
+            return cost_fields(steps)
         return None if run in self._unbounded else {}
 
     def sent_before(self, entry: Mapping[str, Any]) -> str:
@@ -263,6 +291,19 @@ class PrivacyBudget:
             q, sigma, steps = (reported[name] for name in names)
             self._plans[run] = Steps(q, sigma, steps)
             self._steps[q, sigma] += steps
+
+
+def cost_fields(steps: Steps) -> dict[str, Any]:
+    """Return a cost as a line of the audit log has it."""
+    return {
+        "sample-rate": steps.sample_rate,
+        "noise-multiplier": steps.noise_multiplier,
+        "steps": steps.steps,
+    }
+
+
+def _order(steps: Steps) -> tuple[float, float]:
+    return steps.sample_rate, steps.noise_multiplier
 
 
 def share_spent(budget: BudgetFilter, history: Iterable[Steps]) -> float:

@@ -62,6 +62,7 @@ class ServerRequest:
         adapter: header of the adapter in the message; None without one.
         adapter_sha256: SHA-256 of that adapter's bytes; empty without one.
         problem: why the message is malformed; empty if it is not.
+        empty: whether the message has no record at all.
     """
 
     message: Message
@@ -71,6 +72,7 @@ class ServerRequest:
     adapter: Header | None = None
     adapter_sha256: str = ""
     problem: str = ""
+    empty: bool = False
 
     @property
     def config(self) -> RunConfig | None:
@@ -107,7 +109,8 @@ def parse_request(
         return ServerRequest(message, kind, run, problem=f"the request cannot be read: {name}")
     round_id, header = _round_id(parsed.configs.get("round", {})), headers.get(_ADAPTER)
     if header is None:
-        return ServerRequest(message, kind, run, round_id)
+        empty = not (parsed.has_error or parsed.arrays or parsed.metrics or parsed.configs)
+        return ServerRequest(message, kind, run, round_id, empty=empty)
     sha256 = hashlib.sha256(parsed.arrays[_ADAPTER][ARRAY_KEY].data).hexdigest()
     return ServerRequest(message, kind, run, round_id, header, sha256)
 

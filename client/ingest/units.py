@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from client.data_quality.reference_ranges import EXPECTED
 from client.ingest.duckdb_helpers import literal, literals
 from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import UsageError
+from common.forecasting.reference_ranges import EXPECTED
 
 
 @dataclass(frozen=True)

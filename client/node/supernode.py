@@ -43,6 +43,7 @@ from client.node.local_api import serve_local_api
 from client.node.min_patients import require_min_patients
 from client.node.node_log import set_up_log
 from client.node.reply_deadline import ReplyDeadline
+from client.node.statistics.answers import StatisticsAnswers
 from client.policy.file_ownership import check_own_file
 from client.policy.policy import PolicyFile
 from common.backbones.weights_store import install_packaged
@@ -83,7 +84,8 @@ def run_node(config: SiteConfig) -> NoReturn:
     health = serve_health(config.node.health, heartbeat)
     objects = ObjectStoreFactory()
     state = NodeStateFactory(objectstore_factory=objects)
-    gate = Gate(site_facts(config, patients), policy.current, audit)
+    statistics = StatisticsAnswers(config.site.table, config.site.state)
+    gate = Gate(site_facts(config, patients), policy.current, audit, statistics)
     _watch_deadline(deadline)
     patches = patched_flower(
         gate, objects.store(), heartbeat, connection_error, deadline, _without_audit_log

@@ -55,6 +55,12 @@ r"""policy.toml: the allowlist of what may leave the site.
     budget-epsilon = 10.0                  # of all runs together, counted by the node
     budget-delta = 1e-5
 
+    [statistics]                           # may be left out: then no statistics leave
+    least-count = 10                       # fewest patients behind a count
+    per-days = 30                          # days between two counts of the table
+    epsilon = 0.5                          # noise in place of suppression, paid from the budget
+    delta = 1e-5
+
 The file is the site's: the researcher's app never sees it, and nothing in a run can change it.
 """
 
@@ -83,6 +89,7 @@ from common.config.field_types import (
 )
 from common.config.strict_model import StrictModel, flatten
 from common.config.toml import parse_toml, read_bytes
+from common.data.statistics.reply import LEAST_THRESHOLD
 from common.errors import PolicyError, UsageError
 from common.names import printable
 
@@ -146,6 +153,22 @@ class JoinSection(StrictModel):
     texts: DistinctTexts = ()
 
 
+class StatisticsSection(StrictModel):
+    """`[statistics]`: whether and how the node answers requests for statistics.
+
+    Attributes:
+        least_count: fewest patients behind a count that leaves, where no noise is added.
+        per_days: fewest days between two counts of a table that changes.
+        epsilon: of all counts of one answer; 0 = exact counts without small ones.
+        delta: of that guarantee.
+    """
+
+    least_count: int = Field(ge=LEAST_THRESHOLD, le=1_000_000)
+    per_days: int = Field(ge=1, le=3660)
+    epsilon: float = Field(default=0.0, ge=0, le=1000)
+    delta: PrivacyDelta = 1e-5
+
+
 COUNT_FIELDS = ("patients", "windows", "validation-windows")
 TEXT_FIELDS = ("source", "rule", "backbone-digest")
 JOIN_FIELDS = tuple(key for key in fields_by_key(JoinSection) if key != "texts")
@@ -174,6 +197,7 @@ class Policy(StrictModel):
         max_delta: largest delta of a run.
         budget_epsilon: budget of all runs together; 0 = no budget.
         budget_delta: delta of the budget.
+        statistics: how requests for statistics are answered; None = they are refused.
     """
 
     listed_bundles: Annotated[tuple[ApprovedBundle, ...], Strict(False)] = Field(
@@ -197,6 +221,7 @@ class Policy(StrictModel):
     max_delta: float = Field(alias="privacy.max-delta", ge=0)
     budget_epsilon: float = Field(default=0.0, alias="privacy.budget-epsilon", ge=0)
     budget_delta: PrivacyDelta = Field(default=1e-5, alias="privacy.budget-delta")
+    statistics: StatisticsSection | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -214,6 +239,7 @@ class Policy(StrictModel):
                 "is missing: where privacy is required, all runs together need a budget, as 10.0",
                 "privacy.budget-epsilon",
             )
+        self._check_statistics()
         rounded = [one["patients"] for one in (self.metrics, self.join) if "patients" in one]
         if len(set(rounded)) > 1:
             raise invalid(
@@ -222,6 +248,27 @@ class Policy(StrictModel):
                 "metrics.patients",
             )
         return self
+
+    def _check_statistics(self) -> None:
+        """Refuse exact statistics beside a guarantee, and noise that is weaker than it."""
+        rules = self.statistics
+        if rules is None or not (self.privacy_required or self.budget_epsilon):
+            return
+        if not rules.epsilon:
+            raise invalid(
+                "is missing: where privacy is required or has a budget, statistics need noise, "
+                "as epsilon = 0.5",
+                "statistics.epsilon",
+            )
+        if self.privacy_required:
+            most = {"epsilon": self.max_epsilon, "delta": self.max_delta}
+            for name, limit in most.items():
+                if getattr(rules, name) > limit:
+                    raise invalid(
+                        f"must be at most privacy.max-{name}, {limit:g}, "
+                        f"got {getattr(rules, name):g}",
+                        f"statistics.{name}",
+                    )
 
     @cached_property
     def bundles(self) -> Mapping[str, ApprovedBundle]:

@@ -29,6 +29,8 @@ class PublicReason(StrEnum):
     """Any other setting of the run, or settings that cannot be read."""
     REPORT = "report"
     """The numbers that a round of this run reports."""
+    STATISTICS = "statistics"
+    """Statistics: the policy has no section for them."""
     MESSAGE_KIND = "message kind"
     """The request is malformed, has unknown records, or is of an unknown kind, site or round."""
     NONE = ""
@@ -56,6 +58,7 @@ _BY_CODE: Mapping[str, PublicReason] = {
     "rank": PublicReason.ADAPTER_SHAPE,
     "run": PublicReason.SETTINGS,
     "size": PublicReason.ADAPTER_SHAPE,
+    "statistics": PublicReason.STATISTICS,
     "tensor": PublicReason.ADAPTER_SHAPE,
 }
 _BY_SECTION: Mapping[str, PublicReason] = {

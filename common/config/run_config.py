@@ -100,6 +100,9 @@ class RunConfig(StrictModel):
     step_minutes: int = setting(
         0, "step length that every site's table must have, in minutes; 0 = any", 0, 1440
     )
+    statistics: bool = setting(
+        False, "ask the sites for statistics of their tables in place of training"
+    )
     lora: LoraConfig = Field(default_factory=LoraConfig)
     windows: WindowConfig = Field(default_factory=WindowConfig)
     train: TrainConfig = Field(default_factory=TrainConfig)
@@ -201,6 +204,8 @@ def _check_together(config: RunConfig) -> None:
             f"task = {config.task} needs the length of a step; where a command does not resolve "
             f"the task, as `flwr run`, give its settings too: {own}"
         )
+    if config.statistics and config.resume:
+        raise UsageError("statistics and resume are both set; a run of statistics has no rounds")
     if rule == "ffa" and trained == "ab":
         raise UsageError("aggregation.rule = ffa needs a shared A; set lora.train = b")
     if trained == "b" and rule in ("fedavg", "svd", "flora", "fedex"):

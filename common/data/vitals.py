@@ -75,7 +75,7 @@ VITALS: tuple[Vital, ...] = (
 
 A new one also needs its units (`client.ingest.units.UNITS`) and the values that reveal a wrong one
 (`common.forecasting.unit_checks.OTHER_UNITS`), its plausible values
-(`client.data_quality.reference_ranges.EXPECTED`), its unit in words
+(`common.forecasting.reference_ranges.EXPECTED`), its unit in words
 (`server.report.clinical_text.UNIT_WORDS`), its items in each source of `simulation.cohorts`, and a
 new `SITE_TABLE_SCHEMA_VERSION`.
 """

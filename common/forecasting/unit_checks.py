@@ -20,7 +20,9 @@ class OtherUnit:
         high: greatest revealing value, in this unit.
         single: whether one value reveals the unit. False = the median of a patient's values does,
             because a single such value may be a sick patient's in the proper unit.
-        remedy: the conversion.
+        remedy: the conversion, in words.
+        subtract: a value x is ``(x - subtract) * multiply`` in the vital's own unit.
+        multiply: see `subtract`.
     """
 
     name: str
@@ -28,23 +30,34 @@ class OtherUnit:
     high: float
     single: bool
     remedy: str
+    subtract: float = 0.0
+    multiply: float = 1.0
+
+    def convert(self, value: float) -> float:
+        """Return a value of this unit in the vital's own."""
+        return (value - self.subtract) * self.multiply
 
 
 _KPA_REMEDY = "convert to mmHg: x 7.50062"
+_MMHG_IN_KPA = 7.50062
 
 OTHER_UNITS: dict[str, tuple[OtherUnit, ...]] = {
-    "heart_rate": (OtherUnit("beats per second", 0.1, 5.0, False, "convert to bpm: x 60"),),
-    "sbp": (OtherUnit("kPa", 4.0, 35.0, False, _KPA_REMEDY),),
-    "dbp": (OtherUnit("kPa", 1.5, 15.0, False, _KPA_REMEDY),),
-    "mbp": (OtherUnit("kPa", 2.0, 20.0, False, _KPA_REMEDY),),
+    "heart_rate": (
+        OtherUnit("beats per second", 0.1, 5.0, False, "convert to bpm: x 60", multiply=60.0),
+    ),
+    "sbp": (OtherUnit("kPa", 4.0, 35.0, False, _KPA_REMEDY, multiply=_MMHG_IN_KPA),),
+    "dbp": (OtherUnit("kPa", 1.5, 15.0, False, _KPA_REMEDY, multiply=_MMHG_IN_KPA),),
+    "mbp": (OtherUnit("kPa", 2.0, 20.0, False, _KPA_REMEDY, multiply=_MMHG_IN_KPA),),
     "resp_rate": (
-        OtherUnit("breaths per second", 0.05, 1.0, False, "convert to breaths/min: x 60"),
+        OtherUnit(
+            "breaths per second", 0.05, 1.0, False, "convert to breaths/min: x 60", multiply=60.0
+        ),
     ),
     "temperature_c": (
-        OtherUnit("°F", 80.0, 115.0, True, "convert to °C: (x - 32) / 1.8"),
-        OtherUnit("K", 290.0, 320.0, True, "convert to °C: x - 273.15"),
+        OtherUnit("°F", 80.0, 115.0, True, "convert to °C: (x - 32) / 1.8", 32.0, 1 / 1.8),
+        OtherUnit("K", 290.0, 320.0, True, "convert to °C: x - 273.15", 273.15),
     ),
-    "spo2": (OtherUnit("a fraction", 1e-6, 1.0, True, "convert to %: x 100"),),
+    "spo2": (OtherUnit("a fraction", 1e-6, 1.0, True, "convert to %: x 100", multiply=100.0),),
 }
 """Other units of each vital sign; no patient's median in the proper unit lies in their ranges."""
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+from common.reporting.phrasing import clean_line
+
+_LONGEST_TEXT = 200
+_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
+
+
+def escape_markdown(text: object, longest: int = _LONGEST_TEXT) -> str:
+    """Return text as one line of at most `longest` characters in which Markdown reads no markup."""
+    return _MARKUP.sub(r"\\\1", clean_line(text, longest))
 
 
 def table_in_markdown(

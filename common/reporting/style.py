@@ -106,6 +106,19 @@ figure svg * { stroke-linejoin: round; }
 .legend li { display: flex; align-items: center; }
 .legend svg { flex: none; width: 1.75rem; height: .75rem; margin-right: .4rem; }
 
+.strips { --row: 1.125rem; display: grid; column-gap: .6rem; font-size: .75rem;
+  grid-template-columns: fit-content(9rem) minmax(0, 1fr) auto; color: var(--muted);
+  line-height: var(--row); }
+.strips.dense { --row: .8125rem; font-size: .6875rem; }
+.strips span { display: block; height: var(--row); overflow: hidden; text-overflow: ellipsis;
+  white-space: nowrap; }
+.strips .flagged { color: var(--bad); font-weight: 600; }
+.strips svg { background: var(--panel); }
+.strips .axis { grid-column: 2; position: relative; height: 1.25rem; }
+.strips .axis span { position: absolute; transform: translateX(-50%); overflow: visible; }
+.shade { fill: none; stroke: var(--accent); stroke-width: .86; }
+.hatch { fill: none; stroke: var(--muted); stroke-width: .86; stroke-dasharray: .12 .213; }
+
 .flow { list-style: none; margin: 0 0 1.5rem; padding: 0; max-width: 32rem; }
 .flow p { margin: 0; }
 .flow .stage { padding: .6rem .875rem; background: var(--panel); border: 1px solid var(--rule);

@@ -7,7 +7,7 @@ Begin with the table at the end of this file, which has every command.
 from __future__ import annotations
 
 from common.console import application
-from server.cli import bundle, evaluate, export, operators, run, services, sites
+from server.cli import bundle, evaluate, export, operators, run, services, sites, statistics
 
 app = application("Run a federation over real sites; evaluate and release its global adapter.")
 app.command(name="start")(services.start)
@@ -16,6 +16,7 @@ app.command(name="stop")(services.stop)
 app.add_typer(sites.app, name="sites")
 app.add_typer(operators.app, name="operators")
 app.command(name="bundle")(bundle.bundle)
+app.command(name="statistics")(statistics.statistics)
 app.command(name="run")(run.run)
 app.command(name="stop-run")(run.stop_run)
 app.command(name="evaluate")(evaluate.evaluate)

@@ -6,14 +6,13 @@ Names and cohort rules come from the sites and are escaped, so none of it is rea
 from __future__ import annotations
 
 import json
-import re
 import textwrap
 from typing import Any
 
 from common.backbones.catalog import CATALOG, FAMILIES
 from common.config.tasks import DEFAULT_METRICS, first_metrics
 from common.evaluation.metrics import METRICS
-from common.reporting.markdown import table_in_markdown
+from common.reporting.markdown import escape_markdown, table_in_markdown
 from common.reporting.phrasing import (
     MODELS,
     NOTHING,
@@ -21,7 +20,6 @@ from common.reporting.phrasing import (
     VITAL_LABELS,
     VITAL_UNITS,
     bounds,
-    clean_line,
     count_or_dash,
     listed,
     number,
@@ -37,8 +35,6 @@ from server.report.privacy import guarantee_paragraphs, site_guarantees
 from server.runs.run_reader import RunRecord
 
 _WIDTH = 100
-_LONGEST_TEXT = 200
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
 
 _PURPOSE = """\
 A LoRA adapter for the frozen forecasting model **{backbone}**, trained on the vital signs of
@@ -102,11 +98,6 @@ def model_card(record: RunRecord) -> str:
         _paragraph(_LICENCE),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def escape_markdown(text: object) -> str:
-    """Return text as one bounded line in which Markdown reads no markup."""
-    return _MARKUP.sub(r"\\\1", clean_line(text, _LONGEST_TEXT))
 
 
 def _metadata(record: RunRecord) -> str:

@@ -29,7 +29,9 @@ from server.rounds.model_selection import BestAdapter, ModelSelection
 from server.runs.run_folder import CHECKPOINT_FILE
 
 _FORMAT = "fedvitals-checkpoint/1"
-_LOCAL_SETTINGS = frozenset({"data", "out", "resume", "train.device", "train.threads"})
+_LOCAL_SETTINGS = frozenset(
+    {"data", "out", "resume", "statistics", "train.device", "train.threads"}
+)
 """Settings of paths and hardware, which may change when a run is resumed."""
 
 

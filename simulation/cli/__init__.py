@@ -19,13 +19,14 @@ from simulation.cli import (
     reproduce,
     run,
     settings,
-    sites,
     sweep,
 )
+from simulation.cli.cohort import sites, statistics
 
 app = application("Make hospitals out of ICU data and run the federation on one machine.")
 app.add_typer(prepare.app, name="prepare")
 app.command(name="sites")(sites.sites)
+app.command(name="statistics")(statistics.statistics)
 app.command(name="run")(run.run)
 app.command(name="diff")(diff.diff)
 app.command(name="export")(export.export)

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import duckdb
 import pyarrow as pa
 
-from common.data.csv_stream import CsvStream, Keep
-from common.data.parquet_stream import ParquetStream
+from common.data.streams.csv_stream import CsvStream, Keep
+from common.data.streams.parquet_stream import ParquetStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
 from simulation.cohorts.files.published_folder import SUFFIXES, PublishedFolder

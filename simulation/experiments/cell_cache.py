@@ -36,7 +36,7 @@ CELL_FORMAT = 1
 _CELL_FILE = "cell.json"
 _SCORES_FILE = "scores.safetensors"
 _IRRELEVANT = frozenset(
-    {"data", "out", "resume", "federation.wait-s", "federation.round-timeout-s"}
+    {"data", "out", "resume", "statistics", "federation.wait-s", "federation.round-timeout-s"}
 )
 _PARTS = ("numerator", "denominator", "windows", "observed")
 

@@ -11,6 +11,7 @@ import pytest
 from client.egress.audit.hash_chain import read_entries
 from common.adapter.peft_io import load_peft_folder
 from common.config.run_config import RunConfig
+from common.data.site_table import read_site_table
 from server.deployment.supervisor import running
 from server.runs.run_folder import read_rounds, read_run_config
 from tests.integration.conftest import SITES
@@ -140,6 +141,33 @@ def test_a_run_that_fails_fails_here_too(coordinator: Coordinator, deployed_run:
     assert code == 10
     assert "ended as finished:failed" in said
     assert "at most 12 steps" in said.splitlines()[-1]
+
+
+def test_statistics_come_from_the_nodes_whose_policy_lets_them(
+    coordinator: Coordinator, sites: dict[str, Site], deployed_cohort: Path, tmp_path: Path
+) -> None:
+    """No app takes part: those of both sites are stopped. The other site's policy says nothing."""
+    first, second = SITES
+    policy = sites[first].policy
+    rules = "\n[statistics]\nleast-count = 5\nper-days = 30\n"
+    policy.write_text(policy.read_text() + rules)
+    out = tmp_path / "statistics"
+    with sites[first].app_paused(), sites[second].app_paused():
+        said = coordinator.call("statistics", "--out", str(out), "--wait", "60")
+    record = json.loads((out / "statistics.json").read_text())
+    counted = read_site_table(deployed_cohort / "sites" / f"{first}.parquet")
+    patients = counted.frame["patient_id"].nunique()
+    assert record["sites"][first]["patients"] == patients
+    assert record["refused"] == {second: "refused by the site's policy: statistics"}
+    assert f"{second} has sent no statistics" in said
+    assert (out / "statistics.html").is_file()
+    audit = list(read_entries(policy.parent / "state" / "audit.jsonl"))
+    assert [entry["decision"] for entry in audit[-2:]] == ["reserved", "sent"]
+    assert audit[-1]["kind"] == "query"
+    policy.write_text(policy.read_text().replace(rules, ""))
+    said = coordinator.call("statistics", "--out", str(out), "--wait", "60", code=10)
+    assert "no site has sent statistics" in said
+    assert not (out / "statistics.json").exists()
 
 
 def test_status_tells_services_sites_and_runs(

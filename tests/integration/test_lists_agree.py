@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from client.app.local_round import VALIDATION_METRICS, RoundReport
-from client.data_quality.reference_ranges import EXPECTED
 from client.egress.report_rules import RANGES
 from client.ingest.units import UNITS
 from client.privacy.allowlist import PRIVATE_NUMBERS, PUBLIC_NUMBERS
 from common.config.run_config import PrivacyConfig
 from common.config.sections import BY_NAME_RULES, RANK_MIXING_RULES, RULES
 from common.data.vitals import VITAL_NAMES, VITALS
+from common.forecasting.reference_ranges import EXPECTED
 from server.aggregation.rules import _RULES
 from server.report.clinical_text import UNIT_WORDS
 from server.rounds.report_validation import validate_report

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 import numpy as np
 
 from client.data_quality.finding import QualityFinding
-from client.data_quality.reference_ranges import EXPECTED
 from client.data_quality.stay_checks.stay_rows import StayRows
 from client.data_quality.unit_mixture import remedy_of_units
 from client.ingest.units import UNITS
 from common.data.vitals import VITALS
+from common.forecasting.reference_ranges import EXPECTED
 
 LEAST_VALUES = 3
 """Least values of a stay in another unit."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import duckdb
 
-from client.data_quality.reference_ranges import EXPECTED
 from client.data_quality.stay_checks.other_units import LEAST_VALUES, USUAL_SHARE, usual_range
 from client.ingest.duckdb_helpers import create_table
 from client.ingest.reshape.drop_reasons import reason
 from client.ingest.units import UNITS
 from common.data.step_means import MILLIONTHS
 from common.data.vitals import VITAL_NAMES, VITALS
+from common.forecasting.reference_ranges import EXPECTED
 
 
 def count_stays_in_other_units(connection: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:

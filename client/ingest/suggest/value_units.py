@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from client.data_quality.reference_ranges import EXPECTED
 from client.ingest.units import UNITS, Unit, normalised, spellings
+from common.forecasting.reference_ranges import EXPECTED
 
 _ENOUGH = 0.9
 _MIXED = 0.02

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from common.data.parquet_stream import ParquetStream
+from common.data.streams.parquet_stream import ParquetStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
 from simulation.cohorts.files.published_folder import PublishedSums, files_below

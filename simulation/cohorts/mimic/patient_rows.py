@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from common.data.csv_stream import Keep
+from common.data.streams.csv_stream import Keep
 from common.files.hashing import ReadProgress
 from simulation.cohorts.source_tables import SourceTables
 

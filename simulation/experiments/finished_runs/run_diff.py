@@ -28,7 +28,7 @@ from simulation.experiments.finished_runs.training_data import Group, differing_
 
 SCHEMA_VERSION = 1
 MEAN = "mean"
-_NOT_SETTINGS = ("data", "out", "resume")
+_NOT_SETTINGS = ("data", "out", "resume", "statistics")
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from client.egress.audit.audit_log import AuditLog
 from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
 from client.egress.server_request import ServerRequest, parse_request
+from client.node.statistics.answers import StatisticsAnswers
 from client.policy.policy import PolicyFile
 from client.policy.run_settings import RunSettings
 from client.policy.submitted_run import SubmittedRun
@@ -215,7 +216,8 @@ class GatedSite:
     def reopened(self) -> Gate:
         """Return the gate as it is after a restart of the node."""
         path = self.folder / "policy.toml"
-        self.gate = Gate(self.site, PolicyFile(path).current, AuditLog(self.log))
+        counted = StatisticsAnswers(self.table, self.folder / "state")
+        self.gate = Gate(self.site, PolicyFile(path).current, AuditLog(self.log), counted)
         return self.gate
 
     def change_policy(self, old: str, new: str) -> None:
@@ -293,8 +295,9 @@ def make_gated_site(
         step_minutes=60,
         backbones={config.backbone: digest},
     )
-    gate = Gate(site, PolicyFile(path).current, AuditLog(folder / "audit.jsonl"))
     table = cohort / "sites" / "micu.parquet"
+    counted = StatisticsAnswers(table, folder / "state")
+    gate = Gate(site, PolicyFile(path).current, AuditLog(folder / "audit.jsonl"), counted)
     return GatedSite(config, table, folder, allow, site, gate, answers)
 
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.data_quality.reference_ranges import EXPECTED
 from client.ingest.units import (
     UNITS,
     check_units_by_range,
@@ -20,6 +19,7 @@ from client.ingest.units import (
 )
 from common.data.vitals import VITAL_NAMES, VITALS
 from common.errors import UsageError
+from common.forecasting.reference_ranges import EXPECTED
 
 MIXTURES = {
     "temperature_c": (("degC", "degF"), ("degF", "K"), ("degC", "degF", "K")),

@@ -16,7 +16,7 @@ from common.backbones.base import ModelForecaster
 from common.backbones.loading import load_backbone
 from common.backbones.lora import merged_model
 from common.forecasting.bounds import bound_forecast
-from server.report.model_card import escape_markdown
+from common.reporting.markdown import escape_markdown
 from tests.common.forecasting.wards import ward
 
 MakeRun = Callable[..., Path]

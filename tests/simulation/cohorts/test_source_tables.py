@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.data import csv_stream
-from common.data.csv_stream import CsvStream
+from common.data.streams import csv_stream
+from common.data.streams.csv_stream import CsvStream
 from common.errors import SourceError, UsageError
 from simulation.cohorts.mimic3.schema import TABLE_COLUMNS, mimic3_tables
 

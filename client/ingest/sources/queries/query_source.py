@@ -20,7 +20,7 @@ from client.ingest.mapping.source_sections import SqlSource
 from client.ingest.sources.queries.duckdb_query import DuckdbQuery
 from client.ingest.sources.queries.query_text import query_digest, refuse_twice, whole
 from client.ingest.sources.source import Source, first_line
-from common.data.csv_stream import CSV_BLOCK_BYTES
+from common.data.streams.csv_stream import CSV_BLOCK_BYTES
 from common.errors import SourceError
 
 

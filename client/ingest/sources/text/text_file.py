@@ -17,7 +17,7 @@ from client.ingest.sources.file_kind import FileKind
 from client.ingest.sources.source import Source
 from client.ingest.sources.text.byte_streams import XZ, ZIP, converted, unpacked
 from client.ingest.sources.text.delimiter import Layout, find_layout
-from common.data.csv_stream import CsvStream
+from common.data.streams.csv_stream import CsvStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
 

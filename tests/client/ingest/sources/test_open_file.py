@@ -13,7 +13,7 @@ import pytest
 
 from client.ingest.mapping.site_mapping import SiteMapping
 from client.ingest.sources.source import Source
-from common.data import csv_stream
+from common.data.streams import csv_stream
 from common.errors import SourceError, UsageError
 from tests.client.ingest.hospital import HEADER, hours_of, long_mapping, run, write_rows
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.data import csv_stream
+from common.data.streams import csv_stream
 from common.data.vitals import VITAL_NAMES
 from simulation.cohorts.eicu import vitals as eicu
 from simulation.cohorts.eicu.schema import eicu_tables

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from common.data import csv_stream
+from common.data.streams import csv_stream
 from common.errors import SourceError
 from simulation.cohorts.mimic.chartevents import stream_chartevents
 from simulation.cohorts.mimic3.schema import TABLE_COLUMNS, mimic3_tables

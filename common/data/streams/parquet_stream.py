@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.data.csv_stream import Keep, check_columns
+from common.data.streams.csv_stream import Keep, check_columns
 from common.errors import SourceError
 from common.files.hashing import ReadProgress, describe_file
 

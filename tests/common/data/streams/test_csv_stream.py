@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from common.data.csv_stream import CsvStream
+from common.data.streams.csv_stream import CsvStream
 from common.errors import SourceError
 
 WHOLE = gzip.compress(b"a,b\n1,2\n", mtime=0)

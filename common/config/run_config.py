@@ -197,13 +197,9 @@ def _from_text(value: Any, kind: type) -> Any:
 def _check_together(config: RunConfig) -> None:
     """Refuse settings that are each valid and contradict each other."""
     rule, trained = config.rule, config.trained
-    if config.task in TASKS and not config.step_minutes:
-        # `flwr run` merges the defaults in, so that a task's own values are not seen as absent.
-        own = " ".join(f"{k}={v}" for k, v in times_as_steps(TASKS[config.task].settings).items())
-        raise UsageError(
-            f"task = {config.task} needs the length of a step; where a command does not resolve "
-            f"the task, as `flwr run`, give its settings too: {own}"
-        )
+    _check_task(config)
+    if config.privacy.on:
+        _check_private(config)
     if config.statistics and config.resume:
         raise UsageError("statistics and resume are both set; a run of statistics has no rounds")
     if rule == "ffa" and trained == "ab":
@@ -223,8 +219,19 @@ def _check_together(config: RunConfig) -> None:
             f"wire.dtype = int8 keeps each site's rounding error by matrix, and aggregation.rule = "
             f"{rule} makes other matrices every round; set wire.dtype = float16"
         )
-    if not config.privacy.on:
-        return
+
+
+def _check_task(config: RunConfig) -> None:
+    if config.task in TASKS and not config.step_minutes:
+        # `flwr run` merges the defaults in, so that a task's own values are not seen as absent.
+        own = " ".join(f"{k}={v}" for k, v in times_as_steps(TASKS[config.task].settings).items())
+        raise UsageError(
+            f"task = {config.task} needs the length of a step; where a command does not resolve "
+            f"the task, as `flwr run`, give its settings too: {own}"
+        )
+
+
+def _check_private(config: RunConfig) -> None:
     if config.private_steps > MOST_STEPS:
         raise UsageError(
             f"train.epochs = {config.train.epochs} at privacy.sample-rate = "

@@ -1,4 +1,4 @@
-"""Sites by size, and the share of them that is better off with the federated adapter.
+"""Groups of sites by size.
 
 A site of a few test patients has no interval of its own. Where a cohort has many of those, results
 are stated for three groups of sites of about equal number, by their training patients.
@@ -6,19 +6,12 @@ are stated for three groups of sites of about equal number, by their training pa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
-from scipy.stats import binomtest
 
 from common.config.run_config import RunConfig
-from common.evaluation.bootstrap import CONFIDENCE, Interval
 from simulation.experiments.models.scoring import cohort_windows
-
-if TYPE_CHECKING:
-    from simulation.experiments.analysis.analysis import Analysis
 
 MANY_SITES = 12
 """Number of tested sites above which they are grouped by size."""
@@ -60,36 +53,3 @@ def group_by_size(training_patients: Mapping[str, int]) -> Bands:
         sites = np.array(list(training_patients))[chosen].tolist()
         bands[f"sites with {span} {unit}"] = tuple(sites)
     return bands
-
-
-@dataclass(frozen=True)
-class BetterOff:
-    """Number of sites at which one model's estimate is below another's.
-
-    Attributes:
-        better: those sites.
-        sites: all sites with an estimate.
-        share: their ratio with its 95 % Wilson interval, which takes the sites as independent
-            draws. An estimate over a site's few patients is uncertain, which pulls the share
-            towards a half.
-    """
-
-    better: int
-    sites: int
-    share: Interval
-
-
-def better_off(analysis: Analysis, arm: str, reference: str, sites: Iterable[str]) -> BetterOff:
-    """Count the sites at which an arm's WQL, the mean over vitals and seeds, is below another's.
-
-    Raises:
-        ValueError: no site has an estimate.
-    """
-    estimates = np.array(
-        [analysis.difference(arm, reference, "wql", scope=site).estimate for site in sites]
-    )
-    known = estimates[np.isfinite(estimates)]
-    better = int((known < 0).sum())
-    interval = binomtest(better, len(known)).proportion_ci(CONFIDENCE, method="wilson")
-    share = Interval(better / len(known), float(interval.low), float(interval.high))
-    return BetterOff(better, len(known), share)

@@ -11,7 +11,7 @@ from common.evaluation.metrics import METRICS
 from common.reporting.components import Part, Row, Section, Table, difference
 from common.reporting.phrasing import WORSE, clean_line, listed, verdict
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.site_sizes import better_off
+from simulation.experiments.analysis.sites_better_off import better_off
 from simulation.experiments.analysis.statements import share_in_words
 from simulation.experiments.models.registry import CENTRALISED, FEDERATED, LOCAL, ZERO_SHOT
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from common.evaluation.bootstrap import LEAST_PATIENTS
 from simulation.experiments.analysis.analysis import Analysis
-from simulation.experiments.analysis.site_sizes import better_off, group_by_size
+from simulation.experiments.analysis.site_sizes import group_by_size
+from simulation.experiments.analysis.sites_better_off import better_off
 from simulation.experiments.models.registry import FEDERATED, LOCAL, ZERO_SHOT
 from simulation.experiments.output.csv import result_rows
 from simulation.experiments.output.fairness import fairness_section, fairness_warnings

@@ -67,7 +67,7 @@ def seed_range(analysis: Analysis, arm: str, reference: str, metric: str) -> str
     return f"{percent(min(seeds))} to {percent(max(seeds))}"
 
 
-def share_in_words(share: Interval) -> str:
+def share_with_interval(share: Interval) -> str:
     """Return a share with its interval in per cent, e.g. ``64 % [56, 71]``."""
     low, high = round(100 * share.low), round(100 * share.high)
     return f"{round(100 * share.estimate)}{NO_BREAK}% [{low}, {high}]"

@@ -12,7 +12,7 @@ from common.reporting.components import Part, Row, Section, Table, difference
 from common.reporting.phrasing import WORSE, clean_line, listed, verdict
 from simulation.experiments.analysis.analysis import Analysis
 from simulation.experiments.analysis.sites_better_off import better_off
-from simulation.experiments.analysis.statements import share_in_words
+from simulation.experiments.analysis.statements import share_with_interval
 from simulation.experiments.models.registry import CENTRALISED, FEDERATED, LOCAL, ZERO_SHOT
 
 _COMPARED = {
@@ -112,7 +112,7 @@ def better_off_findings(analysis: Analysis) -> list[str]:
     for reference, text in texts.items():
         found = better_off(analysis, FEDERATED, reference, analysis.sites)
         sentences.append(
-            f"At {found.better} of {found.sites} sites ({share_in_words(found.share)}) the global "
+            f"At {found.better} of {found.sites} sites ({share_with_interval(found.share)}) the global "
             f"adapter's WQL is below {text}, in the estimate."
         )
     return sentences
@@ -123,7 +123,7 @@ def _better_off_table(analysis: Analysis) -> Table:
         Row(
             label,
             [
-                f"{found.better} of {found.sites}, {share_in_words(found.share)}"
+                f"{found.better} of {found.sites}, {share_with_interval(found.share)}"
                 for found in (
                     better_off(analysis, FEDERATED, reference, sites)
                     for reference in (LOCAL, ZERO_SHOT)

@@ -25,6 +25,7 @@ from common.reporting.phrasing import (
     percent,
     verdict,
 )
+from server.runs.run_reader import by_name
 
 _METRICS = ("wql", "mae")
 # Short labels, so that a vital with its unit fits on one line of 100 columns.
@@ -110,7 +111,7 @@ def _site_table(sites: Mapping[str, Any]) -> Table:
     table.add_column("site", overflow="fold")
     for name in ("patients", "windows", "WQL", "95 % interval", "MAE", "95 % interval"):
         table.add_column(name, justify="right")
-    for name, site in sites.items():
+    for name, site in by_name(sites).items():
         counts = site["models"]["adapter"]["mean"]
         mean = site["differences"]["zero_shot"]["mean"]
         cells = [cell for metric in _METRICS for cell in _difference(mean[metric]["relative"])]

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from common.data.vitals import VITAL_NAMES
-from common.evaluation.bootstrap import Interval
+from common.evaluation.bootstrap import DEFAULT_REPLICATES, LEAST_PATIENTS, Interval
+from common.evaluation.evaluate import Evaluation
 from common.evaluation.metrics import METRICS
 from simulation.experiments.analysis.seed_bootstrap import ALL, Resampled, by_group, by_scope
 from simulation.experiments.analysis.subgroups import Groups
@@ -74,9 +75,22 @@ def analyse(
         name: [result.scores for result in arm.results.values()] for name, arm in arms.items()
     }
     evaluations = by_scope(scores) | by_group(scores, groups.members)
-    scopes = {scope: Resampled(by_arm, tuple(METRICS)) for scope, by_arm in evaluations.items()}
+    scopes = {
+        scope: Resampled(by_arm, tuple(METRICS), _replicates(scope, by_arm))
+        for scope, by_arm in evaluations.items()
+    }
     known = tuple(name for name in references if name in arms)
     return Analysis(dict(arms), known, scopes, groups)
+
+
+def _replicates(scope: str, by_arm: Mapping[str, Sequence[Evaluation]]) -> int:
+    """Return the number of draws; none for a site or group too small for an interval.
+
+    A cohort of hundreds of hospitals has many of these, and their draws would fill the memory.
+    """
+    first = next(iter(by_arm.values()))[0]
+    patients = int(first.windows.any(axis=1).sum())
+    return DEFAULT_REPLICATES if scope == ALL or patients >= LEAST_PATIENTS else 0
 
 
 def _row(vital: str) -> int:

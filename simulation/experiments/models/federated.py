@@ -13,7 +13,7 @@ from server.release.adapter_source import load_adapter
 from server.runs.follow import RoundLines
 from server.runs.run_reader import read_run_record
 from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
-from simulation.experiments.models.scoring import cohort_windows, forecast_device, score_sites
+from simulation.experiments.models.scoring import cohort_windows, forecast_device, score_model
 from simulation.progress import RunProgress
 from simulation.run import federate
 
@@ -39,7 +39,7 @@ def federated(cell: Cell, run: Path, set_status: SetStatus) -> CellResult:
     forecaster = ModelForecaster(loaded.loaded_backbone.backbone, model)
     record = read_run_record(run, loaded.adapter)
     return CellResult(
-        scores=score_sites(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
+        scores=score_model(cohort_windows(config, cell.tested), forecaster),
         facts={
             "parameters": _parameters(config),
             "bytes": record.traffic().total,

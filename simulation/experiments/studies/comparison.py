@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.config.run_config import RunConfig, Value
 from common.evaluation.bootstrap import Interval
+from common.names import natural_order
 from common.reporting.components import Figure, Tile, raw_html
 from common.reporting.phrasing import (
     MINUS,
@@ -37,6 +38,9 @@ from simulation.experiments.output.figures import sites_figure
 
 SCRATCH_ROUNDS = 3
 """Training from random weights takes this many times the rounds of fine-tuning."""
+
+MOST_DRAWN_SITES = 24
+"""Sites of a figure; of more, those that gain most and least are drawn."""
 
 _NOTES = (
     "Last value and weighted mean take the spread of their forecasts from the site's own training "
@@ -194,14 +198,28 @@ def _federated_against(analysis: Analysis, arm: str) -> str:
 
 def _site_figure(analysis: Analysis) -> tuple[str, Figure]:
     arms = (LOCAL, FEDERATED, CENTRALISED)
+    gains = {
+        site: analysis.difference(FEDERATED, ZERO_SHOT, "wql", scope=site).estimate
+        for site in analysis.sites
+    }
+    shown = sorted(gains, key=natural_order)
+    which = ""
+    if len(gains) > MOST_DRAWN_SITES:
+        by_gain = sorted(shown, key=gains.__getitem__)
+        half = MOST_DRAWN_SITES // 2
+        shown = [*by_gain[:half], *by_gain[-half:]]
+        which = (
+            f" The {half} sites that gain most from federated LoRA and the {half} that gain least, "
+            f"of {len(gains)}; the table has all."
+        )
     rows = {
         clean_line(site): {
             arm: analysis.difference(arm, ZERO_SHOT, "wql", scope=site) for arm in arms
         }
-        for site in analysis.sites
+        for site in shown
     }
     svg = sites_figure(rows, name="gain-by-site", metric="WQL", reference=ZERO_SHOT)
-    caption = f"From top to bottom at each site: {listed(arms)}. Left of zero is better."
+    caption = f"From top to bottom at each site: {listed(arms)}. Left of zero is better.{which}"
     return "gain-by-site", Figure("WQL at each site", caption, raw_html(svg))
 
 

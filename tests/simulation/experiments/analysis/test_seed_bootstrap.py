@@ -52,6 +52,21 @@ def test_few_patients_give_no_interval(patients: int) -> None:
     assert np.isnan(ends).all() == (patients < LEAST_PATIENTS)
 
 
+def test_no_draws_give_the_same_estimates_without_intervals() -> None:
+    arms = {"a": [evaluation([1.0, 3.0])], "b": [evaluation([2.0, 2.0])]}
+    drawn, bare = (Resampled(arms, ("mae", "wql"), replicates) for replicates in (50, 0))
+    for name in ("intervals", "interval"):
+        rows = [
+            one.relative("a", "b").mean(axis=1)
+            if name == "intervals"
+            else one.gain("a", "b", "mae")
+            for one in (drawn, bare)
+        ]
+        found = [getattr(one, name)(row) for one, row in zip((drawn, bare), rows, strict=True)]
+        np.testing.assert_array_equal(found[0].estimate, found[1].estimate)
+        assert np.isnan(found[1].low).all()
+
+
 def test_scopes_are_all_sites_together_and_each() -> None:
     per_site = {"x": evaluation([1.0]), "y": evaluation([2.0, 3.0])}
     scopes = by_scope({"a": [per_site]})

@@ -12,6 +12,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 """Regular expression of a site's or an operator's name: safe in a path, a report and a log line."""
 
 _NAME = re.compile(NAME_PATTERN)
+_DIGITS = "0123456789"
 
 
 def check_name(kind: str, given: str, known: Collection[str]) -> str:
@@ -38,6 +39,18 @@ def check_name(kind: str, given: str, known: Collection[str]) -> str:
 def is_site_name(name: object) -> bool:
     """Return whether a value may name a site: text that matches `NAME_PATTERN`."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts names with numbers as a reader does: hospital-9 before hospital-73.
+
+    For display alone: a run's own order, on which its bytes depend, is that of the characters.
+    """
+    parts = re.split(r"([0-9]+)", name)
+    numbered = [
+        (0, int(part), "") if part[0] in _DIGITS else (1, 0, part) for part in parts if part
+    ]
+    return [*numbered, (2, 0, name)]
 
 
 def check_site_name(name: str) -> str:

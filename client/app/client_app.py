@@ -85,7 +85,7 @@ def join(message: Message, context: Context) -> Message:
         records[f"site.{site}"] = ConfigRecord(
             {
                 **_counts(data, config, node),
-                "rank": adapted.adapter().rank,
+                "rank": adapted.layout.rank,
                 "source": data.info.source,
                 "rule": data.info.cohort_rule,
                 "step-minutes": data.info.step_minutes,

@@ -7,19 +7,23 @@ each simulates one hospital, with fewer some simulate several, one after the oth
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from client.app.node_config import NodeSettings
 from common.config.run_config import RunConfig, WindowConfig
-from common.data.cohort_folder import site_table_paths
+from common.data.cohort_folder import SITES_FOLDER, site_table_paths
 from common.data.site_table import SiteTableInfo, read_site_table
 from common.data.windows import Windows, windows_by_split
 from common.errors import PrivacyError
 from common.files.hashing import file_sha256
 from common.files.paths import current_cohort
 from common.names import check_name
+
+CACHE_BYTES = 512 * 2**20
+"""Most bytes of windows that a process keeps for later rounds, whatever the number of its sites."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,15 @@ class SiteData:
     validation: Windows
     training_patients: int
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the windows."""
+        return sum(
+            array.nbytes
+            for part in (self.train, self.validation)
+            for array in (part.context, part.target, part.vital, part.patient)
+        )
+
 
 def site_tables(node: NodeSettings, config: RunConfig) -> dict[str, Path]:
     """Return the paths of a node's site tables, by site.
@@ -54,7 +67,9 @@ def site_tables(node: NodeSettings, config: RunConfig) -> dict[str, Path]:
     if node.data_path is not None:
         return {node.site_id or node.data_path.stem: node.data_path}
     folder = Path(config.data) if config.data else current_cohort()
-    return dict(list(site_table_paths(folder).items())[node.place :: node.nodes])
+    sites = folder / SITES_FOLDER
+    modified = sites.stat().st_mtime_ns if sites.is_dir() else 0
+    return dict(_listed(folder, modified)[node.place :: node.nodes])
 
 
 def load_site(node: NodeSettings, config: RunConfig, site: str, windows: WindowConfig) -> SiteData:
@@ -66,12 +81,42 @@ def load_site(node: NodeSettings, config: RunConfig, site: str, windows: WindowC
     """
     tables = site_tables(node, config)
     path = tables[check_name("site of this node", site, tables)]
-    return _load(path, path.stat().st_mtime_ns if path.is_file() else 0, windows)
+    return _CACHE.load(path, path.stat().st_mtime_ns if path.is_file() else 0, windows)
 
 
-@lru_cache(maxsize=16)
-def _load(path: Path, _modified: int, windows: WindowConfig) -> SiteData:
-    # Cached by file, not by node: a simulation's process serves several sites in turn.
+@lru_cache(maxsize=1)
+def _listed(folder: Path, _modified: int) -> list[tuple[str, Path]]:
+    """Return a cohort's tables, listed once: each message of each site asks for them."""
+    return list(site_table_paths(folder).items())
+
+
+class _Cache:
+    """The sites' data by file and window settings; the least recently used ones make room.
+
+    By file, not by node: a simulation's process serves several sites in turn.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Path, int, WindowConfig], SiteData] = OrderedDict()
+        self._bytes = 0
+
+    def load(self, path: Path, modified: int, windows: WindowConfig) -> SiteData:
+        """Return a table's data, from the cache if it was read before and has not changed."""
+        key = (path, modified, windows)
+        data = self._kept.pop(key, None)
+        if data is None:
+            data = _read(path, windows)
+            self._bytes += data.nbytes
+        self._kept[key] = data
+        while self._bytes > CACHE_BYTES:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return data
+
+
+_CACHE = _Cache()
+
+
+def _read(path: Path, windows: WindowConfig) -> SiteData:
     table = read_site_table(path)
     cut = windows_by_split(table, ("train", "validation"), windows.settings(), windows.names())
     digest = file_sha256(path)

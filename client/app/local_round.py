@@ -117,7 +117,7 @@ def run_local_round(
         PrivacyError: where the budget does not allow the training.
     """
     adapted = site_backbone(config, node)
-    request.received.check_compatible(adapted.adapter(), sender="the server")
+    request.received.check_compatible(adapted.layout, sender="the server")
     load_into(request.received, adapted.model)
     site = _RoundAtSite(request, data, config, node, adapted)
     started = time.perf_counter()

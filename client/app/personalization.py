@@ -155,7 +155,7 @@ def run_personalization(
     windows = _windows(table, config)
     config = config.replace(rounds=passes)
     adapted = adapted_backbone(config.backbone, config.lora, choose_device(config.train.device))
-    release.check_compatible(adapted.adapter(), sender="the release")
+    release.check_compatible(adapted.layout, sender="the release")
     candidates = [release]
     wql = [_score(adapted, release, windows["validation"]).metric("wql")]
     for number in range(1, passes + 1):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from peft import LoraConfig as PeftLoraConfig
@@ -38,6 +38,14 @@ class AdaptedBackbone:
     digest: str
     backbone: Backbone
     model: PeftModel
+
+    @cached_property
+    def layout(self) -> Adapter:
+        """An adapter of the settings, names and shapes of this one; its numbers mean nothing.
+
+        Read once: a search of the model for its matrices takes as long as a small training step.
+        """
+        return self.adapter()
 
     def adapter(self) -> Adapter:
         """Return the current matrices."""
@@ -151,15 +159,12 @@ def trained_parameters(
         model: with an adapter; afterwards A and B require gradients as before.
         trained: ``ab``, or ``b`` (FFA-LoRA, Sun et al., arXiv 2403.12313): A stays as it is.
     """
-    frozen = [
-        parameter
-        for name, parameter in lora_parameters(model)
-        if trained == "b" and ".lora_A." in name
-    ]
+    named = lora_parameters(model)
+    frozen = [parameter for name, parameter in named if trained == "b" and ".lora_A." in name]
     try:
         for parameter in frozen:
             parameter.requires_grad_(False)
-        yield lora_parameters(model)
+        yield [(name, parameter) for name, parameter in named if parameter.requires_grad]
     finally:
         for parameter in frozen:
             parameter.requires_grad_(True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -123,7 +124,7 @@ class RunConfig(StrictModel):
             UsageError: a key is unknown, with the nearest known one, or a value is invalid.
         """
         pairs = times_as_steps(with_task(pairs))
-        types = key_types()
+        types = _cached_key_types()
         tables: dict[str, Any] = {}
         for key, value in pairs.items():
             check_name("setting", key, types)
@@ -250,6 +251,12 @@ def _check_private(config: RunConfig) -> None:
 def key_types() -> dict[str, type]:
     """Return every flat key with the type of its value, in the order of the documentation."""
     return {key: type(value) for key, value, _ in _walk(RunConfig())}
+
+
+@lru_cache(maxsize=1)
+def _cached_key_types() -> Mapping[str, type]:
+    """Return `key_types`, walked once: a simulated site parses the settings at every message."""
+    return key_types()
 
 
 def key_help() -> dict[str, str]:

@@ -104,6 +104,9 @@ def bootstrap_intervals(
         UsageError: fewer than one replicate.
     """
     estimate = statistic(sums.sum(axis=0, dtype=np.float64)[None])[0]
+    if len(sums) < LEAST_PATIENTS and replicates > 0:
+        # Of a cohort's hospitals most are this small; drawing would take longer than forecasting.
+        return Intervals(estimate, *np.full((2, *estimate.shape), np.nan))
     samples = statistic(resampled_sums(sums, replicates=replicates, seed=seed))
     intervals = percentile_intervals(estimate, samples)
     return intervals.mask_few_patients(np.full(estimate.shape, len(sums)))

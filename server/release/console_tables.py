@@ -26,6 +26,7 @@ from common.reporting.phrasing import (
     percent,
     verdict,
 )
+from server.runs.run_reader import by_name
 
 # Short labels, so that a vital with its unit fits on one line of 100 columns.
 _MODEL_COLUMNS = {**MODELS, "last_value": "Last", "ewm": "EWM", "adapter": "Adapter"}
@@ -124,7 +125,7 @@ def _site_table(sites: Mapping[str, Any], metrics: Sequence[str]) -> Table:
         table.add_column(METRICS[metric].label, justify="right")
         if intervals:
             table.add_column("95 % interval", justify="right")
-    for name, site in sites.items():
+    for name, site in by_name(sites).items():
         counts = site["models"]["adapter"]["mean"]
         mean = site["differences"]["zero_shot"]["mean"]
         both = [list(_difference(mean[metric]["relative"])) for metric in metrics]

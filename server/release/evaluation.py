@@ -34,6 +34,7 @@ from common.evaluation.evaluate import (
     evaluate,
     pool_evaluations,
 )
+from common.evaluation.evaluate_sites import evaluate_sites
 from common.evaluation.metrics import METRICS
 from common.evaluation.paired_difference import compare
 from common.files.atomic_io import write_text
@@ -175,10 +176,14 @@ def _score(
 ) -> dict[str, dict[str, Evaluation]]:
     """Evaluate every model at every site: by model, then by site, in the order of `MODELS`."""
     scores: dict[str, dict[str, Evaluation]] = {model: {} for model in MODELS}
+    windows = {name: site.windows for name, site in sites.items()}
+    for model, forecaster in models.items():
+        report_step(MODELS[model].lower())
+        scores[model] = evaluate_sites(windows, forecaster, metrics=metrics)
     for name, site in sites.items():
-        for model, forecaster in {**models, **_baselines(site)}.items():
-            report_step(f"{name}: {MODELS[model].lower()}")
-            scores[model][name] = evaluate(site.windows, forecaster, metrics=metrics)
+        report_step(f"{name}: baselines")
+        for model, baseline in _baselines(site).items():
+            scores[model][name] = evaluate(site.windows, baseline, metrics=metrics)
     return scores
 
 

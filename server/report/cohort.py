@@ -9,7 +9,7 @@ from common.data.exclusion_flow import MOST_SITE_COLUMNS, units_of
 from common.reporting.characteristics import characteristics_notes, characteristics_table
 from common.reporting.components import Part, Row, Section, Stage, Table
 from common.reporting.phrasing import clean_line, count_or_dash, counted, sources_in_words
-from server.runs.run_reader import RunRecord
+from server.runs.run_reader import RunRecord, by_name
 
 _RULES = """\
 The rules were applied in this order to the stays of the evaluation cohort, before any model saw
@@ -123,7 +123,7 @@ def _split_table(record: RunRecord) -> Table:
     data = evaluation.get("data", {})
     split = evaluation.get("split", "test")
     rows = []
-    for site in sorted({*record.sites, *data}):
+    for site in by_name({**record.sites, **data}):
         trained = record.sites.get(site, {}).get("patients")
         result = evaluation.get("sites", {}).get(site)
         mean = result["models"]["adapter"]["mean"] if result else {}

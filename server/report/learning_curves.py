@@ -1,4 +1,8 @@
-"""Learning curves section: validation and training loss by round, one line a site."""
+"""Learning curves section: validation and training loss by round.
+
+Up to `MOST_LINES` sites have a line each. More of them are summarised by their median and two bands
+of quantiles, with the sites that end lowest and highest.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from markupsafe import Markup
 
 from common.reporting.components import Figure, LegendEntry, Part, Section, raw_html
 from common.reporting.phrasing import clean_line
 from common.reporting.svg import (
+    ACCENT,
     INK,
     MUTED,
     Drawing,
@@ -25,6 +31,14 @@ from server.runs.run_reader import Curve, RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+MOST_LINES = 12
+"""Sites that have a line each; the lines of more cannot be told apart."""
+
+_BANDS = ((0.1, 0.9), (0.25, 0.75))
+"""Quantiles over the sites between which a band is filled, the outer one first."""
+_BAND_OPACITY = 0.16
 
 
 def learning_curves_section(record: RunRecord) -> Section:
@@ -54,10 +68,13 @@ def learning_curves_section(record: RunRecord) -> Section:
             )
         )
     absent = [clean_line(site) for site, curve in relative.items() if not curve]
-    notes = [f"No validation curve, because round 0 was not validated: {', '.join(absent)}."]
+    which = ", ".join(absent)
+    if len(absent) > MOST_LINES:
+        which = f"{len(absent)} of {len(record.sites)} sites"
+    notes = [f"No validation curve, because round 0 was not validated: {which}."]
     part = Part(
         paragraphs=[] if figures else ["No round was completed, so there is nothing to draw."],
-        legend=_legend(record, bool(mean)) if figures else [],
+        legend=_legend(record, validation, training, bool(mean)) if figures else [],
         figures=figures,
         notes=notes if absent and figures else [],
     )
@@ -120,7 +137,10 @@ def loss_figure(sites: Sequence[Series]) -> Drawing:
         )
 
 
-def _draw_curves(axes: Axes, sites: Iterable[Series]) -> None:
+def _draw_curves(axes: Axes, sites: Sequence[Series]) -> None:
+    if len(sites) > MOST_LINES:
+        _draw_bands(axes, sites)
+        sites = [replace(site, place=place) for place, site in enumerate(lowest_and_highest(sites))]
     for site in sites:
         rounds, values = _columns(site.curve)
         axes.plot(
@@ -131,6 +151,43 @@ def _draw_curves(axes: Axes, sites: Iterable[Series]) -> None:
             linewidth=1.6,
             marker="o" if len(site.curve) == 1 else None,
         )
+
+
+def _draw_bands(axes: Axes, sites: Sequence[Series]) -> None:
+    """Draw the median of all sites by round, and the bands of `_BANDS`."""
+    by_round = values_by_round(sites)
+    rounds = list(by_round)
+    for ends in _BANDS:
+        low, high = (
+            [float(np.quantile(values, end)) for values in by_round.values()] for end in ends
+        )
+        axes.fill_between(rounds, low, high, color=ACCENT, alpha=_BAND_OPACITY, linewidth=0)
+    medians = [float(np.median(values)) for values in by_round.values()]
+    axes.plot(rounds, medians, color=ACCENT, linewidth=2.0)
+
+
+def values_by_round(sites: Iterable[Series]) -> dict[int, list[float]]:
+    """Return the values of the sites that have one, by round in order."""
+    values: dict[int, list[float]] = {}
+    for site in sites:
+        for number, value in site.curve:
+            values.setdefault(number, []).append(value)
+    return dict(sorted(values.items()))
+
+
+def lowest_and_highest(sites: Iterable[Series]) -> list[Series]:
+    """Return the sites whose last value is lowest and highest; none where no site has a curve.
+
+    Only sites with a value in the last round of all are compared.
+    """
+    drawn = [site for site in sites if site.curve]
+    if not drawn:
+        return []
+    last = max(site.curve[-1][0] for site in drawn)
+    values = {site.place: site.curve[-1][1] for site in drawn if site.curve[-1][0] == last}
+    places = (min(values, key=values.__getitem__), max(values, key=values.__getitem__))
+    by_place = {site.place: site for site in drawn}
+    return [by_place[place] for place in places]
 
 
 def _per_cent(curve: Curve) -> Curve:
@@ -149,11 +206,14 @@ def _label_rounds(axes: Axes) -> None:
     axes.set_xlabel("round")
 
 
-def _legend(record: RunRecord, mean: bool) -> list[LegendEntry]:
-    entries = [
-        LegendEntry(_line(series_css(place)), clean_line(site))
-        for place, site in enumerate(record.sites)
-    ]
+def _legend(
+    record: RunRecord, validation: Sequence[Series], training: Sequence[Series], mean: bool
+) -> list[LegendEntry]:
+    names = [clean_line(site) for site in record.sites]
+    if len(names) > MOST_LINES:
+        entries = _band_legend(names, validation, training)
+    else:
+        entries = [LegendEntry(_line(series_css(p)), name) for p, name in enumerate(names)]
     if mean:
         entries.append(
             LegendEntry(
@@ -163,6 +223,35 @@ def _legend(record: RunRecord, mean: bool) -> list[LegendEntry]:
             )
         )
     return entries
+
+
+def _band_legend(
+    names: Sequence[str], validation: Sequence[Series], training: Sequence[Series]
+) -> list[LegendEntry]:
+    """Return the entries of the median, the bands and the sites that end lowest and highest."""
+    entries = [
+        LegendEntry(
+            _line("stroke: var(--accent); stroke-width: 2"), f"median of {len(names)} sites"
+        ),
+        LegendEntry(_box(1 - (1 - _BAND_OPACITY) ** 2), "the middle half of the sites"),
+        LegendEntry(_box(_BAND_OPACITY), "the middle four fifths"),
+    ]
+    curves = {"validation": validation, "loss": training}
+    for place, end in enumerate(("lowest", "highest")):
+        of = [
+            f"{names[found[place].place]} ({figure})"
+            for figure, series in curves.items()
+            if (found := lowest_and_highest(series))
+        ]
+        if of:
+            text = f"{end} after the last round: {', '.join(of)}"
+            entries.append(LegendEntry(_line(series_css(place)), text))
+    return entries
+
+
+def _box(opacity: float) -> Markup:
+    style = f"fill: var(--accent); fill-opacity: {opacity:.2f}"
+    return raw_html('<rect x="1" y="0" width="26" height="12" style="{}"/>', style)
 
 
 def _line(style: str) -> Markup:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from common.adapter.trained_adapter import RUN_CONFIG_FILE
 from common.errors import FederationError
-from server.runs.run_folder import read_rounds, read_run_config
+from server.runs.run_folder import ROUNDS_FILE, read_rounds, read_run_config
 
 STARTS = "starts"
 """Key of config.json: the starts of the run, the first and each resumption."""
@@ -52,6 +53,8 @@ class RoundLines:
         self._flower_run = flower_run
         self._before = len(_starts(_config(folder)))
         self._printed = 0
+        self._seen: tuple[tuple[int, int], ...] = ()
+        self._records: list[dict[str, Any]] = []
         self.begun = False
         self.after_round = 0
 
@@ -61,6 +64,15 @@ class RoundLines:
         Returns:
             The records of all rounds of this start so far.
         """
+        # Called before each site's work: with many sites, reading both files every time would take
+        # longer than the training.
+        seen = tuple(_state(self._folder / name) for name in (RUN_CONFIG_FILE, ROUNDS_FILE))
+        if seen != self._seen:
+            self._records = self._read_new()
+            self._seen = seen
+        return self._records
+
+    def _read_new(self) -> list[dict[str, Any]]:
         config = _config(self._folder)
         starts = _starts(config)
         index = self._index(starts)
@@ -104,6 +116,15 @@ def round_line(record: Mapping[str, Any], rounds: int) -> str:
     if "failed" in record:
         parts.append(f"failed: {record['failed']}")
     return ", ".join([*parts, *refused])
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return the size and the time of the last change of a file; zeros where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
 
 
 def _config(folder: Path) -> dict[str, Any]:

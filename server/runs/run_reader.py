@@ -7,7 +7,7 @@ patients, or drop out.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from common.adapter.adapter import Adapter
 from common.backbones.catalog import CATALOG
 from common.config.run_config import RunConfig
 from common.errors import FederationError
+from common.names import natural_order
 from server.runs.run_folder import EVALUATION_FILE, read_rounds, read_run_config
 
 BYTES_PER_PARAMETER = 4
@@ -129,8 +130,8 @@ class RunRecord:
 
     @property
     def sites(self) -> dict[str, dict[str, Any]]:
-        """Facts of each site when it joined, sorted by name."""
-        return dict(sorted(self.config.get("sites", {}).items()))
+        """Facts of each site when it joined, in `natural_order` of the names."""
+        return by_name(self.config.get("sites", {}))
 
     @property
     def step_minutes(self) -> int:
@@ -165,7 +166,7 @@ class RunRecord:
 
     def refusals(self) -> list[Refusal]:
         """Return the refusals: of sites before the first round, then of replies by round."""
-        at_joining = sorted(self.config.get("sites_refused", {}).items())
+        at_joining = by_name(self.config.get("sites_refused", {})).items()
         refused = [Refusal(None, site, str(reason)) for site, reason in at_joining]
         for record, site, entry in self._entries():
             if "refused" in entry:
@@ -193,7 +194,7 @@ class RunRecord:
 
     def _entries(self) -> Iterator[tuple[dict[str, Any], str, dict[str, Any]]]:
         for record in self.rounds:
-            for site, entry in sorted(record.get("sites", {}).items()):
+            for site, entry in by_name(record.get("sites", {})).items():
                 yield record, site, entry
 
 
@@ -214,6 +215,11 @@ def read_run_record(folder: Path, adapter: Adapter, best_round: int | None = Non
     return RunRecord(adapter, best_round, read_run_config(folder), rounds, _read_evaluation(folder))
 
 
+def by_name(sites: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries by site, in `common.names.natural_order` of the sites' names."""
+    return {site: sites[site] for site in sorted(sites, key=natural_order)}
+
+
 def _read_evaluation(folder: Path) -> dict[str, Any] | None:
     path = folder / EVALUATION_FILE
     if not path.is_file():
@@ -224,7 +230,8 @@ def _read_evaluation(folder: Path) -> dict[str, Any] | None:
         raise FederationError(
             f"{path} cannot be read: {error}; remove it and evaluate again"
         ) from error
-    return evaluation
+    by_site = ("sites", "data")
+    return evaluation | {key: by_name(evaluation[key]) for key in by_site if key in evaluation}
 
 
 def _entry(record: dict[str, Any], site: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import UsageError
-from common.names import check_name, check_site_name, is_site_name, printable
+from common.names import check_name, check_site_name, is_site_name, natural_order, printable
 
 
 def test_a_known_name_passes() -> None:
@@ -52,3 +52,10 @@ def test_foreign_text_becomes_one_printable_line(text: object, shown: str) -> No
 def test_foreign_text_is_cut() -> None:
     assert printable("x" * 10_000) == "x" * 200
     assert printable("x" * 10_000, 7) == "x" * 7
+
+
+def test_names_with_numbers_are_in_the_order_of_the_numbers() -> None:
+    names = ["hospital-73", "micu", "hospital-9", "hospital-10b", "9", "hospital-09", "Micu", "²"]
+    ordered = sorted(names, key=natural_order)
+    assert ordered[:3] == ["9", "Micu", "hospital-09"]
+    assert ordered[3:] == ["hospital-9", "hospital-10b", "hospital-73", "micu", "²"]

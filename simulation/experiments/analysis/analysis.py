@@ -89,20 +89,21 @@ def analyse(
     }
     evaluations = by_scope(scores, bands) | by_group(scores, groups.members)
     scopes = {
-        scope: Resampled(by_arm, tuple(METRICS), _replicates(by_arm))
+        scope: Resampled(by_arm, tuple(METRICS), _replicates(scope, by_arm))
         for scope, by_arm in evaluations.items()
     }
     known = tuple(name for name in references if name in arms)
     return Analysis(dict(arms), known, scopes, groups, bands)
 
 
-def _replicates(evaluations: Mapping[str, Sequence[Evaluation]]) -> int:
-    """Return the draws of a scope: one where its patients are too few for an interval.
+def _replicates(scope: str, by_arm: Mapping[str, Sequence[Evaluation]]) -> int:
+    """Return the number of draws; none for a site or group too small for an interval.
 
-    The draws of hundreds of small sites would fill the memory for nothing.
+    A cohort of hundreds of hospitals has many of these, and their draws would fill the memory.
     """
-    patients = len(next(iter(evaluations.values()))[0].patient_ids)
-    return DEFAULT_REPLICATES if patients >= LEAST_PATIENTS else 1
+    first = next(iter(by_arm.values()))[0]
+    patients = int(first.windows.any(axis=1).sum())
+    return DEFAULT_REPLICATES if scope == ALL or patients >= LEAST_PATIENTS else 0
 
 
 def _row(vital: str) -> int:

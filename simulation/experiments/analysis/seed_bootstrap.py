@@ -40,7 +40,7 @@ class Resampled:
     Args:
         arms: evaluations of each arm, one per seed, all on the same windows.
         metrics: M names.
-        replicates: number B of draws.
+        replicates: number B of draws; 0 for values without intervals.
     """
 
     def __init__(
@@ -113,8 +113,10 @@ class Resampled:
         drawn_from = evaluation.windows.any(axis=1)
         parts = (evaluation.numerator, evaluation.denominator)
         sums = np.stack([part[drawn_from][..., columns] for part in parts], axis=1)
-        drawn = resampled_sums(sums, replicates=replicates, seed=_DRAW_SEED)
-        totals = np.concatenate([sums.sum(axis=0)[None], drawn])  # [1 + B, 2, V, M]
+        totals = sums.sum(axis=0)[None]  # [1, 2, V, M]
+        if replicates:
+            drawn = resampled_sums(sums, replicates=replicates, seed=_DRAW_SEED)
+            totals = np.concatenate([totals, drawn])  # [1 + B, 2, V, M]
         return metric_values(self.metrics, totals[:, 0], totals[:, 1])
 
 

@@ -10,10 +10,10 @@ from common.backbones.base import ModelForecaster
 from common.backbones.lora import merged_model
 from common.config.run_config import RunConfig
 from server.release.adapter_source import load_adapter
-from server.runs.run_folder import read_rounds
+from server.runs.follow import RoundLines
 from server.runs.run_reader import read_run_record
 from simulation.experiments.cell_cache import Cell, CellResult, SetStatus
-from simulation.experiments.models.scoring import cohort_windows, forecast_device, score_sites
+from simulation.experiments.models.scoring import cohort_windows, forecast_device, score_model
 from simulation.progress import RunProgress
 from simulation.run import federate
 
@@ -39,7 +39,7 @@ def federated(cell: Cell, run: Path, set_status: SetStatus) -> CellResult:
     forecaster = ModelForecaster(loaded.loaded_backbone.backbone, model)
     record = read_run_record(run, loaded.adapter)
     return CellResult(
-        scores=score_sites(cohort_windows(config, cell.tested), lambda _name, _site: forecaster),
+        scores=score_model(cohort_windows(config, cell.tested), forecaster),
         facts={
             "parameters": _parameters(config),
             "bytes": record.traffic().total,
@@ -57,12 +57,14 @@ class _StatusProgress(RunProgress):
     def __init__(self, run: Path, rounds: int, set_status: SetStatus) -> None:
         super().__init__(run, rounds)
         self._set_status = set_status
-        self._folder, self._rounds = run, rounds
+        self._following = RoundLines(run, lambda _line: None)
+        self._rounds = rounds
 
     def site_works(self, message_type: str, site: str) -> None:
         """Report the round and the site that trains."""
         if message_type == "train":
-            number = min(len(read_rounds(self._folder)) + 1, self._rounds)
+            done = self._following.print_new()
+            number = min(self._following.after_round + len(done) + 1, self._rounds)
             self._set_status(f"round {number} of {self._rounds}, {site}")
 
     def look(self) -> None:
@@ -75,7 +77,7 @@ def _parameters(config: RunConfig) -> int:
     from common.backbones.lora import adapted_backbone
 
     device = choose_device(config.train.device)
-    tensors = adapted_backbone(config.backbone, config.lora, device).adapter().tensors
+    tensors = adapted_backbone(config.backbone, config.lora, device).layout.tensors
     trained = [
         tensor for name, tensor in tensors.items() if config.trained == "ab" or ".lora_B." in name
     ]

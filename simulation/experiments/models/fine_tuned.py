@@ -29,6 +29,7 @@ from simulation.experiments.models.scoring import (
     cohort_windows,
     forecast_device,
     pooled_windows,
+    score_model,
     score_sites,
     training_windows,
 )
@@ -41,9 +42,7 @@ def zero_shot(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
     set_status("test patients")
     loaded = load_backbone(cell.config.backbone)
     forecaster = ModelForecaster(loaded.backbone, loaded.model.to(forecast_device()))
-    return CellResult(
-        score_sites(cohort_windows(cell.config, cell.tested), lambda _name, _site: forecaster)
-    )
+    return CellResult(score_model(cohort_windows(cell.config, cell.tested), forecaster))
 
 
 def local(cell: Cell, _run: Path, set_status: SetStatus) -> CellResult:
@@ -204,7 +203,7 @@ def _scored(
 ) -> CellResult:
     forecaster = ModelForecaster(backbone, model)
     return CellResult(
-        scores=score_sites(sites, lambda _name, _site: forecaster),
+        scores=score_model(sites, forecaster),
         facts={
             "parameters": trained.parameters,
             "bytes": trained.traffic,

@@ -17,6 +17,7 @@ from common.data.splits import SPLITS
 from common.data.windows import Windows, pool_windows, windows_by_split
 from common.errors import CohortError
 from common.evaluation.evaluate import Evaluation, Forecaster, evaluate
+from common.evaluation.evaluate_sites import evaluate_sites
 from common.evaluation.metrics import METRICS
 from simulation.experiments.cell_cache import without_names
 
@@ -116,7 +117,7 @@ def pooled_windows(sites: dict[str, SiteWindows]) -> SiteWindows:
 def score_sites(
     sites: Mapping[str, SiteWindows], forecaster: Callable[[str, SiteWindows], Forecaster]
 ) -> dict[str, Evaluation]:
-    """Score the test windows of every site.
+    """Score the test windows of every site with a forecaster of its own.
 
     Args:
         sites: the windows.
@@ -128,6 +129,13 @@ def score_sites(
         )
         for name, site in sites.items()
     }
+
+
+def score_model(sites: Mapping[str, SiteWindows], model: Forecaster) -> dict[str, Evaluation]:
+    """Score the test windows of every site with one model, in batches across the sites."""
+    windows = {name: site.test for name, site in sites.items()}
+    scores = evaluate_sites(windows, model, metrics=tuple(METRICS))
+    return {name: without_names(score) for name, score in scores.items()}
 
 
 def forecast_device() -> torch.device:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from client.app.dataset import declared_patients, load_site, site_tables
+import client.app.dataset
+from client.app.dataset import SiteData, declared_patients, load_site, site_tables
 from client.app.node_config import NodeSettings, read_node_settings
 from common.config.run_config import RunConfig, WindowConfig
 from common.errors import CohortError, FedvitalsError, PrivacyError, SiteTableError, UsageError
@@ -91,3 +92,23 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(SiteTableError, match="there is no site table"):
         load_site(settings_of(node), RunConfig(), "absent", WINDOWS)
     assert issubclass(SiteTableError, FedvitalsError)
+
+
+def test_the_cache_keeps_no_more_than_its_bytes(
+    tiny_cohort: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RunConfig(data=str(tiny_cohort))
+    sites = ["ccu", "micu", "sicu"]
+
+    def load() -> list[SiteData]:
+        return [load_site(simulated(0, 1), config, site, WINDOWS) for site in sites]
+
+    monkeypatch.setattr(client.app.dataset, "_CACHE", client.app.dataset._Cache())
+    kept = load()
+    assert [one is other for one, other in zip(kept, load(), strict=True)] == [True] * 3
+    # Room for the last two: the first makes room, and then so does each next one.
+    monkeypatch.setattr(client.app.dataset, "CACHE_BYTES", kept[1].nbytes + kept[2].nbytes)
+    before = load()
+    assert not any(one is other for one, other in zip(before, load(), strict=True))
+    monkeypatch.setattr(client.app.dataset, "CACHE_BYTES", 0)
+    assert len(load()[0].train), "a site larger than the cache is read each time"

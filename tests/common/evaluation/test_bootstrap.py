@@ -131,3 +131,14 @@ def test_undefined_ends_are_none_in_json() -> None:
 def test_no_replicate_is_refused() -> None:
     with pytest.raises(UsageError, match="must be at least 1, got 0"):
         resampled_sums(np.ones((2, 1)), replicates=0)
+
+
+def test_few_patients_have_an_estimate_and_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise AssertionError("it draws patients")
+
+    monkeypatch.setattr(common.evaluation.bootstrap, "resampled_sums", refuse)
+    values = np.arange(LEAST_PATIENTS - 1, dtype=np.float64)
+    interval = bootstrap_intervals(with_counts(values), mean).at()
+    assert interval.estimate == values.mean()
+    assert np.isnan([interval.low, interval.high]).all()

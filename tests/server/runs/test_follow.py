@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+import server.runs.follow
 from server.runs.follow import STARTS, RoundLines, Start
 from server.runs.run_folder import RunFolder
 
@@ -84,3 +87,27 @@ def test_a_folder_of_an_older_release_has_no_starts(tmp_path: Path) -> None:
     printed: list[str] = []
     RoundLines(tmp_path, printed.append).print_new()
     assert printed == []
+
+
+def test_the_files_are_read_when_they_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    lines = RoundLines(tmp_path, lambda _line: None)
+    write_starts(folder, Start("7", 0, 0))
+    folder.append_round(entry(1))
+    assert len(lines.print_new()) == 1
+    reads: list[Path] = []
+    read = server.runs.follow.read_rounds
+
+    def counted(path: Path) -> list[dict[str, object]]:
+        reads.append(path)
+        return read(path)
+
+    monkeypatch.setattr(server.runs.follow, "read_rounds", counted)
+    for _ in range(185):  # before each site's work
+        assert len(lines.print_new()) == 1
+    assert not reads
+    folder.append_round(entry(2))
+    assert len(lines.print_new()) == 2
+    assert len(reads) == 1

@@ -52,6 +52,17 @@ def test_few_patients_give_no_interval(patients: int) -> None:
     assert np.isnan(ends).all() == (patients < LEAST_PATIENTS)
 
 
+def test_no_draws_give_the_same_estimates_without_intervals() -> None:
+    arms = {"a": [evaluation([1.0, 3.0])], "b": [evaluation([2.0, 2.0])]}
+    drawn, bare = (Resampled(arms, ("mae", "wql"), replicates) for replicates in (50, 0))
+    found, expected = (one.intervals(one.relative("a", "b").mean(axis=1)) for one in (bare, drawn))
+    np.testing.assert_array_equal(found.estimate, expected.estimate)
+    assert np.isnan([found.low, found.high]).all()
+    gains = [one.interval(one.gain("a", "b", "mae")) for one in (bare, drawn)]
+    assert gains[0].estimate == gains[1].estimate
+    assert np.isnan(gains[0].low)
+
+
 def test_scopes_are_all_sites_together_and_each() -> None:
     per_site = {"x": evaluation([1.0]), "y": evaluation([2.0, 3.0])}
     scopes = by_scope({"a": [per_site]})

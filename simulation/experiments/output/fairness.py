@@ -112,8 +112,8 @@ def better_off_findings(analysis: Analysis) -> list[str]:
     for reference, text in texts.items():
         found = better_off(analysis, FEDERATED, reference, analysis.sites)
         sentences.append(
-            f"At {found.better} of {found.sites} sites ({share_with_interval(found.share)}) the global "
-            f"adapter's WQL is below {text}, in the estimate."
+            f"At {found.better} of {found.sites} sites ({share_with_interval(found.share)}) the "
+            f"global adapter's WQL is below {text}, in the estimate."
         )
     return sentences
 

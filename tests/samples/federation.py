@@ -23,6 +23,7 @@ from common.config.run_config import (
 from server.runs.run_folder import read_rounds
 from server.server_app import app as server_app
 from simulation.engines import inprocess
+from simulation.run import federate
 
 Change = Callable[[Message, Message], None]
 """Changes a site's reply in place: `change(order, reply)`; what it raises, the site raises."""
@@ -111,3 +112,26 @@ def released(config: RunConfig) -> Adapter:
 def elsewhere(config: RunConfig, name: str) -> RunConfig:
     """Return the same run in a folder of another name."""
     return config.replace(out=str(Path(config.out).with_name(name)))
+
+
+class SharedRuns:
+    """Whole runs that several tests compare with; each is run once.
+
+    Args:
+        folder: where their folders are created.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._runs: dict[str, RunConfig] = {}
+
+    def whole(
+        self, config: RunConfig, own: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> RunConfig:
+        """Return the settings of a run that has ended: those given, in another folder."""
+        key = repr((config.replace(out="").flat(), own))
+        if key not in self._runs:
+            other = config.replace(out=str(self._folder / f"whole-{len(self._runs)}"))
+            federate(other, own=own)
+            self._runs[key] = other
+        return self._runs[key]

@@ -104,51 +104,68 @@ def _measurements(source: Source, mapping: SiteMapping) -> str:
             {quoted(columns.time)} AS time_field, {_values(source, mapping)} FROM {ROWS}"""
     # A number too large for BIGINT is NULL, an impossible value too.
     converted = "(r.number - u.subtract) * u.multiply / u.divide"
-    scaled = f"TRY_CAST(round({MILLIONTHS} * ({converted})) AS BIGINT)"
-    # The site table holds float32: a value just below a limit must not be rounded onto it.
-    held = f"CAST(scaled / {MILLIONTHS} AS FLOAT)"
-    return f"""
-        SELECT {patient}, r.stay, r.start_at, r.start_is_utc, r.end_at, r.end_is_utc, r.time_us,
-            coalesce(r.is_utc, true), r.code, {scaled} AS scaled,
-            CASE
-                WHEN r.is_dropped THEN {reason("left out by a drop rule")}
-                WHEN {patient} IS NULL THEN {nobody}
-                WHEN r.time_us IS NULL THEN {reason("no time")}
-                WHEN r.number IS NULL OR isnan(r.number) THEN {reason("no number")}
-                WHEN u.vital IS NULL THEN if(r.unit = '{AMBIGUOUS}', {reason("ambiguous unit")},
-                    {reason("unknown unit")})
-                WHEN scaled IS NULL OR NOT (
-                    r.number > r.least AND r.number < r.most AND {held} > r.low
-                    AND ({held} < r.high OR (r.high_included AND {held} = r.high))
-                ) THEN {reason("impossible value")}
-            END AS reason, r.chosen, r.part, {_note()}, r.start_note, r.end_note
+    # A query per step: DuckDB copies an alias' expression to each of its uses in the same query,
+    # and then plans for longer than it takes to read a small table.
+    in_table_units = f"""
+        SELECT r.*, {patient} AS owner, u.vital IS NULL AS is_unknown_unit,
+            TRY_CAST(round({MILLIONTHS} * ({converted})) AS BIGINT) AS scaled
         FROM ({_with_units(raw, mapping)}) r
         LEFT JOIN units u ON u.vital = r.vital AND u.spelling = r.unit {encounters}"""
+    return f"""
+        SELECT owner, stay, start_at, start_is_utc, end_at, end_is_utc, time_us,
+            coalesce(is_utc, true), code, scaled, reason, chosen, part, {_note()}, start_note,
+            end_note
+        FROM (SELECT *, {_reason(nobody)} AS reason FROM ({in_table_units}) r) r"""
+
+
+def _reason(nobody: str) -> str:
+    """Return the SQL of the reason to drop a row, NULL if none.
+
+    Args:
+        nobody: SQL of the reason for a row without a patient.
+    """
+    # The site table holds float32: a value just below a limit must not be rounded onto it.
+    held = f"CAST(r.scaled / {MILLIONTHS} AS FLOAT)"
+    return f"""CASE
+        WHEN r.is_dropped THEN {reason("left out by a drop rule")}
+        WHEN r.owner IS NULL THEN {nobody}
+        WHEN r.time_us IS NULL THEN {reason("no time")}
+        WHEN r.number IS NULL OR isnan(r.number) THEN {reason("no number")}
+        WHEN r.is_unknown_unit THEN if(r.unit = '{AMBIGUOUS}', {reason("ambiguous unit")},
+            {reason("unknown unit")})
+        WHEN r.scaled IS NULL OR NOT (
+            r.number > r.least AND r.number < r.most AND {held} > r.low
+            AND ({held} < r.high OR (r.high_included AND {held} = r.high))
+        ) THEN {reason("impossible value")}
+    END"""
 
 
 def _with_units(raw: str, mapping: SiteMapping) -> str:
     """Return the query of rows with their code's columns, and the number and unit to convert."""
-    stated = f"if(c.unit = '', coalesce({normalised_sql('r.unit')}, ''), c.unit)"
     number, suffix = (f"regexp_extract(r.text, '{TRAILING_UNIT}', {part})" for part in (1, 2))
     # Only of a text that is no number: a number followed by a unit of this vital sign.
-    known = unit_name_sql("c.vital", normalised_sql(suffix), mapping.units)
-    trailing = f"CASE WHEN r.number IS NULL AND r.text IS NOT NULL THEN {known} END"
-    # A text whose unit is not the stated one is no value of either.
-    agrees = f"{stated} = '' OR suffix_unit = {unit_name_sql('c.vital', stated, mapping.units)}"
-    unit = f"""CASE WHEN suffix_unit IS NULL THEN {_by_range(mapping, stated)}
-        WHEN {agrees} THEN suffix_unit ELSE '?' END"""
-    return f"""
-        SELECT r.* EXCLUDE (number, unit, code), r.unit AS unit_text, c.* EXCLUDE (unit, text),
-            {trailing} AS suffix_unit, {unit} AS unit,
-            if(suffix_unit IS NULL, r.number, {number_in(number, mapping.file.decimal)}) AS number
+    texts = f"""
+        SELECT r.* EXCLUDE (unit, code), r.unit AS unit_text, c.* EXCLUDE (unit, text),
+            if(c.unit = '', coalesce({normalised_sql("r.unit")}, ''), c.unit) AS stated,
+            CASE WHEN r.number IS NULL THEN {normalised_sql(suffix)} END AS suffix
         FROM ({raw}) r JOIN codes c ON r.code = c.text WHERE r.is_there"""
+    named = f"""
+        SELECT *, {unit_name_sql("vital", "suffix", mapping.units)} AS suffix_unit,
+            {unit_name_sql("vital", "stated", mapping.units)} AS stated_unit FROM ({texts})"""
+    # A text whose unit is not the stated one is no value of either.
+    unit = f"""CASE WHEN suffix_unit IS NULL THEN {_by_range(mapping)}
+        WHEN stated = '' OR suffix_unit = stated_unit THEN suffix_unit ELSE '?' END"""
+    return f"""
+        SELECT r.* EXCLUDE (number), {unit} AS unit,
+            if(suffix_unit IS NULL, r.number, {number_in(number, mapping.file.decimal)}) AS number
+        FROM ({named}) r"""
 
 
 def _note() -> str:
     """Return the SQL of the text that was not understood, NULL for other reasons to drop."""
     number = "coalesce(r.text, CAST(r.number AS VARCHAR))"
     return f"""
-        left(CASE reason
+        left(CASE r.reason
             WHEN {reason("no time")} THEN trim(CAST(r.time_field AS VARCHAR))
             WHEN {reason("no number")} THEN r.text
             WHEN {reason("unknown unit")} THEN if(r.suffix_unit IS NULL, r.unit_text, r.text)
@@ -157,7 +174,7 @@ def _note() -> str:
         END, {NOTE_LENGTH}) AS note"""
 
 
-def _by_range(mapping: SiteMapping, stated: str) -> str:
+def _by_range(mapping: SiteMapping) -> str:
     """Return the SQL of the unit: stated, or by the value's range where a source names several."""
     cases = {}
     for vital in mapping.vitals:
@@ -166,10 +183,10 @@ def _by_range(mapping: SiteMapping, stated: str) -> str:
                 ranges = unit_ranges(vital.name, source.units)
                 key = "/".join(map(normalised, source.units))
                 cases[vital.name, key] = (
-                    f"WHEN c.vital = {VITAL_NAMES.index(vital.name)} AND c.units = {literal(key)} "
+                    f"WHEN r.vital = {VITAL_NAMES.index(vital.name)} AND r.units = {literal(key)} "
                     f"THEN {unit_by_range_sql(ranges, 'r.number')}"
                 )
-    return f"CASE {' '.join(cases.values())} ELSE {stated} END" if cases else stated
+    return f"CASE {' '.join(cases.values())} ELSE stated END" if cases else "stated"
 
 
 def _values(source: Source, mapping: SiteMapping) -> str:

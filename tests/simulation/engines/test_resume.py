@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from common.errors import FederationError, UsageError
 from server.runs.run_folder import CHECKPOINT_FILE, ROUNDS_FILE, RunFolder, read_run_config
 from simulation.run import federate
 from tests.samples.federation import (
+    SharedRuns,
     elsewhere,
     ordered,
     released,
@@ -55,7 +57,23 @@ class StopError(Exception):
 @pytest.fixture
 def config(tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path) -> RunConfig:
     adapted_backbone.cache_clear()
-    return tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run")
+    # Two steps a round: a resumed run has to repeat neither.
+    return tiny_run(tiny_bolt, tiny_cohort, tmp_path / "run", **{"train.steps": 2})
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `stopped` copies, from when the first test has made it."""
+    return tmp_path_factory.mktemp("cut-off") / "run"
+
+
+@pytest.fixture
+def stopped(config: RunConfig, cut_off: Path) -> RunConfig:
+    """A run that was cut off in round 2, after its checkpoint and before its line."""
+    if not cut_off.exists():
+        stop_at(config.replace(out=str(cut_off)), 2, "log_round")
+    shutil.copytree(cut_off, config.out)
+    return config
 
 
 def stop_at(config: RunConfig, number: int, place: str, own: Any = None) -> None:
@@ -94,11 +112,10 @@ def stop_at(config: RunConfig, number: int, place: str, own: Any = None) -> None
     ],
 )
 def test_a_run_cut_off_in_round_two_ends_in_the_same_bytes(
-    config: RunConfig, place: str, variant: str
+    config: RunConfig, shared: SharedRuns, place: str, variant: str
 ) -> None:
     config = with_settings(config, VARIANTS[variant])
-    whole = elsewhere(config, "whole")
-    federate(whole)
+    whole = shared.whole(config)
     stop_at(config, 2, place)
     federate(config.replace(resume=True))
     assert released(config) == released(whole)
@@ -109,13 +126,11 @@ def test_a_run_cut_off_in_round_two_ends_in_the_same_bytes(
 
 
 def test_a_resumed_run_has_the_settings_of_single_sites_that_it_began_with(
-    config: RunConfig,
+    config: RunConfig, shared: SharedRuns
 ) -> None:
     config = with_settings(config, VARIANTS["private"])
     own = {"micu": {"patients": 3}}  # by which each of its private steps is divided
-    whole, plain = elsewhere(config, "whole"), elsewhere(config, "plain")
-    federate(whole, own=own)
-    federate(plain)
+    whole, plain = shared.whole(config, own), shared.whole(config)
     stop_at(config, 2, "save_checkpoint", own)
     with pytest.raises(UsageError, match=r"patients is 4, the run began with 3; leave it"):
         federate(config.replace(resume=True), own={"micu": {"patients": 4}})
@@ -168,30 +183,30 @@ def killed(config: RunConfig, after_s: float) -> bool:
     return process.exitcode == -signal.SIGKILL
 
 
-def test_a_run_that_has_ended_ends_again_in_the_same_adapter(config: RunConfig) -> None:
-    federate(config)
+def test_a_run_that_has_ended_ends_again_in_the_same_adapter(
+    config: RunConfig, shared: SharedRuns
+) -> None:
+    shutil.copytree(shared.whole(config).out, config.out)
     before, lines = released(config), rounds_of(config)
     federate(config.replace(resume=True))
     assert released(config) == before
     assert [line["round"] for line in rounds_of(config)] == [line["round"] for line in lines]
 
 
-def test_a_line_cut_off_by_the_crash_is_written_again(config: RunConfig) -> None:
-    stop_at(config, 2, "log_round")
-    path = Path(config.out) / ROUNDS_FILE
+def test_a_line_cut_off_by_the_crash_is_written_again(stopped: RunConfig) -> None:
+    path = Path(stopped.out) / ROUNDS_FILE
     text = path.read_text()
     path.write_text(text[: text.rindex('"round"')])
-    federate(config.replace(resume=True))
-    assert [line["round"] for line in rounds_of(config)] == [1, 2, 3, 4]
+    federate(stopped.replace(resume=True))
+    assert [line["round"] for line in rounds_of(stopped)] == [1, 2, 3, 4]
 
 
-def test_a_run_goes_on_with_its_own_settings_only(config: RunConfig) -> None:
-    stop_at(config, 2, "log_round")
-    other = with_settings(config, {"resume": True, "train.learning-rate": 0.5})
+def test_a_run_goes_on_with_its_own_settings_only(stopped: RunConfig) -> None:
+    other = with_settings(stopped, {"resume": True, "train.learning-rate": 0.5})
     with pytest.raises(UsageError, match=r"train\.learning-rate is 0\.5, the run began with 0\.01"):
         federate(other)
     # What changes no number may be another.
-    federate(with_settings(config, {"resume": True, "train.threads": 2}))
+    federate(with_settings(stopped, {"resume": True, "train.threads": 2}))
 
 
 def test_where_nothing_was_begun_nothing_is_resumed(config: RunConfig) -> None:
@@ -199,19 +214,17 @@ def test_where_nothing_was_begun_nothing_is_resumed(config: RunConfig) -> None:
         federate(config.replace(resume=True))
 
 
-def test_two_processes_do_not_work_on_one_run(config: RunConfig) -> None:
-    stop_at(config, 2, "log_round")
-    claim = RunFolder(Path(config.out), resume=True)
+def test_two_processes_do_not_work_on_one_run(stopped: RunConfig) -> None:
+    claim = RunFolder(Path(stopped.out), resume=True)
     with pytest.raises(FederationError, match="another process works"):
-        federate(config.replace(resume=True))
+        federate(stopped.replace(resume=True))
     claim.close()
-    federate(config.replace(resume=True))
+    federate(stopped.replace(resume=True))
 
 
 @pytest.mark.parametrize("damage", ["cut off", "other settings", "no JSON"])
-def test_a_damaged_checkpoint_is_named(config: RunConfig, damage: str) -> None:
-    stop_at(config, 2, "log_round")
-    path = Path(config.out) / CHECKPOINT_FILE
+def test_a_damaged_checkpoint_is_named(stopped: RunConfig, damage: str) -> None:
+    path = Path(stopped.out) / CHECKPOINT_FILE
     data = path.read_bytes()
     changed = {
         "cut off": data[:100],
@@ -220,7 +233,7 @@ def test_a_damaged_checkpoint_is_named(config: RunConfig, damage: str) -> None:
     }
     path.write_bytes(changed[damage])
     with pytest.raises(FederationError, match=r"state\.safetensors .*cannot be resumed"):
-        federate(config.replace(resume=True))
+        federate(stopped.replace(resume=True))
 
 
 def test_a_site_that_was_away_is_back_in_the_next_round(config: RunConfig) -> None:

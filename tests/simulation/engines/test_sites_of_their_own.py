@@ -18,7 +18,14 @@ from server.runs.run_folder import read_run_config
 from server.server_app import app as server_app
 from simulation.engines import inprocess
 from simulation.run import federate
-from tests.samples.federation import elsewhere, released, rounds_of, tiny_run, with_settings
+from tests.samples.federation import (
+    SharedRuns,
+    elsewhere,
+    released,
+    rounds_of,
+    tiny_run,
+    with_settings,
+)
 
 pytestmark = pytest.mark.usefixtures("figures_undrawn")
 
@@ -69,13 +76,12 @@ def test_a_hospital_that_comes_late_takes_part_from_the_next_round(
 
 
 def test_hospitals_end_in_the_same_adapter_as_their_simulation(
-    config: RunConfig, tiny_cohort: Path, tmp_path: Path
+    config: RunConfig, shared: SharedRuns, tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    federate(config)
     deployed = elsewhere(config, "deployed")
     own = hospitals(tiny_cohort, tmp_path / "state")
     inprocess.run_in_process(server_app, client_app, deployed.flat(), nodes=3, own=own)
-    assert released(deployed) == released(config)
+    assert released(deployed) == released(shared.whole(config))
 
 
 @pytest.mark.parametrize("rule", ["svd", "flora"])
@@ -112,29 +118,29 @@ def test_every_rule_conducts_a_run(config: RunConfig, rule: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["fedavgm", "fedadam", "fedyogi"])
-def test_a_server_optimizer_takes_the_step(config: RunConfig, optimizer: str) -> None:
+def test_a_server_optimizer_takes_the_step(
+    config: RunConfig, shared: SharedRuns, optimizer: str
+) -> None:
     settings = {"aggregation.optimizer": optimizer, "aggregation.learning-rate": 0.01}
     one = with_settings(config, settings)
     federate(one)
-    federate(elsewhere(config, "plain"))
     told, plain = (
         [line.get("adapter_digest") for line in rounds_of(run)]
-        for run in (
-            one,
-            elsewhere(config, "plain"),
-        )
+        for run in (one, shared.whole(config))
     )
     assert told[0] != plain[0]
 
 
-def test_int8_quarters_what_a_site_sends_and_hardly_moves_the_adapter(config: RunConfig) -> None:
-    federate(config)
+def test_int8_quarters_what_a_site_sends_and_hardly_moves_the_adapter(
+    config: RunConfig, shared: SharedRuns
+) -> None:
+    whole = shared.whole(config)
     small = with_settings(elsewhere(config, "int8"), {"wire.dtype": "int8"})
     federate(small)
-    sizes = [rounds_of(one)[0]["sites"]["micu"]["bytes_received"] for one in (config, small)]
+    sizes = [rounds_of(one)[0]["sites"]["micu"]["bytes_received"] for one in (whole, small)]
     assert sizes[1] < 0.6 * sizes[0]  # the header is half of so small a message
     for name, matrix in released(small).tensors.items():
-        np.testing.assert_allclose(matrix, released(config).tensors[name], atol=2e-2)
+        np.testing.assert_allclose(matrix, released(whole).tensors[name], atol=2e-2)
 
 
 def test_a_round_asks_a_share_of_the_sites(config: RunConfig) -> None:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from common.console import run
+from simulation.cli import app
 from simulation.experiments.output.csv import RESULTS_FILE
 from tests.simulation.conftest import QUICK
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def command(backbone: Path, cohort: Path, out: Path) -> list[str]:
     settings = {**QUICK, "rounds": 3, "backbone": str(backbone)}
     pairs = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
     return [
-        *(sys.executable, "-m", "simulation", "sweep", "ranks", "--ranks", "1,2"),
+        *("sweep", "ranks", "--ranks", "1,2"),
         *("--data", str(cohort), "--out", str(out), "--seeds", "0"),
         *pairs,
     ]
@@ -38,33 +37,34 @@ def written(folder: Path, pattern: str) -> int:
         return 0
 
 
+def killed(words: list[str], folder: Path, pattern: str, count: int) -> bool:
+    """Run a command in a process of its own; kill it once so many files are written."""
+    # Forked: a new interpreter would import for longer than the command takes.
+    process = multiprocessing.get_context("fork").Process(target=run, args=(app, words))
+    process.start()
+    while process.is_alive():
+        if written(folder, pattern) >= count:
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("figures_undrawn")
 def test_a_killed_sweep_goes_on_and_ends_in_the_same_table(
     tiny_bolt: Path, tiny_cohort: Path, tmp_path: Path
 ) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run(
-        command(tiny_bolt, tiny_cohort, whole), env=environment, check=True, capture_output=True
-    )
+    assert run(app, command(tiny_bolt, tiny_cohort, whole)) == 0
+    words = command(tiny_bolt, tiny_cohort, broken)
     # Killed twice: as soon as a run has its first round, and as soon as two cells are finished.
-    for begun in ("runs/[!.]*/rounds.jsonl", "cells/[!.]*/cell.json"):
-        process = subprocess.Popen(
-            command(tiny_bolt, tiny_cohort, broken),
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        while process.poll() is None:
-            if written(broken, begun) >= (1 if begun.startswith("runs") else 2):
-                process.send_signal(signal.SIGKILL)
-            time.sleep(0.005)
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
+    for begun, count in (("runs/[!.]*/rounds.jsonl", 1), ("cells/[!.]*/cell.json", 2)):
+        assert killed(words, broken, begun, count)
         assert not (broken / "ranks").exists()
-    subprocess.run(
-        command(tiny_bolt, tiny_cohort, broken), env=environment, check=True, capture_output=True
-    )
+    assert run(app, words) == 0
     assert (broken / "ranks" / RESULTS_FILE).read_bytes() == (
         whole / "ranks" / RESULTS_FILE
     ).read_bytes()

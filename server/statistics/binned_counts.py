@@ -21,7 +21,7 @@ Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Interval:
+class CountRange:
     """A number between two bounds; `high` may be infinite."""
 
     low: float
@@ -103,7 +103,7 @@ class BinnedCounts:
         bins = self.known.shape[1]
 
         def first(reached: Flags) -> npt.NDArray[np.int64]:
-            return np.where(reached.any(axis=1), reached.argmax(axis=1), bins - 1)
+            return np.asarray(np.where(reached.any(axis=1), reached.argmax(axis=1), bins - 1))
 
         return np.stack([first(high + margin >= 0.5), first(low - margin >= 0.5)], axis=1)
 
@@ -116,17 +116,8 @@ class BinnedCounts:
         counted = (self.known * chosen).sum(axis=1)
         noise = self.z * self.noise * np.sqrt(chosen.sum(axis=1))
         all_hidden_chosen = ~(self.hidden & ~chosen).any(axis=1)
-        return np.maximum(counted - noise + np.where(all_hidden_chosen, self.least, 0.0), 0.0)
-
-    def estimate_in(self, chosen: Flags) -> Floats:
-        """Return the likely patients of each site in chosen bins, [S].
-
-        The suppressed bins are taken to share their patients evenly; where nothing bounds these,
-        to have none.
-        """
-        bins = np.maximum(self.hidden.sum(axis=1), 1)
-        each = np.where(np.isfinite(self.most), (self.least + self.most) / 2, 0.0) / bins
-        return np.asarray(((self.known + each[:, None] * self.hidden) * chosen).sum(axis=1))
+        hidden = np.where(all_hidden_chosen, self.least, 0.0)
+        return np.asarray(np.maximum(counted - noise + hidden, 0.0))
 
     def most_in(self, chosen: Flags) -> Floats:
         """Return the most patients of each site in chosen bins, [S]."""
@@ -144,7 +135,7 @@ def quantile_for(comparisons: int, rate: float) -> float:
 def binned_counts(
     counts: Sequence[Sequence[float | None]],
     totals: Sequence[float | None],
-    bounds: Sequence[Interval],
+    bounds: Sequence[CountRange],
     noise: Sequence[float],
     z: float,
 ) -> BinnedCounts:

@@ -52,9 +52,15 @@ class SiteVerdict:
     refusal: str = ""
     site: Mapping[str, Any] | None = None
 
+    @property
+    def is_noted(self) -> bool:
+        """Whether there is more to say of the site than that it can join."""
+        noted = any(finding.level is not Level.UNKNOWN for finding in self.findings)
+        return noted or self.verdict is not Verdict.JOIN
+
 
 @dataclass(frozen=True)
-class Comparison:
+class SiteComparison:
     """The sites' counts, and a verdict for each site in the order of urgency."""
 
     counts: SiteCounts
@@ -74,7 +80,7 @@ class Comparison:
         }
 
 
-def compare_sites(statistics: Mapping[str, Any]) -> Comparison:
+def compare_sites(statistics: Mapping[str, Any]) -> SiteComparison:
     """Compare the sites of a statistics run.
 
     Args:
@@ -82,7 +88,7 @@ def compare_sites(statistics: Mapping[str, Any]) -> Comparison:
     """
     counts = SiteCounts.of(statistics)
     by_site: dict[int, list[SiteFinding]] = {site: [] for site in range(len(counts.names))}
-    for finding in _findings(counts):
+    for finding in _findings(counts) if counts.names else ():
         by_site[finding.site].append(finding)
     verdicts = [
         _verdict_of(clean_line(name), counts.sites[site], by_site[site])
@@ -93,7 +99,7 @@ def compare_sites(statistics: Mapping[str, Any]) -> Comparison:
         for name, reason in statistics["refused"].items()
     ]
     order = list(Verdict)
-    return Comparison(
+    return SiteComparison(
         counts, tuple(sorted(verdicts, key=lambda one: (order.index(one.verdict), one.name)))
     )
 
@@ -139,8 +145,10 @@ def _not_compared(counts: SiteCounts, left_out: Mapping[str, Flags]) -> Iterator
         found = distances(counts.vitals[vital], counts.chance)
         low, high = counts.vitals[vital].cumulative()
         wide = np.isnan(found.distance) | ((high - low).mean(axis=1) > 0.5)
-        for site in np.flatnonzero(wide & ~left_out[vital] & (counts.patients_with(vital)[1] > 0)):
-            silent.setdefault(int(site), []).append(vital)
+        for site in np.flatnonzero(
+            wide & ~left_out[vital] & (counts.patients_with(vital)[1] > 0)
+        ).tolist():
+            silent.setdefault(site, []).append(vital)
     for site, vitals in silent.items():
         what = "any vital sign" if len(vitals) == len(VITAL_NAMES) else listed(map(label, vitals))
         text = f"Too little is shown to compare {what}"

@@ -14,9 +14,14 @@ from common.data.vitals import VITALS, Vital
 from common.files.atomic_io import write_text
 from common.reporting.components import Figure, Page, Part, Section, Table, render_page
 from common.reporting.phrasing import NO_BREAK, clean_line, counted
-from server.statistics.comparison import Comparison, compare_sites
+from server.statistics.comparison import SiteComparison, compare_sites
 from server.statistics.heat_strips import Scale, StripRow, heat_strips
-from server.statistics.summary import headline, summary_items, tiles, title
+from server.statistics.summary import (
+    statistics_headline,
+    statistics_tiles,
+    statistics_title,
+    summary_items,
+)
 from server.statistics.tables import (
     facts_table,
     group_tables,
@@ -87,15 +92,15 @@ def statistics_page(statistics: Mapping[str, Any]) -> Page:
         )
     )
     return Page(
-        title=title(comparison),
-        headline=headline(comparison),
-        tiles=tiles(comparison),
+        title=statistics_title(comparison),
+        headline=statistics_headline(comparison),
+        tiles=statistics_tiles(comparison),
         sections=sections,
         kicker="federated statistics",
     )
 
 
-def _summary_section(comparison: Comparison) -> Section:
+def _summary_section(comparison: SiteComparison) -> Section:
     noisy = [site for site in comparison.counts.sites if site["privacy"]]
     notes = [_READING]
     if noisy:
@@ -105,11 +110,22 @@ def _summary_section(comparison: Comparison) -> Section:
         )
     parts = [Part(items=summary_items(comparison), notes=[_NOTHING_TRAINED])]
     if comparison.verdicts:
-        parts.append(Part("Each site", tables=[verdict_table(comparison)], notes=notes))
+        noted = [one for one in comparison.verdicts if one.is_noted]
+        every = len(comparison.verdicts) <= MOST_TABLE_SITES
+        table = verdict_table(comparison.verdicts)
+        parts.append(
+            Part(
+                "Each site",
+                tables=[table] if every else [verdict_table(noted)] if noted else [],
+                folded_title="All sites, those of which nothing stands out included",
+                folded=[] if every else [table],
+                notes=notes,
+            )
+        )
     return Section("summary", "Summary", parts)
 
 
-def _values_section(comparison: Comparison) -> Section:
+def _values_section(comparison: SiteComparison) -> Section:
     figures = [_histogram_figure(comparison, vital) for vital in VITALS]
     few = len(comparison.counts.names) <= MOST_TABLE_SITES
     part = Part(
@@ -123,7 +139,7 @@ def _values_section(comparison: Comparison) -> Section:
     return Section("values", "Values of each vital sign", [part])
 
 
-def _missing_section(comparison: Comparison) -> Section:
+def _missing_section(comparison: SiteComparison) -> Section:
     figures = [_hours_figure(comparison, vital) for vital in VITALS]
     part = Part(
         paragraphs=[_HOURS],
@@ -143,7 +159,7 @@ def _tables(tables: Sequence[Table]) -> dict[str, Any]:
     return {"folded_title": "All sites", "folded": tables}
 
 
-def _histogram_figure(comparison: Comparison, vital: Vital) -> Figure | None:
+def _histogram_figure(comparison: SiteComparison, vital: Vital) -> Figure | None:
     counts = comparison.counts.vitals[vital.name]
     medians = counts.median_bins().tolist()
     flagged = comparison.flagged(vital.name, _VALUES)
@@ -162,7 +178,7 @@ def _histogram_figure(comparison: Comparison, vital: Vital) -> Figure | None:
     return _figure(f"values-{vital.name}", vital, f"{vital.label} in {vital.unit}", rows, ticks)
 
 
-def _hours_figure(comparison: Comparison, vital: Vital) -> Figure | None:
+def _hours_figure(comparison: SiteComparison, vital: Vital) -> Figure | None:
     flagged = comparison.flagged(vital.name, _GAPS)
     rows = []
     for place, (name, site) in enumerate(

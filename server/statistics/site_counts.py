@@ -13,8 +13,8 @@ from common.data.statistics.edges import EDGES, HOURS, STAY_BANDS
 from common.data.vitals import VITAL_NAMES
 from server.statistics.binned_counts import (
     BinnedCounts,
+    CountRange,
     Floats,
-    Interval,
     binned_counts,
     noise_of,
     quantile_for,
@@ -56,18 +56,20 @@ class SiteCounts:
         return quantile_for(3 * len(self.names) * counts, FALSE_FLAG_RATE)
 
     @cached_property
-    def patients(self) -> tuple[Interval, ...]:
+    def patients(self) -> tuple[CountRange, ...]:
         """Bounds of each site's number of patients."""
         return tuple(self._patients(site) for site in self.sites)
 
-    def _patients(self, site: Mapping[str, Any]) -> Interval:
+    def _patients(self, site: Mapping[str, Any]) -> CountRange:
         given = site["patients"]
         # The number is one of the counts, or a sum of the stay lengths' counts.
         margin = self.z * noise_of(site, "stay_hours") * len(STAY_BANDS) ** 0.5
         if given is not None:
-            return Interval(max(given - margin, 0.0), given + margin)
+            return CountRange(max(given - margin, 0.0), given + margin)
         # Without noise only: a noisy number is always given.
-        return Interval(max(_sum(site["vitals"][vital]["counts"]) for vital in VITAL_NAMES), np.inf)
+        return CountRange(
+            max(_sum(site["vitals"][vital]["counts"]) for vital in VITAL_NAMES), np.inf
+        )
 
     @cached_property
     def vitals(self) -> dict[str, BinnedCounts]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from common.reporting.components import Tile
 from common.reporting.phrasing import NOTHING, counted, listed
-from server.statistics.comparison import Comparison, SiteVerdict, Verdict
+from server.statistics.comparison import SiteComparison, SiteVerdict, Verdict
 from server.statistics.findings.finding import Level
 
 MOST_NAMED = 8
 """Sites that the summary names; the table below it has all."""
 
 
-def title(comparison: Comparison) -> str:
+def statistics_title(comparison: SiteComparison) -> str:
     """Return the page's title."""
     return f"Statistics of {counted(len(comparison.verdicts), 'site')} before the first round"
 
 
-def headline(comparison: Comparison) -> str:
+def statistics_headline(comparison: SiteComparison) -> str:
     """Return the sentence below the title."""
     join, total = len(comparison.with_verdict(Verdict.JOIN)), len(comparison.verdicts)
     if not total:
@@ -35,7 +35,7 @@ def headline(comparison: Comparison) -> str:
     return f"{join} of {counted(total, 'site')} can join; {listed(rest)}."
 
 
-def tiles(comparison: Comparison) -> list[Tile]:
+def statistics_tiles(comparison: SiteComparison) -> list[Tile]:
     """Return the key numbers at the head of the page."""
     sent = [one.site for one in comparison.verdicts if one.site]
     known = [site["patients"] for site in sent if site["patients"] is not None]
@@ -60,7 +60,7 @@ def tiles(comparison: Comparison) -> list[Tile]:
     ]
 
 
-def summary_items(comparison: Comparison) -> list[str]:
+def summary_items(comparison: SiteComparison) -> list[str]:
     """Return a sentence for each site that should not join as it is."""
     items = [_in_words(one) for one in comparison.verdicts if one.verdict is not Verdict.JOIN]
     left = len(items) - MOST_NAMED

@@ -13,31 +13,31 @@ from common.data.vitals import VITALS, Vital
 from common.reporting.components import Row, Table, raw_html
 from common.reporting.markdown import escape_markdown, table_in_markdown
 from common.reporting.phrasing import MINUS, NO_BREAK, NOTHING, clean_line, duration
-from server.statistics.comparison import Comparison, SiteVerdict, Verdict, compare_sites
+from server.statistics.comparison import SiteComparison, SiteVerdict, Verdict, compare_sites
 from server.statistics.findings.finding import Level, SiteFinding
-from server.statistics.summary import headline
+from server.statistics.summary import statistics_headline
 
 SUPPRESSED = "suppressed"
 _LONGEST_TEXT = 80
 _LONGEST_CELL = 5000
 
 
-def verdict_table(comparison: Comparison, *, html: bool = True) -> Table:
+def verdict_table(verdicts: Sequence[SiteVerdict], *, html: bool = True) -> Table:
     """Return a row per site: its verdict, its patients, and its findings with what to do.
 
     Args:
-        comparison: the comparison.
+        verdicts: of the sites to list, in their order.
         html: whether each finding begins a line of its own on a page.
     """
     rows = [
         Row(one.name, [one.verdict.value, _patients(one), _reasons(one, html=html)])
-        for one in comparison.verdicts
+        for one in verdicts
     ]
     header = ["Site", "Verdict", "Patients", "What was found, and what to do"]
     return Table("Verdict for each site, the most urgent first", header, rows, text=True)
 
 
-def facts_table(comparison: Comparison) -> Table:
+def facts_table(comparison: SiteComparison) -> Table:
     """Return how each site's table is made, and what its counts are protected by."""
     rows = []
     for one in _with_statistics(comparison):
@@ -62,7 +62,7 @@ def facts_table(comparison: Comparison) -> Table:
     return Table("How each site's table is made", header, rows, text=True)
 
 
-def group_tables(comparison: Comparison) -> list[Table]:
+def group_tables(comparison: SiteComparison) -> list[Table]:
     """Return the tables of stay lengths, age bands and sex."""
     sexes = [name.capitalize() for name in SEX_NAMES]
     return [
@@ -76,7 +76,7 @@ def group_tables(comparison: Comparison) -> list[Table]:
     ]
 
 
-def histogram_table(comparison: Comparison, vital: Vital) -> Table:
+def histogram_table(comparison: SiteComparison, vital: Vital) -> Table:
     """Return the counts behind a vital's strips."""
     return _counts_table(
         comparison,
@@ -87,7 +87,7 @@ def histogram_table(comparison: Comparison, vital: Vital) -> Table:
     )
 
 
-def measured_table(comparison: Comparison) -> Table:
+def measured_table(comparison: SiteComparison) -> Table:
     """Return the patients of each site with at least one value of each vital."""
     return _counts_table(
         comparison,
@@ -100,12 +100,12 @@ def measured_table(comparison: Comparison) -> Table:
 def statistics_in_markdown(statistics: Mapping[str, Any]) -> str:
     """Return summary and verdicts of `statistics.json` as a Markdown document."""
     comparison = compare_sites(statistics)
-    table = verdict_table(comparison, html=False)
+    table = verdict_table(comparison.verdicts, html=False)
     rows = [
         [escape_markdown(row.label), *(escape_markdown(cell, _LONGEST_CELL) for cell in row.cells)]
         for row in table.rows
     ]
-    return f"{headline(comparison)}\n\n{table_in_markdown(table.header, rows)}\n"
+    return f"{statistics_headline(comparison)}\n\n{table_in_markdown(table.header, rows)}\n"
 
 
 def count(value: int | None, site: Mapping[str, Any]) -> str:
@@ -117,7 +117,7 @@ def count(value: int | None, site: Mapping[str, Any]) -> str:
 
 
 def _counts_table(
-    comparison: Comparison,
+    comparison: SiteComparison,
     caption: str,
     labels: Sequence[str],
     counts: Callable[[Mapping[str, Any]], Sequence[int | None] | None],
@@ -152,7 +152,7 @@ def _recorded(counts: Any) -> Sequence[int | None] | None:
     return list(counts.values()) if isinstance(counts, dict) else list(counts)
 
 
-def _with_statistics(comparison: Comparison) -> list[SiteVerdict]:
+def _with_statistics(comparison: SiteComparison) -> list[SiteVerdict]:
     return sorted((one for one in comparison.verdicts if one.site), key=lambda one: one.name)
 
 

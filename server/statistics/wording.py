@@ -33,10 +33,10 @@ def bin_bounds(vital: str, first: int, last: int) -> tuple[float, float]:
 def bins_in_words(vital: str, first: int, last: int, unit: str | None = None) -> str:
     """Return the range of a row of bins, e.g. ``36–37 °C`` or ``below 30 °C``."""  # noqa: RUF002
     low, high = bin_bounds(vital, first, last)
-    return range_in_words(low, high, unit_of(vital) if unit is None else unit)
+    return value_range(low, high, unit_of(vital) if unit is None else unit)
 
 
-def range_in_words(low: float, high: float, unit: str = "") -> str:
+def value_range(low: float, high: float, unit: str = "") -> str:
     """Return a range that may be open at one or both ends."""
     if math.isinf(low) and math.isinf(high):
         return "anything"

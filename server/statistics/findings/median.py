@@ -9,7 +9,7 @@ from common.forecasting.reference_ranges import EXPECTED
 from server.statistics.binned_counts import Flags
 from server.statistics.findings.finding import Level, SiteFinding
 from server.statistics.site_counts import SiteCounts
-from server.statistics.wording import bin_bounds, bins_in_words, label, range_in_words, unit_of
+from server.statistics.wording import bin_bounds, bins_in_words, label, unit_of, value_range
 
 DESCENDING = ("sbp", "mbp", "dbp")
 """Pressures in the order of their size in every patient."""
@@ -56,7 +56,7 @@ def implausible_medians(counts: SiteCounts, vital: str, left_out: Flags) -> Iter
         low, high = bin_bounds(vital, first, last)
         if left_out[site] or not (high <= expected.median_low or low > expected.median_high):
             continue
-        plausible = range_in_words(expected.median_low, expected.median_high, unit_of(vital))
+        plausible = value_range(expected.median_low, expected.median_high, unit_of(vital))
         text = (
             f"The median of {label(vital)} is {bins_in_words(vital, first, last)}; plausible of "
             f"adults in intensive care is {plausible}"

@@ -41,14 +41,14 @@ def missing_findings(counts: SiteCounts, vital: str, left_out: Flags) -> Iterato
         most = np.where(patients[:, 0] > 0, high / patients[:, 0], 1.0)
     unlikely = low_share_probability(high, patients[:, 0], others) < counts.chance / 2
     found = unlikely & (most < SPARSE_RATIO * others) & ~left_out
-    for site in np.flatnonzero(found):
+    for site in np.flatnonzero(found).tolist():
         kind = "missing" if most[site] <= MISSING_SHARE else "sparse"
         text = (
             f"{VITAL_LABELS[vital]} is {kind}: {count_in_words(low[site], high[site])} of "
             f"{count_in_words(*patients[site])} patients have a value, "
             f"{share_in_words(others[site], 1.0)} at the other sites"
         )
-        yield SiteFinding(int(site), Level.MEND, kind, text, _remedy(vital), (vital,))
+        yield SiteFinding(site, Level.MEND, kind, text, _remedy(vital), (vital,))
     yield from _hidden_findings(counts, vital, left_out | found, others)
 
 
@@ -90,9 +90,9 @@ def hour_findings(counts: SiteCounts, left_out: dict[str, Flags]) -> Iterator[Si
     for vital in VITAL_NAMES:
         empty = _empty_hours(counts, vital)
         empty[left_out[vital]] = False
-        for site in np.flatnonzero(empty.any(axis=1)):
+        for site in np.flatnonzero(empty.any(axis=1)).tolist():
             for first, last in _runs(empty[site]):
-                found.setdefault((int(site), first, last), []).append(vital)
+                found.setdefault((site, first, last), []).append(vital)
     for (site, first, last), vitals in sorted(found.items()):
         every = "No vital sign" if len(vitals) == len(VITAL_NAMES) else ""
         what = every or f"{listed(label(vital) for vital in vitals).capitalize()}: hardly a value"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -38,13 +37,8 @@ def size_findings(counts: SiteCounts) -> Iterator[SiteFinding]:
             )
             yield SiteFinding(site, Level.FEW, "patients", text, _REMEDY)
         elif patients.low < FEW_PATIENTS:
-            train, validation, test = (
-                count_in_words(
-                    math.floor(share * patients.low),
-                    math.ceil(share * patients.high) if math.isfinite(patients.high) else math.inf,
-                )
-                for share in SPLIT_SHARES
-            )
+            likely = patients.low if given is None else max(given, 0)
+            train, validation, test = (round(share * likely) for share in SPLIT_SHARES)
             text = (
                 f"{number} patients: about {train} for training, {validation} for validation and "
                 f"{test} for the test"
@@ -56,8 +50,6 @@ def size_findings(counts: SiteCounts) -> Iterator[SiteFinding]:
 def table_findings(counts: SiteCounts) -> Iterator[SiteFinding]:
     """Find the sites whose step length, source or rule is not that of most sites."""
     steps = [site["step_minutes"] for site in counts.sites]
-    if not steps:
-        return
     # As the server admits: the most common first, of equally common ones that of the first name.
     usual = Counter(steps).most_common(1)[0][0]
     for site, step in enumerate(steps):

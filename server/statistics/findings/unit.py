@@ -20,9 +20,9 @@ from server.statistics.wording import (
     bin_bounds,
     bins_in_words,
     count_in_words,
-    range_in_words,
     share_in_words,
     unit_of,
+    value_range,
 )
 
 _LAST = BINS - 1
@@ -140,8 +140,9 @@ def _converted(vital: str, median: tuple[int, int], units: Sequence[OtherUnit]) 
     low, high = bin_bounds(vital, *median)
     if len(units) > 1 or math.isinf(low) or math.isinf(high):
         return ""
-    ends = sorted(map(units[0].convert, (max(low, units[0].low), min(high, units[0].high))))
-    return f", converted {range_in_words(*ends, unit_of(vital))}"
+    unit = units[0]
+    ends = [unit.convert(end) for end in (max(low, unit.low), min(high, unit.high))]
+    return f", converted {value_range(ends[0], ends[1], unit_of(vital))}"
 
 
 def _of_the_others(counts: SiteCounts, vital: str, site: int) -> str:

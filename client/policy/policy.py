@@ -85,6 +85,7 @@ from common.config.field_types import (
     Parsed,
     PositiveCount,
     PrivacyDelta,
+    ZeroOr,
     invalid,
 )
 from common.config.strict_model import StrictModel, flatten
@@ -159,13 +160,14 @@ class StatisticsSection(StrictModel):
     Attributes:
         least_count: fewest patients behind a count that leaves, where no noise is added.
         per_days: fewest days between two counts of a table that changes.
-        epsilon: of all counts of one answer; 0 = exact counts without small ones.
+        epsilon: of all counts of one answer; 0 = exact counts without small ones. One above 10
+            would add noise of about two patients to a bin, and nothing is left out beside it.
         delta: of that guarantee.
     """
 
     least_count: int = Field(ge=LEAST_THRESHOLD, le=1_000_000)
     per_days: int = Field(ge=1, le=3660)
-    epsilon: float = Field(default=0.0, ge=0, le=1000)
+    epsilon: Annotated[float, ZeroOr(0.01, 10)] = 0.0
     delta: PrivacyDelta = 1e-5
 
 

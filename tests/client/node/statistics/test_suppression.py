@@ -68,6 +68,12 @@ def test_blocks_hide_every_small_cell_and_few_others(counts: list[int], least: i
     assert all(sum(counts[begin : end - 1]) < least for begin, end in found[:-1])
 
 
+def test_two_thresholds_together_give_a_small_count_away() -> None:
+    """19 - 6 - 10 = 3: why `answers` never sends both of one table."""
+    assert suppressed_counts([6, 3, 10], 5) == [6, None, None]
+    assert suppressed_counts([6, 3, 10], 7) == [None, None, 10]
+
+
 class Site:
     """Exact counts of a made-up site, patient by patient."""
 

@@ -34,6 +34,7 @@ def statistics(
     code 0 if at least one site has.
     """
     from server.statistics_run.output import (
+        PAGE_FILE,
         STATISTICS_FILE,
         check_statistics_folder,
         read_statistics,
@@ -53,7 +54,8 @@ def statistics(
     sites = max(1, len(SiteKeys(server.state, None).names()))
     federation = FederationConfig(min_sites=sites, wait_s=wait)
     settings = RunConfig(statistics=True, out=str(folder), federation=federation)
-    (folder / STATISTICS_FILE).unlink(missing_ok=True)  # an earlier one is not this run's
+    for file in (STATISTICS_FILE, PAGE_FILE):  # an earlier one is not this run's
+        (folder / file).unlink(missing_ok=True)
     with left_when_stopped("the request may be under way; see: python -m server status"):
         number = flower.start_run(server.app, settings.flat())
     with left_when_stopped(f"run {number} continues, and writes {folder / STATISTICS_FILE}"):

@@ -31,7 +31,7 @@ def check_statistics_folder(folder: Path) -> None:
     Raises:
         StatisticsError: it has files of another kind, or cannot be written.
     """
-    check_output(folder, (STATISTICS_FILE,), error=StatisticsError)
+    check_output(folder, (STATISTICS_FILE, PAGE_FILE), error=StatisticsError)
 
 
 def write_statistics(folder: Path, sites: Mapping[str, Any], refused: Mapping[str, str]) -> None:

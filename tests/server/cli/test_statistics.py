@@ -14,7 +14,7 @@ from common.console import run
 from common.errors import FederationError
 from server.cli import app
 from server.cli import statistics as module
-from server.statistics_run.output import write_statistics
+from server.statistics_run.output import read_statistics, write_page, write_statistics
 from tests.common.data.statistics.test_reply import EXACT
 
 CONFIG = ("--config", "server.toml")
@@ -71,10 +71,11 @@ def test_a_run_that_fails_leaves_no_earlier_output_as_its_own(
         raise FederationError("the Flower run ended as finished:failed: no site has sent any")
 
     write_statistics(tmp_path / "out", {"micu": EXACT}, {})
+    write_page(tmp_path / "out", read_statistics(tmp_path / "out"))
     stub(fail)
     assert run(app, ["statistics", *CONFIG, "--out", str(tmp_path / "out")]) == 10
     assert "no site has sent any" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "statistics.json").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("text", ["{}", "nothing", ""])

@@ -90,7 +90,7 @@ from common.config.field_types import (
 )
 from common.config.strict_model import StrictModel, flatten
 from common.config.toml import parse_toml, read_bytes
-from common.data.statistics.reply import LEAST_THRESHOLD
+from common.data.statistics.reply import LEAST_EPSILON, LEAST_THRESHOLD, MOST_EPSILON
 from common.errors import PolicyError, UsageError
 from common.names import printable
 
@@ -160,14 +160,13 @@ class StatisticsSection(StrictModel):
     Attributes:
         least_count: fewest patients behind a count that leaves, where no noise is added.
         per_days: fewest days between two counts of a table that changes.
-        epsilon: of all counts of one answer; 0 = exact counts without small ones. One above 10
-            would add noise of about two patients to a bin, and nothing is left out beside it.
+        epsilon: of all counts of one answer; 0 = exact counts without small ones.
         delta: of that guarantee.
     """
 
     least_count: int = Field(ge=LEAST_THRESHOLD, le=1_000_000)
     per_days: int = Field(ge=1, le=3660)
-    epsilon: Annotated[float, ZeroOr(0.01, 10)] = 0.0
+    epsilon: Annotated[float, ZeroOr(LEAST_EPSILON, MOST_EPSILON)] = 0.0
     delta: PrivacyDelta = 1e-5
 
 

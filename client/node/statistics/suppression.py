@@ -18,8 +18,8 @@ last one can be whatever is left.
 **Hours.** The patients of hour h are those whose first stay goes on. The difference of two hours is
 the number of patients who left between them, so only the ends of blocks of lengths are published.
 Within a block the patients of its end are counted: the shares stay comparable. An observed count is
-suppressed if it is small, or if its difference to the patients of the hour or to all patients with
-a value of the vital sign is.
+suppressed if it is small, or if its difference to the patients of the hour is, or to all patients
+with a value of the vital sign, if these are published.
 
 Where no first stay reaches the 24th hour, all hours of a vital sign are suppressed if one is. If
 each patient has one stay, the patients with a value are those of some hour, and a suppressed hour
@@ -146,7 +146,7 @@ def _vital(counts: PatientCounts, index: int, least: int) -> dict[str, Any]:
 def _hours(counts: PatientCounts, index: int, left: Sequence[Block], least: int) -> dict[str, Any]:
     observed: list[int | None] = []
     patients: list[int | None] = []
-    measured = int(counts.vitals[index].sum())
+    measured = _vital(counts, index, least)["patients"]
     for hour in range(HOURS):
         begin = leaf_of_hour(hour)
         inside = [block for block in left if block[0] < begin < block[1]]
@@ -158,7 +158,8 @@ def _hours(counts: PatientCounts, index: int, left: Sequence[Block], least: int)
             observed.append(None)
             patients.append(None)
             continue
-        few = any(is_small(count, least) for count in (seen, here - seen, measured - seen))
+        without = [here - seen] if measured is None else [here - seen, measured - seen]
+        few = any(is_small(count, least) for count in (seen, *without))
         observed.append(None if few else seen)
         patients.append(here)
     all_early = not counts.lengths[leaf_of_band(HOURS) :].any()

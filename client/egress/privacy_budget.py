@@ -196,6 +196,8 @@ class PrivacyBudget:
             return  # the same bytes are sent again
         if not request.private or request.config is None:
             raise RefusedError("privacy", "the run is not private, and site.toml has epsilon-limit")
+        if self._unbounded:
+            raise RefusedError("budget", f"run {min(self._unbounded)} was not private")
         plan = plan_of(request.config)
         whole = Steps(
             plan.round_steps.sample_rate,

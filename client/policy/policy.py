@@ -85,11 +85,12 @@ from common.config.field_types import (
     Parsed,
     PositiveCount,
     PrivacyDelta,
+    ZeroOr,
     invalid,
 )
 from common.config.strict_model import StrictModel, flatten
 from common.config.toml import parse_toml, read_bytes
-from common.data.statistics.reply import LEAST_THRESHOLD
+from common.data.statistics.reply import LEAST_EPSILON, LEAST_THRESHOLD, MOST_EPSILON
 from common.errors import PolicyError, UsageError
 from common.names import printable
 
@@ -165,7 +166,7 @@ class StatisticsSection(StrictModel):
 
     least_count: int = Field(ge=LEAST_THRESHOLD, le=1_000_000)
     per_days: int = Field(ge=1, le=3660)
-    epsilon: float = Field(default=0.0, ge=0, le=1000)
+    epsilon: Annotated[float, ZeroOr(LEAST_EPSILON, MOST_EPSILON)] = 0.0
     delta: PrivacyDelta = 1e-5
 
 

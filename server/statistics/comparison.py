@@ -58,6 +58,14 @@ class SiteVerdict:
         noted = any(finding.level is not Level.UNKNOWN for finding in self.findings)
         return noted or self.verdict is not Verdict.JOIN
 
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether too little is shown to compare any vital sign."""
+        return any(
+            finding.kind == "not compared" and len(finding.vitals) == len(VITAL_NAMES)
+            for finding in self.findings
+        )
+
 
 @dataclass(frozen=True)
 class SiteComparison:

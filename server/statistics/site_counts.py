@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from common.data.statistics.edges import EDGES, HOURS, STAY_BANDS
+from common.data.statistics.reply import MOST
 from common.data.vitals import VITAL_NAMES
 from server.statistics.binned_counts import (
     BinnedCounts,
@@ -65,7 +66,8 @@ class SiteCounts:
         # The number is one of the counts, or a sum of the stay lengths' counts.
         margin = self.z * noise_of(site, "stay_hours") * len(STAY_BANDS) ** 0.5
         if given is not None:
-            return CountRange(max(given - margin, 0.0), given + margin)
+            # A noisy number may be below zero, and so may all of its range if the site claims it.
+            return CountRange(max(given - margin, 0.0), min(max(given + margin, 0.0), MOST))
         # Without noise only: a noisy number is always given.
         return CountRange(
             max(_sum(site["vitals"][vital]["counts"]) for vital in VITAL_NAMES), np.inf
@@ -96,7 +98,7 @@ class SiteCounts:
             in_an_hour = max((n or 0 for n in site["missing"][vital]["observed"]), default=0)
             least = max(_sum(counts), in_an_hour) if given is None else given - margin
             low.append(max(least, 0.0))
-            high.append(bound.high if given is None else given + margin)
+            high.append(bound.high if given is None else max(given + margin, 0.0))
         return np.array(low), np.array(high)
 
     def hours(self, vital: str) -> tuple[Floats, Floats, Floats, Floats]:

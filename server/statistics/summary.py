@@ -21,8 +21,10 @@ def statistics_headline(comparison: SiteComparison) -> str:
     join, total = len(comparison.with_verdict(Verdict.JOIN)), len(comparison.verdicts)
     if not total:
         return "No site has replied."
+    unclear = sum(one.shows_nothing for one in comparison.with_verdict(Verdict.JOIN))
+    though = f", though of {unclear} too little is shown to find a flaw" if unclear else ""
     if join == total:
-        return f"{'The site' if total == 1 else f'All {total} sites'} can join."
+        return f"{'The site' if total == 1 else f'All {total} sites'} can join{though}."
     rest = [
         f"{len(found)} {words}"
         for verdict, words in (
@@ -32,7 +34,7 @@ def statistics_headline(comparison: SiteComparison) -> str:
         )
         if (found := comparison.with_verdict(verdict))
     ]
-    return f"{join} of {counted(total, 'site')} can join; {listed(rest)}."
+    return f"{join} of {counted(total, 'site')} can join{though}; {listed(rest)}."
 
 
 def statistics_tiles(comparison: SiteComparison) -> list[Tile]:

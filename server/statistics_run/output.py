@@ -18,6 +18,7 @@ from common.data.vitals import VITALS
 from common.errors import StatisticsError
 from common.files.atomic_io import write_text
 from common.files.output_folder import check_output
+from common.reporting.phrasing import NOTHING
 
 STATISTICS_FILE = "statistics.json"
 PAGE_FILE = "statistics.html"
@@ -96,8 +97,9 @@ def statistics_table(statistics: Mapping[str, Any]) -> Table:
         privacy = site["privacy"]
         kind = f"from {site['threshold']}" if privacy is None else f"ε {privacy['epsilon']:g}"
         vitals = (site["vitals"][vital.name]["patients"] for vital in VITALS)
-        counts = (site["patients"], site["stays"], *vitals)
-        table.add_row(escape(name), kind, *(_shown(count) for count in counts))
+        stays = _shown(site["stays"]) if privacy is None else NOTHING  # not sent under noise
+        cells = (_shown(site["patients"]), stays, *(_shown(count) for count in vitals))
+        table.add_row(escape(name), kind, *cells)
     return table
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from client.node.statistics.site_reply import site_statistics
 from common.data.cohort_folder import site_table_paths
 from common.data.demographics import read_patients
 from common.data.site_table import read_site_table
-from common.data.statistics.reply import parse_site_statistics
+from common.data.statistics.reply import LEAST_EPSILON, MOST_EPSILON, parse_site_statistics
 from common.errors import UsageError
 
 
@@ -31,11 +30,12 @@ def cohort_statistics(
         CohortError, SiteTableError: the folder or a table in it is not valid.
         PrivacyError: no noise reaches epsilon.
     """
-    if not (0 <= epsilon <= 1000 and math.isfinite(epsilon) and 0 < delta < 1):
+    if epsilon != 0 and not LEAST_EPSILON <= epsilon <= MOST_EPSILON:
         raise UsageError(
-            f"--epsilon must be from 0 to 1000 and --delta between 0 and 1, got {epsilon:g} and "
-            f"{delta:g}"
+            f"--epsilon must be 0, or from {LEAST_EPSILON} to {MOST_EPSILON:g}, got {epsilon:g}"
         )
+    if not 0 < delta < 1:
+        raise UsageError(f"--delta must be between 0 and 1, got {delta:g}")
     paths = site_table_paths(folder)
     described = read_patients(folder)
     plan = plan_noise(epsilon, delta) if epsilon else None

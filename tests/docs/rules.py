@@ -127,6 +127,7 @@ ELSEWHERE = (
     Elsewhere(r"python -m server stop( |$)", "tests/integration/conftest.py", ('"stop"',)),
     Elsewhere(r"python -m server status", _DEPLOYED, ('"status"',)),
     Elsewhere(r"python -m server run --attach ", _DEPLOYMENT, ('"run", "--attach"',)),
+    Elsewhere(r"python -m server statistics ", _DEPLOYMENT, ('"statistics", "--out"',)),
     Elsewhere(r"python -m server run ", _DEPLOYED, ('self.command("run"',)),
     Elsewhere(r"python -m client (node|app) (?!.*--dry-run)", _DEPLOYED, ('"node", "app"',)),
     Elsewhere(

@@ -18,11 +18,14 @@ last one can be whatever is left.
 **Hours.** The patients of hour h are those whose first stay goes on. The difference of two hours is
 the number of patients who left between them, so only the ends of blocks of lengths are published.
 Within a block the patients of its end are counted: the shares stay comparable. An observed count is
-suppressed if it, or its difference to the patients of the hour, is small.
+suppressed if it is small, or if its difference to the patients of the hour is, or to all patients
+with a value of the vital sign, if these are published.
 
-**Stays** are suppressed if few patients have several, and where no first stay reaches the 24th
-hour: if all values were known to be in the hours counted, the patients with a value would be known
-to be those of some hour, and a suppressed hour could be bounded by the others.
+Where no first stay reaches the 24th hour, all hours of a vital sign are suppressed if one is. If
+each patient has one stay, the patients with a value are those of some hour, and a suppressed hour
+could be bounded by the others.
+
+**Stays** are suppressed if few patients have several.
 
 A true 0 is published, outside a block. A site with fewer patients than the threshold sends no
 count.
@@ -127,8 +130,7 @@ def _without_counts(counts: PatientCounts) -> dict[str, Any]:
 
 
 def _stays(counts: PatientCounts, least: int) -> int | None:
-    all_early = not counts.lengths[leaf_of_band(HOURS) :].any()
-    return None if is_small(counts.readmitted, least) or all_early else counts.stays
+    return None if is_small(counts.readmitted, least) else counts.stays
 
 
 def _vital(counts: PatientCounts, index: int, least: int) -> dict[str, Any]:
@@ -144,6 +146,7 @@ def _vital(counts: PatientCounts, index: int, least: int) -> dict[str, Any]:
 def _hours(counts: PatientCounts, index: int, left: Sequence[Block], least: int) -> dict[str, Any]:
     observed: list[int | None] = []
     patients: list[int | None] = []
+    measured = _vital(counts, index, least)["patients"]
     for hour in range(HOURS):
         begin = leaf_of_hour(hour)
         inside = [block for block in left if block[0] < begin < block[1]]
@@ -155,9 +158,13 @@ def _hours(counts: PatientCounts, index: int, left: Sequence[Block], least: int)
             observed.append(None)
             patients.append(None)
             continue
-        few = is_small(seen, least) or is_small(here - seen, least)
+        without = [here - seen] if measured is None else [here - seen, measured - seen]
+        few = any(is_small(count, least) for count in (seen, *without))
         observed.append(None if few else seen)
         patients.append(here)
+    all_early = not counts.lengths[leaf_of_band(HOURS) :].any()
+    if all_early and None in observed:
+        observed = [0 if here == 0 else None for here in patients]  # a 0 is known anyway
     return {"observed": observed, "patients": patients}
 
 

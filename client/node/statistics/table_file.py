@@ -15,7 +15,8 @@ from common.files.hashing import file_sha256
 
 MAX_BYTES = 2 * 2**30
 MAX_ROWS = 20_000_000
-"""A row needs some 100 bytes of memory while it is counted."""
+"""A row needs some 240 bytes of memory while it is read (measured with 1.5 million): 20 million
+need about 5 GB. A node that has less is ended by the system, and sends nothing."""
 
 
 class TableFile:

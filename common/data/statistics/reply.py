@@ -35,6 +35,9 @@ MOST = 10_000_000
 LEAST_THRESHOLD = 5
 """Smallest threshold that a site may set. With a lower one, a suppressed count has too few
 values."""
+LEAST_EPSILON, MOST_EPSILON = 0.01, 10.0
+"""Range of epsilon that a site may set. Beyond it the noise is too large to be found, or so small,
+about two patients, that it hides nobody, and nothing is left out beside it."""
 GROUPS = ("vitals", "missing", "stay_hours", "age", "sex")
 """Groups of counts, each with noise of one deviation."""
 

@@ -44,6 +44,9 @@ def size_findings(counts: SiteCounts) -> Iterator[SiteFinding]:
                 f"{test} for the test"
             )
             remedy = "Its scores of a round and of the test are rough; read their intervals"
+            if given is not None and patients.high - patients.low > likely:
+                text = f"{number} patients, so wide is the noise: it may have enough or too few"
+                remedy = "Ask the site; it may tell a rounded number when it joins"
             yield SiteFinding(site, Level.LOOK, "few patients", text, remedy)
 
 

@@ -17,7 +17,7 @@ _Threshold = Annotated[
     int, typer.Option(min=LEAST_THRESHOLD, help="Fewest patients behind a count, without noise.")
 ]
 _Epsilon = Annotated[
-    float, typer.Option(min=0.0, help="Epsilon of each site's counts; 0 = exact, without noise.")
+    float, typer.Option(min=0.0, help="Epsilon of each site's counts, 0.01 to 10; 0 = exact.")
 ]
 _Delta = Annotated[float, typer.Option(help="Delta of that guarantee.")]
 

@@ -11,6 +11,7 @@ import pytest
 from common.data.statistics.reply import SiteStatistics
 from server.statistics.comparison import SiteComparison, SiteVerdict, Verdict, compare_sites
 from server.statistics.findings.finding import Level
+from server.statistics.summary import statistics_headline
 from server.statistics.thresholds import FALSE_FLAG_RATE, LEAST_PATIENTS
 from tests.server.statistics import samples
 from tests.server.statistics.samples import Change, made_up_site, several, statistics_of
@@ -128,6 +129,30 @@ def test_a_table_that_is_made_otherwise() -> None:
     verdict = compared(rule="sepsis3")
     assert found(verdict) == {"rule": set()}
     assert verdict.verdict is Verdict.JOIN
+
+
+def test_a_site_of_which_nothing_can_be_told_is_not_called_fit() -> None:
+    rng = np.random.default_rng(5)
+    given = several(rng, 3, patients=300)
+    given[ODD] = made_up_site(rng, 60, multiplier=8.0)
+    given[ODD]["patients"] = 60
+    comparison = compare_sites(statistics_of(given))
+    assert verdict_on(comparison, ODD).verdict is Verdict.JOIN
+    assert statistics_headline(comparison) == (
+        "All 4 sites can join, though of 1 too little is shown to find a flaw."
+    )
+    text = verdict_on(comparison, ODD).findings[0].text
+    assert "so wide is the noise" in text
+    assert "for training" not in text
+
+
+def test_a_noisy_number_that_is_far_below_zero_is_none() -> None:
+    rng = np.random.default_rng(5)
+    given = several(rng, 2, patients=300)
+    given[ODD] = made_up_site(rng, 60, multiplier=1.0)
+    given[ODD]["patients"] = -(10**7)
+    text = verdict_on(compare_sites(statistics_of(given)), ODD).findings[0].text
+    assert text.startswith("0 patients: ")
 
 
 def test_sites_that_show_nothing_and_sites_that_sent_nothing() -> None:

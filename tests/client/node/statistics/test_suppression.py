@@ -68,6 +68,12 @@ def test_blocks_hide_every_small_cell_and_few_others(counts: list[int], least: i
     assert all(sum(counts[begin : end - 1]) < least for begin, end in found[:-1])
 
 
+def test_two_thresholds_together_give_a_small_count_away() -> None:
+    """19 - 6 - 10 = 3: why `answers` never sends both of one table."""
+    assert suppressed_counts([6, 3, 10], 5) == [6, None, None]
+    assert suppressed_counts([6, 3, 10], 7) == [None, None, 10]
+
+
 class Site:
     """Exact counts of a made-up site, patient by patient."""
 
@@ -128,6 +134,8 @@ def test_no_difference_of_published_counts_is_small(site: Site, least: int) -> N
             assert seen is None or here is not None
             assert not_small(seen, least)
             assert seen is None or not_small(here - seen, least)
+            # Patients with a value of the vital sign, but none in this hour.
+            assert None in (seen, vital["patients"]) or not_small(vital["patients"] - seen, least)
             # A suppressed count of an hour can be anything from 0 to a number that is not small.
             assert here is None or seen is not None or here >= least
     check_cells(sent["stay_hours"], total, least)
@@ -195,6 +203,39 @@ def test_the_hours_of_a_block_count_the_patients_of_its_end() -> None:
     hours = exact_statistics(site.counts, 10)["missing"][VITAL_NAMES[0]]
     assert hours["patients"] == [60] * 4 + [50] * 20
     assert hours["observed"] == hours["patients"]
+
+
+def test_patients_first_measured_in_a_later_hour_are_not_told_by_a_difference() -> None:
+    """Of 60 patients 10 never have a value, and 3 have none in hour 0 only: 50 - 47."""
+    site = Site(0, 60, 1.0)
+    site.leaf[:] = LEAVES - 1
+    site.bin[:], site.seen[:] = 5, True
+    site.bin[0, :10], site.seen[0, :, :10], site.seen[0, 0, 10:13] = -1, False, False
+    sent = exact_statistics(site.counts, 10)
+    assert sent["vitals"][VITAL_NAMES[0]]["patients"] == 50
+    assert sent["missing"][VITAL_NAMES[0]]["observed"] == [None] + [50] * 23
+    site.seen[0, 0, 10:20] = False
+    sent = exact_statistics(site.counts, 10)
+    assert sent["missing"][VITAL_NAMES[0]]["observed"] == [40] + [50] * 23
+
+
+def test_where_all_stays_are_early_no_hour_is_told_beside_a_suppressed_one() -> None:
+    """All of 60 patients have a value, 11 in hour 0: 49 of the 50 still there have one in hour 1.
+
+    Without any hour's count, the one patient without a value may be in either.
+    """
+    site = Site(0, 60, 1.0)
+    site.leaf[:10], site.leaf[10:] = 0, 1
+    site.bin[:], site.seen[:], site.again[:] = 5, False, False
+    site.seen[:, 0, :11], site.seen[:, 1, 11:] = True, True
+    sent = exact_statistics(site.counts, 10)
+    assert sent["stays"] == 60
+    assert sent["vitals"][VITAL_NAMES[0]]["patients"] == 60
+    hours = sent["missing"][VITAL_NAMES[0]]
+    assert hours == {"observed": [None] * 2 + [0] * 22, "patients": [60, 50] + [0] * 22}
+    site.leaf[-10:] = LEAVES - 1
+    hours = exact_statistics(site.counts, 10)["missing"][VITAL_NAMES[0]]
+    assert hours["observed"][:2] == [11, None]
 
 
 def test_stays_are_not_told_where_few_patients_have_several() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from common.config.run_config import FederationConfig, RunConfig
 from common.console import output_console, print_line
-from common.errors import FederationError
+from common.errors import FederationError, StatisticsError
 from common.interrupts import left_when_stopped
 from common.names import printable
 from server.cli.run import PATIENCE_S
@@ -34,10 +34,10 @@ def statistics(
     code 0 if at least one site has.
     """
     from server.statistics_run.output import (
-        PAGE_FILE,
         STATISTICS_FILE,
         check_statistics_folder,
         read_statistics,
+        statistics_stamp,
         statistics_table,
         write_page,
     )
@@ -54,12 +54,13 @@ def statistics(
     sites = max(1, len(SiteKeys(server.state, None).names()))
     federation = FederationConfig(min_sites=sites, wait_s=wait)
     settings = RunConfig(statistics=True, out=str(folder), federation=federation)
-    for file in (STATISTICS_FILE, PAGE_FILE):  # an earlier one is not this run's
-        (folder / file).unlink(missing_ok=True)
+    earlier = statistics_stamp(folder)
     with left_when_stopped("the request may be under way; see: python -m server status"):
         number = flower.start_run(server.app, settings.flat())
     with left_when_stopped(f"run {number} continues, and writes {folder / STATISTICS_FILE}"):
         flower.finish(number, None, PATIENCE_S)
+    if statistics_stamp(folder) == earlier:
+        raise StatisticsError(f"run {number} has not written {folder / STATISTICS_FILE}")
     found = read_statistics(folder)
     page = write_page(folder, found)
     for name, reason in found["refused"].items():

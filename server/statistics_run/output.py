@@ -35,6 +35,15 @@ def check_statistics_folder(folder: Path) -> None:
     check_output(folder, (STATISTICS_FILE, PAGE_FILE), error=StatisticsError)
 
 
+def statistics_stamp(folder: Path) -> tuple[int, int] | None:
+    """Return what changes when statistics.json is written anew; None while there is none."""
+    try:
+        status = (folder / STATISTICS_FILE).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
 def write_statistics(folder: Path, sites: Mapping[str, Any], refused: Mapping[str, str]) -> None:
     """Write statistics.json.
 

@@ -64,18 +64,43 @@ def test_it_starts_a_run_that_asks_for_statistics_alone(
     assert (out / "statistics.html").is_file()
 
 
-def test_a_run_that_fails_leaves_no_earlier_output_as_its_own(
-    stub: Callable[..., FlowerStub], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def earlier(tmp_path: Path) -> dict[str, bytes]:
+    """The files of an earlier run in the folder."""
+    write_statistics(tmp_path / "out", {"micu": EXACT}, {})
+    write_page(tmp_path / "out", read_statistics(tmp_path / "out"))
+    return contents(tmp_path / "out")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_run_that_fails_keeps_the_earlier_output(
+    earlier: dict[str, bytes],
+    stub: Callable[..., FlowerStub],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def fail(_: Path) -> None:
         raise FederationError("the Flower run ended as finished:failed: no site has sent any")
 
-    write_statistics(tmp_path / "out", {"micu": EXACT}, {})
-    write_page(tmp_path / "out", read_statistics(tmp_path / "out"))
     stub(fail)
     assert run(app, ["statistics", *CONFIG, "--out", str(tmp_path / "out")]) == 10
     assert "no site has sent any" in capsys.readouterr().err
-    assert not list((tmp_path / "out").iterdir())
+    assert contents(tmp_path / "out") == earlier
+
+
+def test_an_earlier_output_is_not_taken_for_that_of_a_run_without_one(
+    earlier: dict[str, bytes],
+    stub: Callable[..., FlowerStub],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stub(lambda _: None)
+    assert run(app, ["statistics", *CONFIG, "--out", str(tmp_path / "out")]) == 12
+    assert "run 77 has not written" in capsys.readouterr().err
+    assert contents(tmp_path / "out") == earlier
 
 
 @pytest.mark.parametrize("text", ["{}", "nothing", ""])

@@ -9,7 +9,7 @@ OUT/table1.md, table1.csv  characteristics of the patients, overall and by site
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Cohort:
         sepsis: the rule by which a stay is septic, in words.
         sources: of a joint cohort, how the sites of each source were made, by the source's name:
             `rule`, `sites` and what else is to be kept; see `simulation.cohorts.joint_cohort`.
+        warnings: doubts about the files read, for whoever prepares the cohort; not written.
     """
 
     source: str
@@ -79,6 +80,7 @@ class Cohort:
     stays: pd.DataFrame | None = None
     sepsis: str = ""
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 def check_free(out: Path, source: str, parameters: Mapping[str, Any], overwrite: bool) -> None:

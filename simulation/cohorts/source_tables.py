@@ -7,11 +7,11 @@ file read is compared with the published one, if the folder has SHA256SUMS.txt.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -21,7 +21,9 @@ from common.data.streams.parquet_stream import ParquetStream
 from common.errors import SourceError
 from common.files.hashing import ReadProgress
 from simulation.cohorts.files.published_folder import SUFFIXES, PublishedFolder
+from simulation.cohorts.files.published_rows import RowCounts
 from simulation.cohorts.files.scratch_database import ScratchDatabase
+from simulation.cohorts.files.table_stream import TableStream
 
 _STREAM = "source_stream"
 
@@ -45,19 +47,6 @@ class TableLayout:
     folders: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
-
-
-class TableStream(Protocol):
-    """Stream of the rows of a table's file."""
-
-    schema: pa.Schema
-    """Schema of the batches, with lower-case names."""
-
-    def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read the file once and yield its rows."""
-
-    def digest(self) -> dict[str, Any]:
-        """Return `file`, `bytes` and `sha256` of the file, after `batches` is exhausted."""
 
 
 class SourceTables:
@@ -86,6 +75,7 @@ class SourceTables:
         self.folder = folder
         self.layout = layout
         self._published = PublishedFolder(folder, layout.folders, layout.name)
+        self._row_counts = RowCounts(layout.name)
         self._loaded: dict[str, str | None] = {}
         self._digests: dict[str, dict[str, Any]] = {}
         self._scratch = ScratchDatabase(memory_gb)
@@ -139,6 +129,22 @@ class SourceTables:
         """
         self._open(table, needed_for, list(self.layout.columns[table]))
 
+    def require_rows(self, table: str, needed_for: str) -> None:
+        """Refuse a table without a row; reads no more than its start.
+
+        Raises:
+            SourceError: the table or a column is missing, it has no row, or is damaged there.
+        """
+        batches = self._open(table, needed_for, list(self.layout.columns[table])).batches()
+        try:
+            if not any(len(batch) for batch in batches):
+                raise SourceError(
+                    f"{table}: {self.path(table, needed_for)} has no rows, which are needed for "
+                    f"{needed_for}; download it again"
+                )
+        finally:
+            batches.close()
+
     def load(self, table: str, needed_for: str, *, where: str | None = None) -> str:
         """Load a table into the database, once.
 
@@ -153,8 +159,8 @@ class SourceTables:
             of the types and with the names in the layout. The order of its rows is undefined.
 
         Raises:
-            SourceError: the table or a column is missing, the file is damaged or not the published
-                one, or a field cannot be read as its type.
+            SourceError: the table or a column is missing, the file is damaged, lacks rows or is not
+                the published one, or a field cannot be read as its type.
             ValueError: the table was loaded before with another `where`.
         """
         if table not in self._loaded:
@@ -193,8 +199,8 @@ class SourceTables:
             The name of the DuckDB table, as of `load`; it replaces that of an earlier pass.
 
         Raises:
-            SourceError: the table or a column is missing, the file is damaged or not the published
-                one, or a field of a kept row cannot be read.
+            SourceError: the table or a column is missing, the file is damaged, lacks rows or is not
+                the published one, or a field of a kept row cannot be read.
         """
         stream = self._open(table, needed_for, columns, keys, keep, progress)
         if derived is None:
@@ -253,6 +259,12 @@ class SourceTables:
         digest = stream.digest()
         self._published.check_digest(self.path(table, "its digest"), digest["sha256"])
         self._digests[table] = digest
+        if isinstance(stream, CsvStream):
+            self._row_counts.check(table, self.path(table, "its rows"), stream.rows)
+
+    def warnings(self) -> list[str]:
+        """Return a line for each table read so far that may lack rows."""
+        return self._row_counts.warnings()
 
     def digests(self) -> dict[str, dict[str, Any]]:
         """Return `file`, `bytes` and `sha256` of each table read so far, by table, sorted."""

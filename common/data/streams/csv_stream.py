@@ -14,7 +14,7 @@ import os
 import re
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -67,6 +67,7 @@ class CsvStream:
     Attributes:
         schema: of the batches: lower-case names in the order of `types`.
         header: names of all columns as the file writes them.
+        rows: rows of the file, before `keep`, after `batches` is exhausted.
 
     Raises:
         SourceError: the header lacks a column or has it twice, or a `.gz` file is not gzip.
@@ -94,13 +95,14 @@ class CsvStream:
         self._encoding = encoding
         self._unpack = unpack
         self._published = published
+        self.rows = 0
         self.header = self._read_header()
         self._header = [name.lower() for name in self.header]
         self._digest: dict[str, Any] | None = None
         self._check_delimiter()
         check_columns(self._header, list(types), table, path)
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Read the file once and yield its rows in order.
 
         Raises:
@@ -109,15 +111,16 @@ class CsvStream:
         workers = min(os.cpu_count() or 1, _MAX_WORKERS)
         with self._path.open("rb", buffering=0) as file, ThreadPoolExecutor(workers) as pool:
             raw = HashingReader(file, self._path.stat().st_size, self._progress)
-            parsed: deque[Future[pa.RecordBatch]] = deque()
+            parsed: deque[Future[tuple[pa.RecordBatch, int]]] = deque()
+            self.rows = 0
             try:
                 for block in self._blocks(self._unpacked(raw)):
                     parsed.append(pool.submit(self._parse, block))
                     # One block more than there are workers, so that none waits for this thread.
                     if len(parsed) > workers + 1:
-                        yield parsed.popleft().result()
+                        yield self._counted(parsed.popleft())
                 while parsed:
-                    yield parsed.popleft().result()
+                    yield self._counted(parsed.popleft())
             finally:
                 pool.shutdown(cancel_futures=True)
             self._digest = {"file": self._path.name, **raw.finish()}
@@ -170,7 +173,13 @@ class CsvStream:
             raise self._damaged(f"a line is longer than {_LONGEST_RECORD >> 20} MiB")
         return line
 
-    def _parse(self, block: bytes) -> pa.RecordBatch:
+    def _counted(self, parsed: Future[tuple[pa.RecordBatch, int]]) -> pa.RecordBatch:
+        batch, rows = parsed.result()
+        self.rows += rows
+        return batch
+
+    def _parse(self, block: bytes) -> tuple[pa.RecordBatch, int]:
+        """Return the rows of a block that are kept, and the number of all its rows."""
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(block),
@@ -196,7 +205,7 @@ class CsvStream:
         except pa.ArrowInvalid as error:
             raise self._unreadable(str(error)) from error
         batch = table.to_batches()[0] if len(table) else pa.RecordBatch.from_pylist([], self.schema)
-        return batch if self._keep is None else self._keep(batch)
+        return (batch if self._keep is None else self._keep(batch)), len(table)
 
     def _read_header(self) -> list[str]:
         try:

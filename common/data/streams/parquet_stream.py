@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class ParquetStream:
         self._names = [fields[name].name for name in types]
         self.schema = pa.schema([(name, kind or fields[name].type) for name, kind in types.items()])
 
-    def batches(self) -> Iterator[pa.RecordBatch]:
+    def batches(self) -> Generator[pa.RecordBatch, None, None]:
         """Read the file once and yield its rows in order.
 
         Raises:

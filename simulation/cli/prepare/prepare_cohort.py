@@ -77,6 +77,10 @@ def prepare_cohort(
         console.print(sites_table(folder))
         for part in characteristics_page(record["characteristics"], console.width):
             console.print(part)
+        for warning in cohort.warnings:
+            error_console().print(
+                f"warning: {warning}", markup=False, highlight=False, soft_wrap=True
+            )
         print_line(f"Table 1: {folder / TABLE1_MARKDOWN}, {folder / TABLE1_CSV}")
         same = sources_of_one_hospital(record["sites"]) if joint else []
         if same:

@@ -125,6 +125,7 @@ def eicu_cohort(
             patients=describe_patients(stays),
             stays=facts,
             sepsis=sepsis,
+            warnings=tables.warnings(),
         )
 
 
@@ -132,7 +133,7 @@ def _check_tables(tables: SourceTables, settings: EicuSettings) -> None:
     # Checked before anything is read, not an hour into the passes.
     tables.path("patient", "the unit stays")
     for table in VITAL_TABLES:
-        tables.path(table, "the vital signs")
+        tables.require_rows(table, "the vital signs")
     for table in RULE_TABLES[settings.sepsis]:
         tables.path(table, f"the sepsis rule {settings.sepsis}")
     if settings.sites in HOSPITAL_KINDS:

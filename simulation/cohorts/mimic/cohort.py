@@ -89,6 +89,7 @@ def cohort_of_stays(
         patients=describe_patients(stays),
         stays=facts,
         sepsis=sepsis,
+        warnings=tables.warnings(),
     )
 
 

@@ -64,8 +64,14 @@ def write_eicu(
     diagnoses: Iterable[Row] = (),
     hospitals: Iterable[Row] = ({},),
 ) -> Path:
-    """Write the tables of a few stays; a row has the values that differ from the defaults."""
+    """Write the tables of a few stays; a row has the values that differ from the defaults.
+
+    A table of vital signs without rows gets one of a stay that does not exist.
+    """
     time = {"patientunitstayid": 1, "observationoffset": 0}
+    periodic, aperiodic, nurse = (
+        list(rows) or [{"patientunitstayid": 999}] for rows in (periodic, aperiodic, nurse)
+    )
     write_table(folder, "patient", PATIENT, patients)
     write_table(folder, "vitalPeriodic", {**time, **dict.fromkeys(PERIODIC)}, periodic)
     write_table(folder, "vitalAperiodic", {**time, **dict.fromkeys(APERIODIC)}, aperiodic)

@@ -162,6 +162,11 @@ def emptied(folder: Path) -> None:
     (folder / "vitalAperiodic.csv").write_text("")
 
 
+def without_rows(folder: Path) -> None:
+    text = (folder / "nurseCharting.csv").read_text()
+    (folder / "nurseCharting.csv").write_text(text.split("\n", 1)[0] + "\n")
+
+
 def cut_off(folder: Path) -> None:
     data = gzip.compress((folder / "vitalPeriodic.csv").read_bytes())
     (folder / "vitalPeriodic.csv.gz").write_bytes(data[:-20])
@@ -185,6 +190,7 @@ def one_level_down(folder: Path) -> None:
         (without_a_column, "lacks the column HEARTRATE"),
         (with_semicolons, "separated by semicolons"),
         (emptied, "vitalAperiodic.csv is damaged: it is empty"),
+        (without_rows, "nurseCharting.csv has no rows, which are needed for the vital signs"),
         (cut_off, "vitalPeriodic.csv.gz is damaged"),
         (stays_twice, "patient or hospital: the stay 1 occurs twice"),
         (one_level_down, "inner has it"),

@@ -94,9 +94,9 @@ class RunConfig(StrictModel):
     seed: int = setting(0, "seed of all random numbers", 0)
     task: Annotated[str, OneOf(("none", *TASKS))] = setting(
         "none",
-        "settings that belong together, each of which may be given beside it; paper (arXiv "
-        "2405.10216) = 3 h of heart rate and mean pressure from 6 h, at steps of 5 min, reported "
-        "by MSE, MAPE and DTW",
+        "settings that belong together, each of which may be given beside it; paper (as "
+        "arXiv 2311.04770 and 2405.10216) = 3 h of heart rate and mean pressure from 6 h, at steps "
+        "of 5 min, reported by MSE, MAPE and DTW",
     )
     step_minutes: int = setting(
         0, "step length that every site's table must have, in minutes; 0 = any", 0, 1440

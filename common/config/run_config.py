@@ -6,6 +6,7 @@ pyproject.toml. Every artefact (adapter, report, checkpoint) stores `RunConfig.f
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -94,9 +95,9 @@ class RunConfig(StrictModel):
     seed: int = setting(0, "seed of all random numbers", 0)
     task: Annotated[str, OneOf(("none", *TASKS))] = setting(
         "none",
-        "settings that belong together, each of which may be given beside it; paper (arXiv "
-        "2405.10216) = 3 h of heart rate and mean pressure from 6 h, at steps of 5 min, reported "
-        "by MSE, MAPE and DTW",
+        "settings that belong together, each of which may be given beside it; paper (as "
+        "arXiv 2311.04770 and 2405.10216) = 3 h of heart rate and mean pressure from 6 h, at steps "
+        "of 5 min, reported by MSE, MAPE and DTW",
     )
     step_minutes: int = setting(
         0, "step length that every site's table must have, in minutes; 0 = any", 0, 1440
@@ -225,10 +226,11 @@ def _check_together(config: RunConfig) -> None:
 def _check_task(config: RunConfig) -> None:
     if config.task in TASKS and not config.step_minutes:
         # `flwr run` merges the defaults in, so that a task's own values are not seen as absent.
-        own = " ".join(f"{k}={v}" for k, v in times_as_steps(TASKS[config.task].settings).items())
+        settings = times_as_steps({"task": config.task, **TASKS[config.task].settings})
+        own = " ".join(f"{key}={json.dumps(value)}" for key, value in settings.items())
         raise UsageError(
             f"task = {config.task} needs the length of a step; where a command does not resolve "
-            f"the task, as `flwr run`, give its settings too: {own}"
+            f"the task, as `flwr run`, give its settings too: -c '{own}'"
         )
 
 

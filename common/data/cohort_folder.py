@@ -21,6 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from common.config.run_config import RunConfig
+from common.config.step_length import check_cohort_steps
 from common.errors import CohortError, UsageError
 from common.files.atomic_io import real_folder
 from common.files.output_folder import check_replaceable
@@ -170,6 +172,25 @@ def cohort_line(folder: Path, why: str) -> str:
         patients = sum(int(site["patients"]) for site in record["sites"].values())
         facts += f", {patients:,} patients"
     return f"cohort: {folder.absolute()} ({facts}), {why}"
+
+
+def check_prepared_steps(config: RunConfig) -> None:
+    """Check the length of the site tables' steps, from their metadata alone.
+
+    Args:
+        config: the settings; `data` is the cohort folder.
+
+    Raises:
+        UsageError: a table's steps are not those that the settings name.
+        CohortError: the folder has no site table.
+        SiteTableError: a site table cannot be read.
+    """
+    if not config.step_minutes:
+        return
+    from common.data.site_table import read_site_info
+
+    for path in site_table_paths(Path(config.data)).values():
+        check_cohort_steps(read_site_info(path).step_minutes, config, config.data)
 
 
 def check_output_folder(out: Path, record_file: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -172,16 +174,33 @@ def read_site_table(path: Path) -> SiteTable:
         SiteTableError: the file is absent, is not a site table or violates the schema; the message
             names the column or the row.
     """
-    try:
+    with _named_errors(path):
         arrow = pq.read_table(path)
-    except FileNotFoundError:
-        raise SiteTableError(f"there is no site table at {path}") from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise SiteTableError(f"{path} cannot be read as Parquet: {error}") from error
     info = _read_info(arrow.schema.metadata or {}, path)
     table = SiteTable(arrow.replace_schema_metadata(None).to_pandas(), info)
     validate_site_table(table, str(path))
     return table
+
+
+def read_site_info(path: Path) -> SiteTableInfo:
+    """Read a site table's metadata alone, without its rows.
+
+    Raises:
+        SiteTableError: the file is absent, is not a site table or is of another schema version.
+    """
+    with _named_errors(path):
+        schema = pq.read_schema(path)
+    return _read_info(schema.metadata or {}, path)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise SiteTableError(f"there is no site table at {path}") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SiteTableError(f"{path} cannot be read as Parquet: {error}") from error
 
 
 def _other_schema(name: str, version: object) -> SiteTableError:

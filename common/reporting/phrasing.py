@@ -141,9 +141,9 @@ def small_number(value: int) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names as a list in a sentence, e.g. ``ccu, micu and sicu``."""
+    """Return names as a list in a sentence, e.g. ``ccu, micu and sicu``; empty without a name."""
     names = list(names)
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 LONGEST_TEXT = 300

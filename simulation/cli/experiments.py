@@ -12,7 +12,7 @@ from rich.console import Console
 
 from common.config.run_config import RunConfig, parse_settings
 from common.console import HiddenName, error_console, output_console, print_line
-from common.data.cohort_folder import cohort_line
+from common.data.cohort_folder import check_prepared_steps, cohort_line
 from common.errors import UsageError
 from common.files.output_folder import check_output
 from common.files.paths import PREPARED_LAST, current_cohort, home
@@ -110,7 +110,8 @@ def shared_settings(data: Path | None, config: list[str] | None) -> RunConfig:
     """Return the settings that all arms share.
 
     Raises:
-        UsageError: `config` has a setting that the experiment sets itself.
+        UsageError: `config` has a setting that the experiment sets itself, or the cohort's steps
+            are not those that the settings name.
     """
     for pair in config or []:
         if pair.partition("=")[0].strip() in ("seed", "out", "data", "resume"):
@@ -118,7 +119,9 @@ def shared_settings(data: Path | None, config: list[str] | None) -> RunConfig:
     folder = (data or current_cohort()).absolute()
     why = f"{PREPARED_LAST}; --data names another" if data is None else "named with --data"
     print_line(cohort_line(folder, why))
-    return parse_settings(config or [], {"data": str(folder)})
+    settings = parse_settings(config or [], {"data": str(folder)})
+    check_prepared_steps(settings)
+    return settings
 
 
 def output_folder(out: Path | None) -> Path:

@@ -21,6 +21,7 @@ from common.console import (
     print_line,
     working,
 )
+from common.data.cohort_folder import check_prepared_steps, cohort_line
 from common.errors import FederationError, UsageError
 from common.files.paths import PREPARED_LAST, current_cohort, home
 from common.interrupts import left_when_stopped
@@ -97,7 +98,7 @@ def run(
         beyond = [out, backbone, rounds, seed, *(config or [])]
         settings = _resumed(resume, data, any(value is not None for value in beyond))
 
-    from common.data.cohort_folder import cohort_line
+    check_prepared_steps(settings)  # before the imports below, which take seconds
     from common.reporting.export.export import check_export_folder, export_summary
     from server.release.console_tables import evaluation_tables
     from server.release.evaluation import evaluate_run

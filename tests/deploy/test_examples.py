@@ -8,7 +8,10 @@ from pathlib import Path
 from client.app.local_round import VALIDATION_METRICS, RoundReport
 from client.config.site_config import load_site_config
 from client.policy.policy import JOIN_FIELDS, load_policy
+from client.policy.run_settings import RunSettings, refused_setting
 from client.privacy.allowlist import PRIVATE_NUMBERS, PUBLIC_NUMBERS
+from common.config.run_config import RunConfig, parse_settings
+from common.config.tasks import TASKS
 from common.data.vitals import VITAL_NAMES
 from server.deployment.server_config import read_server_config
 from server.rounds.report_validation import PRIVACY_KEYS
@@ -42,6 +45,29 @@ def test_site_tomls_optional_lines_are_read_too(tmp_path: Path) -> None:
     assert (config.site.lora_rank, config.site.epsilon_limit) == (8, 8.0)
     assert config.site.allow == ("validation.wql",)
     assert str(config.log.file) == "/var/log/fedvitals/node.jsonl"
+
+
+def test_policy_tomls_lines_for_the_paper_accept_its_task_alone(tmp_path: Path) -> None:
+    shipped = DEPLOY / "site" / "policy.toml"
+    paper = RunSettings(parse_settings(["task=paper"], {})).flat
+    assert refused_setting(paper, load_policy(shipped).settings).startswith("backbone")
+    before, after = shipped.read_text().split("[settings]\n")
+    keys = [f'"{key}"' for key in TASKS["paper"].settings if key.startswith("windows.")]
+    optional = {
+        line.split(" = ")[0]: line.removeprefix("# ")
+        for line in after.splitlines()
+        if line.startswith(("# backbone = ", '# "windows.'))
+    }
+    assert set(optional) == {f"# {key}" for key in ("backbone", *keys)}
+    lines = [
+        optional.get(f"# {line.split(' = ')[0]}", line)
+        for line in after.splitlines()
+        if line not in [f"# {text}" for text in optional.values()]
+    ]
+    (tmp_path / "policy.toml").write_text(f"{before}[settings]\n" + "\n".join(lines))
+    accepted = load_policy(tmp_path / "policy.toml").settings
+    assert not refused_setting(paper, accepted)
+    assert refused_setting(RunSettings(RunConfig()).flat, accepted)
 
 
 def test_policy_toml_approves_no_bundle_and_asks_for_privacy() -> None:

@@ -18,7 +18,7 @@ MANY_SITES = 12
 
 _GROUPS = 3
 
-Bands = dict[str, tuple[str, ...]]
+Bands = Mapping[str, tuple[str, ...]]
 """Sites of each group, by the group's name, the smallest first."""
 
 
@@ -44,7 +44,7 @@ def group_by_size(training_patients: Mapping[str, int]) -> Bands:
     sizes = np.array(list(training_patients.values()))
     steps = np.arange(1, _GROUPS) / _GROUPS
     group = np.searchsorted(np.quantile(sizes, steps, method="inverted_cdf"), sizes)
-    bands: Bands = {}
+    bands: dict[str, tuple[str, ...]] = {}
     for number in np.unique(group):
         chosen = group == number
         least, most = sizes[chosen].min(), sizes[chosen].max()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from flwr.common.config import parse_config_args
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,8 +53,12 @@ def test_a_site_s_policy_judges_the_resolved_settings() -> None:
 
 
 def test_a_task_among_merged_defaults_is_refused_with_its_settings() -> None:
-    with pytest.raises(UsageError, match=r"step-minutes=5 windows\.context=72 windows\.horizon=36"):
-        RunConfig.parse(RunConfig().flat() | {"task": "paper"})
+    defaults = RunConfig().flat()
+    with pytest.raises(UsageError, match="flwr run") as refusal:
+        RunConfig.parse(defaults | {"task": "paper"})
+    # The line can be pasted: `flwr run` takes texts in quotation marks alone.
+    pasted = parse_config_args([str(refusal.value).split("-c '")[1].removesuffix("'")])
+    assert RunConfig.parse(defaults | pasted) == parse_settings(["task=paper"], {})
 
 
 @pytest.mark.parametrize(

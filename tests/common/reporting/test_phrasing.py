@@ -104,7 +104,12 @@ def test_text_from_a_site_is_one_bounded_line() -> None:
 
 @pytest.mark.parametrize(
     ("names", "text"),
-    [(["ccu"], "ccu"), (["ccu", "micu"], "ccu and micu"), (("a", "b", "c"), "a, b and c")],
+    [
+        ([], ""),
+        (["ccu"], "ccu"),
+        (["ccu", "micu"], "ccu and micu"),
+        (("a", "b", "c"), "a, b and c"),
+    ],
 )
 def test_names_are_listed_as_in_a_sentence(names: list[str], text: str) -> None:
     assert listed(names) == text

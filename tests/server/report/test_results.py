@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from common.config.run_config import RunConfig
 from common.reporting.cells import NumberCell
 from server.release.console_tables import evaluation_tables
 from server.report.model_card import model_card
@@ -83,6 +84,15 @@ def test_the_floors_of_mape_are_stated_and_a_small_count_is_not(record: RunRecor
     assert "Observed steps below their floor: 1,234." in text
     assert "below their floor: fewer than 10." in notes({"floors": everything, "steps_below": None})
     assert "floor" not in notes(None)
+
+
+def test_the_report_of_a_task_without_a_change_names_none(record: RunRecord) -> None:
+    evaluation = dict(record.evaluation or {})
+    settings = RunConfig.parse({"task": "paper"}).flat()
+    sites = {site: {**about, "step_minutes": 5} for site, about in evaluation["data"].items()}
+    evaluation |= {"settings": settings, "data": sites}
+    note = results_section(evaluation).parts[-1].notes[0]
+    assert note.startswith("This is the task paper. ")
 
 
 def test_a_task_s_metrics_come_first_and_its_changes_are_named(record: RunRecord) -> None:

@@ -13,6 +13,7 @@ import server
 from common.reporting.phrasing import LONGEST_TEXT
 from common.reporting.style import STYLE
 from common.reporting.svg import Drawing
+from server.report.learning_curves import MOST_LINES
 from server.report.run_report import report_page
 from server.runs.run_reader import RunRecord
 
@@ -174,16 +175,16 @@ def test_sparse_runs_do_not_break_the_report(
     assert "Full fine-tuning:" not in report_of(make_run("unnamed", config=unnamed))
 
 
-def test_many_sites_differ_in_colour_or_dashes(
+def test_as_many_sites_as_have_lines_differ_in_colour_or_dashes(
     make_run: MakeRun, run_config: dict[str, Any], run_rounds: list[dict[str, Any]]
 ) -> None:
-    sites = [f"site-{number:02d}" for number in range(20)]
+    sites = [f"site-{number:02d}" for number in range(MOST_LINES)]
     run_config["sites"] = dict.fromkeys(sites, run_config["sites"]["ccu"])
     for record in run_rounds:
         record["sites"] = dict.fromkeys(sites, record["sites"]["ccu"])
     text = report_of(make_run(config=run_config, rounds=run_rounds))
     styles = re.findall(r'<line [^>]*style="(stroke: var\(--series[^"]*)"', text)
-    assert len(styles) == len(set(styles)) == 20
+    assert len(styles) == len(set(styles)) == MOST_LINES
 
 
 def test_no_placeholder_colour_is_left(full_report: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 import server.runs.follow
 from server.runs.follow import STARTS, RoundLines, Start
-from server.runs.run_folder import RunFolder
+from server.runs.run_folder import RunFolder, read_rounds
 
 
 def entry(number: int, **more: object) -> dict[str, object]:
@@ -98,11 +98,10 @@ def test_the_files_are_read_when_they_have_changed(
     folder.append_round(entry(1))
     assert len(lines.print_new()) == 1
     reads: list[Path] = []
-    read = server.runs.follow.read_rounds
 
     def counted(path: Path) -> list[dict[str, object]]:
         reads.append(path)
-        return read(path)
+        return read_rounds(path)
 
     monkeypatch.setattr(server.runs.follow, "read_rounds", counted)
     for _ in range(185):  # before each site's work

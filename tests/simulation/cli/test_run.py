@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def test_a_run_prints_its_result_and_where_it_is(
         (["--engine", "slurm"], 2, "unknown engine 'slurm'"),
         (["--backbone", "chronos-bolt-nanno"], 6, "did you mean 'chronos-bolt-nano'"),
         (["--data", "/nowhere"], 4, "/nowhere holds no cohort"),
+        (["-c", "step-minutes=5"], 2, "needs a cohort at 5-minute steps"),
         (["-c", "federation.min-sites=4"], 2, "has 3 site(s), the run needs"),
         (["-c", "lora.min-rank=9999"], 2, "lora.min-rank must be from 0 to 2, got 9999"),
         (["-c", "lora.scope=attention+feed-forward", "-c", "windows.horizon=999"], 6, "at most"),
@@ -78,6 +80,18 @@ def test_mistakes_end_with_one_line(
     assert len(errors) == 1
     assert message in errors[0]
     assert not out.exists()
+
+
+def test_other_steps_are_refused_before_torch_is_imported(
+    tiny_cohort: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = (
+        "import sys; from common.console import run; from simulation.cli import app; "
+        f"assert run(app, ['run', '--data', {str(tiny_cohort)!r}, '-c', 'task=paper']) == 2; "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert "task=paper needs a cohort at 5-minute steps" in " ".join(capfd.readouterr().err.split())
 
 
 def test_a_run_that_failed_in_round_one_is_started_anew_with_other_settings(

@@ -30,12 +30,14 @@ def test_gains_are_computed_within_a_seed_and_then_averaged() -> None:
     assert headline.share is not None
     assert headline.share.estimate == pytest.approx(0.15 / 0.30)
     assert headline.share_by_seed == pytest.approx([0.10 / 0.20, 0.20 / 0.40])
+    assert headline.worst_gain is not None
     assert headline.worst_gain.estimate == pytest.approx(0.15)
 
 
 def test_the_worst_site_is_the_one_that_gains_least() -> None:
     headline = measure_gain_share(two_sites(federated=9.0, local=9.5, centralised=9.0, at_b=1.05))
     assert headline.worst_site == "b"
+    assert headline.worst_gain is not None
     assert headline.worst_gain.estimate == pytest.approx(1 - 0.945)
 
 

@@ -29,11 +29,17 @@ def small_sites(*federated: float) -> Analysis:
 
 
 def analysis_of(federated: dict[str, list[list[float]]]) -> Analysis:
-    others = {
-        arm: {site: [[error] * 3] for site in federated}
-        for arm, error in {"zero_shot": 10.0, "local": 9.0, "centralised": 7.0}.items()
-    }
-    return analysis(bands=BANDS, copies=1, federated=federated, **others)
+    def everywhere(error: float) -> dict[str, list[list[float]]]:
+        return {site: [[error] * 3] for site in federated}
+
+    return analysis(
+        bands=BANDS,
+        copies=1,
+        federated=federated,
+        zero_shot=everywhere(10.0),
+        local=everywhere(9.0),
+        centralised=everywhere(7.0),
+    )
 
 
 def test_sites_are_grouped_by_training_patients() -> None:

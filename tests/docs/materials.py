@@ -82,6 +82,13 @@ class Materials:
 
     @cached_property
     def archive_2019(self) -> Path:
+        return self._archive_2019("challenge-2019.tar.xz", "training_setB/p1000{:02d}.psv")
+
+    @cached_property
+    def archive_2019_a(self) -> Path:
+        return self._archive_2019("challenge-2019-a.tar.xz", "training_setA/p0000{:02d}.psv")
+
+    def _archive_2019(self, name: str, record: str) -> Path:
         draw = random.Random(0)
         files = {}
         for number, units in enumerate(unit for unit, count in UNITS.items() for _ in range(count)):
@@ -91,9 +98,8 @@ class Materials:
                 f"{draw.gauss(18, 3):.0f}|NaN|60|{number % 2}|{units}|{hour}|{int(hour > 20)}"
                 for hour in range(1, 37)
             ]
-            text = "\n".join((HEADER, *rows)) + "\n"
-            files[f"training_setB/p1000{number:02d}.psv"] = text.encode()
-        return pack(self.folder / "challenge-2019.tar.xz", files, "w:xz")
+            files[record.format(number)] = ("\n".join((HEADER, *rows)) + "\n").encode()
+        return pack(self.folder / name, files, "w:xz")
 
     @cached_property
     def archive_2012(self) -> Path:
@@ -298,7 +304,10 @@ GIVEN: Mapping[str, Maker] = {
     "my-weights": copied("backbone"),
     "mimic-iii": copied("mimic"),
     "eicu": copied("eicu"),
-    "mimic3-demo-grafted": copied("mimic"),
+    "eicu-demo": copied("eicu"),
+    "mimic3-demo": copied("mimic"),
+    "challenge-2019-training_setA.tar.xz": copied("archive_2019_a"),
+    "challenge-2019-training_setB.tar.xz": copied("archive_2019"),
     "challenge-2019-training_setB-even.tar.xz": copied("archive_2019"),
     "challenge-2012-set-a.tar.xz": copied("archive_2012"),
     "export.csv.gz": tables_beside,

@@ -37,6 +37,8 @@ _CELL_FILE = "cell.json"
 _SCORES_FILE = "scores.safetensors"
 _IRRELEVANT = frozenset(
     {"data", "out", "resume", "statistics", "federation.wait-s", "federation.round-timeout-s"}
+    # A task's settings are resolved, and the step length is only compared with the tables'.
+    | {"task", "step-minutes"}
 )
 _PARTS = ("numerator", "denominator", "windows", "observed")
 

@@ -40,7 +40,6 @@ SMALLER: tuple[tuple[str, str], ...] = (
     (r"FEDVITALS_HOME/runs/<run id>", "run"),
     # A federation: one round of one step with a tiny backbone, on one vital sign: the report has
     # figures of each.
-    (r"^(python -m simulation run .*?) (-c|--set) (rounds|backbone|train\.steps)=\S+", r"\1"),
     (
         _TRAIN,
         r"\1 --backbone {backbone} --rounds 1 -c train.steps=1 -c windows.stride=24"

@@ -348,7 +348,7 @@ def test_bad_input_is_reported_in_one_line(
         load_adapter(tmp_path / "absent")
     with pytest.raises(UsageError, match="neither a run folder"):
         load_adapter(tmp_path)
-    with pytest.raises(UsageError, match=r"windows\.\* only, got rounds"):
+    with pytest.raises(UsageError, match=r"windows\.\*, step-minutes and task only, got rounds"):
         load_adapter(run, windows={"rounds": "3"})
     with pytest.raises(UsageError, match="did you mean 'test'"):
         evaluate_run(run, tiny_cohort, "tset")

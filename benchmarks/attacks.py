@@ -27,12 +27,12 @@ from flwr.app import Error, Message
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `tests` is no installed package
 
-from client.egress.privacy_budget import plan_of
 from client.egress.report_rules import report_capacity_bits
 from client.policy.policy import load_policy
 from client.policy.run_settings import is_guarded, refused_setting
 from client.privacy.accountant import Steps, spent
 from client.privacy.budget_filter import BudgetFilter
+from client.privacy.run_plan import plan_of
 from client.training.clipping import clip_factors, clipped
 from common.config.run_config import PrivacyConfig, RunConfig, Value, key_types
 from tests.attacks.scenarios.adapter_channels import CHANNELS, REFUSED_BEFORE

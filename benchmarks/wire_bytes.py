@@ -27,11 +27,11 @@ from client.config.site_facts import SiteFacts
 from client.egress.audit.audit_log import AuditLog
 from client.egress.audit.hash_chain import read_entries
 from client.egress.gate import Gate
-from client.egress.privacy_budget import plan_of
 from client.egress.server_request import parse_request
 from client.policy.policy import load_policy
 from client.policy.run_settings import RunSettings
 from client.policy.submitted_run import SubmittedRun
+from client.privacy.run_plan import plan_of
 from common.adapter.adapter import Adapter
 from common.adapter.serialization.message import WireDtype, encode, record_of
 from common.backbones.lora import adapted_backbone

@@ -6,7 +6,6 @@ so that a signal is answered in one line from the first milliseconds on.
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import subprocess
@@ -59,9 +58,6 @@ def run_program(start: Callable[[], int]) -> int:
         The code of `start`; 128 and the signal's number where a signal arrived in its imports.
     """
     catch_signals()
-    # torch, transformers and Flower make half a million objects that live until the end. Frequent
-    # collections look at all of them again and again, a third of the time that a command takes.
-    gc.set_threshold(50_000, 20, 20)
     try:
         return start()
     except BaseException as error:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from client.config.site_facts import SiteFacts
 from client.egress.daily_limits import DailyLimits
 from client.egress.planned_reply import check_planned_reply
-from client.egress.privacy_budget import PrivacyBudget, plan_of
+from client.egress.privacy_budget import PrivacyBudget
 from client.egress.report_rules import check_guarantee, check_min_patients
 from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy, StatisticsSection
 from client.policy.refusal import RefusedError
 from client.policy.run_settings import refused_setting
+from client.privacy.run_plan import plan_of
 from common.config.run_config import RunConfig
 from common.errors import PrivacyError
 

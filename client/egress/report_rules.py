@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from client.config.site_facts import SiteFacts
-from client.egress.privacy_budget import RunPlan, plan_of
 from client.egress.server_request import ServerRequest
 from client.policy.policy import Policy
 from client.policy.refusal import RefusedError
+from client.privacy.run_plan import RunPlan, plan_of
 from common.adapter.adapter import shown
 from common.config.run_config import RunConfig
 from common.data.vitals import VITAL_NAMES, VITALS

@@ -26,7 +26,7 @@ from server.statistics.wording import label
 
 
 class Verdict(Enum):
-    """Whether a site should join, from the worst to the best."""
+    """Recommendation about a site, from the worst to the best."""
 
     MEND = "mend first"
     REFUSED = "refused"
@@ -40,9 +40,9 @@ class SiteVerdict:
 
     Attributes:
         name: the site's name, one printable line.
-        verdict: whether it should join.
+        verdict: the recommendation.
         findings: its findings, those that decide first; empty for a refused site.
-        refusal: why it sent no statistics, one printable line; empty if it did.
+        refusal: reason why it sent no statistics, one printable line; empty if it did.
         site: its statistics; empty if it sent none.
     """
 
@@ -54,13 +54,13 @@ class SiteVerdict:
 
     @property
     def is_noted(self) -> bool:
-        """Whether there is more to say of the site than that it can join."""
+        """True if more is to be said of the site than that it can join."""
         noted = any(finding.level is not Level.UNKNOWN for finding in self.findings)
         return noted or self.verdict is not Verdict.JOIN
 
     @property
     def shows_nothing(self) -> bool:
-        """Whether too little is shown to compare any vital sign."""
+        """True if too little is shown to compare any vital sign."""
         return any(
             finding.kind == "not compared" and len(finding.vitals) == len(VITAL_NAMES)
             for finding in self.findings

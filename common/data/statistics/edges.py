@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from common.data.demographics import AGE_BANDS, SEXES
-from common.data.vitals import VITAL_NAMES
 
 EDGES: Mapping[str, tuple[float, ...]] = {
     "heart_rate": (40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150, 160, 180),
@@ -42,7 +41,3 @@ def bin_labels(vital: str) -> tuple[str, ...]:
     edges = [f"{edge:g}" for edge in EDGES[vital]]
     between = (f"{low}-{high}" for low, high in pairwise(edges))
     return (f"<{edges[0]}", *between, f">={edges[-1]}")
-
-
-assert tuple(EDGES) == VITAL_NAMES
-assert all(len(edges) + 1 == BINS for edges in EDGES.values())
